@@ -242,6 +242,8 @@ class TextRequest(Struct, frozen=True, kw_only=True):
     cache: bool = True
     """Reuse the state of a shared prompt prefix; False computes the complete prompt."""
     user: str | None = None
+    conversation: str | None = None
+    """The client's own name of the conversation, which its requests share."""
     details: bool = False
     """Report a `Generated` event with each piece of the answer."""
     progress: bool = False
@@ -610,6 +612,8 @@ class Vectors(Struct, frozen=True, kw_only=True):
     """Vectors of each input, for a model that has one for each token; empty for one vector per input."""
     usage: Usage
     timings: Timings = field(default_factory=Timings)
+    answered_by: str = ""
+    """Name of the model."""
 
 
 class Ranking(Struct, frozen=True, kw_only=True):
@@ -618,6 +622,8 @@ class Ranking(Struct, frozen=True, kw_only=True):
     results: tuple[tuple[int, float], ...]
     """Pairs of document index and score."""
     usage: Usage
+    answered_by: str = ""
+    """Name of the model."""
 
 
 class Tokens(Struct, frozen=True, kw_only=True):

@@ -63,7 +63,15 @@ def _inner(annotation: Any) -> tuple[type[Block] | None, bool]:
 
 
 def attribute_docs(block: type[Block]) -> dict[str, str]:
-    """Return the string under each attribute in the source of a class, in one line, as a row of a table needs it."""
+    """Return the string under each attribute in the source of a class, in one line, as a row of a table needs it.
+
+    The attributes of its base classes are among them.
+    """
+    inherited = attribute_docs(base) if issubclass(base := block.__bases__[0], Block) and base is not Block else {}
+    return inherited | _own_docs(block)
+
+
+def _own_docs(block: type[Block]) -> dict[str, str]:
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(block))).body
     assert isinstance(definition, ast.ClassDef)
     docs: dict[str, str] = {}

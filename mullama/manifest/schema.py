@@ -9,7 +9,7 @@ from mullama.manifest.field_docs import DescribedField, described
 from mullama.manifest.key_tree import AUTOMATIC, SPELLINGS
 from mullama.manifest.layers import NOT_IN_DEFAULTS
 from mullama.manifest.nodes import longest_prefix
-from mullama.manifest.spec.definitions import Block, Manifest, Model, Parameters, SecretRef, Template
+from mullama.manifest.spec.definitions import Block, Manifest, Model, Parameters, Route, SecretRef, Template
 
 JSON = dict[str, Any]
 
@@ -139,6 +139,12 @@ def _written_forms(definitions: JSON) -> None:
     definitions["Defaults"].pop("required")
     model["anyOf"] = [{"required": ["from"]}, {"required": ["like"]}]
     model.pop("required")
+    targets = definitions[Route.__name__]["properties"]["to"]
+    one = {"anyOf": [_TEXT, targets["items"]]}
+    definitions[Route.__name__]["properties"]["to"] = {
+        **{key: targets[key] for key in ("description", "x-mullama-cost", "examples") if key in targets},
+        "anyOf": [_TEXT, {"type": "array", "items": one, "minItems": 1, "maxItems": targets["maxItems"]}],
+    }
     models = next(arm for arm in root["properties"]["models"]["anyOf"] if arm.get("type") == "object")
     models["additionalProperties"] = {"anyOf": [_TEXT, {"$ref": f"{_REFS}Model"}]}
     root["properties"].update(_MANIFEST_ONLY)

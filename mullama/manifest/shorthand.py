@@ -88,8 +88,15 @@ def _equal(a: Node, b: Node) -> bool:
 
 
 def _route(node: Node) -> Node:
-    """Return the model's name for a route to one model without options."""
-    if not isinstance(node, Fields) or not isinstance(to := node.get("to"), Items) or len(to.items) != 1:
+    """Return a route with its targets as a list of maps; the model's name for a route to one model without options."""
+    if not isinstance(node, Fields) or (to := node.get("to")) is None or is_null(to):
+        return node
+    to = Items((to,), to.place) if isinstance(to, Leaf) else to
+    if not isinstance(to, Items):
+        return node
+    to = Items(tuple(empty(n.place).put("model", n) if isinstance(n, Leaf) else n for n in to.items), to.place)
+    node = node.put("to", to)
+    if len(to.items) != 1:
         return node
     target, others = to.items[0], node.without("to").entries.values()
     if not isinstance(target, Fields) or any(not isinstance(n, Items) or n.items for n in others):

@@ -13,9 +13,6 @@ from mullama.names import JSONValue
 # Reasons by dotted path, with `*` for any key. The default of a field is not refused.
 REFUSALS: Mapping[str, str] = {
     "groups": "groups are not supported yet",
-    "routes.*.to": "a route to several models, or by weight, is not supported yet",
-    "routes.*.fallback": "a fallback is not supported yet",
-    "routes.*.on_error": "a fallback is not supported yet",
     "models.*.mmproj": "images and sound are not supported yet",
     "models.*.rollout.strategy": "a strategy other than auto is not supported yet",
     "sync.git": "a manifest from git is not supported yet",
@@ -24,7 +21,6 @@ REFUSALS: Mapping[str, str] = {
 # Hints by dotted path.
 INSTEAD: Mapping[str, str] = {
     "groups": "models that do not fit into memory together replace each other by residency.priority",
-    "routes.*.to": "name one model: chat: NAME",
     "sync.git": "update the file with another tool: the server watches it",
     "models.*.rollout.strategy": "auto loads the new revision next to the old one if both fit",
 }

@@ -62,6 +62,8 @@ COSTS: Mapping[str, Cost] = {
     "models.*.template": Cost.LIVE,
     "models.*.messages": Cost.LIVE,
     "models.*.parameters": Cost.LIVE,
+    "models.*.force": Cost.LIVE,
+    "models.*.strip": Cost.LIVE,
     "models.*.license": Cost.LIVE,
     "models.*.dialects": Cost.LIVE,
     "models.*.residency": Cost.LIVE,

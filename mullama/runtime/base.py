@@ -34,6 +34,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     roles: tuple[Role, ...] = ("infer", "admin", "read")
     priority: int = 0
     """Higher is served first."""
+    route: str = ""
+    """The name that the request used, where a route with options leads to the model."""
 
     def may_use(self, *names: str) -> bool:
         """Return True if the key may use a model by one of these names."""
@@ -99,8 +101,8 @@ class Service(Protocol):
         """Return the live server settings and keys. Cheap: call it for each request."""
         ...
 
-    def admit(self, model: str, caller: Caller) -> Admission | None:
-        """Decide by the rate limits on a request to a model, and count it. None if no limit applies. Never blocks."""
+    def admit(self, operation: Operation, caller: Caller) -> Admission | None:
+        """Decide by the rate limits on a request, and count it. None if no limit applies. Never blocks."""
         ...
 
     def default_model(self, caller: Caller) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from mullama.chat.model_settings import ModelSettings
+from mullama.chat.request_rules import NO_RULES, RequestRules
 from mullama.codec import to_tree
 from mullama.engines.base import ContextOptions, EngineChoice
 from mullama.errors import Invalid, ModelUnavailable, NotFound
@@ -16,6 +17,7 @@ from mullama.names import ModelName, suggest
 from mullama.plan.fit import Placement
 from mullama.plan.observed import KnownFiles
 from mullama.runtime.base import Access
+from mullama.runtime.routing import Routing
 from mullama.runtime.scheduler.events import Rules, Serve, UnitKey
 from mullama.struct import Struct, field, replace
 
@@ -38,6 +40,8 @@ class Deployment(Struct, frozen=True, kw_only=True):
     """The options of its context."""
     settings: ModelSettings
     """The settings of its prompts."""
+    rules: RequestRules = NO_RULES
+    """The rules for the parameters of its requests."""
     serve: Serve
     """The model as the scheduler sees it."""
     place: Placement = field(default_factory=Placement)
@@ -103,7 +107,9 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     access: Access
     deployments: Mapping[str, Deployment] = field(default_factory=lambda: MappingProxyType({}))
     names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """The key of every name and route that clients may use → a model's name."""
+    """The key of every name and route that clients may use → a model's name; of a route to several, the main one's."""
+    routes: Mapping[str, Routing] = field(default_factory=lambda: MappingProxyType({}))
+    """The key of each route with options → its targets, fallbacks and rules."""
     exposed: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """The key of each name that serves a model with one of its adapters → the adapter's number."""
     rules: Rules = field(default_factory=Rules)
@@ -118,11 +124,11 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
         Raises `NotFound` for an unknown name, and for a model that is not served in this dialect.
         """
-        key = _key(name)
+        key = key_of(name)
         target = self.names.get(key)
         deployment = self.deployments.get(target) if target is not None else None
         if deployment is None or not self.speaks(deployment, dialect):
-            raise self._missing(name, dialect, deployment is not None)
+            raise self.missing(name, dialect, known=deployment is not None)
         number = self.exposed.get(key)
         return deployment if number is None else replace(deployment, scales=scales_with(deployment, number))
 
@@ -131,7 +137,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         allowed = deployment.model.dialects
         return allowed is None or dialect in allowed or dialect == "mullama"
 
-    def _missing(self, name: str, dialect: str, known: bool) -> NotFound:
+    def missing(self, name: str, dialect: str, *, known: bool) -> NotFound:
+        """Return the error for a name without a model in this dialect. known: it has one in another dialect."""
         if known:
             return NotFound(
                 f"model '{name}' not found: it is not served in the {dialect} dialect",
@@ -149,7 +156,8 @@ def scales_with(deployment: Deployment, number: int) -> tuple[float, ...]:
     return tuple(scales)
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
+    """Return the form of a name in which it is looked up."""
     try:
         return ModelName.parse(name).key
     except Invalid:

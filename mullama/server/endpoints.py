@@ -135,7 +135,7 @@ class Endpoints(Struct, frozen=True, kw_only=True):
         """Apply the rate limits to an operation that computes; raise `Busy` for one that is refused."""
         if not isinstance(operation, _LIMITED):
             return
-        admission = self.service.admit(model_of(operation) or "", exchange.caller)
+        admission = self.service.admit(operation, exchange.caller)
         if admission is None:
             return
         exchange.extra |= exchange.error_format.rate_headers(admission.report, time.time())
@@ -158,6 +158,9 @@ class Endpoints(Struct, frozen=True, kw_only=True):
         _note_usage(exchange, result)
         if isinstance(result, types.Answer):
             exchange.warn(result.warnings)
+            exchange.answered_by(result.effective.model if result.effective else "")
+        elif isinstance(result, types.Vectors | types.Ranking):
+            exchange.answered_by(result.answered_by)
         size = size_of(result)
         reply, body = await compute(size, self._encode, endpoint, replace(context, result=result), size)
         await self._remember(endpoint, exchange, context.operation, reply.body)

@@ -25,6 +25,7 @@ _RATES = [(unit, part) for unit in ("requests", "tokens") for part in ("limit", 
 _EXPOSED = ", ".join(
     (
         *("x-request-id", "request-id", "retry-after", "retry-after-ms", "x-should-retry", "mullama-warning"),
+        "mullama-model",
         *("openai-processing-ms", "etag", "www-authenticate"),
         *(f"x-ratelimit-{part}-{unit}" for unit, part in _RATES),
         *(f"anthropic-ratelimit-{unit}-{part}" for unit, part in _RATES),

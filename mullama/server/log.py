@@ -39,6 +39,7 @@ def _fields(exchange: Exchange, status: int) -> dict[str, Any]:
         "first_byte": None if notes.first_byte is None else round(notes.first_byte, 4),
         "dialect": notes.dialect,
         "model": notes.model[:200],
+        "answered_by": notes.answered_by[:200],
         "key": notes.key,
         "generation": notes.generation,
         "stream": notes.stream or None,

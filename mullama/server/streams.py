@@ -63,6 +63,7 @@ async def _write_events(
     media = encoder.media
     if isinstance(events[0], Started):
         exchange.warn(events[0].warnings)
+        exchange.answered_by(events[0].effective.model if events[0].effective else "")
     await exchange.begin(media)
     async with Pings(exchange, lambda: to_bytes(encoder.ping(), media), bounds.ping) as pings:
         while True:

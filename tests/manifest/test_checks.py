@@ -80,6 +80,28 @@ MISTAKES = [
     (M + "routes: {r: q, q: a}", "m.yaml:3:13: routes.r: q is a route, not a model (name its model)"),
     (M + "routes: {r: r}", "r is a route, not a model"),
     (
+        M + "routes: {r: {to: [{model: a, weight: 0}, {model: b, weight: 0}]}}",
+        "m.yaml:3:14: routes.r.to: the weights add up to 0 (at least one weight must be more than 0)",
+    ),
+    (M + "routes: {r: {to: [a, {model: a, weight: 3}]}}", "m.yaml:3:22: routes.r.to[1]: a is listed twice"),
+    (M + "routes: {r: {to: [a, c]}}", "m.yaml:3:22: routes.r.to[1].model: there is no model 'c'"),
+    (M + "routes: {r: {to: [a, q]}, q: b}", "m.yaml:3:22: routes.r.to[1].model: q is a route, not a model"),
+    (M + "routes: {r: {to: a, fallback: [c]}}", "m.yaml:3:32: routes.r.fallback[0]: there is no model or route 'c'"),
+    (M + "routes: {r: {to: a, fallback: [b, b]}}", "m.yaml:3:35: routes.r.fallback[1]: b is listed twice"),
+    (M + "routes: {r: {to: a, fallback: [a]}}", "m.yaml:3:32: routes.r.fallback[0]: a is the model that failed"),
+    (
+        M + "routes: {r: {to: a, fallback: [b], on_error: []}}",
+        "m.yaml:3:36: routes.r.on_error: a fallback needs an error that leads to it",
+    ),
+    (
+        M + "routes: {r: {to: a, fallback: [r]}}",
+        "m.yaml:3:32: routes.r.fallback[0]: the fallbacks form a circle: r -> r (remove one of them)",
+    ),
+    (
+        M + "routes: {p: {to: a, fallback: [q]}, q: {to: b, fallback: [r]}, r: {to: a, fallback: [b, q]}}",
+        "m.yaml:3:59: routes.q.fallback[0]: the fallbacks form a circle: q -> r -> q (remove one of them)",
+    ),
+    (
         M + "moved: [{from: a, to: b}]",
         "m.yaml:3:9: moved[0]: a is still a model (remove the entry, or rename the model)",
     ),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mullama.manifest.spec import RequestParameters, Route, RouteTarget
 from mullama.manifest.tree import revision
 from tests.manifest.builders import one, problems, read
 
@@ -69,12 +70,23 @@ ROUTES: list[tuple[str, Any]] = [
     ("r: {to: [{model: a}]}", "a"),
     ("r: {to: [{model: a, weight: 1}]}", "a"),
     ("r: {to: [{model: a}], fallback: [], on_error: []}", "a"),
+    ("r: {to: a}", "a"),
+    ("r: {to: [a]}", "a"),
 ]
 
 
 @pytest.mark.parametrize(("text", "to"), ROUTES)
 def test_a_route_to_one_model_is_its_name(text: str, to: str) -> None:
     assert read(f"models: {{a: builtin:tiny}}\nroutes: {{{text}}}").manifest.routes == {"r": to}
+
+
+def test_the_targets_of_a_route_may_be_names() -> None:
+    models = "models: {a: builtin:tiny, b: builtin:tiny}\n"
+    short = read(models + "routes: {r: {to: [a, {model: b, weight: 3}]}, s: {to: a, force: {think: false}}}").manifest
+    assert short.routes == {
+        "r": Route(to=(RouteTarget(model="a"), RouteTarget(model="b", weight=3))),
+        "s": Route(to=(RouteTarget(model="a"),), force=RequestParameters(think=False)),
+    }
 
 
 def test_a_model_with_nothing_behind_it_is_a_mistake() -> None:

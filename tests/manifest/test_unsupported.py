@@ -14,18 +14,6 @@ A = "models: {a: {from: builtin:tiny, %s}}"
 # One manifest for each line of the table, with the start of what is said.
 REFUSED = {
     "groups": ("models: {a: builtin:tiny}\ngroups: {g: {models: [a]}}", "m.yaml:3:1: groups: groups are not"),
-    "routes.*.to": (
-        "models: {a: builtin:tiny, b: builtin:tiny}\nroutes: {r: {to: [{model: a}, {model: b}]}}",
-        "m.yaml:3:14: routes.r.to: a route to several models, or by weight, is not supported yet",
-    ),
-    "routes.*.fallback": (
-        "models: {a: builtin:tiny}\nroutes: {r: {to: [{model: a}], fallback: [a]}}",
-        "m.yaml:3:32: routes.r.fallback: a fallback is not supported yet",
-    ),
-    "routes.*.on_error": (
-        "models: {a: builtin:tiny}\nroutes: {r: {to: [{model: a}], on_error: [timeout]}}",
-        "m.yaml:3:32: routes.r.on_error: a fallback is not supported yet",
-    ),
     "models.*.mmproj": (A % "mmproj: hf:a/b", "m.yaml:2:42: models.a.mmproj: images and sound are not supported yet"),
     "models.*.rollout.strategy": (
         A % "rollout: {strategy: surge}",

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from mullama.chat import inventory, types
 from mullama.dialects import DIALECTS
-from mullama.dialects.base import Dialect
+from mullama.dialects.base import Dialect, Operation
 from mullama.dialects.stored_objects import FetchStored, ListStored, StoredObject, StoredPage, UpdateStored
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.spec import Manifest
@@ -114,7 +114,7 @@ class StubRuntime:
     def access(self) -> Access:
         return Access(manifest=self.manifest, keys=self.keys, generation=self.generation)
 
-    def admit(self, model: str, caller: Caller) -> Admission | None:
+    def admit(self, operation: Operation, caller: Caller) -> Admission | None:
         return self.admission
 
     def default_model(self, caller: Caller) -> str:

@@ -78,10 +78,12 @@ def known_files(call: CommandContext, declared: Declared) -> dict[str, KnownFile
 
 def model_of(manifest: Manifest, name: str) -> tuple[str, Model]:
     """Return the model that a name or route leads to, with its declared name; raise `NotFound` with similar names."""
+    from mullama.manifest.spec.readers import targets_of
+
     key = ModelName.parse(name).key
     for route, target in manifest.routes.items():
         if ModelName.parse(route).key == key:
-            key = ModelName.parse(target if isinstance(target, str) else target.to[0].model).key
+            key = ModelName.parse(targets_of(target)[0]).key
             break
     for own, model in manifest.models.items():
         if ModelName.parse(own).key == key:

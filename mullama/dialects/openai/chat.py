@@ -72,9 +72,12 @@ REQUEST_SCHEMA = fields.request_schema(*CHAT_FIELDS, required="messages")
 def decode(request: WireRequest) -> ChatCall:
     """Decode a conversation to continue."""
     call = read_chat(fields.body_of(request.body))
-    if _CONVERSATION not in request.headers:
+    if (conversation := request.headers.get(_CONVERSATION)) is None:
         return call
-    return replace(call, warnings=(*call.warnings, f"{_CONVERSATION}: a stream cannot be taken up again"))
+    return replace(
+        call, conversation=call.conversation or conversation,
+        warnings=(*call.warnings, f"{_CONVERSATION}: a stream cannot be taken up again"),
+    )  # fmt: skip
 
 
 def decode_count(request: WireRequest) -> types.CountRequest:

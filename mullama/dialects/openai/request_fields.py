@@ -46,6 +46,8 @@ NUM_CTX = fields.integer("num_ctx", 0, MOST_TOKEN)
 NUM_PREDICT = fields.integer("num_predict", -2, MOST_TOKEN)
 GRAMMAR = fields.text("grammar", 65536)
 USER = fields.text("user", 4096)
+SAFETY_IDENTIFIER = fields.text("safety_identifier", 4096)
+PROMPT_CACHE_KEY = fields.text("prompt_cache_key", 4096)
 INCLUDE_USAGE = fields.flag("include_usage")
 
 RESPONSE_FORMAT: fields.Field[ResponseFormat | None] = fields.Field("response_format", named_format, FORMAT_SCHEMA)
@@ -76,7 +78,8 @@ COMMON: tuple[fields.Field[object], ...] = (
     *SAMPLING,
     STOP, N, N_CMPL, N_PROBS, MAX_TOKENS, MAX_COMPLETION_TOKENS, N_PREDICT, IGNORE_EOS, CACHE_PROMPT, NUM_CTX,
     N_MAX, N_MIN, P_MIN, GUESS_TYPES, GUESS_TYPE,
-    GRAMMAR, RESPONSE_FORMAT, JSON_SCHEMA, KEEP_ALIVE, OPTIONS, USER, LORA, *NATIVE_FIELDS,
+    GRAMMAR, RESPONSE_FORMAT, JSON_SCHEMA, KEEP_ALIVE, OPTIONS, USER, LORA, SAFETY_IDENTIFIER, PROMPT_CACHE_KEY,
+    *NATIVE_FIELDS,
 )  # fmt: skip
 
 # Accepted fields without effect; a header of the reply names them.
@@ -108,6 +111,7 @@ class Common(TypedDict):
     ignore_eos: bool
     draft: DraftLimits
     adapters: tuple[tuple[int | str, float], ...]
+    conversation: str | None
     cache: bool
     user: str | None
     logprobs: int | None
@@ -138,7 +142,8 @@ def read_common(body: fields.Body) -> Common:
         draft=_draft_limits(body),
         adapters=body.get(LORA) or (),
         cache=True if cache is None else cache,
-        user=body.get(USER),
+        user=body.first(USER, SAFETY_IDENTIFIER),
+        conversation=body.get(PROMPT_CACHE_KEY),
         logprobs=body.get(N_PROBS) or None,
         post_sampling=body.get(POST_SAMPLING) or False,
         details=reply.verbose or (stream and reply.timings_per_token),

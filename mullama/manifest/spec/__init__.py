@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Probe,
         Prune,
         RateLimit,
+        RequestParameters,
         Residency,
         Rollout,
         Rope,
@@ -73,6 +74,6 @@ __all__ = [
     "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Context", "DialectName", "Draft", "Embedding", "GitSync",
     "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest",
     "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Policy", "Probe",
-    "Prune", "RateLimit", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits",
-    "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Webhook", "share_of",
+    "Prune", "RateLimit", "RequestParameters", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef",
+    "Server", "ServerLimits", "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Webhook", "share_of",
 ]  # fmt: skip

@@ -177,6 +177,35 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'num_predict': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': -2, 'le': 2147483647}}, 'default': None}},
         'num_keep': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': -1, 'le': 2147483647}}, 'default': None}},
     })
+    s['RequestParameters'] = b.block('RequestParameters', 'Parameters for requests: sampling, length and reasoning.', {
+        'temperature': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': 0, 'le': 100}}, 'default': None}},
+        'top_k': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': -1, 'le': 2147483647}}, 'default': None}},
+        'top_p': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': 0, 'le': 1}}, 'default': None}},
+        'min_p': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': 0, 'le': 1}}, 'default': None}},
+        'typical_p': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': 0, 'le': 1}}, 'default': None}},
+        'top_n_sigma': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': -1, 'le': 1000}}, 'default': None}},
+        'xtc_probability': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': 0, 'le': 1}}, 'default': None}},
+        'xtc_threshold': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': 0, 'le': 1}}, 'default': None}},
+        'dynatemp_range': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': 0, 'le': 100}}, 'default': None}},
+        'dynatemp_exponent': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': 0, 'le': 100}}, 'default': None}},
+        'repeat_last_n': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': -1, 'le': 2147483647}}, 'default': None}},
+        'repeat_penalty': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': 0.001, 'le': 100}}, 'default': None}},
+        'presence_penalty': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': -1000, 'le': 1000}}, 'default': None}},
+        'frequency_penalty': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': -1000, 'le': 1000}}, 'default': None}},
+        'dry_multiplier': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': 0, 'le': 1000}}, 'default': None}},
+        'dry_base': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': 0, 'le': 1000}}, 'default': None}},
+        'dry_allowed_length': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': 0, 'le': 2147483647}}, 'default': None}},
+        'dry_penalty_last_n': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': -1, 'le': 2147483647}}, 'default': None}},
+        'mirostat': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': bound('less_than_or_equal_validator', le=2)}, 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': bound('greater_than_or_equal_validator', ge=0)}, 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.check_not_boolean}, 'schema': {'type': 'literal', 'expected': [0, 1, 2]}}}}}, 'default': None}},
+        'mirostat_tau': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': 0, 'le': 1000}}, 'default': None}},
+        'mirostat_eta': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'ge': 0, 'le': 1000}}, 'default': None}},
+        'seed': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': -9007199254740992, 'le': 9007199254740992}}, 'default': None}},
+        'min_keep': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': 0, 'le': 2147483647}}, 'default': None}},
+        'stop': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'str', 'min_length': 1, 'max_length': 256}], 'variadic_item_index': 0, 'max_length': 16}, 'default': ()}},
+        'num_predict': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': -2, 'le': 2147483647}}, 'default': None}},
+        'num_keep': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': -1, 'le': 2147483647}}, 'default': None}},
+        'think': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'union', 'choices': [{'type': 'bool', 'strict': True}, {'type': 'literal', 'expected': ['low', 'medium', 'high', 'max']}]}}, 'default': None}},
+    })
     s['Keep'] = b.block('Keep', 'States that outlive the model in memory.', {
         'conversations': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'strict': True, 'le': 9007199254740991}}, 'default': 0}},
         'ram': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'strict': True, 'le': 9007199254740991}}, 'default': 0}},
@@ -224,6 +253,8 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'template': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['Template']}, 'default': None}},
         'messages': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [s['ManifestMessage']], 'variadic_item_index': 0, 'max_length': 4096}, 'default': ()}},
         'parameters': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Parameters'], 'default': b.default('Parameters')}},
+        'force': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['RequestParameters'], 'default': b.default('RequestParameters')}},
+        'strip': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['temperature', 'top_k', 'top_p', 'min_p', 'typical_p', 'top_n_sigma', 'xtc_probability', 'xtc_threshold', 'dynatemp_range', 'dynatemp_exponent', 'repeat_last_n', 'repeat_penalty', 'presence_penalty', 'frequency_penalty', 'dry_multiplier', 'dry_base', 'dry_allowed_length', 'dry_penalty_last_n', 'dry_sequence_breakers', 'mirostat', 'mirostat_tau', 'mirostat_eta', 'seed', 'min_keep', 'samplers', 'logit_bias', 'stop', 'num_predict', 'think', 'logprobs', 'format', 'tools', 'template_arguments', 'lora', 'draft', 'cache_prompt', 'ignore_eos', 'keep_alive']}], 'variadic_item_index': 0, 'max_length': 64}, 'default': ()}},
         'license': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str'}}, 'default': None}},
         'dialects': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['ollama', 'openai', 'anthropic']}], 'variadic_item_index': 0, 'min_length': 1}}, 'default': None}},
         'residency': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Residency'], 'default': b.default('Residency')}},
@@ -239,14 +270,17 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'models': {'type': 'model-field', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'str', 'min_length': 1}], 'variadic_item_index': 0}},
         'max': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'strict': True}, 'default': 1}},
     })
-    s['RouteTarget'] = b.block('RouteTarget', 'One target of a route.', {
+    s['RouteTarget'] = b.block('RouteTarget', 'One target of a route. A name alone is short for `model`.', {
         'model': {'type': 'model-field', 'schema': {'type': 'str', 'min_length': 1}},
-        'weight': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 1000000, 'strict': True}, 'default': 1}},
+        'weight': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 0, 'le': 1000000, 'strict': True}, 'default': 1}},
     })
-    s['Route'] = b.block('Route', 'A name for one or more models, with fallbacks.', {
+    s['Route'] = b.block('Route', 'A name for one or more models, with fallbacks and rules for the parameters of its requests.', {
         'to': {'type': 'model-field', 'schema': {'type': 'tuple', 'items_schema': [s['RouteTarget']], 'variadic_item_index': 0, 'min_length': 1, 'max_length': 64}},
-        'fallback': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'str', 'min_length': 1}], 'variadic_item_index': 0}, 'default': ()}},
-        'on_error': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['unavailable', 'overloaded', 'timeout']}], 'variadic_item_index': 0}, 'default': ()}},
+        'fallback': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'str', 'min_length': 1}], 'variadic_item_index': 0, 'max_length': 64}, 'default': ()}},
+        'on_error': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['unavailable', 'overloaded', 'timeout']}], 'variadic_item_index': 0}, 'default': ('unavailable', 'overloaded', 'timeout', )}},
+        'parameters': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['RequestParameters'], 'default': b.default('RequestParameters')}},
+        'force': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['RequestParameters'], 'default': b.default('RequestParameters')}},
+        'strip': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['temperature', 'top_k', 'top_p', 'min_p', 'typical_p', 'top_n_sigma', 'xtc_probability', 'xtc_threshold', 'dynatemp_range', 'dynatemp_exponent', 'repeat_last_n', 'repeat_penalty', 'presence_penalty', 'frequency_penalty', 'dry_multiplier', 'dry_base', 'dry_allowed_length', 'dry_penalty_last_n', 'dry_sequence_breakers', 'mirostat', 'mirostat_tau', 'mirostat_eta', 'seed', 'min_keep', 'samplers', 'logit_bias', 'stop', 'num_predict', 'think', 'logprobs', 'format', 'tools', 'template_arguments', 'lora', 'draft', 'cache_prompt', 'ignore_eos', 'keep_alive']}], 'variadic_item_index': 0, 'max_length': 64}, 'default': ()}},
     })
     s['Moved'] = b.block('Moved', 'A renamed model, whose weights stay loaded.', {
         'from_': {'type': 'model-field', 'schema': {'type': 'str', 'min_length': 1}, 'validation_alias': 'from', 'serialization_alias': 'from'},

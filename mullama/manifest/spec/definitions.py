@@ -13,27 +13,24 @@ from mullama.manifest.spec.model import (
     Limits,
     ManifestMessage,
     Model,
-    Parameters,
     Probe,
     Residency,
     Rollout,
     Template,
 )
 from mullama.manifest.spec.observability import Logs, Observability, Webhook
+from mullama.manifest.spec.parameters import Parameters
 from mullama.manifest.spec.policy import Policy
 from mullama.manifest.spec.rates import RateLimit
+from mullama.manifest.spec.routes import AnyRoute, Group, RequestParameters, Route, RouteTarget
 from mullama.manifest.spec.server import (
-    AnyRoute,
     Auth,
     GitSync,
-    Group,
     HubSource,
     Key,
     Metadata,
     Moved,
     Prune,
-    Route,
-    RouteTarget,
     SecretRef,
     Server,
     ServerLimits,
@@ -49,8 +46,8 @@ __all__ = [
     "AdapterRef", "Auth", "Block", "Budget", "Context", "Draft", "Embedding", "GitSync",
     "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest",
     "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Policy", "Probe",
-    "Prune", "RateLimit", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits",
-    "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Webhook",
+    "Prune", "RateLimit", "RequestParameters", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef",
+    "Server", "ServerLimits", "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Webhook",
 ]  # fmt: skip
 
 

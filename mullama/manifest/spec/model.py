@@ -1,15 +1,16 @@
 """The blocks of one model."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from mullama.chat.sampling_fields import SAMPLING_FIELDS
 from mullama.manifest.spec.context import Context
 from mullama.manifest.spec.draft import Draft
 from mullama.manifest.spec.hardware import Gpu, Memory
+from mullama.manifest.spec.parameters import Parameters
 from mullama.manifest.spec.rates import RateLimit
-from mullama.manifest.spec.readers import DialectName, adapter_sources, check_not_boolean, model_sources
+from mullama.manifest.spec.readers import DialectName, adapter_sources, model_sources
+from mullama.manifest.spec.routes import RequestParameters, Strip
 from mullama.manifest.spec.values import (
     Block,
     Duration,
@@ -21,11 +22,6 @@ from mullama.manifest.spec.values import (
     Text,
     Whole,
 )
-
-Mirostat = Annotated[Literal[0, 1, 2], BeforeValidator(check_not_boolean)]
-Stop = Annotated[str, Field(min_length=1, max_length=256)]
-
-MOST_STOPS = 16
 
 
 class Template(Block):
@@ -48,52 +44,6 @@ class ManifestMessage(Block):
     """Role of the message."""
     content: str
     """Text of the message."""
-
-
-def _sampling(name: str, examples: list[Any] | None = None) -> Any:
-    """A field of `Parameters` with the range and description of the sampling parameter of this name."""
-    field = SAMPLING_FIELDS[name]
-    return Field(
-        default=None,
-        ge=field.low,
-        le=field.high,
-        description=f"{field.description} Default: {field.default:g}.",
-        examples=examples,
-    )
-
-
-class Parameters(Block):
-    """Sampling and length of answers, under the names of a Modelfile; a request may override each."""
-
-    temperature: Number | None = _sampling("temperature", [0.3])
-    top_k: Whole | None = _sampling("top_k", [40])
-    top_p: Number | None = _sampling("top_p", [0.9])
-    min_p: Number | None = _sampling("min_p", [0.05])
-    typical_p: Number | None = _sampling("typical_p")
-    top_n_sigma: Number | None = _sampling("top_n_sigma")
-    xtc_probability: Number | None = _sampling("xtc_probability")
-    xtc_threshold: Number | None = _sampling("xtc_threshold")
-    dynatemp_range: Number | None = _sampling("dynatemp_range")
-    dynatemp_exponent: Number | None = _sampling("dynatemp_exponent")
-    repeat_last_n: Whole | None = _sampling("repeat_last_n")
-    repeat_penalty: Number | None = _sampling("repeat_penalty", [1.1])
-    presence_penalty: Number | None = _sampling("presence_penalty")
-    frequency_penalty: Number | None = _sampling("frequency_penalty")
-    dry_multiplier: Number | None = _sampling("dry_multiplier")
-    dry_base: Number | None = _sampling("dry_base")
-    dry_allowed_length: Whole | None = _sampling("dry_allowed_length")
-    dry_penalty_last_n: Whole | None = _sampling("dry_penalty_last_n")
-    mirostat: Mirostat | None = _sampling("mirostat")
-    mirostat_tau: Number | None = _sampling("mirostat_tau")
-    mirostat_eta: Number | None = _sampling("mirostat_eta")
-    seed: Whole | None = _sampling("seed", [7])
-    min_keep: Whole | None = _sampling("min_keep")
-    stop: tuple[Stop, ...] = Field(default=(), max_length=MOST_STOPS, examples=[["<|im_end|>"]])
-    """Stop sequences: an answer ends before the first of them."""
-    num_predict: Whole | None = Field(default=None, ge=-2, le=2**31 - 1, examples=[512])
-    """Maximum number of tokens of an answer; -1 for no limit, -2 to fill the context."""
-    num_keep: Whole | None = Field(default=None, ge=-1, le=2**31 - 1)
-    """Accepted with a warning and without effect: a prompt that is too long loses complete messages only."""
 
 
 class Keep(Block):
@@ -224,6 +174,10 @@ class Model(Block):
     """Messages at the start of every conversation."""
     parameters: Parameters = Parameters()
     """Sampling and length of answers."""
+    force: RequestParameters = RequestParameters()
+    """Parameters that a request cannot change."""
+    strip: Strip = Field(default=(), max_length=64, examples=[["logit_bias"]])
+    """Parameters that are removed from requests."""
     license: str | None = Field(default=None, examples=["apache-2.0"])
     """License, for people."""
     dialects: tuple[DialectName, ...] | None = Field(default=None, min_length=1)

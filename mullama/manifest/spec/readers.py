@@ -18,6 +18,8 @@ from mullama.names import parse_source
 from mullama.units import parse_duration, parse_rate, parse_size, rate_literal
 
 DialectName = Literal["ollama", "openai", "anthropic"]
+OnError = Literal["unavailable", "overloaded", "timeout"]
+EVERY_ERROR: tuple[OnError, ...] = ("unavailable", "overloaded", "timeout")
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
 NEVER = math.inf
@@ -145,6 +147,13 @@ def check_drafter(value: str) -> str:
 def route_form(value: object) -> str:
     """Return the form of a route: a block as a map or as an object, else the name of a model."""
     return "route" if isinstance(value, dict) or hasattr(value, "fallback") else "name"
+
+
+def targets_of(route: Any) -> tuple[str, ...]:
+    """Return the models of a route, the highest weight first. The first one stands for the route in listings."""
+    if isinstance(route, str):
+        return (route,)
+    return tuple(target.model for target in sorted(route.to, key=lambda target: -target.weight))
 
 
 def check_hook_url(value: str) -> str:

@@ -1,11 +1,11 @@
-"""The blocks of the server: addresses, keys, sources, routes, pruning, sync."""
+"""The blocks of the server: addresses, keys, sources, pruning, sync."""
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Field
 
 from mullama.manifest.spec.rates import RateLimit
-from mullama.manifest.spec.readers import DialectName, check_address, check_host, check_origin, route_form
+from mullama.manifest.spec.readers import DialectName, check_address, check_host, check_origin
 from mullama.manifest.spec.values import Block, Duration, Flag, Size, Text, Whole
 
 
@@ -142,32 +142,6 @@ class Sources(Block):
     """Stores of other tools, whose files are used instead of a download."""
 
 
-class RouteTarget(Block):
-    """One target of a route."""
-
-    model: Text
-    """Name of the model."""
-    weight: Whole = Field(default=1, ge=1, le=1_000_000)
-    """Share of the requests, relative to the weights of the other targets."""
-
-
-class Route(Block):
-    """A name for one or more models, with fallbacks."""
-
-    to: tuple[RouteTarget, ...] = Field(min_length=1, max_length=64)
-    """Models that share the requests."""
-    fallback: tuple[Text, ...] = ()
-    """Models to try in order when a target fails."""
-    on_error: tuple[Literal["unavailable", "overloaded", "timeout"], ...] = ()
-    """Errors that lead to the fallback."""
-
-
-AnyRoute = Annotated[
-    Annotated[str, Field(min_length=1), Tag("name")] | Annotated[Route, Tag("route")],
-    Discriminator(route_form),
-]
-
-
 class Moved(Block):
     """A renamed model, whose weights stay loaded."""
 
@@ -175,15 +149,6 @@ class Moved(Block):
     """Old name of the model."""
     to: Text = Field(examples=["qwen3:8b"])
     """New name of the model."""
-
-
-class Group(Block):
-    """A set of models with a limit on how many are loaded at the same time."""
-
-    models: tuple[Text, ...]
-    """Names of the models."""
-    max: Whole = Field(default=1, ge=1)
-    """Maximum number of loaded models."""
 
 
 class Prune(Block):

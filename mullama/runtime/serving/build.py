@@ -10,7 +10,8 @@ from mullama.chat.model_settings import ModelSettings
 from mullama.chat.template import Rendered
 from mullama.engines.base import Adapter, ContextOptions, DraftOptions, EngineChoice, LayerFit, Prefix, WeightsOptions
 from mullama.errors import Invalid, ModelUnavailable
-from mullama.manifest.spec import Manifest, Model, Route
+from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.spec.readers import targets_of
 from mullama.manifest.tree import revision
 from mullama.names import ModelName
 from mullama.plan.drafting import draft_kind, draft_tokens
@@ -28,6 +29,7 @@ from mullama.plan.fit import (
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.reconcile.scripted_models import is_script
 from mullama.runtime.base import Access
+from mullama.runtime.routing import model_rules, routings
 from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
 from mullama.runtime.serving.prompt_settings import model_settings, probe_prompt, warm_prefix
 from mullama.runtime.snapshot import Deployment, Snapshot, unit_key
@@ -81,6 +83,7 @@ class DeploymentBuilder:
             choice=choice,
             options=replace(options, state_key=unit.weights + unit.context),
             settings=settings,
+            rules=model_rules(model),
             serve=Serve(
                 name=name,
                 unit=unit,
@@ -196,6 +199,7 @@ class DeploymentBuilder:
             }
         )
         budget = memory_bound(manifest.hardware.budget, machine)
+        own = {ModelName.parse(name).key for name in deployments}
         return Snapshot(
             generation=generation,
             revision=revision(manifest),
@@ -203,6 +207,7 @@ class DeploymentBuilder:
             access=replace(access, generation=generation),
             deployments=deployments,
             names=_names(manifest, deployments),
+            routes=MappingProxyType({key: route for key, route in routings(manifest).items() if key not in own}),
             exposed=_exposed(deployments),
             rules=Rules(
                 concurrency=limits.concurrency,
@@ -253,7 +258,7 @@ def _modified(files: KnownFiles) -> float:
 def _names(manifest: Manifest, deployments: Mapping[str, Deployment]) -> dict[str, str]:
     """Return every name that clients may use → its model. A model's own name wins over a route."""
     names = {name: d.name for d in deployments.values() for name, _ in _exposed_by(d)}
-    names |= {ModelName.parse(name).key: _target(route) for name, route in manifest.routes.items()}
+    names |= {ModelName.parse(name).key: targets_of(route)[0] for name, route in manifest.routes.items()}
     return names | {ModelName.parse(name).key: name for name in deployments}
 
 
@@ -275,7 +280,3 @@ def _adapters(model: Model, files: tuple[KnownFiles, ...]) -> tuple[Adapter, ...
         Adapter(path=path, scale=0.0 if adapter.expose else adapter.scale)
         for path, adapter in zip(paths, model.adapters, strict=True)
     )
-
-
-def _target(route: str | Route) -> str:
-    return route if isinstance(route, str) else route.to[0].model

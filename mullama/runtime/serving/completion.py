@@ -85,8 +85,9 @@ class Completion:
             self._metrics.duration.add(seconds_taken)
             self._meter(
                 Metered(
-                    key=self._caller.key, route=self._request.model, model=self._deployment.name, result=result,
-                    usage=self._aggregate.spent() if self._aggregate else chat.Usage(), seconds=seconds_taken,
+                    key=self._caller.key, route=self._caller.route or self._request.model, model=self._deployment.name,
+                    result=result, seconds=seconds_taken,
+                    usage=self._aggregate.spent() if self._aggregate else chat.Usage(),
                 )
             )  # fmt: skip
             if (seconds := self._request.keep_alive) is not None:

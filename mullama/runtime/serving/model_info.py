@@ -9,6 +9,7 @@ from mullama.chat.inventory import AdapterCard, ModelCard
 from mullama.chat.types import DEFAULT_SAMPLING
 from mullama.errors import masked, masked_tree
 from mullama.manifest.modelfile import from_tree, render_modelfile
+from mullama.manifest.spec.readers import targets_of
 from mullama.manifest.tree import unusual
 from mullama.names import DEFAULT_ROUTE, JSONValue
 from mullama.runtime.base import Caller
@@ -33,23 +34,21 @@ _TEMPLATE_SOURCES = {"manifest": "renderer", "source": "go_template", "gguf": "g
 
 def cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ...]:
     """Return the models and routes that the caller may use in its dialect, newest first."""
-    own = {
-        name: card(d, pool)
-        for name, d in snapshot.deployments.items()
-        if snapshot.speaks(d, caller.dialect) and caller.may_use(name)
-    }
-    targets = {
-        route: target
-        for route, target in snapshot.manifest.routes.items()
-        if isinstance(target, str) and target in own and route not in own and route != DEFAULT_ROUTE
-    }
+    spoken = {name: d for name, d in snapshot.deployments.items() if snapshot.speaks(d, caller.dialect)}
+    own = {name: card(d, pool) for name, d in spoken.items() if caller.may_use(name)}
+    targets: dict[str, str] = {}
+    for route, declared in snapshot.manifest.routes.items():
+        usable = (target for target in targets_of(declared) if target in spoken and caller.may_use(target, route))
+        if route not in own and route != DEFAULT_ROUTE and (first := next(usable, None)) is not None:
+            targets[route] = first
     adapted = [
         replace(own[name], name=adapter.name, parent=name, paths=())
         for name in own
         for adapter in snapshot.deployments[name].model.adapters
         if adapter.expose and adapter.name
     ]
-    routes = [replace(own[target], name=route, route_of=target, paths=()) for route, target in targets.items()]
+    known = own | {name: card(spoken[name], pool) for name in set(targets.values()) - own.keys()}
+    routes = [replace(known[target], name=route, route_of=target, paths=()) for route, target in targets.items()]
     default = snapshot.names.get(DEFAULT_ROUTE)
     shown = {name: c if "admin" in caller.roles else replace(c, paths=()) for name, c in own.items()}
     listed = [

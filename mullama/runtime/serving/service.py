@@ -17,19 +17,21 @@ from mullama.chat.answer import Fold
 from mullama.dialects import base as dialect
 from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
 from mullama.engines.base import Embed, Embedded
-from mullama.errors import Denied, EngineFailed, Invalid, NotFound, Unavailable, Unsupported
+from mullama.errors import Denied, EngineFailed, Invalid, MullamaError, NotFound, Unavailable, Unsupported
 from mullama.names import DEFAULT_ROUTE
 from mullama.offload import compute
 from mullama.runtime.base import Access, Admission, Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.rates.book import RateBook
+from mullama.runtime.routing import Routable
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
 from mullama.runtime.serving.metering import Metered, RequestResult
 from mullama.runtime.serving.model_info import cards, running_cards, show_card, states
 from mullama.runtime.serving.places import PlaceBoard
+from mullama.runtime.serving.tries import R, Tries, not_allowed
 from mullama.runtime.serving.truncation import certainly_fits, fitted, room_for_answer
 from mullama.runtime.serving.vectors import (
     check_dimensions,
@@ -103,6 +105,8 @@ class ModelService:
             return 0
 
     def default_model(self, caller: Caller) -> str:
+        if DEFAULT_ROUTE in self._snapshot().routes:
+            return DEFAULT_ROUTE  # the request itself decides on its model
         try:
             deployment = self.find(DEFAULT_ROUTE, caller)
         except NotFound as error:
@@ -116,14 +120,21 @@ class ModelService:
         # A key that may use the route only continues under the route's name.
         return deployment.name if caller.may_use(deployment.name) else DEFAULT_ROUTE
 
-    def admit(self, model: str, caller: Caller) -> Admission | None:
+    def admit(self, operation: dialect.Operation, caller: Caller) -> Admission | None:
         if not self._rates.active:
             return None
         try:
-            deployment = self._declared(model, caller)
+            model = self._first_model(operation, caller)
         except (NotFound, Denied):  # the request itself fails with it
             return None
-        return self._rates.admit(caller.key, deployment.name)
+        return self._rates.admit(caller.key, model)
+
+    def _first_model(self, operation: dialect.Operation, caller: Caller) -> str:
+        """Return the name of the model that answers an operation unless it fails."""
+        asked = operation.chat if isinstance(operation, chat.CountRequest | chat.RenderRequest) else operation
+        if isinstance(asked, Routable):
+            return Tries(self._snapshot, asked, caller).model
+        return self._declared(dialect.model_of(operation) or "", caller).name
 
     def _meter(self, ended: Metered) -> None:
         self._rates.charge(ended.key, ended.model, ended.usage.prompt_tokens + ended.usage.completion_tokens)
@@ -143,27 +154,41 @@ class ModelService:
         """Return the model behind a name, also one without files."""
         deployment = self._snapshot().find(name, caller.dialect)
         if not caller.may_use(deployment.name, name):
-            raise Denied(
-                f"the key {caller.key!r} may not use the model '{name}'",
-                hint="auth.keys.*.models lists what a key may use",
-                authenticated=True,
-            )
+            raise not_allowed(caller, name)
         return deployment
 
     # Completions
 
     async def events(self, request: Request, caller: Caller) -> AsyncGenerator[Sequence[chat.Event], None]:
-        """See `runtime.base.Service`. A request whose worker dies before the first event is repeated as a whole one."""
-        begun = False
-        for last in (False, True):
+        """See `runtime.base.Service`.
+
+        A request whose worker dies before the first event is repeated as a whole one. After a failure before it, the
+        next model of its route answers.
+        """
+        tries = Tries(self._snapshot, request, caller)
+        begun = repeated = False
+        while True:
             try:
-                async with aclosing(self._attempt(request, caller)) as stream:
+                async with aclosing(self._attempt(tries.request, tries.caller)) as stream:
                     async for events in stream:
                         begun = True
                         yield events
                 return
-            except EngineFailed:
-                if begun or last or self._quarantine.blames(request):
+            except MullamaError as error:
+                if begun or self._quarantine.blames(tries.request):
+                    raise
+                repeated = isinstance(error, EngineFailed) and not repeated
+                if not repeated and not tries.after(error):
+                    raise
+
+    async def _answered(self, request: R, caller: Caller, attempt: Callable[[R, Caller], Awaitable[_T]]) -> _T:
+        """Return the result of the first model of the route that does not fail."""
+        tries = Tries(self._snapshot, request, caller)
+        while True:
+            try:
+                return await attempt(tries.request, tries.caller)
+            except MullamaError as error:
+                if self._quarantine.blames(tries.request) or not tries.after(error):
                     raise
 
     async def _repeated(self, request: _Computed, attempt: Callable[[], Awaitable[_T]]) -> _T:
@@ -179,6 +204,9 @@ class ModelService:
         return await attempt()
 
     async def _folded(self, request: Request, caller: Caller) -> chat.Answer:
+        return await self._repeated(request, lambda: self._folded_once(request, caller))
+
+    async def _folded_once(self, request: Request, caller: Caller) -> chat.Answer:
         folded = Fold()
         async with aclosing(self._attempt(request, caller)) as stream:
             async for events in stream:
@@ -216,16 +244,18 @@ class ModelService:
     async def answer(self, operation: dialect.Operation, caller: Caller) -> dialect.Result:
         match operation:
             case chat.ChatRequest() | chat.CompletionRequest():
-                return await self._repeated(operation, lambda: self._folded(operation, caller))
+                return await self._answered(operation, caller, self._folded)
             case chat.EmbedRequest():
-                return await self._embed(operation, caller)
+                return await self._answered(operation, caller, self._embed)
             case chat.RerankRequest():
-                return await self._rerank(operation, caller)
+                return await self._answered(operation, caller, self._rerank)
             case chat.CountRequest():
-                return chat.TokenCount(tokens=len(await self._prompt_tokens(operation.chat, caller)))
+                first = Tries(self._snapshot, operation.chat, caller)
+                return chat.TokenCount(tokens=len(await self._prompt_tokens(first.request, first.caller)))
             case chat.RenderRequest():
-                shown = await self._fitted(operation.chat, caller)
-                prepared = await prepared_for(shown, self.find(shown.model, caller))
+                first = Tries(self._snapshot, operation.chat, caller)
+                shown = await self._fitted(first.request, first.caller)
+                prepared = await prepared_for(shown, self.find(shown.model, first.caller))
                 return chat.DetokenizedText(text=prepared.shown)
             case chat.TokenizeRequest():
                 return await self._tokenize(operation, caller)
@@ -355,6 +385,7 @@ class ModelService:
         vectors = await compute(sum(map(len, found.vectors)), shortened, found.vectors, request)
         return chat.Vectors(
             vectors=vectors,
+            answered_by=self.find(request.model, caller).name,
             rows=found.rows,
             usage=chat.Usage(prompt_tokens=found.tokens),
             timings=chat.Timings(total=time.monotonic() - begun, load=load),
@@ -369,7 +400,11 @@ class ModelService:
 
         found, _ = await self._embedded(request, caller, jobs)
         scores = sorted(enumerate(v[0] for v in found.vectors), key=lambda item: -item[1])
-        return chat.Ranking(results=tuple(scores[: request.top_n]), usage=chat.Usage(prompt_tokens=found.tokens))
+        return chat.Ranking(
+            results=tuple(scores[: request.top_n]),
+            usage=chat.Usage(prompt_tokens=found.tokens),
+            answered_by=self.find(request.model, caller).name,
+        )
 
     async def _embedded(
         self,
@@ -390,8 +425,8 @@ class ModelService:
         finally:
             self._meter(
                 Metered(
-                    key=caller.key, route=request.model, model=model, usage=chat.Usage(prompt_tokens=tokens),
-                    seconds=time.monotonic() - begun, result=result,
+                    key=caller.key, route=caller.route or request.model, model=model,
+                    usage=chat.Usage(prompt_tokens=tokens), seconds=time.monotonic() - begun, result=result,
                 )
             )  # fmt: skip
         return found, load

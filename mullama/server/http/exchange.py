@@ -79,6 +79,7 @@ class Notes(Struct, kw_only=True):
     route: str = ""
     key: str | None = None
     model: str = ""
+    answered_by: str = ""
     stream: bool = False
     generation: int = 0
     prompt_tokens: int | None = None
@@ -172,6 +173,12 @@ class Exchange:
         """Send these warnings in a response header. Later warnings replace earlier ones."""
         if warnings:
             self.extra["mullama-warning"] = "; ".join(warnings)
+
+    def answered_by(self, model: str) -> None:
+        """Name the model that answers in a response header, and in the log line if the client named another one."""
+        if model:
+            self.extra["mullama-model"] = model
+            self.notes.answered_by = model if model != self.notes.model else ""
 
     async def wait_disconnected(self) -> None:
         """Wait until the connection is closed. Call it only after the body is read."""

@@ -10,7 +10,7 @@ from mullama.dialects.base import ResponseRequest, WireRequest
 from mullama.dialects.foreign_fields import llama_server_warnings
 from mullama.dialects.formats import FORMAT_SCHEMA, effort, named_format
 from mullama.dialects.openai.native_form import RETURN_PROGRESS, TIMINGS_PER_TOKEN
-from mullama.dialects.openai.request_fields import METADATA, STORE
+from mullama.dialects.openai.request_fields import METADATA, PROMPT_CACHE_KEY, SAFETY_IDENTIFIER, STORE, USER
 from mullama.dialects.openai.responses.items import (
     INPUT_SCHEMA,
     Item,
@@ -90,7 +90,8 @@ def _request(body: fields.Body) -> ResponseRequest:
         think=_effort(body),
         think_optional=True,
         keep_alive=body.get(KEEP_ALIVE),
-        user=body.get(fields.text("user", 4096)),
+        user=body.first(USER, SAFETY_IDENTIFIER),
+        conversation=body.get(PROMPT_CACHE_KEY),
         tools=tools,
         tool_choice=checked_choice(_choice(body), tools, "tool_choice"),
         parallel_tool_calls=True if parallel is None else parallel,
@@ -208,5 +209,6 @@ _FIELDS: tuple[fields.Field[object], ...] = (
     _INSTRUCTIONS, _PREVIOUS, fields.STREAM, STORE, _BACKGROUND, TOOLS, TOOL_CHOICE, _PARALLEL, _MAX_OUTPUT,
     _TEMPERATURE, _TOP_P, _PRESENCE, _FREQUENCY, TOP_LOGPROBS, _TRUNCATION, _INCLUDE, METADATA,
     KEEP_ALIVE, fields.record("text"), fields.record("reasoning"), RETURN_PROGRESS, TIMINGS_PER_TOKEN,
+    USER, SAFETY_IDENTIFIER, PROMPT_CACHE_KEY,
 )  # fmt: skip
 REQUEST_SCHEMA = fields.request_schema(*_FIELDS)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
+from mullama.manifest.checks.routes import check_routes
 from mullama.manifest.diagnostics import Suggestions
-from mullama.manifest.spec import Gpu, Hardware, Manifest, Model, Route, SecretRef, Webhook
+from mullama.manifest.spec import Gpu, Hardware, Manifest, Model, SecretRef, Webhook
 from mullama.names import BuiltinRef, ModelName, PathRef, UrlRef, parse_source
 from mullama.struct import Struct
 from mullama.units import counted
@@ -44,7 +45,7 @@ class PartialManifest(Struct, frozen=True, kw_only=True):
 def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     """Report all contradictions."""
     _names(draft, fail)
-    _routes(draft, fail)
+    check_routes(draft.manifest, draft.names, draft.suggest, fail, warn)
     _moved(draft, fail, warn)
     if draft.has("server"):
         _listeners(draft, fail)
@@ -95,16 +96,6 @@ def _names(draft: PartialManifest, fail: AddProblem) -> None:
             if key in seen:
                 fail(path, f"the {seen[key]} has the same name", "rename one of them")
             seen.setdefault(key, f"adapter {adapter.name} of {name}")
-
-
-def _routes(draft: PartialManifest, fail: AddProblem) -> None:
-    for name, route in draft.manifest.routes.items():
-        if isinstance(route, Route):
-            continue  # refused: see `unsupported`
-        if route in draft.manifest.routes and route not in draft.names:
-            fail(f"routes.{name}", f"{route} is a route, not a model", "name its model")
-        elif route not in draft.names:
-            fail(f"routes.{name}", f"there is no model {route[:80]!r}", draft.suggest(route, draft.names))
 
 
 def _moved(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:

@@ -1,0 +1,69 @@
+"""The blocks of routes and groups, and the rules for the parameters of requests."""
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from mullama.manifest.spec.parameters import Parameters
+from mullama.manifest.spec.readers import EVERY_ERROR, OnError, route_form
+from mullama.manifest.spec.values import Block, Flag, Text, Whole
+
+StrippedName = Literal[
+    "temperature", "top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold",
+    "dynatemp_range", "dynatemp_exponent", "repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty",
+    "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers", "mirostat",
+    "mirostat_tau", "mirostat_eta", "seed", "min_keep", "samplers", "logit_bias",
+    "stop", "num_predict", "think", "logprobs", "format", "tools", "template_arguments", "lora", "draft",
+    "cache_prompt", "ignore_eos", "keep_alive",
+]  # fmt: skip
+Strip = tuple[StrippedName, ...]
+
+
+class RequestParameters(Parameters):
+    """Parameters for requests: sampling, length and reasoning."""
+
+    think: Annotated[Flag | Literal["low", "medium", "high", "max"] | None, Field(examples=[False])] = None
+    """Reasoning: true, false or an effort. A model that cannot reason ignores it with a warning."""
+
+
+class RouteTarget(Block):
+    """One target of a route. A name alone is short for `model`."""
+
+    model: Text = Field(examples=["qwen3:8b"])
+    """Name of the model."""
+    weight: Whole = Field(default=1, ge=0, le=1_000_000)
+    """Share of the conversations, relative to the weights of the other targets; 0 for none."""
+
+
+class Route(Block):
+    """A name for one or more models, with fallbacks and rules for the parameters of its requests."""
+
+    to: tuple[RouteTarget, ...] = Field(min_length=1, max_length=64, examples=[[{"model": "qwen3:8b", "weight": 9}]])
+    """Models that share the conversations by weight; a name alone is short for one model. Requests of one conversation
+    go to the same model."""
+    fallback: tuple[Text, ...] = Field(default=(), max_length=64, examples=[["small"]])
+    """Models and routes that are tried in order when the model of a request fails before its first byte."""
+    on_error: tuple[OnError, ...] = EVERY_ERROR
+    """Failures that lead to the fallback. unavailable: the model cannot be loaded or its process ended; overloaded: its
+    queue is full; timeout: the request waited or ran too long."""
+    parameters: RequestParameters = RequestParameters()
+    """Parameters for requests that leave them out; they replace those of the model."""
+    force: RequestParameters = RequestParameters()
+    """Parameters that a request cannot change; they replace those that the model forces."""
+    strip: Strip = Field(default=(), max_length=64, examples=[["logit_bias"]])
+    """Parameters that are removed from requests."""
+
+
+AnyRoute = Annotated[
+    Annotated[str, Field(min_length=1), Tag("name")] | Annotated[Route, Tag("route")],
+    Discriminator(route_form),
+]
+
+
+class Group(Block):
+    """A set of models with a limit on how many are loaded at the same time."""
+
+    models: tuple[Text, ...]
+    """Names of the models."""
+    max: Whole = Field(default=1, ge=1)
+    """Maximum number of loaded models."""

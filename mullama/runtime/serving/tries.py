@@ -1,0 +1,99 @@
+"""The models that may answer one request, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from mullama.chat import types as chat
+from mullama.chat.request_rules import RequestRules
+from mullama.errors import Denied, MullamaError
+from mullama.runtime.base import Caller
+from mullama.runtime.routing import Candidate, Routable, Routing, candidates, conversation_key, failure_class
+from mullama.runtime.snapshot import Snapshot, key_of
+from mullama.struct import replace
+
+R = TypeVar("R", bound=Routable)
+
+
+class Tries(Generic[R]):
+    """The request as the present model gets it. Raises `NotFound` and `Denied` for a name without such a model."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot], asked: R, caller: Caller) -> None:
+        self._snapshot, self._asked, self._caller = snapshot, asked, caller
+        self._begin()
+
+    def _begin(self) -> None:
+        snapshot, name = self._snapshot(), self._asked.model
+        self._generation = snapshot.generation
+        self._route = snapshot.routes.get(key_of(name))
+        self._left: list[Candidate] = []
+        self.request, self.caller = self._asked, self._caller
+        if self._route is None:
+            deployment = snapshot.find(name, self._caller.dialect)
+            if not self._caller.may_use(deployment.name, name):
+                raise not_allowed(self._caller, name)
+            self.model = deployment.name
+            self.request = _ruled(self._asked, deployment.rules)
+            return
+        self._left = _usable(snapshot, self._route, self._asked, self._caller)
+        self._next()
+
+    def _next(self) -> None:
+        candidate = self._left.pop(0)
+        self.model = candidate.model
+        deployment = self._snapshot().deployments.get(candidate.model)
+        rules = candidate.rules.over(deployment.rules) if deployment else candidate.rules
+        self.request = replace(_ruled(self._asked, rules), model=candidate.model)
+        # The route is what its key may use.
+        self.caller = replace(self._caller, models=("*",), route=self._asked.model)
+
+    def after(self, error: MullamaError) -> bool:
+        """Go to the next model after a failure before the first byte; return False if there is none for it."""
+        snapshot = self._snapshot()
+        if snapshot.generation != self._generation and self.model not in snapshot.deployments:
+            self._begin()  # a reload removed the model; the name may lead to another one now
+            return True
+        if self._route is None or not self._left or failure_class(error) not in self._route.on_error:
+            return False
+        self._next()
+        return True
+
+
+def _usable(snapshot: Snapshot, route: Routing, asked: Routable, caller: Caller) -> list[Candidate]:
+    """Return the models of the route that are served in the caller's dialect and that its key may use.
+
+    A key for the route may use all of them, one for a model that model only.
+    """
+
+    def serves(model: str) -> bool:
+        deployment = snapshot.deployments.get(model)
+        return deployment is not None and snapshot.speaks(deployment, caller.dialect)
+
+    def usable(model: str) -> bool:
+        return serves(model) and caller.may_use(model, route.name, asked.model)
+
+    key = conversation_key(asked, caller.key)
+    found = candidates(route, snapshot.routes, key, usable)
+    if found:
+        return list(found)
+    if candidates(route, snapshot.routes, key, serves):
+        raise not_allowed(caller, asked.model)
+    raise snapshot.missing(asked.model, caller.dialect, known=True)
+
+
+def not_allowed(caller: Caller, name: str) -> Denied:
+    """Return the error for a model that the key of a caller may not use."""
+    return Denied(
+        f"the key {caller.key!r} may not use the model '{name}'",
+        hint="auth.keys.*.models lists what a key may use",
+        authenticated=True,
+    )
+
+
+def _ruled(asked: R, rules: RequestRules) -> R:
+    if isinstance(asked, chat.TextRequest):
+        return rules.apply(asked)  # type: ignore[return-value]  # of the same class
+    if isinstance(asked, chat.EmbedRequest) and "keep_alive" in rules.strip:
+        return replace(asked, keep_alive=None)
+    return asked
