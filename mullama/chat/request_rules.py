@@ -50,7 +50,7 @@ NOTHING = GivenParameters()
 
 
 class RequestRules(Struct, frozen=True, kw_only=True):
-    """What happens to the parameters of a request: `strip` first, then `defaults`, then `force`."""
+    """Changes of the parameters of a request: `strip` first, then `defaults`, then `force`."""
 
     defaults: GivenParameters = NOTHING
     force: GivenParameters = NOTHING
