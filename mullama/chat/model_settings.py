@@ -8,6 +8,7 @@ from mullama.chat.families import Family, family_of
 from mullama.chat.template import ChatInput, ChatTemplate, Rendered, SpecialTexts, compile_template, protected
 from mullama.chat.token_texts import TokenTexts
 from mullama.chat.types import Message, Sampling, text_message
+from mullama.names import JSONValue
 from mullama.struct import Struct, field, replace
 
 # Where a file carries no template at all, the texts are all there is to go by.
@@ -31,6 +32,12 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     """Defaults, likewise."""
     max_tokens: int | None = None
     """Default, likewise."""
+    think: bool | str | None = None
+    """Reasoning for requests that do not choose; None for the default of the template."""
+    arguments: tuple[tuple[str, JSONValue], ...] = ()
+    """Arguments of the template; those of a request win."""
+    parallel_calls: bool = True
+    """Requests may allow several calls of tools in one answer."""
     fim: bool = True
     """The vocabulary has fill-in-the-middle tokens."""
     reserved: TokenTexts = field(default_factory=TokenTexts)
@@ -41,6 +48,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
 
         Raises the errors of `ChatTemplate.render`.
         """
+        think = self.think if chat.think is None else chat.think
+        chat = replace(chat, think=think, arguments=(*self.arguments, *chat.arguments))
         chat, joint = protected(chat, self.reserved, self.template.traits.thinking, self.template.source)
         return replace(self.template.render(chat), joint=joint)
 

@@ -190,12 +190,13 @@ def _finished(
     if opened:
         text = _without_reasoning(rendered, settings, think)
     inside = inside and text is rendered.text
-    built = _built(request, family, tools, inside)
+    parallel = settings.parallel_calls
+    built = _built(request, family, tools, inside, parallel)
     if opened and built.from_start and not inside and (marks := _reasons_first(text, settings, think)):
         # The grammar becomes active after the reasoning, so the prompt must open the reasoning; the model might not.
         primed = marks.open if family.name == "harmony" else ""
         text, inside = text + marks.open + ("" if primed else "\n"), True
-        built = _built(request, family, tools, inside)
+        built = _built(request, family, tools, inside, parallel)
     return Prepared(
         prompts=(text,),
         joint=rendered.joint,
@@ -210,14 +211,16 @@ def _finished(
     )
 
 
-def _built(request: ChatRequest | CompletionRequest, family: Family, tools: tuple[Tool, ...], inside: bool) -> Built:
+def _built(
+    request: ChatRequest | CompletionRequest, family: Family, tools: tuple[Tool, ...], inside: bool, parallel: bool
+) -> Built:
     chat = request if isinstance(request, ChatRequest) else None
     return build(
         family,
         format=request.format,
         tools=tools,
         choice=chat.tool_choice if chat else None,
-        parallel=chat.parallel_tool_calls if chat else True,
+        parallel=chat.parallel_tool_calls and parallel if chat else True,
         thinking=inside,
     )
 
@@ -247,7 +250,9 @@ def _think(request: TextRequest, settings: ModelSettings, warnings: list[str]) -
     model.
     """
     traits = settings.template.traits
-    if request.think is None or (request.think is False and traits.think == "none"):
+    if request.think is None:
+        return settings.think
+    if request.think is False and traits.think == "none":
         return None
     if traits.think == "none":
         refusal = f'"{settings.name}" does not support thinking'

@@ -53,6 +53,7 @@ _UNITS = {
     "share": "size, or share such as `80%`",
     "seconds": "duration",
     "rate": "rate",
+    "any": "any value",
 }
 
 

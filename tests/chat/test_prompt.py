@@ -28,6 +28,7 @@ from mullama.chat.types import (
     text_message,
 )
 from mullama.errors import Invalid, Unsupported
+from mullama.struct import replace
 from tests.dialects.wire import decode
 
 CHATML = """\
@@ -174,6 +175,36 @@ def test_tools_are_described_in_words_where_the_template_has_no_place_for_them()
     assert '{"name": "<function-name>", "arguments": <arguments-json-object>}' in made.prompt
     assert '"name": "add"' in made.prompt
     assert any("no place for tools" in warning for warning in made.warnings)
+
+
+@pytest.mark.parametrize(
+    ("default", "asked", "closed"),
+    [(None, None, False), (False, None, True), (False, True, False), (True, False, True), (True, None, False)],
+)
+def test_the_manifest_chooses_the_reasoning_of_requests_that_do_not(
+    default: bool | None, asked: bool | None, closed: bool
+) -> None:
+    settings = replace(model(), think=default)
+    assert prompt(chat(think=asked), settings).endswith("</think>\n\n") is closed
+    assert declared_prefix(settings, opening(settings)).text == "<|im_start|>user\n"
+
+
+def test_arguments_of_the_manifest_reach_the_template_and_those_of_the_request_win() -> None:
+    settings = replace(
+        model("{{ messages[0].content }} {{ language }}-{{ length }}"), arguments=(("language", "dry"), ("length", 3))
+    )
+    assert prompt(chat(), settings) == "Hi dry-3"
+    assert prompt(chat(template_arguments=(("language", "warm"),)), settings) == "Hi warm-3"
+
+
+@pytest.mark.parametrize(
+    ("declared", "asked", "several"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_several_calls_need_the_manifest_and_the_request(declared: bool, asked: bool, several: bool) -> None:
+    request = chat(tools=(TOOL,), tool_choice=ToolChoice(mode="required"), parallel_tool_calls=asked)
+    alone = prepare(replace(request, parallel_tool_calls=False), model(), 0.0, str).constraint
+    made = prepare(request, replace(model(), parallel_calls=declared), 0.0, str).constraint
+    assert (made != alone) is several
 
 
 def test_thinking_asked_of_a_model_that_cannot_is_remarked_upon() -> None:

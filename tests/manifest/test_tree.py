@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from mullama.chat.template_arguments import TEMPLATE_ARGUMENTS
 from mullama.errors import ManifestError
 from mullama.manifest.spec import Manifest, Model, definitions
 from mullama.manifest.tree import block_to_tree, manifest_to_tree, parse_resolved, revision
@@ -56,6 +57,11 @@ KINDS: Mapping[str, Callable[[Any], st.SearchStrategy[Any]]] = {
     "object": maps,
     "null": lambda _: st.none(),
     "['number', 'string']": lambda _: st.sampled_from(["never", "30s", "1h30m", "250ms"]) | st.floats(0, 1e9),
+    "['string', 'number', 'boolean', 'array', 'object', 'null']": lambda _: st.recursive(
+        st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(min_size=1, max_size=5), inner, max_size=2),
+        max_leaves=4,
+    ),
     "['integer', 'string']": lambda _: st.sampled_from(["1GiB", "8MiB", "1.5kB"]) | st.integers(1024, 2**50),
 }
 
@@ -92,6 +98,7 @@ def supported(model: Model) -> Model:
         "context": model.context.model_copy(update={"flash_attention": "on", "ubatch": None}),
         "gpu": model.gpu.model_copy(update={"tensor_split": (), "devices": ()}),
         "embedding": model.embedding.model_copy(update={"default_prompt": None}),
+        "template_arguments": dict(zip(sorted(TEMPLATE_ARGUMENTS), model.template_arguments.values(), strict=False)),
         "adapters": tuple(a.model_copy(update={"expose": False}) for a in model.adapters[:1]),
     }  # fmt: skip
     return model.model_copy(update=said)

@@ -129,6 +129,14 @@ GOLDEN = [
     ("metadata: {labels: {v: 1.10}}", "metadata.labels.v: expected text, got 1.1 (put quotes around it)"),
     ("defaults: 3", "m.yaml:2:11: defaults: expected a map of model fields"),
     (
+        "models: {a: {from: 'builtin:tiny', template_arguments: {enable_thinkin: true}}}",
+        "template_arguments.enable_thinkin: is not an argument of chat templates (did you mean enable_thinking",
+    ),
+    (
+        "models: {a: {from: 'builtin:tiny', thinking: {default: lots}}}",
+        "models.a.thinking.default: expected one of none,",
+    ),
+    (
         "observability: {webhooks: [{url: ftp://a}]}",
         "m.yaml:2:34: observability.webhooks[0].url: 'ftp://a' is not the address of a webhook",
     ),

@@ -17,18 +17,11 @@ from mullama.chat.template.probe import probe
 from mullama.chat.template.sandbox import FILE, Raised, Sandbox, compile_source
 from mullama.chat.template.shape import Plain, plain, plain_messages, plain_tools, shape
 from mullama.chat.template.thinking import effort, ends_open, left_open, nearest_level, think_flag
+from mullama.chat.template_arguments import TEMPLATE_ARGUMENTS
 from mullama.errors import Invalid, TooLarge
 from mullama.names import JSONValue
 from mullama.struct import Struct, replace
 
-# Names that clients may set in addition to the fields of a request: booleans, numbers and short texts.
-ARGUMENTS = frozenset((
-    "add_vision_id", "available_tools", "builtin_tools", "controls", "custom_tools", "date_string",
-    "documents", "enable_thinking", "force_nonempty_content", "keep_all_reasoning", "language", "length",
-    "low_effort", "model_identity", "preserve_thinking", "reasoning", "reasoning_effort", "thinking",
-    "thinking_budget", "thinking_effort", "thinking_mode", "tool_choice", "tools_in_user_message",
-    "truncate_history_thinking", "xml_tools", "clear_thinking", "drop_thinking", "skip_think",
-))  # fmt: skip
 _SWITCH = "enable_thinking"
 _DEFAULTS = frozenset(("defined", "undefined", "default", "d"))  # tests and filters of a variable that may be unset
 END = "\ue0ff\ue0fe\ue0ff"  # private characters that mark where the last message's content ends
@@ -199,10 +192,10 @@ def _place(error: Exception) -> str:
 
 def _allowed(chat: ChatInput) -> list[tuple[str, JSONValue]]:
     for name, _ in chat.arguments:
-        if name not in ARGUMENTS:
+        if name not in TEMPLATE_ARGUMENTS:
             raise Invalid(
                 f"{name!r} is not an argument of chat templates",
-                hint=f"one of {', '.join(sorted(ARGUMENTS))}",
+                hint=f"one of {', '.join(sorted(TEMPLATE_ARGUMENTS))}",
                 field="chat_template_kwargs",
             )
     return list(chat.arguments)

@@ -7,6 +7,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from mullama.chat.template_arguments import TEMPLATE_ARGUMENTS
 from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.checks.routes import check_routes
@@ -249,6 +250,10 @@ def _model(model: Model, path: str, draft: PartialManifest, fail: AddProblem, wa
         warn(f"{path}.from", "the file of a URL has no digest", "add digest: sha256:…")
     if model.draft is not None and model.draft.from_ not in ("auto", "none") and model.task != "chat":
         fail(f"{path}.draft.from", f"a model for {model.task} writes no text to guess", "remove draft")
+    for name in model.template_arguments:
+        if name not in TEMPLATE_ARGUMENTS:
+            hint = draft.suggest(name, TEMPLATE_ARGUMENTS) or f"one of {', '.join(sorted(TEMPLATE_ARGUMENTS))}"
+            fail(f"{path}.template_arguments.{name}", "is not an argument of chat templates", hint)
     embedding = model.embedding
     if embedding.default_prompt is not None and embedding.default_prompt not in embedding.prompts:
         fail(

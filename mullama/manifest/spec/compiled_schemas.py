@@ -145,6 +145,12 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'go': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
         'syntax': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['jinja', 'go']}, 'default': 'jinja'}},
     })
+    s['ThinkingMode'] = b.block('ThinkingMode', 'Reasoning of the model before its answers.', {
+        'default': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['none', 'auto', 'low', 'medium', 'high']}, 'default': 'auto'}},
+    })
+    s['ToolUse'] = b.block('ToolUse', 'Calls of tools by the model.', {
+        'parallel': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': True}},
+    })
     s['ManifestMessage'] = b.block('ManifestMessage', 'One message at the start of every conversation.', {
         'role': {'type': 'model-field', 'schema': {'type': 'literal', 'expected': ['system', 'user', 'assistant']}},
         'content': {'type': 'model-field', 'schema': {'type': 'str'}},
@@ -251,6 +257,9 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'context': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Context'], 'default': b.default('Context')}},
         'system': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str'}}, 'default': None}},
         'template': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['Template']}, 'default': None}},
+        'template_arguments': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'any'}, 'max_length': 64}, 'default': {}}},
+        'thinking': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['ThinkingMode'], 'default': b.default('ThinkingMode')}},
+        'tools': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['ToolUse'], 'default': b.default('ToolUse')}},
         'messages': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [s['ManifestMessage']], 'variadic_item_index': 0, 'max_length': 4096}, 'default': ()}},
         'parameters': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Parameters'], 'default': b.default('Parameters')}},
         'force': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['RequestParameters'], 'default': b.default('RequestParameters')}},

@@ -12,6 +12,7 @@ from mullama.manifest.spec.rates import RateLimit
 from mullama.manifest.spec.readers import DialectName, adapter_sources, model_sources
 from mullama.manifest.spec.routes import RequestParameters, Strip
 from mullama.manifest.spec.values import (
+    AnyValue,
     Block,
     Duration,
     Expression,
@@ -35,6 +36,21 @@ class Template(Block):
     """Template of a Modelfile, in Go syntax."""
     syntax: Literal["jinja", "go"] = "jinja"
     """Template language of `text` or `file`."""
+
+
+class ThinkingMode(Block):
+    """Reasoning of the model before its answers."""
+
+    default: Literal["none", "auto", "low", "medium", "high"] = "auto"
+    """Reasoning for requests that do not choose: `none` for no reasoning, an effort, or `auto` for the default of the
+    chat template. A template without efforts reasons for each of them."""
+
+
+class ToolUse(Block):
+    """Calls of tools by the model."""
+
+    parallel: Flag = True
+    """Allow several calls in one answer; with false, no request can allow them."""
 
 
 class ManifestMessage(Block):
@@ -170,6 +186,12 @@ class Model(Block):
     """System prompt; a system message of a request replaces it."""
     template: Template | None = None
     """Chat template; without it, the template in the weights file."""
+    template_arguments: dict[str, AnyValue] = Field(default={}, max_length=64, examples=[{"enable_citations": True}])
+    """Arguments of the chat template; those of a request win."""
+    thinking: ThinkingMode = ThinkingMode()
+    """Reasoning of the model before its answers."""
+    tools: ToolUse = ToolUse()
+    """Calls of tools by the model."""
     messages: tuple[ManifestMessage, ...] = Field(default=(), max_length=4096)
     """Messages at the start of every conversation."""
     parameters: Parameters = Parameters()

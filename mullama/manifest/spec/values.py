@@ -1,6 +1,6 @@
 """The scalar types of the manifest: sizes, durations, rates, shares, layers; and the base class of blocks."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -46,6 +46,10 @@ Flag = Annotated[bool, Strict()]
 Source = Annotated[str, AfterValidator(check_source), Field(min_length=1)]
 Expression = Annotated[str, AfterValidator(check_expression), Field(min_length=1)]
 
+AnyValue = Annotated[
+    Any,
+    WithJsonSchema({"type": ["string", "number", "boolean", "array", "object", "null"], "x-mullama-unit": "any"}),
+]
 Size = Annotated[
     int,
     Strict(),

@@ -72,7 +72,7 @@ def show_card(snapshot: Snapshot, pool: Pool, deployment: Deployment, verbose: b
     """Return the complete card of one model. Arrays longer than five are empty unless `verbose`."""
     facts = deployment.files.facts
     aliases = tuple(n for n, t in snapshot.names.items() if t == deployment.name and n != t.casefold())
-    levels = thinking_levels(deployment.settings.template)
+    levels = thinking_levels(deployment.settings)
     shown = replace(card(deployment, pool), aliases=aliases, thinking_levels=levels, modelfile=_modelfile(deployment))
     if facts is None:
         return shown

@@ -29,7 +29,7 @@ def model_settings(name: str, model: Model, files: KnownFiles) -> ModelSettings:
     special = SpecialTexts(bos=special_text(files.facts, "bos"), eos=special_text(files.facts, "eos"))
     parameters = {**defaults.parameters, **_declared_parameters(model)}
     try:
-        return settings_for(
+        made = settings_for(
             name,
             text,
             syntax=syntax,
@@ -41,9 +41,31 @@ def model_settings(name: str, model: Model, files: KnownFiles) -> ModelSettings:
             stop=_stops(parameters),
             max_tokens=_integer(parameters.get("num_predict")),
             fim=bool(files.facts and files.facts.token("fim_pre")),
+            arguments=tuple(model.template_arguments.items()),
+            parallel_calls=model.tools.parallel,
         )
     except MullamaError as error:
         raise Invalid(f"{name}: the chat template cannot be used: {error.message}", hint=error.hint) from error
+    return replace(made, think=_default_think(name, model, made.template))
+
+
+def _default_think(name: str, model: Model, template: ChatTemplate) -> bool | str | None:
+    """Return the reasoning of requests that do not choose; None for the default of the template.
+
+    Raises `Invalid` for an effort of a template without reasoning.
+    """
+    default = model.thinking.default
+    if default == "auto" or (default == "none" and template.traits.think == "none"):
+        return None
+    if default == "none":
+        return False
+    if template.traits.think == "none":
+        raise Invalid(
+            f"{name}: thinking.default is {default}, and the chat template has no reasoning",
+            hint="leave thinking out, or declare a template with reasoning",
+            field="thinking.default",
+        )
+    return default if template.traits.levels else True
 
 
 def chosen_template(model: Model, files: KnownFiles) -> tuple[str, str, Source]:
@@ -92,8 +114,13 @@ def capabilities(settings: ModelSettings, facts: WeightFacts | None) -> tuple[st
     return (*settings.capabilities, *extra)
 
 
-def thinking_levels(template: ChatTemplate) -> tuple[bool | str, ...]:
+def thinking_levels(settings: ModelSettings) -> tuple[bool | str, ...]:
     """Return the values of `think`, the default first: named efforts, true and false, or only false."""
+    levels = _levels(settings.template)
+    return tuple(sorted(levels, key=lambda level: level != settings.think))
+
+
+def _levels(template: ChatTemplate) -> tuple[bool | str, ...]:
     if template.traits.levels:
         return tuple(sorted(template.traits.levels, key=lambda level: level != "medium"))
     if template.traits.think == "none":
