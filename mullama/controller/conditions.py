@@ -16,6 +16,7 @@ class Condition(StrEnum):
     SYNCED = "Synced"
     DEGRADED = "Degraded"
     DRIFTED = "Drifted"
+    USAGE_RECORDED = "UsageRecorded"
     CERTIFICATE_VALID = "CertificateValid"
 
 
@@ -42,6 +43,7 @@ class Reason(StrEnum):
     REFUSED = "Refused"
     OVER_BUDGET = "OverBudget"
     IDLE = "Idle"
+    STORE_FAILED = "StoreFailed"
     CERTIFICATE_REFUSED = "CertificateRefused"
 
 

@@ -19,6 +19,7 @@ _LEVELS = {
     "watch-failed": logging.ERROR,
     "not-listening": logging.ERROR,
     "certificate-refused": logging.ERROR,
+    "usage-not-recorded": logging.ERROR,
     "held": logging.WARNING,
     "degraded": logging.WARNING,
     "webhook-failed": logging.WARNING,

@@ -33,7 +33,9 @@ from mullama.runtime.scheduler.events import FOREVER
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.build import time_to_live
 from mullama.runtime.serving.device_use import device_use
+from mullama.runtime.serving.usage_log import UsageLog
 from mullama.runtime.snapshot import Deployment
+from mullama.store.usage import UsageQuery
 from mullama.units import size
 
 
@@ -51,11 +53,13 @@ class LocalOperator:
         event_log: EventLog,
         metrics: Metrics,
         rates: RateBook,
+        usage: UsageLog,
         reload: Callable[[str], Awaitable[str]],
         stop: Callable[[], None],
     ) -> None:
         self._reconciler, self._pool = reconciler, pool
         self._event_log, self._metrics, self._rates = event_log, metrics, rates
+        self._usage = usage
         self._status = reconciler.status
         self._reload, self._stop = reload, stop
         self._started = time.time()
@@ -231,6 +235,9 @@ class LocalOperator:
             "manifest": block_to_tree(current.snapshot.manifest),
             "origin": _origin(current.origin),
         }
+
+    async def usage(self, query: UsageQuery) -> list[dict[str, Any]]:
+        return await self._usage.read(query)
 
     def missing(self) -> tuple[str, ...]:
         """Return the models that load at start and never served; a placeholder before the first apply."""

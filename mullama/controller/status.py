@@ -154,6 +154,16 @@ class StatusTracker:
         if not self.failures and not self.absent_keys:
             self.conditions.set(Condition.SYNCED, True, Reason.APPLIED)
 
+    def usage_recorded(self, error: MullamaError | None) -> None:
+        """The records of usage were written, or could not be."""
+        known = self.conditions.status(Condition.USAGE_RECORDED)
+        if error is not None:
+            message = f"requests are served, and their usage waits in memory; {error}"
+            if self.conditions.set(Condition.USAGE_RECORDED, False, Reason.STORE_FAILED, message):
+                self._event_log.add("usage-not-recorded", "", str(error))
+        elif known is False:
+            self.conditions.set(Condition.USAGE_RECORDED, True, Reason.APPLIED)
+
     def held(self, removes: int, loaded: int, origin: Origin) -> None:
         """The file would unload too many models to be applied without a confirmation."""
         message = f"would unload {removes} of {loaded}; run `mullama apply` to confirm"

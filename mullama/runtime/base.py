@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mullama.chat.inventory import CreateModel, ModelStateReport, PullModel, TaskStatus
 from mullama.chat.types import ChatRequest, CompletionRequest, Event
@@ -17,6 +17,9 @@ from mullama.dialects.stored_objects import StoredObject
 from mullama.errors import Busy
 from mullama.manifest.spec import Manifest
 from mullama.struct import Struct
+
+if TYPE_CHECKING:
+    from mullama.store.usage import UsageQuery
 
 Role = Literal["infer", "admin", "read"]
 
@@ -158,6 +161,10 @@ class Operator(Protocol):
 
     def stack(self) -> dict[str, Any]:
         """Return the revision's number and digest (the ETag), the resolved manifest and its origin."""
+        ...
+
+    async def usage(self, query: UsageQuery) -> list[dict[str, Any]]:
+        """Return the sums of requests and tokens, see `store.usage.UsageFile.read`."""
         ...
 
     def missing(self) -> tuple[str, ...]:

@@ -81,6 +81,8 @@ class Metrics(Struct):
     last_reload_at: float = 0.0
     reconcile_seconds: Histogram = field(default_factory=Histogram)
     pulled_bytes: int = 0
+    keys: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    """Requests, prompt tokens and generated tokens of each (key, model)."""
     rate_limited: dict[str, int] = field(default_factory=dict)
     """Requests that a rate limit refused, by the field of the limit in the manifest."""
     engines: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -96,6 +98,13 @@ class Metrics(Struct):
         counts.decodes += now[0] - before[0]
         counts.decode_requests += now[1] - before[1]
         self.engines[pid] = now
+
+    def add_request(self, key: str, model: str, usage: Usage) -> None:
+        """Count a request of an API key."""
+        counts = self.keys.setdefault((key, model), [0, 0, 0])
+        counts[0] += 1
+        counts[1] += usage.prompt_tokens
+        counts[2] += usage.completion_tokens
 
     def of(self, model: str) -> ModelMetrics:
         return self.models.setdefault(model, ModelMetrics())

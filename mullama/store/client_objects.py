@@ -1,26 +1,19 @@
 """Objects that clients store (responses, chat completions), in one SQLite file of the state folder.
 
 Each belongs to an owner: the name of an API key, "" without keys. No other owner can read it. The oldest are deleted
-when the file exceeds its bound, all when their time is over. A damaged file is renamed to `.corrupt`, and a new one is
-created.
+when the file exceeds its bound, all when their time is over.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
-from mullama.errors import Unavailable
-from mullama.store.disk import translate_os_errors
+from mullama.store.sqlite_file import SqliteFile
 from mullama.struct import Struct, field
 
-T = TypeVar("T")
-_FORMAT: Final = 1
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS objects (
     number INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL,
@@ -57,16 +50,11 @@ class ObjectQuery(Struct, frozen=True, kw_only=True):
     """Pairs that an object must have."""
 
 
-class ObjectFile:
-    """Reads and writes the file, which is created with the first object. Safe for several threads.
+class ObjectFile(SqliteFile):
+    """Reads and writes the file. Objects that were created before `since` count as deleted."""
 
-    now: the time in unix seconds. Objects that were created before `since` count as deleted.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+    tables = _TABLES
+    purpose = "stored objects need"
 
     def put(self, owner: str, record: ObjectRecord, *, most: int) -> None:
         """Store or replace an object. most: the bound of all objects in bytes; the oldest are deleted above it.
@@ -117,61 +105,6 @@ class ObjectFile:
     def purge(self, *, since: float) -> int:
         """Delete the objects that were created before; return their number."""
         return self._run(lambda db: db.execute("DELETE FROM objects WHERE created < ?", (since,)).rowcount) or 0
-
-    def close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    def _run(self, work: Callable[[sqlite3.Connection], T], *, create: bool = False) -> T | None:
-        """Run one transaction; None where there is no file. A damaged file is replaced, and the work repeated."""
-        with self._lock, translate_os_errors(self._path):
-            if self._connection is None and not create and not self._path.exists():
-                return None
-            try:
-                return self._once(work)
-            except sqlite3.OperationalError as error:
-                raise Unavailable(
-                    f"{self._path}: {error}", hint="stored objects need a writable state folder"
-                ) from error
-            except sqlite3.DatabaseError:
-                self._set_aside()
-                return self._once(work)
-
-    def _once(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._connection is None:
-            self._connection = _connect(self._path)
-        with self._connection:
-            return work(self._connection)
-
-    def _set_aside(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        os.replace(self._path, self._path.with_suffix(".corrupt"))
-        for left in ("-journal", "-wal", "-shm"):
-            Path(f"{self._path}{left}").unlink(missing_ok=True)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # SQLite gives its further files the permissions of the first.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = sqlite3.connect(path, timeout=10, check_same_thread=False)
-    try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, _FORMAT):
-            raise sqlite3.DatabaseError(f"format {version}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.executescript(_TABLES)
-        connection.execute(f"PRAGMA user_version = {_FORMAT}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _shrink(db: sqlite3.Connection, most: int) -> None:

@@ -33,9 +33,11 @@ from mullama.runtime.pool import Attempts, Pool
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.service import ModelService
+from mullama.runtime.serving.usage_log import UsageLog
 from mullama.runtime.snapshot import Snapshot
 from mullama.store.client_objects import ObjectFile
 from mullama.store.records import Records
+from mullama.store.usage import UsageFile
 
 CALLER = Caller(dialect="openai", request_id="test")
 
@@ -86,12 +88,16 @@ class LocalServer:
             ObjectFile(self.records.objects_path), lambda: self.snapshot.manifest.server.stored, lambda: self.now
         )
         self.rates = RateBook(lambda: self.snapshot.manifest, lambda: self.now, refused=self.metrics.rate_limited)
+        self.usage = UsageLog(
+            UsageFile(self.records.usage_path), lambda: self.snapshot.manifest.observability.usage.keep,
+            self.reconciler.status.usage_recorded, lambda: self.now,
+        )  # fmt: skip
         self.service = ModelService(
-            lambda: self.snapshot, self.pool, self.commands, self.metrics, self.objects, self.rates
+            lambda: self.snapshot, self.pool, self.commands, self.metrics, self.objects, self.rates, self.usage
         )
         self.operator = LocalOperator(
             reconciler=self.reconciler, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
-            rates=self.rates, reload=self._no_file, stop=lambda: None,
+            rates=self.rates, usage=self.usage, reload=self._no_file, stop=lambda: None,
         )  # fmt: skip
 
     async def _no_file(self, reason: str) -> str:

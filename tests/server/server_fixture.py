@@ -170,6 +170,10 @@ class StubRuntime:
     def stack(self) -> dict[str, Any]:
         return {"generation": 7, "revision": "abc", "manifest": {}, "origin": {}}
 
+    async def usage(self, query: Any) -> list[dict[str, Any]]:
+        self.seen.append(query)
+        return [{"key": "ci", "requests": 2, "prompt_tokens": 3}]
+
     async def look_at_files(self) -> None:
         pass
 

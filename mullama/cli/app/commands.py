@@ -69,6 +69,7 @@ COMMANDS = (
     Command("status", "server.status", "show the server, its models and their conditions"),
     Command("ps", "server.status", "list the loaded models and their memory"),
     Command("wait", "server.status", "wait until the server, a model or a condition is ready"),
+    Command("usage", "server.usage", "show the requests and tokens of keys, routes and models"),
     Command("logs", "server.logs", "print the server log"),
     Command("rpc", "server.rpc", "lend the devices of this machine to other machines"),
     Command("doctor", "server.doctor", "check this machine for problems"),

@@ -36,6 +36,7 @@ from mullama.runtime.pool import Attempts, Pool
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.service import ModelService
+from mullama.runtime.serving.usage_log import UsageLog
 from mullama.runtime.worker.spawn import SpawnedWorker
 from mullama.server import log
 from mullama.server.app import App, create_app
@@ -43,6 +44,7 @@ from mullama.server.http.listen import HttpServer
 from mullama.store.client_objects import ObjectFile
 from mullama.store.process import process_identity
 from mullama.store.records import Records, ServerRecord
+from mullama.store.usage import UsageFile
 from mullama.struct import Struct, field
 
 DRAIN_SECONDS = 30.0
@@ -147,6 +149,7 @@ class _Process(Struct, kw_only=True):
     app: App
     objects: ClientStore
     rates: RateState
+    usage: UsageLog
     reconciler: Reconciler
     watcher: ManifestWatcher
     service: ModelService
@@ -178,8 +181,19 @@ class _Process(Struct, kw_only=True):
             ObjectFile(records.objects_path), lambda: reconciler.current.snapshot.manifest.server.stored
         )
         rates = RateBook(lambda: reconciler.current.snapshot.manifest, refused=metrics.rate_limited)
+        usage = UsageLog(
+            UsageFile(records.usage_path),
+            lambda: reconciler.current.snapshot.manifest.observability.usage.keep,
+            reconciler.status.usage_recorded,
+        )
         service = ModelService(
-            lambda: reconciler.current.snapshot, pool, ModelCommands(reconciler, files, env), metrics, objects, rates
+            lambda: reconciler.current.snapshot,
+            pool,
+            ModelCommands(reconciler, files, env),
+            metrics,
+            objects,
+            rates,
+            usage,
         )
         operator = LocalOperator(
             reconciler=reconciler,
@@ -187,6 +201,7 @@ class _Process(Struct, kw_only=True):
             event_log=event_log,
             metrics=metrics,
             rates=rates,
+            usage=usage,
             reload=watcher.reload,
             stop=stopping.set,
         )
@@ -196,6 +211,7 @@ class _Process(Struct, kw_only=True):
             app=create_app(service, operator, DIALECTS),
             objects=objects,
             rates=RateState(rates, records),
+            usage=usage,
             reconciler=reconciler,
             watcher=watcher,
             service=service,
@@ -261,6 +277,7 @@ class _Process(Struct, kw_only=True):
             loop.create_task(self._reload_on_request()),
             loop.create_task(self.objects.keep_tidy()),
             loop.create_task(self.rates.keep_saved()),
+            loop.create_task(self.usage.keep_written()),
             loop.create_task(self.webhooks.run()),
             loop.create_task(self.reconciler.certificates.follow()),
         )
@@ -294,6 +311,7 @@ class _Process(Struct, kw_only=True):
         await asyncio.gather(*tasks, return_exceptions=True)
         self.objects.close()
         self.rates.close()
+        await self.usage.close()
 
     async def _drain(self) -> None:
         await asyncio.gather(self.http.stop(DRAIN_SECONDS), self.app.close(DRAIN_SECONDS))

@@ -6,11 +6,12 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from mullama.manifest.spec.readers import check_hook_url, secret_form
 from mullama.manifest.spec.server import SecretRef
-from mullama.manifest.spec.values import Block, Flag
+from mullama.manifest.spec.values import Block, Duration, Flag
 
 EventKind = Literal[
     "applied", "not-applied", "invalid-manifest", "held", "degraded", "recovered", "fetch-failed", "evicted", "worker",
-    "files-changed", "keys", "listening", "not-listening", "pruned", "watch-failed", "warning",
+    "files-changed", "certificate", "certificate-refused", "usage-not-recorded",
+    "keys", "listening", "not-listening", "pruned", "watch-failed", "warning",
 ]  # fmt: skip
 """Events that a webhook may select."""
 
@@ -47,8 +48,16 @@ class Webhook(Block):
     """Secret that signs the body (HMAC-SHA256), or the routing key of PagerDuty."""
 
 
+class UsageRecords(Block):
+    """Records of usage: sums of requests and tokens by key, route and model, and no text of any request."""
+
+    keep: Duration = Field(default=90 * 86400.0, examples=["90d"])
+    """Time for which the sums of a day are kept; those of an hour for at most 31 days, those of a minute for 2. `0s`
+    records nothing."""
+
+
 class Observability(Block):
-    """Metrics, logs and webhooks."""
+    """Metrics, logs, records of usage and webhooks."""
 
     metrics: Flag = True
     """Serve Prometheus metrics at /metrics."""
@@ -58,5 +67,7 @@ class Observability(Block):
     """Families of metrics: mullama's own, and those of llama.cpp's server under its names."""
     logs: Logs = Logs()
     """Log of the server."""
+    usage: UsageRecords = UsageRecords()
+    """Records of usage."""
     webhooks: tuple[Webhook, ...] = Field(default=(), max_length=16)
     """Programs that are called for events of the server."""

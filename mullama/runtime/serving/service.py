@@ -33,6 +33,7 @@ from mullama.runtime.serving.model_info import cards, running_cards, show_card, 
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.tries import R, Tries, not_allowed
 from mullama.runtime.serving.truncation import certainly_fits, fitted, room_for_answer
+from mullama.runtime.serving.usage_log import UsageLog
 from mullama.runtime.serving.vectors import (
     check_dimensions,
     check_ids,
@@ -89,11 +90,12 @@ class ModelService:
         metrics: Metrics,
         objects: ClientStore,
         rates: RateBook,
+        usage: UsageLog,
     ) -> None:
         self._snapshot, self._pool, self._commands, self._metrics = snapshot, pool, commands, metrics
         self._places = PlaceBoard(lambda: pool.state.units)
         self._quarantine = pool.quarantine
-        self._objects, self._rates = objects, rates
+        self._objects, self._rates, self._usage = objects, rates, usage
 
     def access(self) -> Access:
         return self._snapshot().access
@@ -137,6 +139,9 @@ class ModelService:
         return self._declared(dialect.model_of(operation) or "", caller).name
 
     def _meter(self, ended: Metered) -> None:
+        if ended.key is not None:
+            self._metrics.add_request(ended.key, ended.model, ended.usage)
+        self._usage.add(ended)
         self._rates.charge(ended.key, ended.model, ended.usage.prompt_tokens + ended.usage.completion_tokens)
 
     def find(self, name: str, caller: Caller) -> Deployment:

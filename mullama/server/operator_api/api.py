@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -52,6 +53,7 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
             ("GET", "/api/v1/stack", "read", self._stack),
             ("GET", "/api/v1/history", "read", self._history),
             ("GET", "/api/v1/events", "read", self._events),
+            ("GET", "/api/v1/usage", "read", self._usage),
             ("POST", "/api/v1/plan", "read", self._plan),
             ("PUT", "/api/v1/stack", "admin", self._apply),
             ("POST", "/api/v1/reload", "admin", self._reload),
@@ -156,6 +158,19 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
 
     async def _history(self, exchange: Exchange, _: Params) -> None:
         await exchange.reply(Reply(body={"generations": self.operator.history()}))
+
+    async def _usage(self, exchange: Exchange, _: Params) -> None:
+        now = time.time()
+        query = schema.read_usage(exchange.query, now)
+        rows: list[Any] = await self.operator.usage(query)
+        body: dict[str, Any] = {
+            "format": "mullama.usage/1",
+            "since": query.since,
+            "until": now,
+            "by": list(query.by),
+            "rows": rows,
+        }
+        await exchange.reply(Reply(body=body))
 
     async def _plan(self, exchange: Exchange, _: Params) -> None:
         body = await self._body(exchange, {"manifest", "origin", "options"})

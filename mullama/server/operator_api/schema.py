@@ -9,7 +9,9 @@ from mullama.errors import Invalid
 from mullama.names import JSONValue, suggest
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.server.route_table import RouteSchema
+from mullama.store.usage import SECONDS, SUBJECTS, UsageQuery
 from mullama.struct import field_names
+from mullama.units import parse_duration
 
 _TEXT: JSONValue = {"type": "string"}
 _FLAG: JSONValue = {"type": "boolean"}
@@ -75,6 +77,10 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
     ("GET", "/api/v1/events"): RouteSchema(
         summary="Follow events, after the id in ?after= or Last-Event-ID",
         stream="text/event-stream",
+    ),
+    ("GET", "/api/v1/usage"): RouteSchema(
+        summary="Sum up requests and tokens since ?since= (7d, or Unix seconds), ?by= key, route and model, per ?span=",
+        response=_object({"format": {"const": "mullama.usage/1"}, "rows": {"type": "array", "items": _TREE}}),
     ),
     ("POST", "/api/v1/plan"): RouteSchema(
         summary="Return the plan of an apply of this manifest with these options",
@@ -159,6 +165,24 @@ def read_origin(tree: Any) -> Origin:
     if not isinstance(profiles, list | tuple) or not all(isinstance(p, str) for p in profiles):
         raise Invalid("origin.profiles must be a list of strings", field="origin.profiles")
     return Origin(path=path, profiles=tuple(profiles), digest=digest)
+
+
+def read_usage(query: Mapping[str, str], now: float) -> UsageQuery:
+    """Return what a query asks for: `since` a duration before now or a Unix time, `by` names with commas, `span`."""
+    refuse_unknown(query, ("since", "by", "span"), "the query")
+    since, by, span = query.get("since", "7d"), query.get("by", "model"), query.get("span")
+    try:
+        begins = float(since) if since.replace(".", "", 1).isdigit() else now - parse_duration(since)
+    except ValueError as error:
+        raise Invalid(f"since: {error}", field="since", hint="7d, 12h, or Unix seconds") from error
+    wanted = [name.strip() for name in by.split(",") if name.strip()]
+    subjects = [name for name in SUBJECTS if name in wanted]
+    if len(subjects) != len(wanted):
+        raise Invalid(f"by cannot be {by[:80]!r}", field="by", hint="key, route, model, or several with commas")
+    spans = {name: name for name in SECONDS}
+    if span is not None and span not in spans:
+        raise Invalid(f"span cannot be {span[:80]!r}", field="span", hint="minute, hour or day")
+    return UsageQuery(since=max(0.0, begins), by=subjects, span=None if span is None else spans[span])
 
 
 def read_generation(body: Mapping[str, Any]) -> int | None:

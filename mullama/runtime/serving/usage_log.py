@@ -1,0 +1,114 @@
+"""The usage of keys, routes and models: counted on the event loop, written in batches by a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from mullama.errors import MullamaError
+from mullama.runtime.serving.metering import Metered
+from mullama.store.usage import SUMS, UsageFile, UsageQuery, UsageRow
+
+T = TypeVar("T")
+_WRITE_SECONDS = 2.0  # a crash loses the requests of this time at most
+_PURGE_SECONDS = 3600.0
+_MOST_PENDING = 50_000  # rows in memory while the file cannot be written; each has some 300 bytes
+
+
+class UsageLog:
+    """Adds up the requests that end. `keep` returns the seconds for which usage is kept; 0 keeps none.
+
+    report: receives the error of a write that failed, and None after one that succeeded. Requests are served, and
+    their usage waits in memory for the next write.
+    """
+
+    def __init__(
+        self,
+        file: UsageFile,
+        keep: Callable[[], float],
+        report: Callable[[MullamaError | None], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._file, self._keep, self._report, self._clock = file, keep, report, clock
+        self._pending: dict[tuple[int, str, str, str], list[float]] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="usage")
+        self._purged = float("-inf")
+
+    def add(self, ended: Metered) -> None:
+        """Count a request."""
+        if not self._keep():
+            return
+        usage, minute = ended.usage, int(self._clock()) // 60 * 60
+        group = (minute, ended.key or "", ended.route, ended.model)
+        sums = self._pending.get(group)
+        if sums is None:
+            if len(self._pending) >= _MOST_PENDING:
+                return
+            sums = self._pending[group] = [0] * len(SUMS)
+        sums[0] += 1
+        sums[1] += ended.result == "error"
+        sums[2] += ended.result == "cancelled"
+        sums[3] += usage.prompt_tokens
+        sums[4] += usage.cached_tokens
+        sums[5] += usage.completion_tokens
+        sums[6] += usage.draft_tokens
+        sums[7] += usage.draft_accepted
+        sums[8] += ended.seconds
+
+    async def keep_written(self) -> None:
+        """Write what was counted every few seconds, and delete old rows every hour; endless."""
+        while True:
+            await asyncio.sleep(_WRITE_SECONDS)
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what was counted."""
+        batch, self._pending = self._pending, {}
+        purge = self._clock() - self._purged >= _PURGE_SECONDS
+        if not batch and not purge:
+            return
+        try:
+            await self._run(lambda: self._write(batch, purge=purge))
+        except MullamaError as error:
+            self._take_back(batch)
+            self._report(error)
+        else:
+            self._report(None)
+
+    def _write(self, batch: dict[tuple[int, str, str, str], list[float]], *, purge: bool) -> None:
+        if batch:
+            self._file.add(
+                UsageRow(minute=minute, key=key, route=route, model=model, sums=tuple(sums))
+                for (minute, key, route, model), sums in batch.items()
+            )
+        if purge:
+            now = self._clock()
+            self._file.purge(self._keep(), now)
+            self._purged = now
+
+    def _take_back(self, batch: dict[tuple[int, str, str, str], list[float]]) -> None:
+        """Count a batch again that was not written."""
+        newer, self._pending = self._pending, batch
+        for group, sums in newer.items():
+            known = batch.get(group)
+            if known is not None:
+                batch[group] = [one + other for one, other in zip(known, sums, strict=True)]
+            elif len(batch) < _MOST_PENDING:
+                batch[group] = sums
+
+    async def read(self, query: UsageQuery) -> list[dict[str, Any]]:
+        """Return sums, with the requests that have just ended. See `UsageFile.read`."""
+        await self.write()
+        return await self._run(lambda: self._file.read(query, self._clock()))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def close(self) -> None:
+        """Write what was counted, and close the file."""
+        await self.write()
+        self._thread.shutdown()
+        self._file.close()
