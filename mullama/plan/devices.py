@@ -10,6 +10,10 @@ from mullama.struct import replace
 _NAMED = 8  # devices in one message
 
 
+class DeviceMissing(Invalid):
+    """The machine lacks a device that a model names. Another machine may have it, so the manifest is not wrong."""
+
+
 def find_devices(name: str, devices: tuple[Device, ...]) -> tuple[Device, ...]:
     """Return the device with this name, PCI address, UUID or address, or all devices of this host."""
     wanted = name.casefold()
@@ -25,7 +29,7 @@ def _names(device: Device) -> set[str]:
 
 
 def usable_devices(gpu: Gpu, machine: Machine | None) -> tuple[Device, ...]:
-    """Return the devices of a model in llama.cpp's order. Raise `Invalid` for one that is not there.
+    """Return the devices of a model in llama.cpp's order. Raise `DeviceMissing` for one that is not there.
 
     The order is that of `gpu.devices`. Without that field, it is the machine's if `gpu` has numbers of devices, and
     else begins with other hosts, as in llama.cpp: the output is then on a device of this machine, and no logits cross
@@ -44,7 +48,7 @@ def usable_devices(gpu: Gpu, machine: Machine | None) -> tuple[Device, ...]:
 
 
 def _missing(name: str, known: tuple[Device, ...]) -> tuple[Device, ...]:
-    raise Invalid(f"gpu.devices: there is no device {name!r}", hint=known_devices(known))
+    raise DeviceMissing(f"gpu.devices: there is no device {name!r}", hint=known_devices(known))
 
 
 def known_devices(known: tuple[Device, ...]) -> str:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from mullama.errors import ModelUnavailable, MullamaError
 from mullama.manifest.spec import Manifest, Model
+from mullama.plan.devices import DeviceMissing
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Action, Cost, Plan, Step
 from mullama.struct import Struct, field, replace
@@ -159,7 +160,8 @@ async def fetch(
 ) -> dict[str, ModelUnavailable]:
     """Download the files of models in parallel and check each model; return the failures of expendable models.
 
-    The first failure of any other model cancels the rest and is raised.
+    The first failure of any other model cancels the rest and is raised, unless the machine lacks a device: that
+    concerns the model alone, as a load that fails.
     """
     slots = asyncio.Semaphore(max(1, desired.sources.parallel))
     left_out: dict[str, ModelUnavailable] = {}
@@ -170,7 +172,7 @@ async def fetch(
                 files = await effects.fetch(model, report, name)
                 await effects.check(name, model, files)
         except MullamaError as error:
-            if name not in expendable:
+            if name not in expendable and not isinstance(error, DeviceMissing):
                 raise
             if isinstance(error, ModelUnavailable):  # reported already, or its files are fetched after this run
                 left_out[name] = error

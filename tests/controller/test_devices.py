@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mullama.chat import types as chat
-from mullama.errors import Refused
+from mullama.errors import Refused, Unavailable
 from mullama.runtime.worker.process import HostLost
 from tests.lent_devices import MIB, LentDevices
 from tests.runtime.runtime_fixture import LocalServer, until
@@ -71,6 +71,22 @@ async def test_models_are_placed_as_declared_and_answer_as_on_the_cpu(
         ("RPC0", lent[0].host, 256 * MIB, None),
         ("RPC1", lent[1].host, 64 * MIB, None),
     ]
+
+
+async def test_a_model_whose_device_is_missing_is_alone_without_service(server: LocalServer) -> None:
+    done = await server.apply({"gone": tiny(devices=["CUDA7"]), "right": tiny(layers=0)})
+    assert done["outcome"] == "partly_applied"
+    assert done["models"]["right"]["ok"]
+    assert "there is no device 'CUDA7'" in done["models"]["gone"]["message"]
+    assert await answer(server, "right")
+    gone = server.status("gone")
+    assert gone["state"] == "failed"
+    assert any("there is no device 'CUDA7'" in condition["message"] for condition in gone["conditions"])
+    with pytest.raises(Unavailable, match="CUDA7"):
+        await answer(server, "gone")
+    done = await server.apply({"gone": tiny(layers=0), "right": tiny(layers=0)})
+    assert done["outcome"] == "applied"
+    assert await answer(server, "gone") == await answer(server, "right")
 
 
 async def test_automatic_layers_keep_within_the_budget_of_a_device(
