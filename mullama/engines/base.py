@@ -215,6 +215,8 @@ class ContextFacts(Struct, frozen=True, kw_only=True):
     """All declared prefixes were restored from `state_dir`."""
     placed: tuple[DeviceUse, ...] = ()
     """The devices with parts of the cache and the compute buffers."""
+    engine: EngineFacts | None = None
+    """The properties of the weights, if they were loaded again for the context: with fewer layers on the devices."""
 
 
 class Generate(Struct, frozen=True, kw_only=True):

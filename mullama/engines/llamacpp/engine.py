@@ -27,7 +27,7 @@ from mullama.engines.base import (
 from mullama.engines.llamacpp.batcher import Pace
 from mullama.engines.llamacpp.binding.devices import device_names
 from mullama.engines.llamacpp.binding.library import version
-from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
+from mullama.engines.llamacpp.binding.model import DeviceMemoryShort, NativeAdapter, NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
 from mullama.engines.llamacpp.cache.checkpoints import Scales
 from mullama.engines.llamacpp.completion import RunningCompletion
@@ -43,7 +43,7 @@ from mullama.engines.llamacpp.open_context import (
     prefix_files,
     share_of,
 )
-from mullama.engines.llamacpp.placing import load_model
+from mullama.engines.llamacpp.placing import WeightsLoader
 from mullama.engines.llamacpp.prompt_tokens import embed_inputs, prompt_tokens, text_tokens
 from mullama.engines.llamacpp.sampling.constraint import Compilation, Grammars
 from mullama.engines.llamacpp.sampling.sampler import SHORTCUTS, Sampler, invalid_setting
@@ -77,8 +77,9 @@ def load(
         stopped = stopped or not progress(share)
         return not stopped
 
+    loader = WeightsLoader(files, options, report)
     try:
-        model = load_model(files, options, report)
+        model = loader.load()
     except BadWeights:
         if stopped:
             raise EngineFailed("the load was stopped") from None
@@ -87,27 +88,36 @@ def load(
         kind = "diffusion" if model.diffusion else "encoder-decoder"
         model.close()
         raise BadWeights(f"{files[0]} is a {kind} model", hint="only decoders and encoders are served")
-    drafters = DraftModels(model, files[0], options)
-    return LlamaEngine(model, drafters, pace=pace, pool_threshold=pool_threshold)
+    return LlamaEngine(
+        model,
+        lambda weights: DraftModels(weights, files[0], options),
+        loader.lower,
+        pace=pace,
+        pool_threshold=pool_threshold,
+    )
 
 
 class LlamaEngine:
     """Implements `Engine`: the contexts over one loaded set of weights take turns, one decode each."""
 
     def __init__(
-        self, model: NativeModel, drafters: DraftModels, *, pace: Callable[[], Pace], pool_threshold: int
+        self,
+        model: NativeModel,
+        drafters: Callable[[NativeModel], DraftModels],
+        lower: Callable[[NativeModel], NativeModel | None],
+        *,
+        pace: Callable[[], Pace],
+        pool_threshold: int,
     ) -> None:
-        self._model = model
-        self._drafters = drafters
+        """lower: see `WeightsLoader.lower`."""
+        self._drafters_for = drafters
+        self._lower = lower
         self._pace = pace
         self._pool_threshold = pool_threshold
-        self._vocabulary = Vocabulary(model)
-        self._grammars = Grammars(self._vocabulary)
         self._candidates = Candidates(model.vocabulary)
         self._contexts: dict[str, TextContext] = {}
         self._vectors: dict[str, VectorContext] = {}
         self._options: dict[str, ContextOptions] = {}
-        self._adapters: dict[str, NativeAdapter] = {}
         self._outbox: list[Output] = []
         self._counters = Counters()
         self._turn = 0
@@ -115,6 +125,14 @@ class LlamaEngine:
         self.remark = ""
         self._rank = (0, 1)  # this engine's number and the count of engines that compute, see `share_cores`
         self._closed = False
+        self._use(model)
+
+    def _use(self, model: NativeModel) -> None:
+        self._model = model
+        self._drafters = self._drafters_for(model)
+        self._vocabulary = Vocabulary(model)
+        self._grammars = Grammars(self._vocabulary)
+        self._adapters: dict[str, NativeAdapter] = {}
         self._facts = _facts(model, self._vocabulary)
 
     @property
@@ -124,6 +142,21 @@ class LlamaEngine:
     def open_context(self, name: str, options: ContextOptions) -> ContextFacts:
         if name in self._options:
             raise Conflict(f"the context {name!r} is already open")
+        lowered = False
+        while True:
+            try:
+                facts = self._open(name, options)
+            except DeviceMemoryShort:
+                if self._options or (model := self._lower(self._model)) is None:
+                    raise
+                self._drafters.keep(())
+                self._grammars.close()
+                self._use(model)
+                lowered = True
+            else:
+                return replace(facts, engine=self._facts) if lowered else facts
+
+    def _open(self, name: str, options: ContextOptions) -> ContextFacts:
         started = time.monotonic()
         threads = self._threads(options)
         adapters = [(self._adapter(a.path), a.scale) for a in options.adapters]

@@ -18,26 +18,43 @@ Measure = Callable[[int], Sequence[int] | None]
 """Returns the bytes on each device for a number of layers."""
 
 
-def load_model(files: Sequence[str], options: WeightsOptions, progress: Callable[[float], bool]) -> NativeModel:
-    """Load weights. With `options.fit`, first choose the layers by dry runs, and load fewer if a device refuses.
+class WeightsLoader:
+    """Loads weights. With `options.fit`, it chooses the layers by dry runs, and loads fewer if a device refuses.
 
     Errors: see `NativeModel`.
     """
-    if options.fit is None:
-        return NativeModel(files, options, progress)
-    planned = NativeLayers(files, options).chosen()
-    layers = planned
-    while True:
-        try:
-            model = NativeModel(files, _with_layers(options, layers), progress)
-        except DeviceMemoryShort:
-            if not layers:
-                raise
-            layers = fewer(layers)
-        else:
-            if layers < planned:
+
+    def __init__(self, files: Sequence[str], options: WeightsOptions, progress: Callable[[float], bool]) -> None:
+        self._files, self._options, self._progress = files, options, progress
+        self._planned = 0
+
+    def load(self) -> NativeModel:
+        if self._options.fit is None:
+            return NativeModel(self._files, self._options, self._progress)
+        self._planned = NativeLayers(self._files, self._options).chosen()
+        return self._load(self._planned)
+
+    def lower(self, model: NativeModel) -> NativeModel | None:
+        """Load the weights with fewer layers on devices, after the devices had no memory for a context, and free
+        `model`. Return None, and free nothing, where the manifest fixes the number or no layer is on a device.
+        """
+        if self._options.fit is None or not model.gpu_layers:
+            return None
+        model.close()
+        return self._load(fewer(model.gpu_layers))
+
+    def _load(self, layers: int) -> NativeModel:
+        while True:
+            try:
+                model = NativeModel(self._files, _with_layers(self._options, layers), self._progress)
+            except DeviceMemoryShort:
+                if not layers:
+                    raise
+                layers = fewer(layers)
+                continue
+            if layers < self._planned:
                 model.remarks = (
-                    f"the memory of the devices was short: {layers} of {planned} planned layers are on them",
+                    f"the memory of the devices was short: {layers} of {self._planned} planned layers are on them",
                 )
             return model
 

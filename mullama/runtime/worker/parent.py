@@ -160,9 +160,10 @@ class WorkerClient:
     # Contexts
 
     async def open_context(self, name: str, options: ContextOptions) -> ContextFacts:
-        return await self._ask(
-            protocol.OpenContext(number=self.next_id(), name=name, options=options), ContextFacts
-        )  # fmt: skip
+        question = protocol.OpenContext(number=self.next_id(), name=name, options=options)
+        facts = await self._ask(question, ContextFacts)
+        self.facts = facts.engine or self.facts
+        return facts
 
     async def close_context(self, name: str) -> None:
         await self._ask(protocol.CloseContext(number=self.next_id(), name=name), type(None))

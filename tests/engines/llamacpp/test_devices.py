@@ -16,8 +16,8 @@ from mullama.errors import Invalid, NotFound, Refused, Unavailable
 from mullama.runtime.worker.blocking import BlockingWorker
 from mullama.weights.experts import EXPERTS
 from mullama.weights.memory import ContextShape
+from tests.engines.engine_driver import answer, ask, user
 from tests.engines.engine_driver import answers as results_of
-from tests.engines.engine_driver import ask, user
 from tests.engines.near_tie import ALTERNATIVES, assert_same_answers
 from tests.lent_devices import MIB, LentDevices
 
@@ -173,6 +173,29 @@ def test_a_device_that_refuses_memory_gets_fewer_layers(
         with pytest.raises(Refused, match="do not fit into the memory of") as refused:
             opened(tiny_path, gpu_layers=-1, devices=(short.device,))
         assert "failed to allocate" in refused.value.hint
+
+
+def test_a_device_without_memory_for_a_context_gets_fewer_layers(
+    tiny_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mullama.engines.llamacpp.placing.NativeLayers.chosen", lambda _: 8)
+    size = {"size": 1024, "parallel": 16}  # 8 MiB of cache a layer
+    with LentDevices(48 * MIB) as short, ExitStack() as stack:
+        weights = {"gpu_layers": -1, "devices": (short.device,)}
+        fixed = load((tiny_path,), WeightsOptions(**weights), lambda share: True)
+        with pytest.raises(Refused, match=r"a context of \d+ cells does not fit into the memory of the devices"):
+            fixed.open_context("main", ContextOptions(**size))
+        fixed.close()
+        engine = load((tiny_path,), WeightsOptions(**weights, fit=LayerFit(shape=SHAPE)), lambda share: True)
+        stack.callback(engine.close)
+        assert engine.facts.gpu_layers == 8
+        facts = engine.open_context("main", ContextOptions(**size))
+        assert facts.engine == engine.facts
+        assert 0 < engine.facts.gpu_layers < 8
+        assert "of 8 planned layers" in engine.facts.warnings[0]
+        assert answer(engine, user("How are you?"), max_tokens=4).text
+        with pytest.raises(Refused, match="does not fit"):
+            engine.open_context("more", ContextOptions(**size))
 
 
 def text_of(path: str, **options: Any) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mullama.engines.base import ContextOptions
 from mullama.engines.llamacpp.binding.devices import placed
 from mullama.engines.llamacpp.binding.library import first_reason, log, sum_sizes
-from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
+from mullama.engines.llamacpp.binding.model import DeviceMemoryShort, NativeAdapter, NativeModel, short_of_memory
 from mullama.errors import EngineFailed, Refused
 
 Floats = NDArray[np.float32]
@@ -124,6 +124,11 @@ class NativeContext:
         log.errors.clear()
         with log.recording() as lines:
             handle = c.llama_init_from_model(model.handle, params)
+        if not handle and model.gpu_layers and short_of_memory(lines):
+            raise DeviceMemoryShort(
+                f"a context of {cells} cells does not fit into the memory of the devices",
+                hint=f"{first_reason(lines)}; use fewer gpu.layers or a smaller context.size",
+            )
         if not handle:
             raise Refused(f"llama.cpp cannot make a context of {cells} cells", hint=first_reason(lines))
         self._handle: Any = handle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import llama_cpp.llama_cpp as c
@@ -29,6 +29,11 @@ _NO_TENSORS = re.compile(r"LLAMA_SPLIT_MODE_TENSOR not implemented for (.+)")
 
 class DeviceMemoryShort(Refused):
     """The weights, or their context, do not fit into a device."""
+
+
+def short_of_memory(lines: Iterable[str]) -> bool:
+    """Return True if llama.cpp's log says that memory could not be allocated."""
+    return any(_SHORT_OF_MEMORY.search(line) for line in lines)
 
 
 class NativeModel:
@@ -184,7 +189,7 @@ def _open(
 def _refusal(file: str, options: WeightsOptions, lines: Sequence[str]) -> MullamaError:
     """Return the error for weights that llama.cpp did not load, from its log."""
     reason = first_reason(lines)
-    if options.gpu_layers and any(_SHORT_OF_MEMORY.search(line) for line in lines):
+    if options.gpu_layers and short_of_memory(lines):
         names = ", ".join(options.devices) or "the devices"
         hint = f"{reason}; use fewer gpu.layers, gpu.experts: all or a smaller context.size"
         return DeviceMemoryShort(f"the weights do not fit into the memory of {names}", hint=hint)
