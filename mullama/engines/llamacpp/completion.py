@@ -10,9 +10,10 @@ import numpy as np
 
 from mullama.chat.types import TokenLogprob
 from mullama.engines.base import Begun, Ended, Generate, Output, Piece, PieceDetails, Prefilled
-from mullama.engines.llamacpp.batcher import PendingTokens
+from mullama.engines.llamacpp.batcher import PendingTokens, Slice
 from mullama.engines.llamacpp.binding.context import Floats
 from mullama.engines.llamacpp.cache.checkpoints import Scales
+from mullama.engines.llamacpp.first_choices import Choice
 from mullama.engines.llamacpp.sampling.candidates import log_probabilities
 from mullama.engines.llamacpp.sampling.constraint import ConstraintState
 from mullama.engines.llamacpp.sampling.sampler import Sampler
@@ -44,6 +45,7 @@ class RunningCompletion:
         self.prompt = prompt
         self.tokens = list(prompt)
         self.computed = 0
+        self.next_token = Slice(key=job.id, count=1, rows=1, last=True)
         self.draft: list[int] = []
         self.sequence = -1
         self.scales: Scales = ()  # of the adapters
@@ -56,12 +58,16 @@ class RunningCompletion:
         self.drafts = 0
         self.draft_accepted_at: list[int] = []
         self._vocabulary = vocabulary
-        self._sampler = sampler
+        self._ends = frozenset(() if job.ignore_eos else vocabulary.ends)
+        self.sampler = sampler
         self._constraint = constraint
         self._text = Detokenizer(job.stop)
         self._echo = Detokenizer(()) if job.echo else None
         wanted = room if job.max_tokens is None or job.max_tokens < 0 else job.max_tokens
         self._limit = min(wanted, room)
+        self._longest = len(prompt) + self._limit  # tokens of prompt and answer
+        self._forms_text_alone = constraint is None and job.logprobs is None
+        self.chooses_alone = job.post_sampling and job.logprobs is not None
         self.submitted = self._begun = self.first = 0.0
         self._echoed = 0  # tokens of the prompt that were reported
         self._detailed = len(prompt)  # tokens of prompt and answer that were reported with details
@@ -120,8 +126,62 @@ class RunningCompletion:
         total = len(self.prompt)
         return Prefilled(id=self.id, done=min(self.computed, total), total=total, seconds=now - self._begun)
 
-    def decoded(self, count: int, rows: Floats, now: float) -> None:
-        """Record that the next `count` tokens are in memory; `rows` are the logits of the last of them."""
+    def chooses_one(self, part: Slice) -> bool:
+        """Return True if after the decode of this part one token is chosen, from one row of logits."""
+        return (
+            part.rows == 1
+            and self.reason is None
+            and not self.draft
+            and self.computed + part.count == len(self.tokens)
+            and self._limit > 0
+            and not self.chooses_alone
+        )
+
+    @property
+    def alternatives(self) -> int | None:
+        return self.job.logprobs
+
+    def mask(self) -> bytes | None:
+        """Return the tokens that the grammar allows next, one bit each, lowest first; None for all."""
+        return None if self._constraint is None else self._constraint.mask()
+
+    @property
+    def continues(self) -> bool:
+        """True if its last token is all that it needs decoded."""
+        return not self.draft and self.reason is None and len(self.prompt) <= self.computed == len(self.tokens) - 1
+
+    def continued(self, logits: Floats, index: int, choice: Choice | None) -> int:
+        """Record the decode of the last token, with the row of its logits; return the tokens that the answer gets.
+
+        It does what `decoded` does for a request that `continues`, in fewer steps. choice: as for `decoded`.
+        """
+        self.computed += 1
+        if choice is None or choice.error is not None or not self._forms_text_alone:
+            before = len(self.tokens)
+            self._answer(logits[index : index + 1], 0, choice)
+            return len(self.tokens) - before
+        token = choice.token
+        self.sampler.accept(token)
+        if token in self._ends:
+            self.reason = "stop"
+            return 0
+        self.tokens.append(token)
+        text = self._vocabulary.text(token)
+        if text is None or self._text.within_character:
+            stopped = self._text.add(self._vocabulary.piece(token))
+        else:
+            stopped = self._text.add_text(text)
+        if stopped:
+            self.reason = "stop_sequence"
+        elif len(self.tokens) >= self._longest:
+            self.reason = "length"
+        return 1
+
+    def decoded(self, count: int, rows: Floats, now: float, choice: Choice | None = None) -> None:
+        """Record that the next `count` tokens are in memory; `rows` are the logits of the last of them.
+
+        choice: of the token of the only row, if it was made with those of other requests.
+        """
         start, end = self.computed, self.computed + count
         first = end - len(rows)  # the position of the first row
         self.computed = min(end, len(self.tokens))  # draft tokens count once they are accepted
@@ -133,17 +193,17 @@ class RunningCompletion:
             self.reason = "length"
         if self.reason is not None or not len(rows) or self.computed < len(self.tokens):
             return
-        self._answer(rows, len(self.tokens) - 1 - first)
+        self._answer(rows, len(self.tokens) - 1 - first, choice)
 
-    def _answer(self, rows: Floats, index: int) -> None:
+    def _answer(self, rows: Floats, index: int, choice: Choice | None) -> None:
         """Choose a token from the row at `index`; while it equals the draft, choose the next from the next row."""
         draft, self.draft = self.draft, []
         self.draft_tokens += len(draft)
         self.drafts += bool(draft)
         for step in range(len(draft) + 1):
             row = rows[index + step]
-            token = self._choose(row)
-            if token is None or not self._append(token, row):
+            token = self._choose(row, choice)
+            if token is None or not self._append(token, row, choice):
                 return
             if step == len(draft) or token != draft[step]:
                 break
@@ -158,34 +218,38 @@ class RunningCompletion:
             self.draft_accepted_at.append(0)
         self.draft_accepted_at[position] += 1
 
-    def _choose(self, row: Floats) -> int | None:
+    def _choose(self, row: Floats, choice: Choice | None) -> int | None:
+        """Return the next token, `choice` if that is one; None, with a reason, when the constraint refuses all."""
+        if choice is not None and choice.error is not None:
+            raise choice.error
         constraint = self._constraint
         if constraint is None:
-            token = self._sampler.choose(row)
-            self._sampler.accept(token)
+            token = self.sampler.choose(row) if choice is None else choice.token
+            self.sampler.accept(token)
             return token
         for _ in range(_TRIES):
-            token = self._sampler.choose(row, constraint.mask())
+            token = self.sampler.choose(row, constraint.mask()) if choice is None else choice.token
+            choice = None
             if constraint.accept(token, self._vocabulary.piece(token)):
-                self._sampler.accept(token)
+                self.sampler.accept(token)
                 return token
             row = row.copy()
             row[token] = -np.inf
         self.reason = "stop"
         return None
 
-    def _append(self, token: int, row: Floats | None) -> bool:
+    def _append(self, token: int, row: Floats | None, choice: Choice | None = None) -> bool:
         """Add a chosen token to the answer; return False when the answer ends."""
-        if self._vocabulary.is_end(token) and not self.job.ignore_eos:
+        if token in self._ends:
             self.reason = "stop"
             return False
         logprob = None
         if self.job.logprobs is not None and row is not None:
-            logprob = self._drawn(token) if self.job.post_sampling else self._logprob(token, row)
+            logprob = self._drawn(token) if self.job.post_sampling else self._logprob(token, row, choice)
         self.tokens.append(token)
         if self._text.add(self._vocabulary.piece(token), logprob):
             self.reason = "stop_sequence"
-        elif len(self.tokens) - len(self.prompt) >= self._limit:
+        elif len(self.tokens) >= self._longest:
             self.reason = "length"
         return self.reason is None
 
@@ -195,7 +259,7 @@ class RunningCompletion:
             return
         forced = self._constraint.forced() if self.job.logprobs is None else ()
         for token in forced:
-            self._sampler.accept(token)
+            self.sampler.accept(token)
             if not self._append(token, None):
                 return
         if self._constraint.done:
@@ -203,17 +267,20 @@ class RunningCompletion:
 
     def _drawn(self, token: int) -> TokenLogprob:
         """Return the probability with which the token was drawn, as a logarithm."""
-        probability, best = self._sampler.last_draw(token, self.job.logprobs or 0)
+        probability, best = self.sampler.last_draw(token, self.job.logprobs or 0)
         top = tuple(self._entry(t, math.log(p)) for t, p in best)
         return self._entry(token, math.log(probability) if probability > 0 else -math.inf, top)
 
-    def _logprob(self, token: int, row: Floats) -> TokenLogprob:
-        logprob, best = log_probabilities(row, token, self.job.logprobs or 0)
-        return self._entry(token, logprob, tuple(self._entry(t, p) for t, p in best))
+    def _logprob(self, token: int, row: Floats, choice: Choice | None = None) -> TokenLogprob:
+        known = choice.log_probabilities if choice is not None and choice.token == token else None
+        logprob, best = known or log_probabilities(row, token, self.job.logprobs or 0)
+        entry = self._entry
+        return entry(token, logprob, tuple([entry(t, p) for t, p in best]))
 
     def _entry(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
-        piece = self._vocabulary.piece(token)
-        text = piece.decode("utf-8", "replace")
+        piece, text = self._vocabulary.piece(token), self._vocabulary.text(token)
+        if text is None:
+            text = piece.decode("utf-8", "replace")
         return TokenLogprob(id=token, text=text, bytes=piece, logprob=logprob, top=top)
 
     def _echo_prompt(self, start: int, first: int, rows: Floats) -> None:
@@ -293,4 +360,4 @@ class RunningCompletion:
         return self._limit - self.completion_tokens
 
     def close(self) -> None:
-        self._sampler.close()
+        self.sampler.close()

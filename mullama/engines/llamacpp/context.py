@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import wait as wait_for
+from itertools import accumulate
 from typing import Any
 
 from mullama.engines.base import ContextOptions, Ended, Failed, Output
@@ -24,6 +25,7 @@ from mullama.engines.llamacpp.cache.prefix_tree import Copy, Operation, Restore,
 from mullama.engines.llamacpp.cache.slots import Cells
 from mullama.engines.llamacpp.cache.warmup import KEY, DeclaredPrefixes, PrefixWork
 from mullama.engines.llamacpp.completion import RunningCompletion
+from mullama.engines.llamacpp.first_choices import Choice, first_choices
 from mullama.engines.llamacpp.sampling.constraint import Compilation
 from mullama.engines.llamacpp.speculation.speculator import Speculator
 from mullama.errors import EngineFailed
@@ -112,8 +114,8 @@ class TextContext:
     @property
     def next_step_is_fast(self) -> bool:
         """True if the next step continues answers only, as the last one did in less than `COALESCE_SECONDS`."""
-        answering = bool(self._running) and all(c.running for c in self._running.values())
-        return answering and not self._queue and self._answer_seconds < self._pace.longest
+        fast = bool(self._running) and not self._queue and self._answer_seconds < self._pace.longest
+        return fast and all(c.running for c in self._running.values())
 
     @property
     def batch_delay(self) -> float:
@@ -286,6 +288,8 @@ class TextContext:
         together = self._decoded_together()
         if self._speculator and not self.prefixes.work:
             self._speculator.draft(together, room)
+        if not self.prefixes.work and len(together) <= min(room, self._rows) and all(c.continues for c in together):
+            return tuple([completion.next_token for completion in together])
         first = min((c.first for c in self._running.values() if c.running), default=math.inf)
         wanted = [self._states.until_stop(c.sequence, c.computed, c.pending_tokens(first)) for c in together]
         if self.prefixes.work and (self._turns is None or self.prefixes.scales == self._turns.current):
@@ -309,16 +313,17 @@ class TextContext:
         # llama.cpp's llama_batch_allocr::split_equal puts slots into one micro-batch only in this order.
         parts.sort(key=lambda part: part[0].sequence)
         warming = next((s.count for s in slices if s.key == KEY), 0)
-        answering = not warming and all(c.running and s.count == 1 for c, s in parts)
-        if answering and self._pace.faster_singly(len(parts)):
+        if not warming and _all_continue(parts) and self._pace.faster_singly(len(parts)):
             return [output for part in parts for output in self._decode_together([part], 0)]
         return self._decode_together(parts, warming)
 
     def _decode_together(self, parts: Sequence[tuple[RunningCompletion, Slice]], warming: int) -> list[Output]:
-        self._fill(parts, warming)
+        continuing = not warming and _all_continue(parts)
+        self._fill(parts, warming, continuing=continuing)
         started = self._clock()
-        computing = warming or any(not c.running for c, _ in parts)
-        alone = self.cache.cuttable and not warming and not any(c.running for c, _ in parts)
+        answers = len(parts) if continuing else sum(c.running for c, _ in parts)
+        computing = warming or answers < len(parts)
+        alone = self.cache.cuttable and not warming and not answers
         self._restart_until = started + self._pace.restart_window(self._batch.count) if alone else 0.0
         self._interruptible = bool(computing and not self._aborted)
         try:
@@ -337,46 +342,73 @@ class TextContext:
             return []
         if status == NO_CELLS:
             return self._free_cells(parts)
-        answering = sum(s.count for c, s in parts if c.running)
+        answering = answers if continuing else sum(s.count for c, s in parts if c.running)
         self._pace.observe(running=answering, prompt=self._batch.count - answering, seconds=now - started)
         self._answer_seconds = now - started if answering == self._batch.count else math.inf
         if self._speculator:
             self._speculator.decoded(parts, warming)
         if warming:
             self.prefixes.advance(warming)
+        if continuing:
+            return self._continue([completion for completion, _ in parts], now)
         return self._advance(parts, now)
 
-    def _fill(self, parts: Iterable[tuple[RunningCompletion, Slice]], warming: int) -> None:
+    def _fill(self, parts: Sequence[tuple[RunningCompletion, Slice]], warming: int, *, continuing: bool) -> None:
         self._batch.clear()
         self._apply(self.cache.make_room(warming + sum(s.count for _, s in parts)))
         if work := self.prefixes.work:
             self._batch.add(work.sequence, work.computed, work.pending(warming), 0)
+        if continuing:
+            self._batch.add_each([(c.sequence, c.computed, c.tokens[-1]) for c, _ in parts])
+            return
         for completion, part in parts:
             tokens = completion.pending(part.count)
             self._batch.add(completion.sequence, completion.computed, tokens, part.rows)
 
-    def _advance(self, parts: Iterable[tuple[RunningCompletion, Slice]], now: float) -> list[Output]:
+    def _advance(self, parts: Sequence[tuple[RunningCompletion, Slice]], now: float) -> list[Output]:
         """Record the computed tokens, and let every request choose its next token."""
         outputs: list[Output] = []
-        rows = sum(part.rows for _, part in parts)
-        logits = self.native.logits(rows) if rows else None
-        row = 0
-        for completion, part in parts:
-            tokens = completion.pending(part.count)
-            self.cache.extend(completion.sequence, tokens)
-            mine = logits[row : row + part.rows] if logits is not None else ()
-            row += part.rows
+        ends = list(accumulate(part.rows for _, part in parts))
+        logits = self.native.logits(ends[-1]) if ends and ends[-1] else None
+        choices: dict[int, Choice] = {}
+        if logits is not None:
+            choosing = [(c, end - 1) for (c, part), end in zip(parts, ends, strict=True) if c.chooses_one(part)]
+            made = first_choices([c for c, _ in choosing], [row for _, row in choosing], logits)
+            choices = {c.id: choice for (c, _), choice in zip(choosing, made, strict=True)}
+        for (completion, part), end in zip(parts, ends, strict=True):
+            self.cache.extend(completion.sequence, completion.pending(part.count))
+            rows = logits[end - part.rows : end] if logits is not None else ()
             try:
-                outputs += self._choose_tokens(completion, part, mine, now)
+                outputs += self._choose_tokens(completion, part, rows, now, choices.get(completion.id))
             except Exception as error:  # noqa: BLE001 - a failure ends its request alone
                 outputs += self._fail(completion, error)
         return outputs
 
-    def _choose_tokens(self, completion: RunningCompletion, part: Slice, rows: Any, now: float) -> list[Output]:
+    def _continue(self, completions: Sequence[RunningCompletion], now: float) -> list[Output]:
+        """Do the same where every request needed its last token alone: most steps."""
+        outputs: list[Output] = []
+        logits = self.native.logits(len(completions))
+        rows = [row for row, completion in enumerate(completions) if not completion.chooses_alone]
+        made = first_choices([completions[row] for row in rows], rows, logits)
+        choices = dict(zip(rows, made, strict=True))
+        added = 0
+        for row, completion in enumerate(completions):
+            self.cache.extend(completion.sequence, completion.tokens[-1:])
+            try:
+                added += completion.continued(logits, row, choices.get(row))
+                outputs += completion.outputs(now) if completion.reason is None else self._finish(completion)
+            except Exception as error:  # noqa: BLE001 - a failure ends its request alone
+                outputs += self._fail(completion, error)
+        self._counters.completion_tokens += added
+        return outputs
+
+    def _choose_tokens(
+        self, completion: RunningCompletion, part: Slice, rows: Any, now: float, choice: Choice | None
+    ) -> list[Output]:
         before = completion.computed
         answered = completion.completion_tokens
         was_running = completion.running
-        completion.decoded(part.count, rows, now)
+        completion.decoded(part.count, rows, now, choice)
         if self._speculator:
             self._speculator.verified(completion, before, part.count)
         self._counters.completion_tokens += completion.completion_tokens - answered
@@ -477,3 +509,8 @@ class TextContext:
             self.native.cut(sequence, 0)
         for completion in self._running.values():
             completion.computed = min(completion.computed, self.cache.length(completion.sequence))
+
+
+def _all_continue(parts: Sequence[tuple[RunningCompletion, Slice]]) -> bool:
+    """Return True if there are parts, and each is the last token of a request that continues its answer."""
+    return bool(parts) and all(part is completion.next_token for completion, part in parts)

@@ -28,21 +28,37 @@ class Detokenizer:
     """Decodes the text of one answer; bytes that are no UTF-8 become U+FFFD."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._begun = b""  # of a character
         self._stops = StopMatcher(stops)
         self._parts: list[str] = []
         self._count = 0
         self._logprobs: list[TokenLogprob] = []
         self.stop: str | None = None
 
+    @property
+    def within_character(self) -> bool:
+        """True while the last bytes only begin a character."""
+        return bool(self._begun)
+
+    def add_text(self, text: str) -> bool:
+        """Do what `add` does for a token of complete characters, unless the stream is `within_character`."""
+        self._count += 1
+        self._feed(text)
+        return self.stop is not None
+
     def add(self, piece: bytes, logprob: TokenLogprob | None = None) -> bool:
         """Add a token's bytes; return True when a stop string ends the text."""
         self._count += 1
-        text = self._decoder.decode(piece)
+        text = self._decode(self._begun + piece)
         if logprob is not None:
             self._logprobs.append(_with_text(logprob, text))
         self._feed(text)
         return self.stop is not None
+
+    def _decode(self, octets: bytes, *, end: bool = False) -> str:
+        text, used = codecs.utf_8_decode(octets, "replace", end)
+        self._begun = octets[used:]
+        return text
 
     def _feed(self, text: str) -> None:
         if text and self.stop is None:
@@ -55,13 +71,13 @@ class Detokenizer:
 
         Tokens with logprobs wait until their whole text is final, so that the texts of a part's tokens form its text.
         """
-        if not self._parts or (self._logprobs and (self._stops.holds or self._decoder.getstate()[0])):
+        if not self._parts or (self._logprobs and (self._stops.holds or self._begun)):
             return None
         return self._flush()
 
     def finish(self) -> DecodedText | None:
         """Return the rest of the text. Call it once, after the last token."""
-        rest = self._decoder.decode(b"", True)
+        rest = self._decode(self._begun, end=True)
         if rest and self._logprobs:
             self._logprobs[-1] = _with_text(self._logprobs[-1], self._logprobs[-1].text + rest)
         self._feed(rest)

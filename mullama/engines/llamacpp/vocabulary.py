@@ -30,8 +30,8 @@ class Vocabulary:
         self.model = model
         self.size = model.vocabulary
         self._pieces: dict[int, bytes] = {}
+        self._texts: dict[int, str | None] = {}
         self.ends = tuple(t for t in range(self.size) if model.ends_generation(t))
-        self._end_set = frozenset(self.ends)
         self.bos, self.eos, self.sep = (model.special(n) for n in ("bos", "eos", "sep"))
         self.fim_prefix, self.fim_suffix, self.fim_middle = (
             model.special(n) for n in ("fim_pre", "fim_suf", "fim_mid")
@@ -41,9 +41,6 @@ class Vocabulary:
     def fim(self) -> bool:
         """True if the vocabulary has the tokens to fill in the middle."""
         return min(self.fim_prefix, self.fim_suffix, self.fim_middle) >= 0
-
-    def is_end(self, token: int) -> bool:
-        return token in self._end_set
 
     def is_special(self, token: int) -> bool:
         """Return True for control tokens, and for user-defined tokens in angle brackets."""
@@ -120,6 +117,18 @@ class Vocabulary:
         if piece is None:
             piece = self._pieces[token] = self.model.piece(token)
         return piece
+
+    def text(self, token: int) -> str | None:
+        """Return the text of one token, None for bytes that are not complete characters."""
+        try:
+            return self._texts[token]
+        except KeyError:
+            try:
+                text = self.piece(token).decode()
+            except UnicodeDecodeError:
+                text = None
+            self._texts[token] = text
+            return text
 
     def decode(self, tokens: Sequence[int]) -> bytes:
         return b"".join(self.piece(token) for token in tokens)

@@ -67,15 +67,20 @@ class NativeBatch:
         if end > self.room:
             raise EngineFailed(f"a batch of {end} tokens; at most {self.room} fit")
         self.count = end
-        if end == start + 1:  # most steps; ranges of one cost several times as much
-            self.tokens[start], self.positions[start] = tokens[0], position
-            self.sequences[start], self.outputs[start] = sequence, outputs
-            return
         self.tokens[start:end] = tokens
         self.positions[start:end] = range(position, position + len(tokens))
         self.sequences[start:end] = sequence
         self.outputs[start:end] = 0
         self.outputs[end - outputs : end] = 1
+
+    def add_each(self, tokens: Sequence[tuple[int, int, int]]) -> None:
+        """Append one token each of several sequences, as (sequence, position, token), all with logits."""
+        start, end = self.count, self.count + len(tokens)
+        if end > self.room:
+            raise EngineFailed(f"a batch of {end} tokens; at most {self.room} fit")
+        self.count = end
+        self.sequences[start:end], self.positions[start:end], self.tokens[start:end] = zip(*tokens, strict=True)
+        self.outputs[start:end] = 1
 
     def struct(self) -> Any:
         self._struct.n_tokens = self.count

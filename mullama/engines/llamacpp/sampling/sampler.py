@@ -33,6 +33,7 @@ from mullama.engines.llamacpp.sampling.candidates import (
     set_bits,
 )
 from mullama.engines.llamacpp.sampling.rejection import COLDEST, RejectionSampler
+from mullama.engines.llamacpp.sampling.top_draw import MOST_BIASES, MOST_CANDIDATES, TopDraw, draw_together
 from mullama.struct import Struct, asdict
 
 DEFAULT_ORDER = (
@@ -48,8 +49,8 @@ DEFAULT_ORDER = (
 )
 _ALIASES = {"typ_p": "typical_p", "typical": "typical_p", "temp": "temperature"}
 _KNOWN = frozenset((*DEFAULT_ORDER, "infill"))
-Shortcut = Literal["candidates", "cut", "draw"]
-SHORTCUTS: tuple[Shortcut, ...] = ("candidates", "cut", "draw")
+Shortcut = Literal["candidates", "cut", "draw", "together"]
+SHORTCUTS: tuple[Shortcut, ...] = ("candidates", "cut", "draw", "together")
 _LOOK_BACK = ("penalties", "dry")  # samplers that read past tokens
 _LAST_SEED = 0xFFFFFFFE  # the next number is LLAMA_DEFAULT_SEED: a random seed
 
@@ -111,6 +112,9 @@ class Sampler:
 
     `seed` is not negative. `forbidden` tokens are never chosen. Without `shortcuts` the chain gets every token: a
     reference for tests, with the same choices except for the random numbers of the draw.
+
+    - `lowered`: the likeliest token is chosen unless it is one of these; None for other samplers.
+    - `top_draw`: chooses in place of the chain; see `choose_together`.
     """
 
     def __init__(
@@ -134,7 +138,8 @@ class Sampler:
         self._biased = np.array([token for token, _ in plan.biases], np.int32)
         self._biases = np.array([bias for _, bias in plan.biases], np.float32)
         self._raised = self._biased[self._biases > 0]
-        self._lowered = frozenset(self._biased.tolist()) if plan.likeliest else None
+        self.lowered = frozenset(self._biased.tolist()) if plan.likeliest else None
+        self.top_draw = plan.top_draw
         self._greedy = plan.greedy
         self._chain: SamplerChain | None = None
         if plan.steps:
@@ -144,9 +149,11 @@ class Sampler:
 
     def choose(self, row: Floats, allowed: bytes | None = None) -> int:
         """Return the next token. `row`: all logits. `allowed`: one bit per token, lowest first; None for all."""
-        if self._lowered is not None and allowed is None:
+        if self.top_draw is not None:
+            return draw_together([self.top_draw], [0], [allowed], row[None])[0]
+        if self.lowered is not None and allowed is None:
             likeliest = int(row.argmax())
-            if likeliest not in self._lowered:
+            if likeliest not in self.lowered:
                 return likeliest
         if self._chain is None:
             assert allowed is not None
@@ -195,8 +202,8 @@ class Sampler:
         return (float(own[0]) if len(own) else 0.0), best
 
     def accept(self, token: int) -> None:
-        """Record a token of the answer."""
-        if self._chain is not None:
+        """Record a token of the answer, which penalties count."""
+        if self._memory and self._chain is not None:
             self._chain.accept(token)
 
     def accept_prompt(self, tokens: Sequence[int]) -> None:
@@ -221,6 +228,7 @@ class SamplerPlan:
     - `enough`: this many of the largest logits hold every token that the chain could choose; None for all.
     - `cut`: replaces the first sampler, on all logits with biases.
     - `draw`: may replace all samplers.
+    - `top_draw`: replaces all samplers.
     - `likeliest`: the token with the largest logit is chosen, unless its bias lowers it.
     - `memory`: number of past tokens that the chain reads.
     - `greedy`: the likeliest token is chosen, so that it has the whole probability.
@@ -254,10 +262,11 @@ class SamplerPlan:
         self.enough = self._count(chosen) if "candidates" in shortcuts else None
         self.cut = self._first_cut(chosen[0][0]) if "cut" in shortcuts else None
         self.draw = self._rejection_sampler([name for name, _ in chosen]) if "draw" in shortcuts else None
+        self.top_draw = self._top_draw([name for name, _ in chosen]) if "together" in shortcuts else None
         # A bias that only lowers leaves the largest logit the winner unless that very token is lowered.
         self.likeliest = greedy and not looks_back and all(bias <= 0 for _, bias in self.biases)
         plain = self.likeliest and not self.biases
-        self.steps = [] if plain else chosen[1:] if self.cut else self._with_bias(chosen)
+        self.steps = [] if plain or self.top_draw else chosen[1:] if self.cut else self._with_bias(chosen)
 
     def _first_cut(self, name: str) -> _Cut | None:
         """Return the numpy form of the first sampler, None for one that has none."""
@@ -281,6 +290,25 @@ class SamplerPlan:
             temperature=temperature,
             p=s.top_p if "top_p" in names else 1.0,
             ratio=s.min_p if "min_p" in names else 0.0,
+        )
+
+    def _top_draw(self, names: Sequence[str]) -> TopDraw | None:
+        """Return a replacement of the chain, None unless the chain has only the supported samplers in their order."""
+        s = self._s
+        supported = ["top_k", *(n for n in ("top_p", "min_p", "temperature") if n in names), "draw"]
+        temperature = s.temperature if "temperature" in names else 1.0
+        if names != supported or s.dynatemp_range > 0 or temperature < COLDEST or s.top_k > MOST_CANDIDATES:
+            return None
+        if len(self.biases) > MOST_BIASES or any(bias > 0 for _, bias in self.biases):
+            return None
+        return TopDraw(
+            k=s.top_k,
+            p=s.top_p if "top_p" in names else 1.0,
+            log_ratio=math.log(s.min_p) if "min_p" in names else -math.inf,
+            keep=s.min_keep,
+            temperature=temperature,
+            biases=self.biases,
+            seed=self._seed,
         )
 
     def _with_bias(self, steps: list[tuple[str, _Add]]) -> list[tuple[str, _Add]]:

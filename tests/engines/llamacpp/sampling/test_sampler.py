@@ -97,9 +97,9 @@ SETTINGS: list[dict[str, Any]] = [
 def test_leaving_out_candidates_changes_no_choice(
     said: dict[str, Any], model: NativeModel, candidates: Candidates
 ) -> None:
-    """The same chain, once over the candidates that numpy selects and once over the complete vocabulary.
+    """The chain over the complete vocabulary, the same chain over candidates that numpy selects, and numpy alone.
 
-    The shortcut `draw` is left out of both, because it has its own random numbers.
+    The shortcut `draw` is left out of all, because it has its own random numbers.
     """
     table = rows(60)
     prompt = list(range(0, 400, 7))
@@ -109,6 +109,7 @@ def test_leaving_out_candidates_changes_no_choice(
         return picks(sampler, table, prompt)
 
     assert run("candidates", "cut") == run()
+    assert run("candidates", "cut", "together") == run()
 
 
 def test_a_seed_gives_the_same_choices_again_and_another_seed_others(
