@@ -5,7 +5,16 @@ from __future__ import annotations
 from mullama.chat.inventory import ListModels
 from mullama.dialects import schema
 from mullama.dialects.base import Endpoint, fixed
-from mullama.dialects.openai import chat, chat_reply, completions, embeddings, llamaserver, models, stored_chat
+from mullama.dialects.openai import (
+    chat,
+    chat_reply,
+    completions,
+    embeddings,
+    llamaserver,
+    lmstudio,
+    models,
+    stored_chat,
+)
 from mullama.dialects.openai.responses import stored
 from mullama.struct import replace
 
@@ -83,6 +92,7 @@ ENDPOINTS = (
     *STORED,
     *bare(CHAT, CHAT_COUNT, EMBEDDINGS, *STORED),
     *llamaserver.ENDPOINTS,
+    *lmstudio.endpoints(CHAT, COMPLETIONS, EMBEDDINGS),
     # Last, because their id may match the paths of other endpoints.
     MODEL,
     *bare(MODEL),
