@@ -31,6 +31,7 @@ from mullama.runtime.serving.completion import Completion, Request, TimeLimit, p
 from mullama.runtime.serving.metering import Metered, RequestResult
 from mullama.runtime.serving.model_info import cards, running_cards, show_card, states
 from mullama.runtime.serving.places import PlaceBoard
+from mullama.runtime.serving.repeats import events_until_text
 from mullama.runtime.serving.tries import R, Tries, not_allowed
 from mullama.runtime.serving.truncation import certainly_fits, fitted, room_for_answer
 from mullama.runtime.serving.usage_log import UsageLog
@@ -167,24 +168,22 @@ class ModelService:
     async def events(self, request: Request, caller: Caller) -> AsyncGenerator[Sequence[chat.Event], None]:
         """See `runtime.base.Service`.
 
-        A request whose worker dies before the first event is repeated as a whole one. After a failure before it, the
-        next model of its route answers.
+        A request whose worker dies before the first text is repeated as a whole one. After a failure before the first
+        event, the next model of its route answers.
         """
-        tries = Tries(self._snapshot, request, caller)
-        begun = repeated = False
-        while True:
-            try:
-                async with aclosing(self._attempt(tries.request, tries.caller)) as stream:
-                    async for events in stream:
-                        begun = True
-                        yield events
-                return
-            except MullamaError as error:
-                if begun or self._quarantine.blames(tries.request):
-                    raise
-                repeated = isinstance(error, EngineFailed) and not repeated
-                if not repeated and not tries.after(error):
-                    raise
+        tries, repeated = Tries(self._snapshot, request, caller), False
+
+        def again(error: MullamaError, started: bool) -> bool:
+            nonlocal repeated
+            if self._quarantine.blames(tries.request):
+                return False
+            repeated = isinstance(error, EngineFailed) and not repeated
+            return repeated or (not started and tries.after(error))
+
+        attempts = events_until_text(lambda: self._attempt(tries.request, tries.caller), again)
+        async with aclosing(attempts) as stream:
+            async for events in stream:
+                yield events
 
     async def _answered(self, request: R, caller: Caller, attempt: Callable[[R, Caller], Awaitable[_T]]) -> _T:
         """Return the result of the first model of the route that does not fail."""
