@@ -356,6 +356,8 @@ class LocalOperator:
             gauges += [
                 Gauge(name="mullama_model_ready", help="1 if the model can serve.", labels=labels, value=ready),
                 Gauge(name="mullama_model_memory_bytes", help=_MEMORY, labels=labels, value=own[name]),
+                Gauge(name="mullama_model_requests_active", help=_RUNNING, labels=labels, value=state.active(name)),
+                Gauge(name="mullama_model_requests_waiting", help=_QUEUED, labels=labels, value=state.queued(name)),
             ]
         for deployment in current.snapshot.deployments.values():
             if stats := self._checkpoint_stats(deployment):
@@ -385,6 +387,7 @@ class LocalOperator:
 
 _KEPT = "Main memory of the checkpoints in the model's context."
 _USED = "Prompts that continued from a checkpoint since the context was opened."
+_RUNNING, _QUEUED = "Running requests of a model.", "Queued requests of a model."
 _MEMORY = "Estimated memory; weights and contexts that models share count for the first of them only."
 
 
