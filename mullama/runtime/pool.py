@@ -21,8 +21,8 @@ from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.cores import CoreAllocator
 from mullama.runtime.worker.hosts import failure as lost_host_failure
 from mullama.runtime.worker.parent import USUAL_LIMITS, WorkerClient
-from mullama.runtime.worker.process import Death, DeathCause, HostLost, OutOfResources, start_failure
-from mullama.runtime.worker.spawn import SpawnedWorker, spawn_worker
+from mullama.runtime.worker.process import Death, DeathCause, HostLost, OutOfResources
+from mullama.runtime.worker.spawn import SpawnedWorker, SpawnWorker, spawn_worker
 from mullama.runtime.worker.watchdog import StallLimits
 from mullama.store.index import changed
 from mullama.struct import Struct, field
@@ -146,10 +146,12 @@ class Pool:
         note: Note = lambda kind, subject, message: None,
         attempts: Attempts | None = None,
         limits: StallLimits = USUAL_LIMITS,
+        spawn: SpawnWorker = spawn_worker,
     ) -> None:
         self.state = State()
         self.limits = limits
         self._note = note
+        self._spawn_worker = spawn
         self._attempts = attempts or Attempts()
         self._units: dict[UnitKey, _Unit] = {}
         self._workers: dict[str, WorkerClient] = {}
@@ -188,11 +190,10 @@ class Pool:
             self._spare.add_done_callback(_ignore_failure)
 
     async def _spawn_spare(self, spawned: SpawnedWorker | None) -> WorkerClient:
-        try:
-            spawned = spawned or spawn_worker(self._spare_engine)
-        except OSError as error:
-            raise start_failure(error) from error
-        return await WorkerClient.spawn(lambda death: None, self._cores, self.limits, spawned)
+        def spawn() -> SpawnedWorker:
+            return spawned or self._spawn_worker(self._spare_engine)
+
+        return await WorkerClient.spawn(lambda death: None, self._cores, self.limits, spawn)
 
     def _renew_spare(self) -> None:
         """Start the next spare worker after a pause."""
@@ -481,7 +482,9 @@ class Pool:
             if moved := await asyncio.to_thread(changed, stamps):
                 await self._renew_weights(weights, moved)
                 return
-            worker = await self._take_spare(died) or await WorkerClient.spawn(died, self._cores, self.limits)
+            worker = await self._take_spare(died) or await WorkerClient.spawn(
+                died, self._cores, self.limits, self._spawn_worker
+            )
             self._loads[weights] = RunningLoad(worker)
             await worker.load(choice, self._loads[weights].report)
             if moved := await asyncio.to_thread(changed, stamps):  # while they were read

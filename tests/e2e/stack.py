@@ -18,7 +18,7 @@ import httpx
 import psutil
 import yaml
 
-from tests.e2e import forked
+from tests import forked
 
 # Tests that run in another environment name the interpreter of mullama's.
 COMMAND = (os.environ.get("MULLAMA_PYTHON", sys.executable), "-m", "mullama")
@@ -108,7 +108,7 @@ class Stack:
         path = self.home / "serve.log"
         process: Started
         if self.forks:
-            process = forked.ForkedProcess(arguments, self.env, self.home, (os.devnull, str(path), str(path)))
+            process = forked.fork_command(arguments, self.env, self.home, (os.devnull, str(path), str(path)))
         else:
             with path.open("ab") as log:
                 process = subprocess.Popen(

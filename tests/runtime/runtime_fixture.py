@@ -38,6 +38,7 @@ from mullama.runtime.snapshot import Snapshot
 from mullama.store.client_objects import ObjectFile
 from mullama.store.records import Records
 from mullama.store.usage import UsageFile
+from tests.forked import fork_worker
 
 CALLER = Caller(dialect="openai", request_id="test")
 
@@ -75,7 +76,7 @@ class LocalServer:
         self.records.create()
         self.addresses, self.event_log, self.metrics = Addresses(), EventLog(), Metrics()
         self.attempts = Attempts(counts=self.records.attempts(), save=self.records.note_attempts)
-        self.pool = Pool(self.event_log.note, self.attempts)
+        self.pool = Pool(self.event_log.note, self.attempts, spawn=fork_worker)
         files = Files.here(self.env)
         self.reconciler = Reconciler(
             records=self.records, pool=self.pool, files=files, http=self.addresses, env=self.env,

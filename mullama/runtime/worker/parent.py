@@ -103,9 +103,11 @@ class WorkerClient:
         return self._process.pid
 
     @classmethod
-    async def start(cls, choice: EngineChoice, died: Callable[[Death], None]) -> WorkerClient:
+    async def start(
+        cls, choice: EngineChoice, died: Callable[[Death], None], spawn: Callable[[], SpawnedWorker] = spawn_worker
+    ) -> WorkerClient:
         """Start a worker and load the weights; errors as for `load`."""
-        client = await cls.spawn(died)
+        client = await cls.spawn(died, spawn=spawn)
         await client.load(choice)
         return client
 
@@ -115,14 +117,14 @@ class WorkerClient:
         died: Callable[[Death], None],
         cores: CoreAllocator | None = None,
         limits: StallLimits = USUAL_LIMITS,
-        spawned: SpawnedWorker | None = None,
+        spawn: Callable[[], SpawnedWorker] = spawn_worker,
     ) -> WorkerClient:
         """Start a worker without weights; workers with the same `cores` share them. Raises `EngineFailed`.
 
-        spawned: its process, if it has been started before.
+        spawn: starts its process, or returns one that has been started before.
         """
         try:
-            process, ours = spawned or spawn_worker()
+            process, ours = spawn()
         except OSError as error:
             raise start_failure(error) from error
         client = cls(WorkerProcess(process), died, cores or CoreAllocator(), limits)

@@ -7,13 +7,13 @@ import contextlib
 import errno
 import os
 import signal
-import subprocess
 import threading
 from collections import deque
 from enum import Enum
 from pathlib import Path
 
 from mullama.errors import EngineFailed
+from mullama.runtime.worker.spawn import ChildProcess
 from mullama.runtime.worker.watchdog import ProcessUsage
 from mullama.struct import Struct
 
@@ -65,7 +65,7 @@ _FAULTS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSYS", "SIGTRA
 class WorkerProcess:
     """One child process. Its output is drained, because a full pipe would stop it; the end of it is kept."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: ChildProcess) -> None:
         self._process = process
         self._exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._output: deque[bytes] = deque()

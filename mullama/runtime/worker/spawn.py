@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 # The child's part of the environment: enough to find libraries and devices, no keys and no tokens.
 _ENVIRONMENT = (
@@ -22,10 +22,27 @@ _ENVIRONMENT = (
 _BOUNDED_SPIN = {"GOMP_SPINCOUNT": "60000", "KMP_BLOCKTIME": "2", "GGML_NO_BACKTRACE": "1"}
 
 
+class ChildProcess(Protocol):
+    """The part of `subprocess.Popen` that a worker's process has."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+
+    def wait(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+
 class SpawnedWorker(NamedTuple):
     """A process that waits for commands, and our end of the connection to it."""
 
-    process: subprocess.Popen[bytes]
+    process: ChildProcess
     connection: socket.socket
 
     def end(self) -> None:
@@ -35,6 +52,12 @@ class SpawnedWorker(NamedTuple):
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+class SpawnWorker(Protocol):
+    """A function like `spawn_worker`."""
+
+    def __call__(self, engine: str = "", /) -> SpawnedWorker: ...
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from mullama.engines.base import (
 from mullama.errors import BadWeights, ContextOverflow, EngineFailed, Invalid, MullamaError
 from mullama.runtime.worker.parent import WorkerClient
 from mullama.runtime.worker.process import Death
+from tests.forked import fork_worker
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +42,7 @@ def script(tmp_path: Path) -> str:
 @asynccontextmanager
 async def worker(script: str, deaths: list[Death] | None = None) -> AsyncIterator[WorkerClient]:
     choice = EngineChoice(name="scripted", files=(script,), options=WeightsOptions())
-    started = await WorkerClient.start(choice, (deaths if deaths is not None else []).append)
+    started = await WorkerClient.start(choice, (deaths if deaths is not None else []).append, fork_worker)
     try:
         await started.open_context("c", ContextOptions(size=512, parallel=4))
         yield started

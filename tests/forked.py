@@ -1,67 +1,104 @@
 """Runs commands, servers and workers in processes forked from one that has imported mullama.
 
-Imports take most of the time of a short command and of the start of a server, and the end-to-end tests run hundreds of
-them. A forked command has its own process, environment, folder and streams, as one that is started by a shell. So have
-the servers and workers that it starts: where the command would execute a module of mullama in a new interpreter, its
-process is forked, and the module runs in the fork. Each kind of process also starts for real in some test of another
-folder, and `make coverage` starts all of them for real.
+Imports take most of the time of a short command and of the start of a server or worker, and the tests run many hundreds
+of them. A forked process has its own environment, folder, session and streams, as one that is executed. So have the
+servers and workers that a forked command starts: where it would execute a module of mullama in a new interpreter, its
+process is forked, and the module runs in the fork. Each kind of process is also executed in some test, and
+`make coverage` executes all of them.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
-import multiprocessing
 import os
+import pickle
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from multiprocessing import connection, forkserver
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-_CONTEXT = multiprocessing.get_context("forkserver") if sys.platform == "linux" else None
-# Coverage is measured in processes that are started, and another interpreter cannot be forked.
-AVAILABLE = _CONTEXT is not None and not {"COVERAGE_PROCESS_START", "MULLAMA_PYTHON"} & os.environ.keys()
+from mullama.runtime.worker.spawn import SpawnedWorker, environment, spawn_worker
 
-_ENTRIES = {"mullama": "mullama.__main__", "mullama.runtime.worker.child": "mullama.runtime.worker.child"}
+# Coverage is measured in processes that are executed, and another interpreter cannot be forked.
+AVAILABLE = sys.platform == "linux" and not {"COVERAGE_PROCESS_START", "MULLAMA_PYTHON"} & os.environ.keys()
+
+_PRELOADED = "tests.preloaded"
+_WORKER = "mullama.runtime.worker.child"
+_ENTRIES = {"mullama": "mullama.__main__", _WORKER: _WORKER}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGPIPE)
 _execute: Callable[..., int] = subprocess._fork_exec  # type: ignore[attr-defined]
 _replaced: list[object] = []  # streams of the process that forked: their destructors would write and close ours
 
 
 class ForkedProcess:
-    """A process with the methods of `subprocess.Popen` that the tests use."""
+    """A process with the methods of `subprocess.Popen` that the tests and the parents of workers use.
 
-    def __init__(self, arguments: Sequence[str], env: dict[str, str], cwd: Path, names: Sequence[str]) -> None:
-        assert _CONTEXT is not None
-        _CONTEXT.set_forkserver_preload(["tests.e2e.preloaded"])
-        self._process = _CONTEXT.Process(target=_command, args=(arguments, env, str(cwd), names))
-        self._process.start()
-        assert self._process.pid is not None
-        self.pid = self._process.pid
+    It calls `run(*arguments, descriptors=...)` with its copies of the given descriptors, and the function ends it.
+    """
+
+    stdout: IO[bytes] | None = None
+
+    def __init__(self, run: Callable[..., None], *arguments: object, descriptors: Sequence[int] = ()) -> None:
+        forkserver.set_forkserver_preload([_PRELOADED, __name__])
+        self._end, order = forkserver.connect_to_new_process(list(descriptors))
+        with open(order, "wb") as pipe:
+            pickle.dump({"sys_path": sys.path}, pipe)
+            pickle.dump(_Order(run, arguments), pipe)
+        self.pid: int = forkserver.read_signed(self._end)
+        self._code: int | None = None
+        self._lock = threading.Lock()
 
     @property
     def returncode(self) -> int | None:
         """The exit code, negative for a signal; None while the process runs."""
-        return self._process.exitcode
+        with self._lock:
+            if self._code is None and connection.wait([self._end], 0):
+                self._code = forkserver.read_signed(self._end)
+                os.close(self._end)
+            return self._code
 
     def poll(self) -> int | None:
         return self.returncode
 
-    def wait(self, timeout: float) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         """Wait for the end and return the exit code; raise `subprocess.TimeoutExpired` after `timeout` seconds."""
-        self._process.join(timeout)
-        if self.returncode is None:
-            raise subprocess.TimeoutExpired("mullama", timeout)
-        return self.returncode
+        with self._lock:
+            end = os.dup(self._end) if self._code is None else None
+        if end is not None:
+            connection.wait([end], timeout)
+            os.close(end)
+        code = self.returncode
+        if code is None:
+            raise subprocess.TimeoutExpired("mullama", timeout or 0)
+        return code
 
     def send_signal(self, number: int) -> None:
         if self.returncode is None:
             os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class _Order:
+    """The work of a forked process, in the form that the forking process expects."""
+
+    def __init__(self, run: Callable[..., None], arguments: Sequence[object]) -> None:
+        self._run = run
+        self._arguments = arguments
+
+    def _bootstrap(self, parent: int) -> int:
+        assert _PRELOADED in sys.modules, f"`import {_PRELOADED}` fails, and each process would import all of mullama"
+        self._run(*self._arguments, descriptors=forkserver.get_inherited_fds())
+        return 1
 
 
 def run_forked(
@@ -71,22 +108,50 @@ def run_forked(
     with tempfile.TemporaryDirectory() as folder:
         names = [os.path.join(folder, name) for name in ("in", "out", "err")]
         Path(names[0]).write_text(text, encoding="utf-8")
-        process = ForkedProcess(arguments, env, cwd, names)
+        process = fork_command(arguments, env, cwd, names)
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             raise
         out, err = (Path(name).read_text(encoding="utf-8", errors="replace") for name in names[1:])
         return subprocess.CompletedProcess(arguments, code, out, err)
 
 
-def _command(arguments: Sequence[str], env: dict[str, str], cwd: str, names: Sequence[str]) -> None:
-    """Become the command, in a session of its own: runs in the forked process and ends it."""
+def fork_command(arguments: Sequence[str], env: dict[str, str], cwd: Path, names: Sequence[str]) -> ForkedProcess:
+    """Start a command line whose input, output and errors are the files with these names."""
+    return ForkedProcess(_command, arguments, env, str(cwd), names)
+
+
+def _command(
+    arguments: Sequence[str], env: dict[str, str], cwd: str, names: Sequence[str], descriptors: list[int]
+) -> None:
+    """Become the command, in a session of its own."""
     os.setsid()
     opened = [os.open(name, flags, 0o600) for name, flags in zip(names, _FLAGS, strict=True)]
     subprocess._fork_exec = _fork_or_execute  # type: ignore[attr-defined]
     _become(_ENTRIES["mullama"], ["mullama", *arguments], env, cwd, opened)
+
+
+def fork_worker(engine: str = "", /) -> SpawnedWorker:
+    """Start a child without weights, like `spawn_worker`."""
+    if not AVAILABLE:
+        return spawn_worker(engine)
+    ours, theirs = socket.socketpair()
+    output, end = os.pipe()
+    with theirs:
+        process = ForkedProcess(_worker, engine, environment(os.environ), descriptors=(theirs.fileno(), end))
+    os.close(end)
+    process.stdout = open(output, "rb")  # noqa: SIM115 - the parent of the worker closes it
+    return SpawnedWorker(process, ours)
+
+
+def _worker(engine: str, env: dict[str, str], descriptors: list[int]) -> None:
+    """Become a worker, in a session of its own."""
+    os.setsid()
+    theirs, output = descriptors
+    opened = [os.open(os.devnull, os.O_RDONLY), output, output]
+    _become(_WORKER, [_WORKER, engine, str(theirs)], env, ".", opened, {theirs})
 
 
 _FLAGS = (os.O_RDONLY, *2 * (os.O_WRONLY | os.O_CREAT | os.O_APPEND,))

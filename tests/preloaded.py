@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 
-from mullama.runtime.worker.process import environment
+from mullama.runtime.worker.spawn import environment
 
 os.environ.update(environment(os.environ))
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # more would be threads of the process that is forked
@@ -22,8 +22,12 @@ for command in COMMANDS:
 for module in (
     "reconcile.observe", "reconcile.files", "manifest.load", "plan.report", "cli.console.view", "cli.server.wiring",
     "server.app", "controller.reconciler", "runtime.worker.child", "engines.scripted.engine", "engines.llamacpp.engine",
+    "cli.app.main", "cli.api_client.client", "chat.template.jinja", "chat.template.probe",
+    "sources.transfer", "sources.fetch",
 ):  # fmt: skip
     importlib.import_module(f"mullama.{module}")
+for library in ("anyio._backends._asyncio", "encodings.idna", "uvicorn.lifespan.off"):  # imported where they are used
+    importlib.import_module(library)
 
 assert "huggingface_hub" not in sys.modules
 gc.collect()
