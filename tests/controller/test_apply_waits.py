@@ -11,7 +11,7 @@ import pytest
 
 from mullama.chat.inventory import LoadModel
 from mullama.runtime.scheduler.state import Phase
-from tests.runtime.runtime_fixture import CALLER, LocalServer, local_server, until
+from tests.runtime.runtime_fixture import CALLER, LocalServer, local_server, suspended_worker, until
 
 pytestmark = pytest.mark.anyio
 SOURCE = "./my.script.json"
@@ -82,7 +82,7 @@ async def test_a_model_that_loads_after_the_apply_is_not_called_unloaded(server:
     await server.apply({"my": server.script("my")})
     deployment = server.snapshot.deployments["my"]
     worker = server.pool.state.workers[deployment.unit.weights]
-    server.script("my", on_load="hang")
+    server.spawn = suspended_worker
     os.kill(server.pool.pids()[0], signal.SIGKILL)
     await until(lambda: worker.phase is Phase.OPENING)
 

@@ -35,6 +35,7 @@ from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.service import ModelService
 from mullama.runtime.serving.usage_log import UsageLog
 from mullama.runtime.snapshot import Snapshot
+from mullama.runtime.worker.spawn import SpawnedWorker, SpawnWorker
 from mullama.store.client_objects import ObjectFile
 from mullama.store.records import Records
 from mullama.store.usage import UsageFile
@@ -72,11 +73,12 @@ class LocalServer:
         self.env = {"HOME": str(home)}
         self.machine: Machine | None = None
         self.now = 1e9
+        self.spawn: SpawnWorker = fork_worker
         self.records = Records(home / "state", "test")
         self.records.create()
         self.addresses, self.event_log, self.metrics = Addresses(), EventLog(), Metrics()
         self.attempts = Attempts(counts=self.records.attempts(), save=self.records.note_attempts)
-        self.pool = Pool(self.event_log.note, self.attempts, spawn=fork_worker)
+        self.pool = Pool(self.event_log.note, self.attempts, spawn=lambda engine="": self.spawn(engine))
         files = Files.here(self.env)
         self.reconciler = Reconciler(
             records=self.records, pool=self.pool, files=files, http=self.addresses, env=self.env,
@@ -163,6 +165,13 @@ class LocalServer:
 
     def condition(self, kind: str) -> dict[str, Any]:
         return next(c for c in self.operator.status()["conditions"] if c["type"] == kind)
+
+
+def suspended_worker(engine: str = "", /) -> SpawnedWorker:
+    """Start a worker whose load does not end."""
+    spawned = fork_worker(engine)
+    os.kill(spawned.process.pid, signal.SIGSTOP)
+    return spawned
 
 
 def request_of(model: str, text: str, **more: Any) -> chat.ChatRequest:
