@@ -62,6 +62,7 @@ class RunningCompletion:
         self.sampler = sampler
         self._constraint = constraint
         self._text = Detokenizer(job.stop)
+        self._unwritten: int | None = None  # the last token, if the text lacks it
         self._echo = Detokenizer(()) if job.echo else None
         wanted = room if job.max_tokens is None or job.max_tokens < 0 else job.max_tokens
         self._limit = min(wanted, room)
@@ -150,10 +151,11 @@ class RunningCompletion:
         """True if its last token is all that it needs decoded."""
         return not self.draft and self.reason is None and len(self.prompt) <= self.computed == len(self.tokens) - 1
 
-    def continued(self, logits: Floats, index: int, choice: Choice | None) -> int:
+    def continued(self, logits: Floats, index: int, choice: Choice | None, *, later: bool = False) -> int:
         """Record the decode of the last token, with the row of its logits; return the tokens that the answer gets.
 
-        It does what `decoded` does for a request that `continues`, in fewer steps. choice: as for `decoded`.
+        It does what `decoded` does for a request that `continues`, in fewer steps. choice: as for `decoded`. later:
+        `outputs` may make the text of the token.
         """
         self.computed += 1
         if choice is None or choice.error is not None or not self._forms_text_alone:
@@ -166,16 +168,21 @@ class RunningCompletion:
             self.reason = "stop"
             return 0
         self.tokens.append(token)
-        text = self._vocabulary.text(token)
-        if text is None or self._text.within_character:
-            stopped = self._text.add(self._vocabulary.piece(token))
-        else:
-            stopped = self._text.add_text(text)
-        if stopped:
+        if later and not self.job.stop:
+            self._unwritten = token
+        elif self._write(token):
             self.reason = "stop_sequence"
-        elif len(self.tokens) >= self._longest:
+            return 1
+        if len(self.tokens) >= self._longest:
             self.reason = "length"
         return 1
+
+    def _write(self, token: int) -> bool:
+        """Add a token to the text; return True when a stop string ends the text."""
+        text = self._vocabulary.text(token)
+        if text is None or self._text.within_character:
+            return self._text.add(self._vocabulary.piece(token))
+        return self._text.add_text(text)
 
     def decoded(self, count: int, rows: Floats, now: float, choice: Choice | None = None) -> None:
         """Record that the next `count` tokens are in memory; `rows` are the logits of the last of them.
@@ -301,6 +308,9 @@ class RunningCompletion:
 
         decodes, requests: the counters of the engine for the end.
         """
+        if self._unwritten is not None:
+            self._write(self._unwritten)
+            self._unwritten = None
         outputs: list[Output] = []
         if self._echo is not None:
             end = self.computed >= len(self.prompt)

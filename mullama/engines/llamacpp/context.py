@@ -15,7 +15,7 @@ from typing import Any
 from mullama.engines.base import ContextOptions, Ended, Failed, Output
 from mullama.engines.llamacpp.adapter_turns import AdapterTurns
 from mullama.engines.llamacpp.batcher import Pace, Slice, plan
-from mullama.engines.llamacpp.binding.context import ABORTED, NO_CELLS, NativeBatch, NativeContext
+from mullama.engines.llamacpp.binding.context import ABORTED, DECODED, NO_CELLS, NativeBatch, NativeContext
 from mullama.engines.llamacpp.binding.model import NativeAdapter
 from mullama.engines.llamacpp.cache.checkpoints import Scales
 from mullama.engines.llamacpp.cache.kept_states import KeptStates
@@ -26,6 +26,7 @@ from mullama.engines.llamacpp.cache.slots import Cells
 from mullama.engines.llamacpp.cache.warmup import KEY, DeclaredPrefixes, PrefixWork
 from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.first_choices import Choice, first_choices
+from mullama.engines.llamacpp.overlap import Overlap
 from mullama.engines.llamacpp.sampling.constraint import Compilation
 from mullama.engines.llamacpp.speculation.speculator import Speculator
 from mullama.errors import EngineFailed
@@ -59,6 +60,21 @@ class Queued(Struct, eq=False):
     cancelled: bool = False
     scales: Scales = ()
     owner: str = ""
+
+
+class _Decode(Struct, frozen=True, kw_only=True):
+    """A decode that llama.cpp has accepted."""
+
+    parts: Sequence[tuple[RunningCompletion, Slice]]
+    warming: int
+    """Tokens of a declared prefix."""
+    continuing: bool
+    """Every part is the last token of an answer."""
+    answering: int
+    """Tokens of answers."""
+    tokens: int
+    started: float
+    accepted: float
 
 
 class TextContext:
@@ -105,6 +121,10 @@ class TextContext:
         self._interruptible = False
         self._restart_until = 0.0  # clock time until which an announced prompt restarts the running decode
         self._aborted = False  # the last decode was; the next one is not, so that there is progress
+        self._overlap = Overlap()
+        self._ahead: _Decode | None = None  # it computes while the text of the one before is written and sent
+        self._unwritten: list[RunningCompletion] = []  # requests whose last token has not been reported
+        self._unwritten_at = 0.0
         self._answer_seconds = math.inf  # duration of the last decode, if it was of answers alone
 
     @property
@@ -164,25 +184,34 @@ class TextContext:
             self.native.stop_decode()
 
     def step(self) -> list[Output]:
-        """Admit waiting jobs, decode once, and return the outputs."""
-        outputs = self._drop_cancelled()
+        """Admit waiting jobs, decode once, and return the outputs.
+
+        A decode that continues answers may still compute at the return; the next step has its outputs then.
+        """
+        outputs = self._finish_decode()
+        outputs += self._drop_cancelled()
         outputs += self._admit()
         if not self._running:
             self.prefixes.start()
         slices = self._plan()
-        return outputs + self._decode(slices) if slices else outputs
+        if slices:
+            outputs += self._decode(slices)
+        return outputs + self._write()
 
     def wait(self) -> None:
         """Wait briefly for a grammar that is being compiled. Call it when nothing can be decoded."""
+        if self._ahead:
+            return
         grammars = [q.grammar.future for q in self._queue if q.grammar and not q.grammar.done()]
         if grammars:
             wait_for(grammars, timeout=_GRAMMAR_WAIT, return_when="FIRST_COMPLETED")
 
     def abandon(self) -> list[Output]:
         """Cancel all jobs."""
+        outputs = self._finish_decode()
         for item in self._jobs():
             item.cancelled = True
-        return self._drop_cancelled()
+        return outputs + self._drop_cancelled() + self._write()
 
     def _jobs(self) -> list[Queued | RunningCompletion]:
         return [*self._queue, *self._running.values()]
@@ -315,9 +344,11 @@ class TextContext:
         warming = next((s.count for s in slices if s.key == KEY), 0)
         if not warming and _all_continue(parts) and self._pace.faster_singly(len(parts)):
             return [output for part in parts for output in self._decode_together([part], 0)]
-        return self._decode_together(parts, warming)
+        return self._decode_together(parts, warming, may_overlap=True)
 
-    def _decode_together(self, parts: Sequence[tuple[RunningCompletion, Slice]], warming: int) -> list[Output]:
+    def _decode_together(
+        self, parts: Sequence[tuple[RunningCompletion, Slice]], warming: int, *, may_overlap: bool = False
+    ) -> list[Output]:
         continuing = not warming and _all_continue(parts)
         self._fill(parts, warming, continuing=continuing)
         started = self._clock()
@@ -329,29 +360,71 @@ class TextContext:
         try:
             status = self.native.decode(self._batch)
         except EngineFailed as error:
-            return self._fail_all(parts, error)
+            return self._write() + self._fail_all(parts, error)
         finally:
             self._interruptible = False
         self._aborted = status == ABORTED
-        now = self._clock()
-        self._counters.steps += 1
-        self._counters.requests += len(parts)
-        self._counters.decode_seconds += now - started
+        decode = _Decode(
+            parts=parts,
+            warming=warming,
+            continuing=continuing,
+            answering=answers if continuing else sum(s.count for c, s in parts if c.running),
+            tokens=self._batch.count,
+            started=started,
+            accepted=self._clock(),
+        )
+        written = self._write()
+        if status == DECODED and may_overlap and continuing and self._overlap.pays:
+            self._ahead = decode
+            return written
+        now = self._measure(decode)
         if status == ABORTED:
             self._undo(parts)
-            return []
+            return written
         if status == NO_CELLS:
-            return self._free_cells(parts)
-        answering = answers if continuing else sum(s.count for c, s in parts if c.running)
-        self._pace.observe(running=answering, prompt=self._batch.count - answering, seconds=now - started)
-        self._answer_seconds = now - started if answering == self._batch.count else math.inf
+            return written + self._free_cells(parts)
+        return written + self._decoded(decode, now)
+
+    def _measure(self, decode: _Decode) -> float:
+        """Wait for a decode and count it; return the time of its end."""
+        self.native.synchronize()
+        now = self._clock()
+        self._counters.steps += 1
+        self._counters.requests += len(decode.parts)
+        self._counters.decode_seconds += now - decode.started
+        return now
+
+    def _finish_decode(self) -> list[Output]:
+        """Let every request of the decode that is ahead choose its next token."""
+        decode, self._ahead = self._ahead, None
+        return [] if decode is None else self._decoded(decode, self._measure(decode), later=True)
+
+    def _decoded(self, decode: _Decode, now: float, *, later: bool = False) -> list[Output]:
+        """Record a computed decode, and let its requests choose. later: `_write` reports the text."""
+        seconds = now - decode.started
+        self._pace.observe(running=decode.answering, prompt=decode.tokens - decode.answering, seconds=seconds)
+        self._answer_seconds = seconds if decode.answering == decode.tokens else math.inf
+        if decode.continuing:
+            self._overlap.observe(accepted=decode.accepted - decode.started, computed=seconds)
         if self._speculator:
-            self._speculator.decoded(parts, warming)
-        if warming:
-            self.prefixes.advance(warming)
-        if continuing:
-            return self._continue([completion for completion, _ in parts], now)
-        return self._advance(parts, now)
+            self._speculator.decoded(decode.parts, decode.warming)
+        if decode.warming:
+            self.prefixes.advance(decode.warming)
+        if decode.continuing:
+            return self._continue([completion for completion, _ in decode.parts], now, later=later)
+        return self._advance(decode.parts, now)
+
+    def _write(self) -> list[Output]:
+        """Return the outputs of the tokens that `_continue` left for later."""
+        unwritten, self._unwritten = self._unwritten, []
+        outputs: list[Output] = []
+        for completion in unwritten:
+            if completion.id in self._running:
+                try:
+                    outputs += completion.outputs(self._unwritten_at)
+                except Exception as error:  # noqa: BLE001 - a failure ends its request alone
+                    outputs += self._fail(completion, error)
+        return outputs
 
     def _fill(self, parts: Sequence[tuple[RunningCompletion, Slice]], warming: int, *, continuing: bool) -> None:
         self._batch.clear()
@@ -384,21 +457,30 @@ class TextContext:
                 outputs += self._fail(completion, error)
         return outputs
 
-    def _continue(self, completions: Sequence[RunningCompletion], now: float) -> list[Output]:
-        """Do the same where every request needed its last token alone: most steps."""
+    def _continue(self, completions: Sequence[RunningCompletion], now: float, *, later: bool) -> list[Output]:
+        """Do the same where every request needed its last token alone: most steps. later: `_write` reports the text."""
         outputs: list[Output] = []
         logits = self.native.logits(len(completions))
-        rows = [row for row, completion in enumerate(completions) if not completion.chooses_alone]
+        running = self._running
+        rows = [row for row, c in enumerate(completions) if not c.chooses_alone and c.id in running]
         made = first_choices([completions[row] for row in rows], rows, logits)
         choices = dict(zip(rows, made, strict=True))
         added = 0
         for row, completion in enumerate(completions):
+            if completion.id not in running:  # it failed while this decode computed
+                continue
             self.cache.extend(completion.sequence, completion.tokens[-1:])
             try:
-                added += completion.continued(logits, row, choices.get(row))
-                outputs += completion.outputs(now) if completion.reason is None else self._finish(completion)
+                added += completion.continued(logits, row, choices.get(row), later=later)
+                if completion.reason is not None:
+                    outputs += self._finish(completion)
+                elif later:
+                    self._unwritten.append(completion)
+                else:
+                    outputs += completion.outputs(now)
             except Exception as error:  # noqa: BLE001 - a failure ends its request alone
                 outputs += self._fail(completion, error)
+        self._unwritten_at = now
         self._counters.completion_tokens += added
         return outputs
 

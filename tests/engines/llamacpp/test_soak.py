@@ -15,6 +15,7 @@ from mullama.chat.types import Constraint
 from mullama.engines.base import ContextOptions, DraftOptions, Embed, Generate, Prefix
 from mullama.engines.llamacpp.cache.slots import SlotCache
 from mullama.engines.llamacpp.engine import LlamaEngine
+from mullama.engines.llamacpp.overlap import Overlap
 from mullama.struct import replace
 from tests.engines.engine_driver import Driver, ask, sampling, user
 
@@ -105,6 +106,13 @@ def test_nothing_is_lost_or_left_over_in_a_short_storm(
 ) -> None:
     engine = load("llamacpp", tiny_path if kind == "tiny" else random_model(kind))
     check(run(engine, seed=7, actions=300))
+
+
+def test_nothing_is_lost_where_a_decode_computes_between_two_steps(
+    memory: str, tiny_path: str, load: Callable[..., LlamaEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Overlap, "pays", True)
+    check(run(load("llamacpp", tiny_path), seed=11, actions=300))
 
 
 def test_loading_and_closing_leaves_no_descriptor_thread_or_memory(

@@ -169,6 +169,10 @@ class NativeContext:
             return status
         raise EngineFailed(f"llama_decode failed with {status}", report=log.report())
 
+    def synchronize(self) -> None:
+        """Wait until the last decode is computed. A GPU computes it after `decode` has returned."""
+        c.llama_synchronize(self.handle)
+
     def stop_decode(self) -> None:
         """Let the running decode, or the next one, return ABORTED. Thread-safe."""
         self._stop[0] = b"\x01"
