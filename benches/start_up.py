@@ -25,6 +25,7 @@ from pathlib import Path
 from benches.servers import Server, llama_server, mullama
 
 ROOT = Path(__file__).parents[1]
+_SIZE, _PARALLEL = 4096, 4  # tokens of a request; requests at once, as many as a model of mullama has
 BUILT_IN = ROOT / "mullama/sources/builtin_models/tiny.gguf"
 
 
@@ -77,9 +78,10 @@ def _start(model: Path, peer: Path | None, rounds: int) -> None:
     source = "builtin:tiny" if model == BUILT_IN else str(model.resolve())
     ours, theirs = [], []
     for _ in range(rounds):
-        ours.append(_first_answer(mullama({"bench": {"from": source}})))
+        # Equal contexts: their cells are cleared, which takes longer than to map the weights of a small model.
+        ours.append(_first_answer(mullama({"bench": {"from": source, "context": {"size": _SIZE}}})))
         if peer is not None:
-            theirs.append(_first_answer(llama_server(peer, model, threads=2, size=4096, parallel=4)))
+            theirs.append(_first_answer(llama_server(peer, model, threads=2, size=_SIZE, parallel=_PARALLEL)))
     against = f", llama-server {statistics.median(theirs):.2f} s" if theirs else ""
     print(f"start to first answer, {model.stem}: {statistics.median(ours):.2f} s{against}")
 

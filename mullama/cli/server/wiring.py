@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import logging
 import os
 import signal
@@ -16,13 +17,14 @@ from typing import Any
 
 import mullama
 from mullama.cli.app.exit_codes import outcome_code
-from mullama.controller.change import Change, unchanged
+from mullama.controller.change import Change, Line, unchanged
 from mullama.controller.event_log import EventLog
 from mullama.controller.model_commands import ModelCommands
 from mullama.controller.operator import LocalOperator
 from mullama.controller.rate_state import RateState
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.restart import begin
+from mullama.controller.watch import fs_events
 from mullama.controller.watch.watcher import ManifestWatcher
 from mullama.controller.webhooks.delivery import WebhookDelivery
 from mullama.dialects import DIALECTS
@@ -239,11 +241,22 @@ class _Process(Struct, kw_only=True):
     async def _begin(self, change: Change, problem: MullamaError | None) -> int:
         code = 0
         async for line in begin(self.reconciler, self.records, change):
+            self._import_beside(line)
             if line["event"] == "result":
                 code = outcome_code(line["outcome"])
         if problem is not None:
             self.reconciler.manifest_invalid(problem)
         return code
+
+    def _import_beside(self, line: Line) -> None:
+        """Import in a thread what the start needs next, while it waits: for a digest of a file, or for a worker."""
+        if line["event"] == "phase" and line["phase"] == "fetch":
+            beside = asyncio.to_thread(importlib.import_module, "mullama.chat.template.jinja")
+        elif line["event"] == "phase" and line["phase"] == "load":
+            beside = asyncio.to_thread(fs_events.library)
+        else:
+            return
+        self.tasks += (asyncio.create_task(beside),)
 
     def announce(self, control: str, origin: Origin) -> None:
         """Write server.json, by which commands find this server."""

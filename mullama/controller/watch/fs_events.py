@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 from collections.abc import Callable, Sequence
-
-import watchfiles
+from typing import Any
 
 # Milliseconds between two polls of watchfiles' event buffer. Each poll takes a core from the models for a moment, and
 # a change that has settled is seen within two of them.
 _STEP = 100
+
+
+def library() -> Any:
+    """Return watchfiles. Its import, with that of its event loop, takes a tenth of the start of a server.
+
+    So it is imported in a thread, while the first model loads.
+    """
+    import watchfiles
+
+    with contextlib.suppress(ImportError):
+        importlib.import_module("anyio._backends._asyncio")  # else the first watch imports it in the event loop
+    return watchfiles
 
 
 class FileEvents:
@@ -39,6 +51,7 @@ class FileEvents:
                 await self._task
 
     async def _listen(self, folders: Sequence[str]) -> None:
+        watchfiles = await asyncio.to_thread(library)
         # No inotify instances left, or a folder vanished: the next call of `watch` tries again.
         with contextlib.suppress(OSError, RuntimeError):
             async for _ in watchfiles.awatch(*folders, debounce=50, step=_STEP, rust_timeout=0, recursive=False):

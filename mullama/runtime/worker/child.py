@@ -112,7 +112,7 @@ class Child:
 
     def _listen(self) -> None:
         """Read commands until the parent is gone. Runs in the control thread."""
-        unpacker = protocol.Unpacker(protocol.read_command)
+        unpacker = protocol.Unpacker(protocol.command_reader())
         try:
             while data := self._receive():
                 for command in unpacker.feed(data):

@@ -74,7 +74,7 @@ class WorkerClient:
         self._died = died
         self._cores = cores
         self._rank = (0, 1)  # among the workers that compute, and their number
-        self._unpacker = protocol.Unpacker(protocol.read_reply)
+        self._unpacker = protocol.Unpacker(protocol.reply_reader())
         self._answers: dict[int, asyncio.Future[protocol.Value]] = {}
         self._jobs: dict[int, _Work] = {}  # by the job's id
         self._running = 0  # jobs that are not cancelled

@@ -195,8 +195,18 @@ class Outputs(WorkerMessage, frozen=True, tag=True):
 Reply = Hello | LoadReport | CallResult | CallError | Pong
 
 _encoder = msgspec.msgpack.Encoder()
-read_command = msgspec.msgpack.Decoder(Command).decode
-read_reply = msgspec.msgpack.Decoder(Reply | Outputs).decode
+
+# Each process reads one of the two, and a decoder for all commands takes a while to make.
+
+
+def command_reader() -> Callable[[bytearray], Command]:
+    """Return the function that decodes what a worker receives."""
+    return msgspec.msgpack.Decoder(Command).decode
+
+
+def reply_reader() -> Callable[[bytearray], Any]:
+    """Return the function that decodes what a worker sends: a `Reply`, or `Outputs`."""
+    return msgspec.msgpack.Decoder(Reply | Outputs).decode
 
 
 def pack(message: WorkerMessage) -> bytes:

@@ -141,7 +141,7 @@ def test_a_long_text_does_not_delay_other_commands(question: protocol.Task, repl
     with ours, theirs:
         engine = SlowVocabulary()
         child = Child(theirs, engine)  # type: ignore[arg-type]
-        unpacker = protocol.Unpacker(protocol.read_reply)
+        unpacker = protocol.Unpacker(protocol.reply_reader())
 
         child.perform(question)
         child.perform(protocol.GetStats(number=2))
@@ -174,7 +174,7 @@ def test_a_long_prompt_does_not_delay_other_commands(
         child = Child(theirs, engine)  # type: ignore[arg-type]
         child.perform(protocol.SubmitGenerate(job=job))
         child.perform(protocol.GetStats(number=2))
-        (answered,) = protocol.Unpacker(protocol.read_reply).feed(ours.recv(1 << 16))
+        (answered,) = protocol.Unpacker(protocol.reply_reader()).feed(ours.recv(1 << 16))
         assert answered == protocol.answer(2, engine.stats())
         if cancel:
             child.perform(protocol.CancelJob(id=1))
@@ -185,7 +185,7 @@ def test_a_long_prompt_does_not_delay_other_commands(
 
         assert engine.submitted == submitted
         if outputs:
-            assert list(protocol.Unpacker(protocol.read_reply).feed(ours.recv(1 << 16))) == [outputs]
+            assert list(protocol.Unpacker(protocol.reply_reader()).feed(ours.recv(1 << 16))) == [outputs]
 
 
 def test_a_short_text_is_answered_at_once() -> None:
@@ -231,7 +231,7 @@ def test_a_command_that_fails_ends_alone(command: protocol.Task, replies: list[o
         theirs.shutdown(socket.SHUT_WR)
         data = b"".join(iter(lambda: ours.recv(1 << 16), b""))
     found: list[object] = []
-    for reply in protocol.Unpacker(protocol.read_reply).feed(data):
+    for reply in protocol.Unpacker(protocol.reply_reader()).feed(data):
         found += (
             reply if isinstance(reply, list) else [reply.message if isinstance(reply, protocol.CallError) else reply]
         )

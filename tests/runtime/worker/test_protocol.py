@@ -57,12 +57,12 @@ OUTPUTS: list[base.Output] = [
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda v: type(v).__name__)
 def test_a_command_survives_the_wire(command: protocol.WorkerMessage) -> None:
-    assert list(protocol.Unpacker(protocol.read_command).feed(protocol.pack(command))) == [command]
+    assert list(protocol.Unpacker(protocol.command_reader()).feed(protocol.pack(command))) == [command]
 
 
 @pytest.mark.parametrize("value", ANSWERS, ids=lambda v: type(v).__name__)
 def test_an_answer_survives_the_wire(value: Any) -> None:
-    (reply,) = protocol.Unpacker(protocol.read_reply).feed(protocol.pack(protocol.answer(3, value)))
+    (reply,) = protocol.Unpacker(protocol.reply_reader()).feed(protocol.pack(protocol.answer(3, value)))
 
     assert isinstance(reply, protocol.CallResult)
     assert reply.number == 3
@@ -78,7 +78,7 @@ def test_an_output_survives_the_wire(output: base.Output) -> None:
 
 def received(data: bytes) -> list[base.Output]:
     """Return the outputs as a server reads them."""
-    messages = protocol.Unpacker(protocol.read_reply).feed(data)
+    messages = protocol.Unpacker(protocol.reply_reader()).feed(data)
     return [output for outputs in messages if isinstance(outputs, list) for output in outputs]
 
 
@@ -123,7 +123,7 @@ def test_pieces_of_text_survive_the_wire(values: list[tuple[int, str, int]]) -> 
 @given(texts=st.lists(st.text(), max_size=6), data=st.data())
 def test_frames_are_complete_however_they_are_cut(texts: list[str], data: st.DataObject) -> None:
     stream = b"".join(protocol.pack(protocol.CloseContext(number=1, name=text)) for text in texts)
-    unpacker, found = protocol.Unpacker(protocol.read_command), []
+    unpacker, found = protocol.Unpacker(protocol.command_reader()), []
     while stream:
         size = data.draw(st.integers(1, len(stream)))
         found += [message.name for message in unpacker.feed(stream[:size])]  # type: ignore[union-attr]
@@ -165,4 +165,4 @@ def frame(tree: Any) -> bytes:
 )
 def test_garbage_is_an_error_of_the_worker(data: bytes) -> None:
     with pytest.raises(EngineFailed):
-        list(protocol.Unpacker(protocol.read_reply).feed(data))
+        list(protocol.Unpacker(protocol.reply_reader()).feed(data))
