@@ -101,6 +101,14 @@ class SetDefault(Struct, frozen=True, kw_only=True):
     model: str
 
 
+class SetAdapterScales(Struct, frozen=True, kw_only=True):
+    """Set the default scales of a model's adapters; an adapter that is not listed has the scale 0."""
+
+    model: str
+    scales: tuple[tuple[int | str, float], ...]
+    """(number or name of an adapter, scale)"""
+
+
 class FindBlob(Struct, frozen=True, kw_only=True):
     digest: str
 

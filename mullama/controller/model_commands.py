@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from mullama.chat.inventory import CopyModel, CreateModel, DeleteModel, PullModel, SetDefault, TaskStatus
+from mullama.chat.inventory import (
+    CopyModel,
+    CreateModel,
+    DeleteModel,
+    PullModel,
+    SetAdapterScales,
+    SetDefault,
+    TaskStatus,
+)
 from mullama.controller.change import Change, Edit, Line, ProgressQueue
 from mullama.controller.current import Current
 from mullama.controller.reconciler import Reconciler
@@ -24,6 +32,7 @@ from mullama.names import Digest, ModelName, PathRef, UrlRef, model_name_of, par
 from mullama.reconcile.files import Files
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.serving.adapters import numbered
 from mullama.sources.settings import requester
 from mullama.struct import replace
 
@@ -143,6 +152,25 @@ class ModelCommands:
         self._require_free("default", hint=_CHANGE_MANIFEST)
         await self._finish(lambda overlay: {**overlay, "default": {"route": known}})
 
+    async def set_adapter_scales(self, request: SetAdapterScales) -> None:
+        """Set the scales of a model beside the manifest. For a model of the manifest, only the declared ones are
+        accepted: its file would say one thing and the server do another.
+        """
+        current = self._reconciler.current
+        known = _require(current, request.model)
+        adapters = current.snapshot.deployments[known].model.adapters
+        asked = numbered(request.scales, [adapter.name or "" for adapter in adapters], known, "")
+        scales = [asked.get(number, 0.0) for number in range(len(adapters))]
+        declared = [adapter.scale for adapter in adapters]
+        if scales == declared:
+            return
+        if known not in current.overlay:
+            raise Unsupported(
+                f'the manifest declares the scales {declared} for the adapters of "{known}"',
+                hint="state `lora` in the request, or change adapters.*.scale and apply: the model stays loaded",
+            )
+        await self._finish(lambda overlay: _rescaled(overlay, known, scales), known)
+
     def _add(self, overlay: Overlay, name: str, tree: dict[str, Any], known: str | None) -> Overlay:
         """Add a pulled model. A known model with the same source needs no change, also when the manifest owns it."""
         current = self._reconciler.current
@@ -244,6 +272,16 @@ def _sources(request: CreateModel) -> Iterator[str]:
     drafter = draft.get("from") if isinstance(draft, Mapping) else draft
     given = (request.base, declared.get("from"), declared.get("mmproj"), drafter, *listed)
     yield from (text for text in given if isinstance(text, str) and text not in DRAFT_WORDS)
+
+
+def _rescaled(overlay: Overlay, name: str, scales: Sequence[float]) -> Overlay:
+    """Return the overlay with these scales for the adapters of a model; without a change, if it has other adapters."""
+    tree = overlay.get(name, {})
+    adapters = tree.get("adapters", ())
+    if len(adapters) != len(scales):
+        return overlay
+    changed = [{**adapter, "scale": scale} for adapter, scale in zip(adapters, scales, strict=True)]
+    return {**overlay, name: {**tree, "adapters": changed}}
 
 
 def _find(current: Current, name: str) -> str | None:

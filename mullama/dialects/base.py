@@ -97,6 +97,7 @@ Operation = (
     | inventory.CopyModel
     | inventory.DeleteModel
     | inventory.SetDefault
+    | inventory.SetAdapterScales
     | inventory.FindBlob
     | inventory.StoreBlob
     | inventory.WatchModels
@@ -153,6 +154,8 @@ def model_of(operation: Operation) -> str | None:
         case types.TokenizeRequest() | types.DetokenizeRequest():
             return operation.model
         case inventory.ShowModel() | inventory.LoadModel() | inventory.DeleteModel() | inventory.SetDefault():
+            return operation.model
+        case inventory.SetAdapterScales():
             return operation.model
         case _:
             return None

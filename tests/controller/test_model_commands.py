@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from mullama.chat.inventory import CopyModel, DeleteModel
+from mullama.chat.inventory import CopyModel, DeleteModel, SetAdapterScales
 from mullama.controller.change import ProgressQueue
 from mullama.controller.model_commands import _statuses
-from mullama.errors import Conflict
+from mullama.errors import Conflict, Invalid, Unsupported
+from tests import ggufs
 from tests.runtime.runtime_fixture import LocalServer, until
 
 pytestmark = pytest.mark.anyio
@@ -37,6 +39,50 @@ async def test_a_command_that_waited_for_an_apply_does_not_restore_the_old_manif
     await slow
 
     assert set(server.snapshot.deployments) == {"a", "new", "copy"}
+
+
+async def test_scales_of_adapters_are_set_for_models_beside_the_manifest(server: LocalServer) -> None:
+    file = Path(server.home) / "style.gguf"
+    file.write_bytes(ggufs.adapter("scripted", alpha=1.0).bytes())
+    adapters = [{"from": str(file), "scale": 0.5, "name": "style"}]
+    await server.apply({"a": {"from": server.script(), "adapters": adapters}})
+    await server.commands.copy(CopyModel(source="a", destination="mine"))
+    before = server.snapshot.deployments["mine"]
+
+    await server.commands.set_adapter_scales(SetAdapterScales(model="mine", scales=(("style", 0.25),)))
+
+    after = server.snapshot.deployments["mine"]
+    assert [adapter.scale for adapter in after.options.adapters] == [0.25]
+    assert after.unit == before.unit, "the model stays loaded"
+    assert server.records.overlay()["mine"]["adapters"][0]["scale"] == 0.25
+    assert [adapter.scale for adapter in server.snapshot.deployments["a"].options.adapters] == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("scales", "error"),
+    [
+        (((0, 0.5),), None),
+        ((("style", 0.5),), None),
+        (((0, 1.0),), r"the manifest declares the scales \[0.5\] for the adapters of \"a\""),
+        ((), "the manifest declares the scales"),
+        (((1, 0.5),), r'\[0\].id: the model "a" has no adapter 1'),
+    ],
+)
+async def test_scales_that_the_manifest_does_not_declare_are_refused(
+    scales: tuple[tuple[int | str, float], ...], error: str | None, server: LocalServer
+) -> None:
+    file = Path(server.home) / "style.gguf"
+    file.write_bytes(ggufs.adapter("scripted", alpha=1.0).bytes())
+    await server.apply(
+        {"a": {"from": server.script(), "adapters": [{"from": str(file), "scale": 0.5, "name": "style"}]}}
+    )
+    asked = SetAdapterScales(model="a", scales=scales)
+    if error is None:
+        await server.commands.set_adapter_scales(asked)
+        return
+    with pytest.raises((Unsupported, Invalid), match=error):
+        await server.commands.set_adapter_scales(asked)
+    assert not server.reconciler.current.overlay
 
 
 async def test_a_command_passes_on_the_warnings_of_its_own_model() -> None:

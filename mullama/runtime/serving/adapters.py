@@ -23,19 +23,24 @@ def numbered_adapters(request: chat.TextRequest, deployment: Deployment) -> dict
     return numbered(request.adapters, [adapter.name or "" for adapter in deployment.model.adapters], deployment.name)
 
 
-def numbered(asked: tuple[tuple[int | str, float], ...], names: list[str], model: str) -> dict[int, float]:
-    """Return the scales by the number of the adapter. names: of the adapters of the model, "" for one without."""
+def numbered(
+    asked: tuple[tuple[int | str, float], ...], names: list[str], model: str, field: str = "lora"
+) -> dict[int, float]:
+    """Return the scales by the number of the adapter. names: of the adapters of the model, "" for one without.
+
+    field: with the list, "" if it is the whole body.
+    """
     found: dict[int, float] = {}
     for place, (id, scale) in enumerate(asked):
         number = names.index(id) if isinstance(id, str) and id in names and id else id
         if not isinstance(number, int) or not 0 <= number < len(names):
             raise Invalid(
-                f'lora[{place}].id: the model "{model}" has no adapter {id!r}',
+                f'{field}[{place}].id: the model "{model}" has no adapter {id!r}',
                 hint=f"its adapters are {_listed(names)}" if names else "it has no adapters",
-                field="lora",
+                field=field or None,
             )
         if number in found:
-            raise Invalid(f"lora[{place}].id: the adapter {id!r} is named twice", field="lora")
+            raise Invalid(f"{field}[{place}].id: the adapter {id!r} is named twice", field=field or None)
         found[number] = scale
     return found
 

@@ -62,6 +62,7 @@ _Inventory = (
     | inv.CopyModel
     | inv.DeleteModel
     | inv.SetDefault
+    | inv.SetAdapterScales
     | inv.FindBlob
     | inv.StoreBlob
     | inv.WatchModels
@@ -76,6 +77,7 @@ class InventoryCommands(Protocol):
     async def copy(self, request: inv.CopyModel) -> None: ...
     async def delete(self, request: inv.DeleteModel) -> None: ...
     async def set_default(self, request: inv.SetDefault) -> None: ...
+    async def set_adapter_scales(self, request: inv.SetAdapterScales) -> None: ...
     def has_blob(self, digest: str) -> bool: ...
     async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes]) -> bool: ...
 
@@ -296,6 +298,10 @@ class ModelService:
                 return inv.Done()
             case inv.SetDefault():
                 await self._commands.set_default(operation)
+                return inv.Done()
+            case inv.SetAdapterScales():
+                name = self._declared(operation.model, caller).name
+                await self._commands.set_adapter_scales(replace(operation, model=name))
                 return inv.Done()
             case inv.FindBlob(digest=digest):
                 return inv.Done(found=self._commands.has_blob(digest))

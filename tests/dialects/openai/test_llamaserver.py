@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from mullama.chat.inventory import AdapterCard, DeleteModel, Inventory, ListModels, ModelCard, ModelStateReport, Slot
+from mullama.chat.inventory import (
+    AdapterCard,
+    DeleteModel,
+    Done,
+    Inventory,
+    ListModels,
+    ModelCard,
+    ModelStateReport,
+    SetAdapterScales,
+    Slot,
+)
 from mullama.chat.types import (
     DEFAULT_SAMPLING,
     Answer,
@@ -339,36 +349,13 @@ def test_the_adapters_of_a_model_are_listed_in_the_order_of_their_numbers() -> N
     assert encode(one, one.decode(WireRequest()), ModelCard(name="m")).body == []
 
 
-@pytest.mark.parametrize(
-    ("body", "same"),
-    [
-        ([{"id": 0, "scale": 0.8}], True),
-        ([{"id": 1, "scale": 0}, {"id": 0, "scale": 0.8}], True),
-        ([{"id": "style", "scale": 0.8}], True),
-        ([{"id": 0, "scale": 1}], False),
-        ([{"id": 0, "scale": 0.8}, {"id": 1, "scale": 0.5}], False),
-        ([], False),
-    ],
-)
-def test_scales_that_are_not_declared_are_refused_with_the_way_to_set_them(body: Any, same: bool) -> None:
+def test_scales_are_set_by_number_or_name() -> None:
     one = endpoint("/lora-adapters")
-    operation = one.decode(WireRequest(body=body, query={"model": "m"}))
-    card = ModelCard(name="m", adapters=ADAPTERS)
-    if same:
-        assert encode(one, operation, card).body == {"success": True}
-        return
-    with pytest.raises(Unsupported, match=r"declares the scales \[0.8, 0.0\]") as caught:
-        encode(one, operation, card)
-    assert "adapters.*.scale" in str(caught.value.hint)
-
-
-@pytest.mark.parametrize(("id", "adapters", "hint"), [(2, ADAPTERS, "0 (style), 1"), ("x", (), "it has no adapters")])
-def test_an_unknown_adapter_is_refused_with_the_known_ones(id: Any, adapters: Any, hint: str) -> None:
-    one = endpoint("/lora-adapters")
-    operation = one.decode(WireRequest(body=[{"id": id, "scale": 0.0}], query={"model": "m"}))
-    with pytest.raises(Invalid, match="has no adapter") as caught:
-        encode(one, operation, ModelCard(name="m", adapters=adapters))
-    assert hint in str(caught.value.hint)
+    operation = one.decode(
+        WireRequest(body=[{"id": 1, "scale": 0.5}, {"id": "style", "scale": 1}], query={"model": "m"})
+    )
+    assert operation == SetAdapterScales(model="m", scales=((1, 0.5), ("style", 1.0)))
+    assert encode(one, operation, Done()).body == {"success": True}
 
 
 def test_a_request_names_its_adapters_by_number_or_name_with_their_scales() -> None:
