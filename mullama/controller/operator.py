@@ -24,7 +24,7 @@ from mullama.names import DEFAULT_ROUTE
 from mullama.plan.make import changed_on_disk
 from mullama.plan.observed import Device, LiveModel
 from mullama.plan.steps import to_tree
-from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.base import ApplyOptions, Origin, Reload
 from mullama.runtime.llamacpp_metrics import LlamaCppMetrics
 from mullama.runtime.metrics import Gauge, Metrics
 from mullama.runtime.pool import Pool
@@ -42,7 +42,7 @@ from mullama.units import size
 class LocalOperator:
     """Implements `runtime.base.Operator`. Builds the changes of requests and reads the current state as one value.
 
-    reload: reads the watched file again and returns a sentence about the outcome. stop: begins an orderly end.
+    reload: reads the watched file again. stop: begins an orderly end.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LocalOperator:
         metrics: Metrics,
         rates: RateBook,
         usage: UsageLog,
-        reload: Callable[[str], Awaitable[str]],
+        reload: Callable[[str], Awaitable[Reload]],
         stop: Callable[[], None],
     ) -> None:
         self._reconciler, self._pool = reconciler, pool
@@ -291,8 +291,9 @@ class LocalOperator:
 
     async def reload(self, reason: str) -> dict[str, Any]:
         before = self._reconciler.current.snapshot.generation
-        message = await self._reload(reason)
-        return {"changed": self._reconciler.current.snapshot.generation != before, "message": message}
+        result = await self._reload(reason)
+        changed = self._reconciler.current.snapshot.generation != before
+        return {"changed": changed, "outcome": result.outcome, "message": result.message}
 
     def stop(self) -> None:
         self._stopping = True

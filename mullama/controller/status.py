@@ -167,7 +167,7 @@ class StatusTracker:
     def held(self, removes: int, loaded: int, origin: Origin) -> None:
         """The file would unload too many models to be applied without a confirmation."""
         message = f"would unload {removes} of {loaded}; run `mullama apply` to confirm"
-        if self.conditions.set(Condition.SYNCED, False, Reason.HELD, f"Held: {message}"):
+        if self.conditions.set(Condition.SYNCED, False, Reason.HELD, message):
             self._event_log.add("held", origin.path or "", message)
 
 

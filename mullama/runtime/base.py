@@ -97,6 +97,14 @@ class Origin(Struct, frozen=True, kw_only=True):
     """Of the content that was read."""
 
 
+class Reload(Struct, frozen=True, kw_only=True):
+    """The end of a reload of the watched file."""
+
+    message: str = ""
+    outcome: str = "applied"
+    """As of an apply: `applied`, `partly_applied` or the kind of the error; `waiting` while files are downloaded."""
+
+
 class Service(Protocol):
     """The operations of requests. Every failure is a `MullamaError`."""
 
@@ -187,7 +195,7 @@ class Operator(Protocol):
         ...
 
     async def reload(self, reason: str) -> dict[str, Any]:
-        """Read the watched file now; return `{"changed": bool, "message": str}`."""
+        """Read the watched file now; return `{"changed": bool}` and the fields of `Reload`."""
         ...
 
     def history(self) -> list[dict[str, Any]]:

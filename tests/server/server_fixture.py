@@ -191,7 +191,7 @@ class StubRuntime:
         return self.play(self.lines)
 
     async def reload(self, reason: str) -> dict[str, Any]:
-        return {"changed": False, "message": "nothing changed"}
+        return {"changed": False, "outcome": "applied", "message": "nothing changed"}
 
     def history(self) -> list[dict[str, Any]]:
         return [{"generation": 7}]

@@ -105,8 +105,14 @@ def reload_options(parser: Parser) -> None:
 def reload(call: CommandContext) -> int:
     """Make the server read its manifest again, as it does when the file is saved."""
     answer = require(call).client.post("/api/v1/reload", {})
+    outcome = answer.get("outcome", "applied")
+    code = DONE if outcome == "waiting" else outcome_code(outcome)
     if call.options.json:
         call.terminal.json(answer)
+        return code
+    message = answer.get("message") or ("changed" if answer["changed"] else "nothing changed")
+    if code == DONE:
+        call.terminal.line(message)
     else:
-        call.terminal.line(answer.get("message") or ("changed" if answer["changed"] else "nothing changed"))
-    return DONE
+        call.terminal.note(f"error: {message}")
+    return code

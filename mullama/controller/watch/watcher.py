@@ -22,7 +22,7 @@ from mullama.controller.watch.debounce import STABLE, ChangedFiles, WatchDecisio
 from mullama.controller.watch.fs_events import FileEvents
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.load import LoadedManifest, load
-from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.base import ApplyOptions, Origin, Reload
 from mullama.runtime.pool import Pool
 
 LOOK_EVERY, READ_EVERY = 2.0, 30.0  # seconds
@@ -96,7 +96,7 @@ class ManifestWatcher:
                 await self._task
         await self._file_events.close()
 
-    async def reload(self, reason: str) -> str:
+    async def reload(self, reason: str) -> Reload:
         """Read the file now, for a signal or a request. Removals are not held, since the reload is explicit."""
         if self._origin.path is None:
             raise NotFound("this server follows no file", hint="apply a manifest from a file first")
@@ -207,20 +207,20 @@ class ManifestWatcher:
         self._included = loaded.folders
         return loaded
 
-    async def _apply(self, loaded: LoadedManifest, options: ApplyOptions) -> str:
-        """Apply what was read; return the result's message, or that files are still downloaded."""
+    async def _apply(self, loaded: LoadedManifest, options: ApplyOptions) -> Reload:
+        """Apply what was read; return the result, or that files are still downloaded."""
         same = self._reconciler.current.serves(loaded.manifest) and not self._reconciler.waiting
         if same and not await self._reconciler.look_at_files():
             self._watched = Watched(applied=loaded.digest, seen=loaded.digest)
             self._status.valid_again()
-            return await self._reconciler.refresh_keys()
+            return Reload(message=await self._reconciler.refresh_keys())
         origin = Origin(path=self._origin.path, profiles=self._origin.profiles, digest=loaded.digest)
         change = Change(desired=loaded.manifest, origin=origin, options=options)
         async with contextlib.aclosing(self._reconciler.apply(change)) as lines:
             async for line in lines:
                 # The run continues its downloads, and for a saved file its loads, without this reader.
                 if line["event"] in ("result", "waiting"):
-                    return str(line["message"])
+                    return Reload(message=str(line["message"]), outcome=str(line.get("outcome", "waiting")))
                 if options.trigger == "watch" and line.get("phase") == "load":
-                    return ""
-        return ""
+                    break
+        return Reload()

@@ -95,7 +95,7 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
     ("POST", "/api/v1/reload"): RouteSchema(
         summary="Read the followed manifest now",
         request=_NOTHING,
-        response=_object({"changed": _FLAG, "message": _TEXT}),
+        response=_object({"changed": _FLAG, "outcome": _TEXT, "message": _TEXT}),
     ),
     ("GET", "/api/v1/undo"): RouteSchema(
         summary="Plan the return to an earlier revision; ?to=N names it", response=_TREE

@@ -1,4 +1,4 @@
-"""`history` names what each revision changed, and `undo` shows its plan before it asks."""
+"""`history` names the changes of each revision, `undo` shows its plan before it asks, `reload` exits by the outcome."""
 
 from __future__ import annotations
 
@@ -71,3 +71,16 @@ def test_history_names_the_models(run: Run, tiny: TinyServer, summary: dict[str,
     row = run("history", "--host", str(tiny.address)).out.splitlines()[1]
 
     assert row.split("apply")[1].split() == ["applied", *text.split()]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"), [("applied", 0), ("waiting", 0), ("partly_applied", 8), ("refused", 9), ("not_found", 3)]
+)
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_reload_exits_by_its_outcome(run: Run, tiny: TinyServer, outcome: str, code: int, option: tuple[str]) -> None:
+    tiny.answers["POST /api/v1/reload"] = Answer({"changed": False, "outcome": outcome, "message": "the reason"})
+
+    ran = run("reload", "--host", str(tiny.address), *option)
+
+    assert ran.code == code
+    assert "the reason" in (ran.err if code and not option else ran.out)

@@ -223,21 +223,34 @@ async def test_an_unwatched_file_is_read_by_an_explicit_reload(server: LocalServ
         (server.home / "mullama.yaml").write_text(text("two", unwatched))
 
         assert system(server) == "one"
-        assert "revision 2 is applied" in await watcher.reload("SIGHUP")
+        assert "revision 2 is applied" in (await watcher.reload("SIGHUP")).message
         assert system(server) == "two"
+
+
+async def test_a_reload_returns_the_kind_of_a_refusal(server: LocalServer) -> None:
+    protected = text("one").replace("{from", "{protect: true, from") + "  b: {from: ./a.script.json}\n"
+    async with watched(server, protected):
+        watcher = watcher_of(server)
+        watcher.follow(Origin(path=str(server.home / "mullama.yaml")))
+        (server.home / "mullama.yaml").write_text("mullama: v1\nmodels:\n  b: {from: ./a.script.json}\n")
+
+        result = await watcher.reload("SIGHUP")
+
+        assert result.outcome == "refused"
+        assert "a is protected" in result.message
 
 
 async def test_a_reload_loads_a_model_whose_file_changed_on_disk(server: LocalServer) -> None:
     async with watched(server) as running:
         watcher = watcher_of(server)
         watcher.follow(Origin(path=str(server.home / "mullama.yaml")))
-        assert await watcher.reload("SIGHUP") == "nothing to do"
+        assert (await watcher.reload("SIGHUP")).message == "nothing to do"
         new = json.dumps({"name": "a", "faults": True, "rules": [{"when": "", "say": "changed"}]})
         renamed(server.home / "a.script.json", new)
 
-        assert "revision 1 is applied" in await watcher.reload("SIGHUP")
+        assert "revision 1 is applied" in (await watcher.reload("SIGHUP")).message
         assert await running.ask("a", "x") == "changed"
-        assert await watcher.reload("SIGHUP") == "nothing to do"
+        assert (await watcher.reload("SIGHUP")).message == "nothing to do"
 
 
 LOOKS = {"look_every": 0.02, "weights_settle": 0.05}
