@@ -30,6 +30,7 @@ from mullama.runtime.metrics import Gauge, Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.scheduler.events import FOREVER
+from mullama.runtime.scheduler.passes import unit_ttl
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.build import time_to_live
 from mullama.runtime.serving.device_use import device_use
@@ -193,7 +194,7 @@ class LocalOperator:
         unit = self._pool.state.units.get(deployment.unit)
         if unit is None or unit.phase is not Phase.READY:
             return None
-        ttl = unit.ttl_override if unit.ttl_override is not None else time_to_live(deployment.model)
+        ttl = unit_ttl(self._pool.state, deployment.unit)
         if ttl == FOREVER:
             return None
         return time.time() + unit.last_used + ttl - asyncio.get_running_loop().time()

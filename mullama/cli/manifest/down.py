@@ -52,7 +52,7 @@ def _plan(server: FoundServer) -> tuple[Line, ...]:
 
 
 def _line(model: dict[str, Any]) -> Line:
-    memory = model.get("memory") or 0
+    memory = model.get("memory_own", model.get("memory")) or 0  # weights and contexts that models share count once
     freed = f", frees {size(memory)}" if memory else ""
     return Line(f"- {model['name']}  {model.get('state', '')}: unload{freed}; files kept", "remove")
 

@@ -163,6 +163,7 @@ def unload(call: CommandContext) -> int:
 
 
 def _unload(call: CommandContext, server: FoundServer, name: str) -> int:
+    others = _sharing(server, name)
     server.client.post(model_path(name, "unload"), {"force": call.options.force})
     deadline = time.monotonic() + call.options.timeout
     while server.client.get(model_path(name))["loaded"]:
@@ -171,8 +172,21 @@ def _unload(call: CommandContext, server: FoundServer, name: str) -> int:
                 f"{name} is still in use; it is unloaded when its requests have ended", hint="--force cancels them"
             )
         time.sleep(_POLL_SECONDS)
-    call.terminal.line(f"{name} is unloaded")
+    also = f", and with it {', '.join(others)} (same context)" if others else ""
+    call.terminal.line(f"{name} is unloaded{also}")
     return DONE
+
+
+def _sharing(server: FoundServer, name: str) -> list[str]:
+    """Return the other loaded models with the same context."""
+    status = server.client.get("/api/v1/status")
+    name = (status.get("routes") or {}).get(name, name)
+    contexts = {
+        str(model["name"]): (not model["memory_own"] and model.get("shared_with")) or model["name"]
+        for model in status.get("models") or ()
+        if model.get("memory")
+    }
+    return [other for other, context in contexts.items() if other != name and context == contexts.get(name)]
 
 
 def stop_options(parser: Parser) -> None:

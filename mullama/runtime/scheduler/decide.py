@@ -112,6 +112,7 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
 def _pin(state: State, serve: Serve) -> Iterator[Command]:
     unit = _unit(state, serve)
     unit.pinned, unit.settled, unit.ttl_override, unit.unloaded = True, False, None, False
+    unit.asked_ttl.clear()
     unit.pinned_for = serve.name
     _clear_failures(state, serve.unit)
     refused = _stopping() if state.stopping else state.workers[serve.unit.weights].changed or unit.changed
@@ -160,6 +161,7 @@ def _opened(state: State, key: UnitKey, now: float) -> Iterator[Command]:
         return
     unit.phase, unit.error, unit.changed, unit.no_room = Phase.READY, None, None, False
     unit.last_used, unit.ttl_override = now, None
+    unit.asked_ttl.clear()
     if unit.pinned and not unit.settled:
         unit.settled = True
         yield Settled(unit=key, error=None)
@@ -171,7 +173,11 @@ def _set_ttl(state: State, event: SetTtl, now: float) -> Iterator[Command]:
     if event.model not in state.models:
         return
     unit = state.units[state.models[event.model].unit]
-    unit.ttl_override, unit.last_used, unit.unloaded = event.seconds, now, event.seconds == 0.0
+    unit.last_used, unit.unloaded = now, event.seconds == 0.0
+    unit.ttl_override = event.seconds if event.forced or event.ends_load else None
+    unit.asked_ttl.pop(event.model, None)
+    if event.seconds is not None:
+        unit.asked_ttl[event.model] = event.seconds
     if event.forced:
         unit.drain_until = now  # `expire` cancels its running requests
     if event.forced or (event.ends_load and unit.phase is not Phase.READY):

@@ -105,10 +105,11 @@ class Leave(Struct, frozen=True, kw_only=True):
 
 
 class SetTtl(Struct, frozen=True, kw_only=True):
-    """Set the time to live of a model's unit: 0 unloads it when idle, infinity keeps it, None means the declared one.
+    """Set the time to live of a model: 0 unloads it when idle, infinity keeps it, None means the declared one.
 
-    forced: cancel its running requests and refuse its waiting ones. ends_load: if it is not open, end its load, also
-    one for the reconciler, and refuse the requests that wait for it.
+    Other models that lead to its unit keep theirs, so the unit stays open as long as one of them wants it. With forced
+    or ends_load, the time to live is that of the unit. forced: cancel its running requests and refuse its waiting ones.
+    ends_load: if it is not open, end its load, also one for the reconciler, and refuse the requests that wait for it.
     """
 
     model: str

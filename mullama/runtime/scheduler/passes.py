@@ -120,10 +120,18 @@ def wanted(state: State, key: UnitKey, now: float) -> bool:
     if unit.ttl_override is not None:
         return unit.phase is not Phase.COLD and now - unit.last_used < unit.ttl_override
     return any(
-        (s.at_start and (s.ttl == FOREVER or unit.last_used == 0.0))
-        or (unit.phase is not Phase.COLD and now - unit.last_used < s.ttl)
+        (s.at_start and s.name not in unit.asked_ttl and (s.ttl == FOREVER or unit.last_used == 0.0))
+        or (unit.phase is not Phase.COLD and now - unit.last_used < unit.asked_ttl.get(s.name, s.ttl))
         for s in users
     )
+
+
+def unit_ttl(state: State, key: UnitKey) -> float:
+    """Return the seconds without a request after which the unit is closed: the longest that one of its models has."""
+    unit = state.units[key]
+    if unit.ttl_override is not None:
+        return unit.ttl_override
+    return max((unit.asked_ttl.get(s.name, s.ttl) for s in state.models.values() if s.unit == key), default=FOREVER)
 
 
 def close(state: State, now: float) -> Iterator[Command]:
@@ -390,9 +398,7 @@ def wake(state: State, now: float) -> Iterator[Command]:
     moments += [until for until in state.alone_until.values() if until > now]
     for key, unit in state.units.items():
         if unit.phase is Phase.READY and not unit.leases:
-            ttls = [s.ttl for s in state.models.values() if s.unit == key]
-            ttl = unit.ttl_override if unit.ttl_override is not None else max(ttls, default=FOREVER)
-            moments.append(unit.last_used + ttl)
+            moments.append(unit.last_used + unit_ttl(state, key))
     # A unit that is open past its deadline is wanted for another reason, so time alone does not close it.
     if (soonest := min((m for m in moments if m > now - _ROUNDING), default=FOREVER)) < FOREVER:
         yield WakeAt(when=max(soonest, now + 0.001))

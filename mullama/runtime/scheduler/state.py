@@ -53,7 +53,9 @@ class Unit(Struct, kw_only=True):
     last_used: float = 0.0
     """0 for never."""
     ttl_override: float | None = None
-    """Replaces the declared time to live until the unit is opened again."""
+    """Replaces the time to live of all its models until the unit is opened again: it is unloaded or evicted."""
+    asked_ttl: dict[str, float] = field(default_factory=dict)
+    """The time to live that requests chose for a model, instead of the declared one, until the unit is opened again."""
     unloaded: bool = False
     """A client unloaded it, and no request has come since: its load ends."""
     error: MullamaError | None = None

@@ -15,8 +15,8 @@ from mullama.names import DEFAULT_ROUTE, JSONValue
 from mullama.runtime.base import Caller
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import FOREVER
+from mullama.runtime.scheduler.passes import unit_ttl
 from mullama.runtime.scheduler.state import Phase
-from mullama.runtime.serving.build import time_to_live
 from mullama.runtime.serving.prompt_settings import (
     capabilities,
     chosen_template,
@@ -159,9 +159,9 @@ def _on_devices(deployment: Deployment) -> int:
 
 
 def _expires(deployment: Deployment, pool: Pool) -> float:
-    """Return when the model unloads (unix seconds), infinity for never."""
+    """Return when the model and those that share its context unload (unix seconds), infinity for never."""
     unit = pool.state.units[deployment.unit]
-    ttl = unit.ttl_override if unit.ttl_override is not None else time_to_live(deployment.model)
+    ttl = unit_ttl(pool.state, deployment.unit)
     return FOREVER if ttl == FOREVER else time.time() + max(0.0, unit.last_used + ttl - time.monotonic())
 
 

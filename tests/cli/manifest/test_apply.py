@@ -271,13 +271,18 @@ def test_two_applies_at_once_are_refused_and_the_holder_named(run: Run, manifest
 def test_down_shows_what_goes_and_stops_the_server(run: Run, server: TinyServer) -> None:
     status = server.answers["GET /api/v1/status"]
     assert isinstance(status, Answer)
-    models = [{"name": "chat", "state": "ready", "memory": 2**30}, {"name": "old", "state": "idle", "memory": 0}]
+    models = [
+        {"name": "chat", "state": "ready", "memory": 2**30, "memory_own": 2**30},
+        {"name": "brief", "state": "ready", "memory": 2**30, "memory_own": 0, "shared_with": "chat"},
+        {"name": "old", "state": "idle", "memory": 0},
+    ]
     server.answers["GET /api/v1/status"] = Answer(status.body | {"models": models})
     server.answers["POST /api/v1/shutdown"] = Answer({"stopping": True}, 202)
     ran = run("down", "--yes", "--host", server.url)
     assert ran.code == 0
-    assert ran.out.splitlines()[:2] == [
+    assert ran.out.splitlines()[:3] == [
         "- chat  ready: unload, frees 1 GiB; files kept",
+        "- brief  ready: unload; files kept",
         "- old  idle: unload; files kept",
     ]
     assert server.asked[-1].path == "/api/v1/shutdown"

@@ -12,7 +12,7 @@ from mullama.errors import Busy, EngineFailed, Refused, TimedOut, Unavailable
 from mullama.runtime.scheduler import events as ev
 from mullama.runtime.scheduler.decide import CRASH_LIMIT, decide
 from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
-from mullama.runtime.scheduler.passes import over_budget
+from mullama.runtime.scheduler.passes import over_budget, unit_ttl
 from mullama.runtime.scheduler.state import Phase, State
 from mullama.struct import replace
 
@@ -544,6 +544,56 @@ def test_a_model_unloaded_by_a_client_stays_unloaded_until_the_next_request() ->
     assert world.phase(A) is Phase.COLD
 
     assert ev.Grant(id=1, unit=A) in world.feed(ev.Request(id=1, model="a"))
+
+
+def test_a_request_chooses_the_ttl_of_its_own_model_alone() -> None:
+    """`keep_alive` of one name does not unload another one that is declared to stay."""
+    world = World(serve("a"), serve("other", A, at_start=False, ttl=5.0))
+
+    for seconds in (0.0, 5.0):
+        world.feed(ev.Request(id=int(seconds), model="other"), ev.Leave(id=int(seconds)))
+        world.feed(ev.SetTtl(model="other", seconds=seconds))
+        world.now += 60
+        world.feed(ev.Tick())
+        assert world.phase(A) is Phase.READY
+
+    world.feed(ev.SetTtl(model="a", seconds=0.0))
+    assert world.phase(A) is Phase.READY
+    world.now += 5
+    world.feed(ev.Tick())
+    assert world.phase(A) is Phase.COLD
+
+
+def test_an_unload_closes_the_context_of_all_its_models() -> None:
+    world = World(serve("a"), serve("other", A, at_start=False, ttl=5.0))
+
+    world.feed(ev.SetTtl(model="other", seconds=0.0, ends_load=True))
+    world.feed(ev.Tick())
+
+    assert world.phase(A) is Phase.COLD
+
+
+@pytest.mark.parametrize(
+    ("events", "seconds"),
+    [
+        ([], 5.0),
+        ([ev.SetTtl(model="a", seconds=0.0)], 3.0),
+        ([ev.SetTtl(model="b", seconds=60.0)], 60.0),
+        ([ev.SetTtl(model="b", seconds=60.0), ev.SetTtl(model="b", seconds=None)], 5.0),
+        ([ev.SetTtl(model="b", seconds=60.0), ev.SetTtl(model="a", seconds=1.0, ends_load=True)], 1.0),
+    ],
+)
+def test_a_context_closes_after_the_longest_ttl_of_its_models(events: list[ev.Event], seconds: float) -> None:
+    world = World(serve("a", ttl=5.0), serve("b", A, ttl=3.0))
+    world.feed(ev.Request(id=1, model="a"), ev.Leave(id=1), *events)
+
+    assert unit_ttl(world.state, A) == seconds
+    world.now += seconds - 0.5
+    world.feed(ev.Tick())
+    assert world.phase(A) is Phase.READY
+    world.now += 1
+    world.feed(ev.Tick())
+    assert world.phase(A) is Phase.COLD
 
 
 def test_a_forced_unload_cancels_running_requests_and_refuses_waiting_ones() -> None:
