@@ -70,8 +70,9 @@ def check_adapter(path: str, weights: tuple[str, ...], base: WeightFacts | None)
         raise BadWeights(f"the adapter {path} is for {facts.architecture}, the weights are {base.architecture}")
     if facts.metadata.get("adapter.alora.invocation_tokens"):
         raise BadWeights(
-            f"{path} is an activated LoRA (adapter.alora.invocation_tokens), which is not supported",
-            hint="a plain LoRA adapter applies to all tokens",
+            f"{path} is an activated LoRA (adapter.alora.invocation_tokens), which is not supported: it applies from "
+            "its invocation on, and the scales of a request apply to all of its tokens",
+            hint="use a plain LoRA adapter",
         )
     if weights and (reason := misfit(facts.tensors, look_into(weights).tensors)):
         raise BadWeights(

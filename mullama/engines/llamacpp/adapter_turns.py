@@ -1,9 +1,10 @@
 """Decides whose turn it is among requests with different adapter scales.
 
 llama.cpp applies adapters to a whole context, so one decode computes requests with the same scales only. A set of
-scales keeps its turn for some decodes, because the decode after a switch first plans its graph again: that costs as
-much as several tokens (measured processor time, medians of three runs on two busy cores: 17 to 29 ms for the built-in
-model, 37 to 100 ms for SmolLM2 135M).
+scales keeps its turn for some decodes, because the decode after a switch first plans its graph again: a context has
+one schedule, and `llama_context::set_adapters_lora` drops its reservation even for a set that it had before. That
+costs as much as several tokens (measured processor time, medians of three runs on two busy cores: 17 to 29 ms for the
+built-in model, 37 to 100 ms for SmolLM2 135M).
 """
 
 from __future__ import annotations

@@ -77,6 +77,7 @@ class NextnContext(NativeContext):
     def __init__(self, main: NativeContext, options: ContextOptions, *, cells: int, sequences: int) -> None:
         """Raise `Unsupported` if the library or the model lacks it. cells: of all sequences together."""
         functions, layers = _functions(), int(c.llama_model_n_layer_nextn(main.model.handle))
+        # For most architectures with several layers llama.cpp aborts the process: `GGML_ASSERT(n_layer_nextn == 1)`.
         if layers != 1:
             raise Unsupported(
                 f"draft.from is mtp, and the weights have {layers} layers that predict further tokens",
