@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from mullama.errors import Invalid
@@ -18,6 +18,11 @@ class ServerAddress(NamedTuple):
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     tls: bool = False
+
+    @property
+    def node(self) -> Any:  # the declared types of `socket` lack bytes
+        """The host for the resolver. Bytes spare the codec of international names, a tenth of a short command."""
+        return self.host.encode("ascii") if self.host.isascii() else self.host
 
     @classmethod
     def parse(cls, text: str) -> ServerAddress:

@@ -37,6 +37,16 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+class _TcpConnection(http.client.HTTPConnection):
+    def __init__(self, address: ServerAddress, timeout: float | None) -> None:
+        super().__init__(address.host, address.port, timeout=timeout)
+        self._node = address.node
+
+    def connect(self) -> None:
+        self.sock = socket.create_connection((self._node, self.port), self.timeout)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 class Client:
     """Sends requests to one server. Each request opens a connection.
 
@@ -188,7 +198,7 @@ class Client:
         if address.path is not None:
             return _UnixConnection(address.path, _CONNECT_SECONDS)
         if not address.tls:
-            return http.client.HTTPConnection(address.host, address.port, timeout=_CONNECT_SECONDS)
+            return _TcpConnection(address, _CONNECT_SECONDS)
         import ssl
 
         context = ssl.create_default_context(cafile=self._ca_file)

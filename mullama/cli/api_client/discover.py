@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
 
 NAMES = ("mullama.yaml", "mullama.yml")
+# A key that may change the addresses, also in another spelling: the escape of a quoted key.
+_OTHER_ADDRESSES = re.compile(rb"(?:server|profiles)[\"']?\s*:|\\")
 
 
 class FoundServer(NamedTuple):
@@ -193,12 +195,24 @@ def _addresses(call: CommandContext, load: Callable[[], LoadedManifest] | None) 
     """Return the addresses of the manifest, as they can be asked from this machine."""
     if call.options.file == "-" and load is None:
         return []
+    if load is None and _listens_as_usual(call):
+        return [ServerAddress()]
     try:
         manifest = (load() if load else _load_file(call)).manifest
     except MullamaError:  # a manifest that cannot be read names no address
         return []
     asked = (client_address(text, tls=manifest.server.tls is not None) for text in manifest.server.listen)
     return [address for address in asked if address is not None]
+
+
+def _listens_as_usual(call: CommandContext) -> bool:
+    """Return True for a manifest without a word of other addresses: it need not be loaded."""
+    path = _named_path(call)
+    try:
+        text = path.read_bytes() if path is not None else b""
+    except OSError:  # it names no address
+        return False
+    return bool(text) and not _OTHER_ADDRESSES.search(text)
 
 
 def client_address(listen: str, *, tls: bool) -> ServerAddress | None:
@@ -237,7 +251,7 @@ def _is_open(address: ServerAddress) -> bool:
 
     try:
         if address.path is None:
-            socket.create_connection((address.host, address.port), timeout=1.0).close()
+            socket.create_connection((address.node, address.port), timeout=1.0).close()
         else:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(1.0)

@@ -64,8 +64,10 @@ def bind(address: Address) -> Bound:
 
 
 def _resolve(address: TcpAddress) -> Iterator[tuple[int, str]]:
+    # Bytes spare the codec of international names, whose tables take a while to import.
+    host = address.host.encode("ascii") if address.host.isascii() else address.host
     try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise Refused(
             f"cannot listen on {address}: {error.strerror}",

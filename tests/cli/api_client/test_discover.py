@@ -63,6 +63,23 @@ def test_only_a_mullama_server_counts(run: Run, tmp_path: Path, tiny: TinyServer
     assert run("status", "-f", "m.yaml").code == code
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"server": {listen: [ADDRESS]}',
+        "server :\n  listen: [ADDRESS]",
+        "? server\n: listen: [ADDRESS]",
+        '"\\x73erver": {listen: [ADDRESS]}',
+    ],
+)
+def test_every_spelling_of_an_address_is_read(run: Run, tmp_path: Path, tiny: TinyServer, text: str) -> None:
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS)
+    address = f"'127.0.0.1:{tiny.address.port}'"
+    (tmp_path / "m.yaml").write_text(f"mullama: v1\nmodels: {{a: builtin:tiny}}\n{text.replace('ADDRESS', address)}\n")
+
+    assert run("ps", "-f", "m.yaml").code == 10
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "127.0.0.1:1"])
 def test_an_address_without_a_server_changes_nothing(run: Run, tmp_path: Path, address: str) -> None:
     write(tmp_path, address)

@@ -50,7 +50,16 @@ def test_a_question_to_a_server_imports_only_its_client(command: list[str], tiny
     program = f"from mullama.cli.app.main import main\nassert main({arguments!r}) == 0"
     out, modules = modules_of(program)
     assert "tiny" in out
-    assert not (HEAVY | {"inspect", "mullama.manifest", "mullama.names", "mullama.plan", "mullama.runtime"}) & modules
+    unneeded = {"inspect", "encodings.idna", "mullama.manifest", "mullama.names", "mullama.plan", "mullama.runtime"}
+    assert not (HEAVY | unneeded) & modules
+
+
+def test_a_question_to_a_server_that_does_not_run_loads_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "mullama.yaml").write_text("mullama: v1 # a server applies it\nmodels: {a: builtin:tiny}\n")
+    program = f"import os\nos.chdir({str(tmp_path)!r})\nos.environ['MULLAMA_STATE_DIR'] = {str(tmp_path)!r}\n"
+    program += "from mullama.cli.app.main import main\nassert main(['ps']) in (10, 11)"
+    _, modules = modules_of(program)
+    assert not (HEAVY | {"mullama.manifest", "encodings.idna"}) & modules
 
 
 def test_a_diff_reads_the_manifest_by_the_core_of_pydantic(tmp_path: Path) -> None:
