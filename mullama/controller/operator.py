@@ -18,7 +18,7 @@ from mullama.controller.reconciler import Reconciler
 from mullama.controller.shared_memory import memory_in_use, own_memory, with_shares
 from mullama.controller.status import failure_reason, is_old, live_models
 from mullama.engines.base import CheckpointStats
-from mullama.errors import Invalid, masked
+from mullama.errors import Invalid, NotFound, masked
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import DEFAULT_ROUTE
 from mullama.plan.make import changed_on_disk
@@ -33,6 +33,7 @@ from mullama.runtime.scheduler.events import FOREVER
 from mullama.runtime.scheduler.passes import unit_ttl
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.build import time_to_live
+from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.device_use import device_use
 from mullama.runtime.serving.usage_log import UsageLog
 from mullama.runtime.snapshot import Deployment
@@ -55,12 +56,13 @@ class LocalOperator:
         metrics: Metrics,
         rates: RateBook,
         usage: UsageLog,
+        captures: CaptureLog,
         reload: Callable[[str], Awaitable[Reload]],
         stop: Callable[[], None],
     ) -> None:
         self._reconciler, self._pool = reconciler, pool
         self._event_log, self._metrics, self._rates = event_log, metrics, rates
-        self._usage = usage
+        self._usage, self._captures = usage, captures
         self._status = reconciler.status
         self._reload, self._stop = reload, stop
         self._started = time.time()
@@ -236,6 +238,18 @@ class LocalOperator:
             "manifest": block_to_tree(current.snapshot.manifest),
             "origin": _origin(current.origin),
         }
+
+    def captures(self) -> list[dict[str, Any]]:
+        return [capture.tree(texts=False) for capture in self._captures.list()]
+
+    def capture(self, id: int) -> dict[str, Any]:
+        for capture in self._captures.list():
+            if capture.id == id:
+                return capture.tree(texts=True)
+        raise NotFound(f"there is no capture {id}", name=str(id), hint="see observability.captures")
+
+    def follow_captures(self, after: int) -> AsyncIterator[dict[str, Any]]:
+        return self._captures.follow(after)
 
     async def usage(self, query: UsageQuery) -> list[dict[str, Any]]:
         return await self._usage.read(query)

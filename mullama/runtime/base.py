@@ -175,6 +175,18 @@ class Operator(Protocol):
         """Return the sums of requests and tokens, see `store.usage.UsageFile.read`."""
         ...
 
+    def captures(self) -> list[dict[str, Any]]:
+        """Return the captured requests without their texts, newest first."""
+        ...
+
+    def capture(self, id: int) -> dict[str, Any]:
+        """Return a captured request with its prompt and answer. Raises `NotFound` for one that is not kept."""
+        ...
+
+    def follow_captures(self, after: int) -> AsyncIterator[dict[str, Any]]:
+        """Yield captured requests after that `id`, without their texts; endless."""
+        ...
+
     def missing(self) -> tuple[str, ...]:
         """Return the models that load at start and are not loaded yet; empty means ready."""
         ...

@@ -68,6 +68,22 @@ def test_a_webhook_learns_of_each_apply_and_of_a_broken_manifest(scripted: Stack
         assert headers["webhook-signature"] == expected
 
 
+def test_captured_requests_are_listed_and_one_is_shown(scripted: Stack) -> None:
+    scripted.write({"demo": "./demo.script.json"}, observability={"captures": {"bodies": "all"}})
+    scripted.apply()
+    answer = ask(scripted.url).json()["choices"][0]["message"]["content"]
+
+    (row,) = scripted.json("requests", "-f", scripted.name, "--json")["requests"]
+    shown = scripted.run("requests", str(row["id"]), "-f", scripted.name).stdout
+
+    assert (row["model"], row["result"]) == ("demo", "ok")
+    assert "--- prompt" in shown
+    assert "say yes" in shown
+    assert shown.endswith(f"--- answer\n{answer}\n")
+    assert "RESULT" in scripted.run("requests", "-f", scripted.name, "--result", "error").stdout
+    assert "there is no capture 99" in scripted.run("requests", "99", "-f", scripted.name, code=3).stderr
+
+
 def test_status_wait_events_and_metrics_agree(scripted: Stack) -> None:
     scripted.apply()
 

@@ -31,6 +31,7 @@ from mullama.runtime.base import ApplyOptions, Caller, Origin
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Attempts, Pool
 from mullama.runtime.rates.book import RateBook
+from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.service import ModelService
 from mullama.runtime.serving.usage_log import UsageLog
@@ -95,12 +96,14 @@ class LocalServer:
             UsageFile(self.records.usage_path), lambda: self.snapshot.manifest.observability.usage.keep,
             self.reconciler.status.usage_recorded, lambda: self.now,
         )  # fmt: skip
+        self.captures = CaptureLog(lambda: self.snapshot.manifest.observability.captures)
         self.service = ModelService(
-            lambda: self.snapshot, self.pool, self.commands, self.metrics, self.objects, self.rates, self.usage
-        )
+            lambda: self.snapshot, self.pool, self.commands, self.metrics, self.objects, self.rates, self.usage,
+            self.captures,
+        )  # fmt: skip
         self.operator = LocalOperator(
             reconciler=self.reconciler, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
-            rates=self.rates, usage=self.usage, reload=self._no_file, stop=lambda: None,
+            rates=self.rates, usage=self.usage, captures=self.captures, reload=self._no_file, stop=lambda: None,
         )  # fmt: skip
 
     async def _no_file(self, reason: str) -> str:

@@ -170,6 +170,18 @@ class StubRuntime:
     def stack(self) -> dict[str, Any]:
         return {"generation": 7, "revision": "abc", "manifest": {}, "origin": {}}
 
+    def captures(self) -> list[dict[str, Any]]:
+        rows = [{"id": 2, "model": "a", "key": "ci", "route": "a", "result": "error"}]
+        return [*rows, {"id": 1, "model": "b", "key": None, "route": "b", "result": "ok"}]
+
+    def capture(self, id: int) -> dict[str, Any]:
+        if id != 2:
+            raise NotFound(f"there is no capture {id}")
+        return {"id": 2, "prompt": "Hi", "answer": "Hello"}
+
+    async def follow_captures(self, after: int) -> AsyncIterator[dict[str, Any]]:
+        yield {"id": after + 1, "model": "a"}
+
     async def usage(self, query: Any) -> list[dict[str, Any]]:
         self.seen.append(query)
         return [{"key": "ci", "requests": 2, "prompt_tokens": 3}]

@@ -76,5 +76,6 @@ COMMANDS = (
     Command("ping", "server.daemon", "check that the server answers"),
     Command("daemon", "server.daemon", "start, stop or inspect the background server"),
     Command("events", "server.logs", "print the events of the server as they occur"),
+    Command("requests", "server.requests", "list the captured requests, or show one with its prompt and answer"),
     Command("completions", "shell.completions", "print the completion script of a shell"),
 )

@@ -36,6 +36,7 @@ from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Attempts, Pool
 from mullama.runtime.rates.book import RateBook
+from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.service import ModelService
 from mullama.runtime.serving.usage_log import UsageLog
@@ -183,6 +184,7 @@ class _Process(Struct, kw_only=True):
             ObjectFile(records.objects_path), lambda: reconciler.current.snapshot.manifest.server.stored
         )
         rates = RateBook(lambda: reconciler.current.snapshot.manifest, refused=metrics.rate_limited)
+        captures = CaptureLog(lambda: reconciler.current.snapshot.manifest.observability.captures)
         usage = UsageLog(
             UsageFile(records.usage_path),
             lambda: reconciler.current.snapshot.manifest.observability.usage.keep,
@@ -196,6 +198,7 @@ class _Process(Struct, kw_only=True):
             objects,
             rates,
             usage,
+            captures,
         )
         operator = LocalOperator(
             reconciler=reconciler,
@@ -204,6 +207,7 @@ class _Process(Struct, kw_only=True):
             metrics=metrics,
             rates=rates,
             usage=usage,
+            captures=captures,
             reload=watcher.reload,
             stop=stopping.set,
         )

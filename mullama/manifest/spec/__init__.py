@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Auth,
         Block,
         Budget,
+        Captures,
         Context,
         Draft,
         Embedding,
@@ -71,8 +72,8 @@ else:
         globals().update(emit.blocks(), Block=CompiledBlock)
 
 __all__ = [
-    "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Context", "DialectName", "Draft", "Embedding", "GitSync",
-    "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest",
+    "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Captures", "Context", "DialectName", "Draft", "Embedding",
+    "GitSync", "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest",
     "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Policy", "Probe",
     "Prune", "RateLimit", "RequestParameters", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef",
     "Server", "ServerLimits", "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Webhook", "share_of",

@@ -318,17 +318,22 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
     s['UsageRecords'] = b.block('UsageRecords', 'Records of usage: sums of requests and tokens by key, route and model, and no text of any request.', {
         'keep': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'strict': True, 'ge': 0}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 7776000.0}},
     })
+    s['Captures'] = b.block('Captures', 'The last requests with their prompts, answers and times, for administrators.', {
+        'size': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'ge': 65536, 'le': 9007199254740991, 'strict': True}}, 'default': 16777216}},
+        'bodies': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['none', 'errors', 'all']}, 'default': 'errors'}},
+    })
     s['Webhook'] = b.block('Webhook', 'A program that is called for events of the server.', {
         'url': {'type': 'model-field', 'schema': {'type': 'tagged-union', 'choices': {'address': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_hook_url}, 'schema': {'type': 'str', 'min_length': 1}}, 'reference': s['SecretRef']}, 'discriminator': r.secret_form}},
         'events': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['applied', 'not-applied', 'invalid-manifest', 'held', 'degraded', 'recovered', 'fetch-failed', 'evicted', 'worker', 'files-changed', 'certificate', 'certificate-refused', 'usage-not-recorded', 'keys', 'listening', 'not-listening', 'pruned', 'watch-failed', 'warning']}], 'variadic_item_index': 0, 'min_length': 1}, 'default': ('applied', 'not-applied', 'degraded', 'recovered', )}},
         'form': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['standard', 'slack', 'pagerduty']}, 'default': 'standard'}},
         'secret': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['SecretRef']}, 'default': None}},
     })
-    s['Observability'] = b.block('Observability', 'Metrics, logs, records of usage and webhooks.', {
+    s['Observability'] = b.block('Observability', 'Metrics, logs, captures, records of usage and webhooks.', {
         'metrics': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': True}},
         'metric_names': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['mullama', 'llamacpp']}], 'variadic_item_index': 0, 'min_length': 1}, 'default': ('mullama', )}},
         'logs': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Logs'], 'default': b.default('Logs')}},
         'usage': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['UsageRecords'], 'default': b.default('UsageRecords')}},
+        'captures': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['Captures']}, 'default': None}},
         'webhooks': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [s['Webhook']], 'variadic_item_index': 0, 'max_length': 16}, 'default': ()}},
     })
     s['Manifest'] = b.block('Manifest', 'The manifest after includes, profiles, interpolation, defaults and `like`.', {

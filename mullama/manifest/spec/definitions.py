@@ -18,7 +18,7 @@ from mullama.manifest.spec.model import (
     Rollout,
     Template,
 )
-from mullama.manifest.spec.observability import Logs, Observability, Webhook
+from mullama.manifest.spec.observability import Captures, Logs, Observability, Webhook
 from mullama.manifest.spec.parameters import Parameters
 from mullama.manifest.spec.policy import Policy
 from mullama.manifest.spec.rates import RateLimit
@@ -43,7 +43,7 @@ from mullama.manifest.spec.server import (
 from mullama.manifest.spec.values import Block
 
 __all__ = [
-    "AdapterRef", "Auth", "Block", "Budget", "Context", "Draft", "Embedding", "GitSync",
+    "AdapterRef", "Auth", "Block", "Budget", "Captures", "Context", "Draft", "Embedding", "GitSync",
     "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest",
     "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Policy", "Probe",
     "Prune", "RateLimit", "RequestParameters", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef",

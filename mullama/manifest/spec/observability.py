@@ -1,4 +1,4 @@
-"""The block of metrics, logs and webhooks."""
+"""The block of metrics, logs, captures and webhooks."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from mullama.manifest.spec.readers import check_hook_url, secret_form
 from mullama.manifest.spec.server import SecretRef
-from mullama.manifest.spec.values import Block, Duration, Flag
+from mullama.manifest.spec.values import Block, Duration, Flag, Size
 
 EventKind = Literal[
     "applied", "not-applied", "invalid-manifest", "held", "degraded", "recovered", "fetch-failed", "evicted", "worker",
@@ -56,8 +56,17 @@ class UsageRecords(Block):
     records nothing."""
 
 
+class Captures(Block):
+    """The last requests with their prompts, answers and times, for administrators."""
+
+    size: Size = Field(default=16 * 1024**2, ge=65_536, le=2**30, examples=["16MiB"])
+    """Maximum size of all captures in memory; the oldest are dropped first."""
+    bodies: Literal["none", "errors", "all"] = "errors"
+    """Requests whose prompt and answer are kept: those that fail, all, or none."""
+
+
 class Observability(Block):
-    """Metrics, logs, records of usage and webhooks."""
+    """Metrics, logs, captures, records of usage and webhooks."""
 
     metrics: Flag = True
     """Serve Prometheus metrics at /metrics."""
@@ -69,5 +78,7 @@ class Observability(Block):
     """Log of the server."""
     usage: UsageRecords = UsageRecords()
     """Records of usage."""
+    captures: Captures | None = None
+    """The last requests for administrators; without the block, nothing is captured."""
     webhooks: tuple[Webhook, ...] = Field(default=(), max_length=16)
     """Programs that are called for events of the server."""

@@ -56,19 +56,35 @@ class Completion:
         self._has_text = False
         self._meter = meter
         self._aggregate: Aggregate | None = None
+        self._prepared: Prepared | None = None
+
+    @property
+    def model(self) -> str:
+        """The name of the model that answers."""
+        return self._deployment.name
+
+    @property
+    def prompt(self) -> str:
+        """The rendered prompt; "" before it is rendered, and for token ids."""
+        return self._prepared.shown if self._prepared else ""
+
+    @property
+    def spent(self) -> chat.Usage:
+        """The tokens so far."""
+        return self._aggregate.spent() if self._aggregate else chat.Usage()
 
     async def events(self) -> AsyncGenerator[Sequence[chat.Event], None]:
         """See `runtime.base.Service.events`."""
         result: RequestResult = "error"
         adapter_scales(self._request, self._deployment)  # raises before the request waits
-        prepared = await prepared_for(self._request, self._deployment)
+        prepared = self._prepared = await prepared_for(self._request, self._deployment)
         try:
             async with self._pool.lease(self._deployment.name, self._caller.priority, alone=self._alone) as lease:
                 if lease.unit != self._deployment.unit:
                     # The model was replaced while the request waited. A prompt of the old template must not reach
                     # the new weights.
                     self._deployment = self._find()
-                    prepared = await prepared_for(self._request, self._deployment)
+                    prepared = self._prepared = await prepared_for(self._request, self._deployment)
                 async with aclosing(self._generate(lease, prepared)) as stream:
                     async for events in stream:
                         yield events
@@ -87,7 +103,7 @@ class Completion:
                 Metered(
                     key=self._caller.key, route=self._caller.route or self._request.model, model=self._deployment.name,
                     result=result, seconds=seconds_taken,
-                    usage=self._aggregate.spent() if self._aggregate else chat.Usage(),
+                    usage=self.spent,
                 )
             )  # fmt: skip
             if (seconds := self._request.keep_alive) is not None:

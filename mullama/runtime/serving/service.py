@@ -26,6 +26,7 @@ from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.routing import Routable
 from mullama.runtime.scheduler.state import Phase
+from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
 from mullama.runtime.serving.metering import Metered, RequestResult
@@ -94,11 +95,13 @@ class ModelService:
         objects: ClientStore,
         rates: RateBook,
         usage: UsageLog,
+        captures: CaptureLog,
     ) -> None:
         self._snapshot, self._pool, self._commands, self._metrics = snapshot, pool, commands, metrics
         self._places = PlaceBoard(lambda: pool.state.units)
         self._quarantine = pool.quarantine
         self._objects, self._rates, self._usage = objects, rates, usage
+        self._captures = captures
 
     def access(self) -> Access:
         return self._snapshot().access
@@ -228,9 +231,19 @@ class ModelService:
             self._pool, self._metrics, lambda: self.find(request.model, caller), fitted, caller, self._places,
             author=request, meter=self._meter, alone=self._quarantine.suspects(request),
         )  # fmt: skip
-        async with aclosing(run.events()) as stream:
-            async for events in stream:
-                yield events
+        recording, failure = self._captures.begin(request, caller), None
+        try:
+            async with aclosing(run.events()) as stream:
+                async for events in stream:
+                    if recording is not None:
+                        recording.take(events)
+                    yield events
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            if recording is not None:
+                recording.end(failure, model=run.model, prompt=run.prompt, usage=run.spent)
         self._quarantine.clear(request)
 
     async def _fitted(self, request: chat.ChatRequest, caller: Caller) -> chat.ChatRequest:

@@ -54,6 +54,9 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
             ("GET", "/api/v1/history", "read", self._history),
             ("GET", "/api/v1/events", "read", self._events),
             ("GET", "/api/v1/usage", "read", self._usage),
+            ("GET", "/api/v1/requests", "admin", self._captures),
+            ("GET", "/api/v1/requests/events", "admin", self._follow_captures),
+            ("GET", "/api/v1/requests/{id}", "admin", self._capture),
             ("POST", "/api/v1/plan", "read", self._plan),
             ("PUT", "/api/v1/stack", "admin", self._apply),
             ("POST", "/api/v1/reload", "admin", self._reload),
@@ -172,6 +175,20 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
         }
         await exchange.reply(Reply(body=body))
 
+    async def _captures(self, exchange: Exchange, _: Params) -> None:
+        chosen = schema.read_filter(exchange.query)
+        found = [row for row in self.operator.captures() if all(row[key] == value for key, value in chosen.items())]
+        await exchange.reply(Reply(body={"format": "mullama.requests/1", "requests": found}))
+
+    async def _capture(self, exchange: Exchange, params: Params) -> None:
+        text = params["id"]
+        if not (text.isascii() and text.isdecimal()):
+            raise Invalid("the id of a capture is a number", field="id")
+        await exchange.reply(Reply(body=self.operator.capture(int(text))))
+
+    async def _follow_captures(self, exchange: Exchange, _: Params) -> None:
+        await follow(exchange, self.operator.follow_captures(_after(exchange)), self.inflight, self.bounds)
+
     async def _plan(self, exchange: Exchange, _: Params) -> None:
         body = await self._body(exchange, {"manifest", "origin", "options"})
         manifest, origin = schema.read_manifest(body), schema.read_origin(body.get("origin"))
@@ -223,11 +240,7 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
         self.operator.stop()
 
     async def _events(self, exchange: Exchange, _: Params) -> None:
-        text = exchange.headers.get("last-event-id") or exchange.query.get("after", "0")
-        if not text.isdigit():
-            raise Invalid("after must be the number of an event", field="after")
-        events = self.operator.follow(int(text))
-        await follow(exchange, events, self.inflight, self.bounds)
+        await follow(exchange, self.operator.follow(_after(exchange)), self.inflight, self.bounds)
 
     async def _body(self, exchange: Exchange, allowed: set[str]) -> dict[str, Any]:
         with self.pool.share() as share:
@@ -238,3 +251,11 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
             raise Invalid("the body must be a JSON object")
         schema.refuse_unknown(tree, allowed, "the body")
         return tree
+
+
+def _after(exchange: Exchange) -> int:
+    """Return the id after which a follower reads."""
+    text = exchange.headers.get("last-event-id") or exchange.query.get("after", "0")
+    if not text.isdigit():
+        raise Invalid("after must be the number of an event", field="after")
+    return int(text)

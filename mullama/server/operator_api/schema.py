@@ -82,6 +82,17 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
         summary="Sum up requests and tokens since ?since= (7d, or Unix seconds), ?by= key, route and model, per ?span=",
         response=_object({"format": {"const": "mullama.usage/1"}, "rows": {"type": "array", "items": _TREE}}),
     ),
+    ("GET", "/api/v1/requests"): RouteSchema(
+        summary="List the captured requests, newest first, filtered by ?model=, ?key=, ?route= and ?result=",
+        response=_object({"format": {"const": "mullama.requests/1"}, "requests": {"type": "array", "items": _TREE}}),
+    ),
+    ("GET", "/api/v1/requests/events"): RouteSchema(
+        summary="Follow the captured requests, after the id in ?after= or Last-Event-ID",
+        stream="text/event-stream",
+    ),
+    ("GET", "/api/v1/requests/{id}"): RouteSchema(
+        summary="Get a captured request with its prompt and answer", response=_TREE
+    ),
     ("POST", "/api/v1/plan"): RouteSchema(
         summary="Return the plan of an apply of this manifest with these options",
         request=_object({"manifest": _TREE}, closed=True, origin=_ORIGIN, options=_OPTIONS),
@@ -183,6 +194,14 @@ def read_usage(query: Mapping[str, str], now: float) -> UsageQuery:
     if span is not None and span not in spans:
         raise Invalid(f"span cannot be {span[:80]!r}", field="span", hint="minute, hour or day")
     return UsageQuery(since=max(0.0, begins), by=subjects, span=None if span is None else spans[span])
+
+
+def read_filter(query: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the values that captured requests must have."""
+    refuse_unknown(query, ("model", "key", "route", "result"), "the query")
+    if query.get("result", "ok") not in ("ok", "error", "cancelled"):
+        raise Invalid(f"result cannot be {query['result'][:80]!r}", field="result", hint="ok, error or cancelled")
+    return query
 
 
 def read_generation(body: Mapping[str, Any]) -> int | None:

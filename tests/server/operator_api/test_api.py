@@ -247,3 +247,19 @@ def test_a_read_key_plans_and_changes_nothing(
     finally:
         server.runtime.keys = ()
     assert answer.status == status
+
+
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [("", [2, 1]), ("?result=error", [2]), ("?model=b", [1]), ("?key=ci&model=a", [2]), ("?key=none", [])],
+)
+def test_captured_requests_are_filtered(server: RunningServer, query: str, ids: list[int]) -> None:
+    rows = server.ask("GET", f"/api/v1/requests{query}").json["requests"]
+    assert [row["id"] for row in rows] == ids
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/2", 200), ("/3", 404), ("/x", 400), ("?result=bad", 400), ("?colour=red", 400)]
+)
+def test_one_captured_request(server: RunningServer, path: str, status: int) -> None:
+    assert server.ask("GET", f"/api/v1/requests{path}").status == status

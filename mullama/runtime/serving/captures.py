@@ -1,0 +1,180 @@
+"""The last requests with their prompts, answers and times: a list bounded by bytes, for an administrator to look at.
+
+Off unless the manifest declares `observability.captures`: prompts and answers are other people's texts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any
+
+from mullama.chat import types as chat
+from mullama.errors import MullamaError, masked
+from mullama.manifest.spec import Captures
+from mullama.runtime.base import Caller
+from mullama.runtime.serving.metering import RequestResult
+from mullama.struct import Struct, asdict
+
+_OWN_BYTES = 2048
+"""The bytes of a capture without its texts, about."""
+_CHARACTER = 4  # bytes, at most; the bound holds for any text
+_SHARE = 4
+"""One text may use this part of all bytes; a longer one keeps its end, where a conversation has its last turns."""
+
+
+class Capture(Struct, frozen=True, kw_only=True):
+    """One attempt to answer a request. Times in seconds."""
+
+    id: int
+    request: str
+    """The id in the headers of the answer and in the log."""
+    when: float
+    """Unix time of the arrival."""
+    key: str | None
+    dialect: str
+    route: str
+    """The name that the request used."""
+    model: str
+    result: RequestResult
+    seconds: float
+    first_token: float | None
+    """From the arrival; None for an answer without text."""
+    timings: chat.Timings
+    usage: chat.Usage
+    finish: tuple[str, ...] = ()
+    """The reason for the end of each choice."""
+    error: tuple[str, str] | None = None
+    """Kind and message."""
+    prompt: str | None = None
+    """As the template rendered it; None if bodies are not kept."""
+    answer: str | None = None
+    """The text of all choices with the reasoning; None as `prompt`."""
+
+    def tree(self, *, texts: bool) -> dict[str, Any]:
+        """Return the published form, with or without the texts."""
+        tree = asdict(self) | {"timings": asdict(self.timings), "usage": asdict(self.usage)}
+        tree["error"] = {"kind": self.error[0], "message": self.error[1]} if self.error else None
+        tree["kept"] = self.prompt is not None
+        if not texts:
+            del tree["prompt"], tree["answer"]
+        return tree
+
+
+class Recording:
+    """Collects one attempt while it runs."""
+
+    def __init__(self, log: CaptureLog, request: chat.ChatRequest | chat.CompletionRequest, caller: Caller) -> None:
+        self._log, self._caller, self._request = log, caller, request
+        self._when, self._begun = time.time(), time.monotonic()
+        self._first: float | None = None
+        self._texts: list[str] | None = [] if log.settings.bodies != "none" else None
+        self._finish: list[str] = []
+        self._timings = chat.Timings()
+
+    def take(self, events: Iterable[chat.Event]) -> None:
+        """Note the events of the answer."""
+        for event in events:
+            match event:
+                case chat.TextDelta(text=text) | chat.ThinkingDelta(text=text):
+                    if self._first is None:
+                        self._first = time.monotonic() - self._begun
+                    if self._texts is not None:
+                        self._texts.append(text)
+                case chat.Finished(reason=reason):
+                    self._finish.append(reason)
+                case chat.Completed(timings=timings):
+                    self._timings = timings
+                case _:
+                    pass
+
+    def end(self, error: BaseException | None, *, model: str, prompt: str, usage: chat.Usage) -> None:
+        """Add the capture to the list. error: the reason of the end; None for a complete answer."""
+        result: RequestResult = "ok" if error is None else "error" if isinstance(error, MullamaError) else "cancelled"
+        kept = self._texts is not None and (self._log.settings.bodies == "all" or result == "error")
+        self._log.add(
+            Capture(
+                id=self._log.next_id(),
+                request=self._caller.request_id,
+                when=self._when,
+                key=self._caller.key,
+                dialect=self._caller.dialect,
+                route=self._caller.route or self._request.model,
+                model=model,
+                result=result,
+                seconds=time.monotonic() - self._begun,
+                first_token=self._first,
+                timings=self._timings,
+                usage=usage,
+                finish=tuple(self._finish),
+                error=(error.kind.value, error.message) if isinstance(error, MullamaError) else None,
+                prompt=self._log.cut(prompt) if kept else None,
+                answer=self._log.cut("".join(self._texts or ())) if kept else None,
+            )
+        )
+
+
+class CaptureLog:
+    """The captures, oldest first. Belongs to the event loop.
+
+    declared: returns the block of the manifest in force, None for no captures.
+    """
+
+    def __init__(self, declared: Callable[[], Captures | None]) -> None:
+        self._declared = declared
+        self._kept: deque[Capture] = deque()
+        self._bytes = self._last = 0
+        self._added = asyncio.Event()
+
+    @property
+    def settings(self) -> Captures:
+        """The declared block; its defaults after it was removed."""
+        return self._declared() or Captures()
+
+    def begin(self, request: chat.ChatRequest | chat.CompletionRequest, caller: Caller) -> Recording | None:
+        """Return a new recording; None if nothing is captured."""
+        if self._declared() is None:
+            if self._kept:
+                self._kept.clear()
+                self._bytes = 0
+            return None
+        return Recording(self, request, caller)
+
+    def next_id(self) -> int:
+        self._last += 1
+        return self._last
+
+    def cut(self, text: str) -> str:
+        """Return the text without secrets in addresses, and the end of one that is too long."""
+        most = self.settings.size // (_SHARE * _CHARACTER)
+        return masked(text if len(text) <= most else "…" + text[-most:])
+
+    def add(self, capture: Capture) -> None:
+        """Keep a capture, and drop the oldest ones beyond the bound."""
+        if self._declared() is None:
+            return
+        self._kept.append(capture)
+        self._bytes += _bytes_of(capture)
+        while self._bytes > self.settings.size and self._kept:
+            self._bytes -= _bytes_of(self._kept.popleft())
+        self._added.set()
+        self._added = asyncio.Event()
+
+    def list(self) -> Sequence[Capture]:
+        """Return the captures, newest first."""
+        return tuple(reversed(self._kept)) if self._declared() is not None else ()
+
+    async def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
+        """Yield the captures after this id without their texts, then each new one; endless."""
+        while True:
+            added = self._added
+            for capture in [c for c in self._kept if c.id > after]:
+                after = capture.id
+                yield capture.tree(texts=False)
+            await added.wait()
+
+
+def _bytes_of(capture: Capture) -> int:
+    return _OWN_BYTES + _CHARACTER * (len(capture.prompt or "") + len(capture.answer or ""))
