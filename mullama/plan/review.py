@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Mapping
 
 from mullama.manifest.spec import Manifest, Model, Policy
-from mullama.names import BuiltinRef, parse_source
+from mullama.names import BuiltinRef, PathRef, parse_source
 from mullama.plan.fit import MemoryLedger, stays
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Action, Plan, Step
@@ -31,17 +31,22 @@ def rules(policy: Policy) -> tuple[str, ...]:
 
 
 def violations(
-    policy: Policy, plan: Plan, desired: Manifest, files: Mapping[str, KnownFiles], pinned: Iterable[str]
+    policy: Policy,
+    plan: Plan,
+    desired: Manifest,
+    files: Mapping[str, KnownFiles],
+    pinned: Iterable[str],
+    folder: str | None = None,
 ) -> tuple[Violation, ...]:
     """Return the rules that the plan, and the manifest after it, break; in the order of the rules.
 
-    files: known files by source. pinned: the sources that the lock file pins. An unknown size breaks a limit, because
-    a limit that cannot be checked is not kept.
+    files: known files by source. pinned: the sources that the lock file pins. folder: that of the manifest; a pattern
+    `./…` is for files in it. An unknown size breaks a limit, because a limit that cannot be checked is not kept.
     """
     return (
         *(_kept(policy.keep, plan)),
         *(_uninterrupted(policy.uninterrupted, plan)),
-        *(_sources(policy.sources, desired)),
+        *(_sources(policy.sources, desired, folder)),
         *(_pinned(desired, set(pinned)) if policy.pinned else ()),
         *(_download(policy.max_download, plan) if policy.max_download is not None else ()),
         *(_memory(policy.max_memory, desired, files) if policy.max_memory is not None else ()),
@@ -63,12 +68,14 @@ def _uninterrupted(patterns: tuple[str, ...], plan: Plan) -> Iterator[Violation]
             yield Violation(rule="uninterrupted", subject=step.subject, message=text)
 
 
-def _sources(patterns: tuple[str, ...] | None, desired: Manifest) -> Iterator[Violation]:
+def _sources(patterns: tuple[str, ...] | None, desired: Manifest, folder: str | None) -> Iterator[Violation]:
     if patterns is None:
         return
     for name, model in desired.models.items():
         for source in _all_sources(model):
-            if not _among(source, patterns):
+            inside = folder is not None and source.startswith(f"{folder}/")
+            spellings = (source, f"./{source.removeprefix(f'{folder}/')}") if inside else (source,)
+            if not any(_among(spelling, patterns) for spelling in spellings):
                 yield Violation(rule="sources", subject=name, message=f"{source} is not an allowed source")
 
 
@@ -78,7 +85,9 @@ def _pinned(desired: Manifest, pinned: set[str]) -> Iterator[Violation]:
         own |= {adapter.from_ for adapter in model.adapters if adapter.digest}
         for source in _all_sources(model):
             if source not in pinned | own and not isinstance(parse_source(source), BuiltinRef):
-                text = f"{source} has no digest: mullama lock writes it"
+                local = isinstance(parse_source(source), PathRef)
+                remedy = "declare its `digest`" if local else "mullama lock writes it"
+                text = f"{source} has no digest: {remedy}"
                 yield Violation(rule="pinned", subject=name, message=text)
 
 
@@ -103,8 +112,9 @@ def _memory(most: int, desired: Manifest, files: Mapping[str, KnownFiles]) -> It
     ledger = MemoryLedger((), loaded.values(), files, None)
     total = sum(map(ledger.added, loaded.values()))
     if total > most:
-        models = counted(len(loaded), "model")
-        text = f"{models} that stay loaded need {size(total, digits=2)}, and {size(most, digits=2)} are allowed"
+        stay, need = ("stays", "needs") if len(loaded) == 1 else ("stay", "need")
+        models = f"{counted(len(loaded), 'model')} that {stay} loaded {need}"
+        text = f"{models} {size(total, digits=2)}, and {size(most, digits=2)} are allowed"
         yield Violation(rule="max_memory", subject="", message=text)
 
 

@@ -78,6 +78,17 @@ def test_only_allowed_sources() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "allowed"),
+    [("./gguf/*", True), ("/srv/gguf/*", True), ("gguf/*", False), ("./b", False)],
+)
+def test_a_relative_pattern_is_from_the_folder_of_the_manifest(pattern: str, allowed: bool) -> None:
+    desired = manifest(a={"from": "/srv/gguf/a.gguf"})
+    found = violations(policy(sources=[pattern]), plan(), desired, FILES, (), "/srv")
+    assert (found == ()) is allowed
+    assert violations(policy(sources=["./*"]), plan(), desired, FILES, (), "/sr") != ()
+
+
 def test_sources_need_a_digest_in_the_manifest_or_the_lock_file() -> None:
     digest = "sha256:" + "0" * 64
     desired = manifest(
@@ -85,9 +96,11 @@ def test_sources_need_a_digest_in_the_manifest_or_the_lock_file() -> None:
         declared={"from": "https://example.org/a.gguf", "digest": digest},
         builtin={"from": "builtin:tiny", "adapters": [{"from": "https://example.org/x.gguf", "digest": digest}]},
         loose={"from": "hf:a/c:Q4_K_M"},
+        local={"from": "/m/a.gguf"},
     )
     assert broken(policy(pinned=True), desired=desired, pinned=["hf:a/b:Q4_K_M"]) == [
-        "pinned loose: hf:a/c:Q4_K_M has no digest: mullama lock writes it"
+        "pinned loose: hf:a/c:Q4_K_M has no digest: mullama lock writes it",
+        "pinned local: /m/a.gguf has no digest: declare its `digest`",
     ]
     assert broken(policy(pinned=False), desired=desired) == []
 
@@ -110,7 +123,7 @@ def test_shared_weights_count_once_against_the_memory() -> None:
     two = manifest(a=model(), b=model(system="x"))
     (found,) = broken(policy(max_memory="1MiB"), desired=two)
     (alone,) = broken(policy(max_memory="1MiB"), desired=manifest(a=model()))
-    assert found.replace("2 models", "1 model") == alone
+    assert found.replace("2 models that stay loaded need", "1 model that stays loaded needs") == alone
     assert broken(policy(max_memory="16GiB"), desired=two) == []
 
 

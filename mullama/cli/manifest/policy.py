@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mullama.cli.api_client.discover import display_path
@@ -33,6 +34,7 @@ def review(call: CommandContext, plan: Plan, loaded: LoadedManifest) -> Review:
     policy = load_policy(str(path), display_path(call, path))
     lock = read_lock(loaded.path)
     files = Files.here(call.env).known([loaded.manifest], lock)
-    broken = violations(policy, plan, loaded.manifest, files, lock)
+    folder = str(Path(loaded.path).parent) if loaded.path else None
+    broken = violations(policy, plan, loaded.manifest, files, lock, folder)
     failed = {violation.rule for violation in broken}
     return Review(broken, tuple(rule for rule in rules(policy) if rule not in failed))

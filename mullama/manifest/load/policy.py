@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mullama.errors import NotFound
+from mullama.errors import ManifestError, NotFound
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.key_tree import KeyTree, to_plain, trim
 from mullama.manifest.load.document import DocumentBudget, read_document
@@ -24,6 +24,13 @@ def load_policy(path: str, name: str) -> Policy:
         data = Disk().read(path)
     except NotFound as error:
         raise NotFound(f"there is no policy {name}", name=name) from error
+    try:
+        return _policy(data, name)
+    except ManifestError as error:
+        raise ManifestError(error.problems, document="the policy") from error
+
+
+def _policy(data: bytes, name: str) -> Policy:
     report = Diagnostics()
     document = read_document(data, name, DocumentBudget())
     report.extend(document.problems)
@@ -33,10 +40,11 @@ def load_policy(path: str, name: str) -> Policy:
     root = trim(document.root, _SHAPE, report)
     places = dict(walk(root))
     tree = to_plain(root, _SHAPE, report)
-    report.check()
+    policy = None
     try:
-        return Policy.model_validate(tree)
+        policy = Policy.model_validate(tree)
     except ValidationError as error:
         report.extend(explain(error, tree, (), lambda place: places.get(place) or document.root.place))
-        report.check()
-        raise AssertionError("a validation error has a problem") from error
+    report.check()
+    assert policy is not None, "a validation error has a problem"
+    return policy

@@ -19,7 +19,7 @@ class Policy(Block):
     uninterrupted: tuple[Text, ...] = Field(default=(), examples=[["*"]])
     """Models whose requests may not wait for a change, by name or pattern."""
     sources: tuple[Text, ...] | None = Field(default=None, min_length=1, examples=[["builtin:*", "hf:unsloth/*"]])
-    """Allowed sources of weights and adapters, by text or pattern."""
+    """Allowed sources of weights and adapters, by text or pattern; `./…` is a path from the manifest's folder."""
     pinned: Flag = False
     """Require a digest of each source, in the manifest or in mullama.lock."""
     max_download: Size | None = None

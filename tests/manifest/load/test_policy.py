@@ -41,6 +41,15 @@ def test_mistakes_have_their_place(tmp_path: Path, text: str, message: str) -> N
     assert str(raised.value.problems[0]).startswith(message)
 
 
+def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("policy: v1\nkep: [a]\nkeep: a\nmax_download: 3 apples\n")
+    with pytest.raises(ManifestError) as raised:
+        load_policy(str(path), "policy.yaml")
+    assert [problem.path for problem in raised.value.problems] == ["kep", "keep", "max_download"]
+    assert raised.value.document == "the policy"
+
+
 def test_a_policy_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"there is no policy p\.yaml"):
         load_policy(str(tmp_path / "p.yaml"), "p.yaml")
