@@ -49,6 +49,7 @@ def test_the_api_is_not_imported_before_it_is_used() -> None:
     for script in (code.rsplit(";", 2)[0], heavy):
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         assert done.stdout == "False\n"
+    assert {"Model", "Context", "__version__"} <= set(dir(mullama))
     with pytest.raises(AttributeError, match="Modell"):
         _ = mullama.Modell
 
