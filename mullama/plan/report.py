@@ -11,7 +11,7 @@ from typing import Literal, assert_never
 
 from mullama.plan.steps import Action, Cause, FieldChange, Plan, Step
 from mullama.struct import Struct
-from mullama.units import counted, printable, size
+from mullama.units import counted, duration_literal, printable, size
 
 MARKDOWN_LIMIT = 60_000
 _VALUE_LIMIT = 40
@@ -22,6 +22,8 @@ _MARKDOWN = str.maketrans(
 )
 
 _KEYS = "auth.keys."
+_DURATIONS = frozenset({"drain_timeout", "interval", "keep", "queue_timeout", "timeout", "ttl"})
+"""The names of the manifest's durations."""
 _SIGNS = {Action.REPLACE: "loads its weights again", Action.RENAME: "is renamed"}
 
 Tone = Literal["add", "update", "replace", "remove", "repair", "plain"]
@@ -37,10 +39,15 @@ class Line(Struct, frozen=True):
 # Values
 
 
-def value(tree: object) -> str:
-    """Return a value of the manifest on one line, shortened if it is long; `(none)` for None."""
+def value(tree: object, field: str = "") -> str:
+    """Return a value of the manifest on one line, shortened if it is long; `(none)` for None.
+
+    field: its name; seconds of a duration are written as in a manifest.
+    """
     if tree is None:
         return "(none)"
+    if isinstance(tree, float) and field in _DURATIONS:
+        return duration_literal(tree)
     bare = isinstance(tree, str) and bool(tree) and not any(c.isspace() or c in "\"'" for c in tree)
     text = printable(str(tree) if bare else json.dumps(tree, ensure_ascii=False))
     return text if len(text) <= _VALUE_LIMIT else text[: _VALUE_LIMIT - 1] + "…"
@@ -56,13 +63,14 @@ def change(item: FieldChange) -> str:
             models = " ".join(rights["models"])
             names = ", ".join(printable(str(name)) for name in (*rights["roles"], f"models {models}"))
             return f"key {path.removeprefix(_KEYS)} {word}: {names}"
-    return f"{path} {value(item.before)} -> {value(item.after)}"
+    field = path.rpartition(".")[2]
+    return f"{path} {value(item.before, field)} -> {value(item.after, field)}"
 
 
 def _set(item: FieldChange) -> str:
     """Return a field of something new: `gpu.layers 20`."""
     path = printable(item.path)
-    return f"{path} set" if item.sensitive else f"{path} {value(item.after)}"
+    return f"{path} set" if item.sensitive else f"{path} {value(item.after, path.rpartition('.')[2])}"
 
 
 # Steps

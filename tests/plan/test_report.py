@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +118,30 @@ def test_an_empty_plan_is_one_line() -> None:
 )
 def test_values_take_one_short_line(tree: object, text: str) -> None:
     assert report.value(tree) == text
+
+
+@pytest.mark.parametrize(
+    ("path", "after", "text"),
+    [
+        ("residency.ttl", 600.0, "residency.ttl 30s -> 10m"),
+        ("limits.timeout", "never", "limits.timeout 30s -> never"),
+        ("parameters.temperature", 0.5, "parameters.temperature 30.0 -> 0.5"),
+    ],
+)
+def test_durations_are_written_as_in_a_manifest(path: str, after: object, text: str) -> None:
+    assert report.change(FieldChange(path=path, cost=Cost.LIVE, before=30.0, after=after)) == text
+
+
+def test_every_duration_of_the_manifest_is_known_by_its_name() -> None:
+    def names(tree: object) -> Iterator[str]:
+        for name, inner in tree.items() if isinstance(tree, dict) else ():
+            if '"x-mullama-unit": "seconds"' in json.dumps(inner) and "properties" not in json.dumps(inner):
+                yield name
+            yield from names(inner)
+
+    schema = json.loads((Path(__file__).parents[2] / "schemas/mullama.v1.schema.json").read_text())
+    found = {name for name in names(schema) if name not in ("anyOf", "properties")}
+    assert found == report._DURATIONS
 
 
 @given(st.text())

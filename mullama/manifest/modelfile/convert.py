@@ -12,6 +12,8 @@ from mullama.names import JSONValue
 Tree = dict[str, JSONValue]
 
 # Fields of a model that a Modelfile can express; others become remarks.
+_CREATED: JSONValue = {"load": "on_demand"}
+"""The residency of each model that is created from a Modelfile."""
 _EXPRESSED = frozenset((
     "adapters", "description", "digest", "draft", "from", "license", "messages", "mmproj", "parameters",
     "requires", "system", "template", "x-author",
@@ -70,6 +72,8 @@ def from_tree(tree: Mapping[str, JSONValue]) -> tuple[ModelfileSpec, tuple[str, 
     left += [f"draft.{name}" for name in draft if name not in ("from", "tokens")]
     if set(gpu) <= {"layers"} and (layers == "all" or isinstance(layers, int)):
         left = [key for key in left if key != "gpu"]
+    if tree.get("residency") == _CREATED:
+        left.remove("residency")
     if set(context) <= {"flash_attention", "size"}:
         left = [key for key in left if key != "context"]
     spec = ModelfileSpec(

@@ -224,6 +224,18 @@ def test_what_a_model_says_beyond_a_modelfiles_words_is_named() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("residency", "left"),
+    [
+        ({"load": "on_demand"}, ()),
+        ({"load": "on_demand", "ttl": 60.0}, ("residency",)),
+        ({"load": "at_start"}, ("residency",)),
+    ],
+)
+def test_the_residency_of_a_created_model_is_not_lost(residency: dict[str, Any], left: tuple[str, ...]) -> None:
+    assert from_tree({"from": "builtin:tiny", "residency": residency})[1] == left
+
+
 VALUES = [
     ("SYSTEM a b  ", "a b"), ('SYSTEM "a b "', "a b "), ('SYSTEM """a "b" c"""', 'a "b" c'), ('SYSTEM "a\nb"', "a\nb"),
     ('SYSTEM """\na\n\n# b\n"""', "\na\n\n# b\n"), ('SYSTEM "a" b\nc"', 'a" b\nc'), ("SYSTEM 'a'", "'a'"), ('SYSTEM ""', ""),
