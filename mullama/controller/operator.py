@@ -152,6 +152,7 @@ class LocalOperator:
             "devices": device_use(deployment, self._pool),
             "context_size": facts.size if facts else deployment.options.size,
             "parallel": deployment.options.parallel,
+            "pool": self._pool_use(deployment),
             "prefix_tokens": facts.prefix_tokens if facts else 0,
             "draft": self._draft(deployment),
             "checkpoints": self._checkpoints(deployment),
@@ -165,6 +166,32 @@ class LocalOperator:
             "warnings": [*worker.facts.warnings, *filter(None, [worker.remark])] if worker else [],
             "conditions": self._model_conditions(deployment, live, current),
         }
+
+    def _pool_use(self, deployment: Deployment) -> dict[str, Any] | None:
+        """Return the pool of a model with its use; None for a context with room for all that its requests may need."""
+        facts, worker = self._pool.context_facts(deployment.unit), self._pool.worker(deployment.unit)
+        if facts is None or not facts.pool:
+            return None
+        found = worker.seen.pools if worker else ()
+        use = next((pool for pool in found if pool.context == deployment.unit.context), None)
+        return {
+            "size": facts.pool,
+            "worst_case": facts.size * facts.parallel,
+            "used": use.used if use else 0,
+            "set_aside": use.set_aside if use else 0,
+            "set_asides": use.set_asides if use else 0,
+            "resumes": use.resumes if use else 0,
+        }
+
+    def _pool_gauges(self, current: Current) -> list[Gauge]:
+        """Return the size and the use of each pool."""
+        found = ((d.name, self._pool_use(d)) for d in current.snapshot.available)
+        return [
+            Gauge(name=f"mullama_pool_{key}", help=text, labels={"model": name}, value=use[key])
+            for name, use in found
+            if use is not None
+            for key, text in _POOL.items()
+        ]
 
     def _draft(self, deployment: Deployment) -> dict[str, Any] | None:
         """Return the kind of guesses of a model with their numbers since the start; None for a model without."""
@@ -382,7 +409,7 @@ class LocalOperator:
                     Gauge(name="mullama_model_checkpoint_bytes", help=_KEPT, labels=labels, value=stats.bytes),
                     Gauge(name="mullama_model_checkpoints_used", help=_USED, labels=labels, value=stats.restored),
                 ]
-        return gauges + self._device_gauges(current)
+        return gauges + self._pool_gauges(current) + self._device_gauges(current)
 
     def _device_gauges(self, current: Current) -> list[Gauge]:
         """Return the memory of each device, and that of each model on it; none on a machine without devices."""
@@ -401,6 +428,14 @@ class LocalOperator:
         return gauges
 
 
+_POOL = {
+    "size": "Tokens of the pool.",
+    "worst_case": "Tokens that all requests may need at once.",
+    "used": "Tokens of the pool in use.",
+    "set_aside": "Requests that wait for room after they began.",
+    "set_asides": "Times that a request was set aside.",
+    "resumes": "Times that a request was resumed.",
+}
 _KEPT = "Main memory of the checkpoints in the model's context."
 _USED = "Prompts that continued from a checkpoint since the context was opened."
 _RUNNING, _QUEUED = "Running requests of a model.", "Queued requests of a model."

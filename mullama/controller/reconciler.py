@@ -36,7 +36,7 @@ from mullama.reconcile.files import Files, is_local, read_lock
 from mullama.reconcile.gc import declare, prunable
 from mullama.reconcile.lock import require_locked
 from mullama.reconcile.machine import observe_machine
-from mullama.reconcile.observe import last_applied
+from mullama.reconcile.observe import last_applied, with_use
 from mullama.reconcile.overlay import combine, effective_entries, models_beside
 from mullama.reconcile.partial_apply import expendable, limited, missing_models, servable_part, without
 from mullama.runtime.base import Access, ApplyOptions
@@ -334,6 +334,7 @@ class Reconciler:
         unneeded = await asyncio.to_thread(prunable, desired, root, self._files, lock) if pruning else ()
         snapshot = self.current.snapshot
         live = live_models(snapshot, self._pool, self.status.failures, await self.look_at_files())
+        files = with_use(files, manifests, self._records)
         return Observed(applied=applied, live=live, files=files, machine=machine, unneeded=unneeded)
 
     async def look_at_files(self) -> tuple[str, ...]:

@@ -90,7 +90,14 @@ class ContextOptions(Struct, frozen=True, kw_only=True):
     size: int = 0
     """Tokens that one request may use, 0 for the model's training context."""
     parallel: int = 1
-    """Requests that decode together. The cache has cells for `parallel` x `size` tokens."""
+    """Requests that decode together."""
+    pool: int = 0
+    """Tokens that all requests together may have in the cache, beside those of declared prefixes; 0 for the worst case,
+    `parallel` x `size`. When they run out, requests are set aside and resumed."""
+    pool_auto: bool = False
+    """`pool` was chosen by what requests really use. Another choice makes no other context."""
+    use_file: str | None = None
+    """File that keeps the most tokens of all requests at once, for the next choice of `pool`; None to keep none."""
     batch: int = 512
     """Tokens in one decode call."""
     ubatch: int = 512
@@ -139,6 +146,7 @@ class ContextOptions(Struct, frozen=True, kw_only=True):
         return cls(
             size=shape.size,
             parallel=shape.parallel,
+            pool=shape.pool,
             batch=shape.batch,
             ubatch=shape.ubatch,
             kv_k=shape.kv_k,
@@ -203,6 +211,8 @@ class ContextFacts(Struct, frozen=True, kw_only=True):
     size: int
     """Tokens that one request may use."""
     parallel: int
+    pool: int = 0
+    """Tokens of the cache that all requests share, 0 where it has the worst case."""
     kv_bytes: int
     """Memory of the cache, in bytes."""
     compute_bytes: int
@@ -416,6 +426,23 @@ class CheckpointStats(Struct, frozen=True, kw_only=True):
     """Prompts that continued from one, since the context was opened."""
 
 
+class PoolUse(Struct, frozen=True, kw_only=True):
+    """The pool of one context now, and counts since it was opened."""
+
+    context: str
+    """Name of the context."""
+    size: int
+    """Tokens."""
+    used: int
+    """Tokens in memory, with those of conversations and prefixes that are kept for later requests."""
+    set_aside: int
+    """Requests that wait for room after they began."""
+    set_asides: int
+    """Number of times that a request was set aside."""
+    resumes: int
+    """Number of times that one was resumed."""
+
+
 class EngineStats(Struct, frozen=True, kw_only=True):
     """Counters since load, and what is in use now."""
 
@@ -432,6 +459,8 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     cells_used: int = 0
     """Cells (tokens) of all caches that are in use."""
     cells_total: int = 0
+    pools: tuple[PoolUse, ...] = ()
+    """Of the contexts whose cells are fewer than all requests may need."""
     sequences_busy: int = 0
     contexts: tuple[str, ...] = ()
     held: tuple[tuple[str, int], ...] = ()

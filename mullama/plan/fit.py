@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from mullama.errors import Invalid
+from mullama.manifest.checks import pool_too_small
 from mullama.manifest.spec import Budget, Gpu, Manifest, Model, share_of
 from mullama.plan.devices import device_bound, usable_devices
 from mullama.plan.drafting import draft_kind, draft_tokens
@@ -33,6 +34,10 @@ from mullama.weights.memory import need as memory_need
 DEFAULT_CONTEXT = 8192
 """Context size in tokens of a model without `context.size` that was trained on at least as many."""
 
+_FIRST_POOL = 4  # divides the worst case, before the use of a model is known
+_USE_HEADROOM = 1.25  # times the most tokens that were used at once
+_POOL_STEP = 256  # tokens
+_CHARACTERS = 4  # of a token, on average
 _NAMED = 8  # models in one message
 _GPU_HEADROOM = 512 * 1024**2
 
@@ -74,12 +79,33 @@ def context_size(model: Model, facts: WeightFacts | None) -> int:
     return min(trained, DEFAULT_CONTEXT)
 
 
-def requested_shape(model: Model, facts: WeightFacts | None) -> ContextShape:
-    """Return the context that the manifest asks for."""
+def pool_tokens(model: Model, facts: WeightFacts | None, used: int = 0) -> int:
+    """Return the tokens of the pool of a model, beside those of its declared prefixes; 0 for the worst case.
+
+    used: the most tokens that requests held at once, as observed; 0 if it is not known. Raises `Invalid` for a pool
+    that has no room for one request.
+    """
+    asked, size = model.context.pool, context_size(model, facts)
+    worst = size * model.limits.parallel
+    if isinstance(asked, int) and asked < size:
+        text, hint = pool_too_small(asked, size)
+        raise Invalid(f"context.pool: {text}", hint=hint)
+    cellless = facts is not None and not any(layer.key for layer in facts.per_layer)
+    if asked == "worst_case" or model.task != "chat" or cellless:
+        return 0
+    if asked == "auto":
+        wanted = math.ceil(_USE_HEADROOM * used) if used else worst // _FIRST_POOL
+        asked = -(-max(wanted, size) // _POOL_STEP) * _POOL_STEP
+    return asked if asked < worst else 0
+
+
+def requested_shape(model: Model, facts: WeightFacts | None, used: int = 0) -> ContextShape:
+    """Return the context that the manifest asks for. used: see `pool_tokens`, which also raises the error."""
     context = model.context
     return ContextShape(
         size=context_size(model, facts),
         parallel=model.limits.parallel,
+        pool=pool_tokens(model, facts, used),
         batch=context.batch,
         ubatch=context.ubatch or context.batch,
         kv_k=context.kv.k,
@@ -89,14 +115,23 @@ def requested_shape(model: Model, facts: WeightFacts | None) -> ContextShape:
     )
 
 
-def context_shape(model: Model, facts: WeightFacts | None) -> ContextShape:
-    """Return the context as the engine makes it, as far as the header is known."""
-    asked = requested_shape(model, facts)
+def context_shape(model: Model, facts: WeightFacts | None, used: int = 0) -> ContextShape:
+    """Return the context as the engine makes it, as far as the header is known. used: see `pool_tokens`."""
+    asked = requested_shape(model, facts, used)
     if facts is None:
         return asked
     declared = bool(model.system or model.messages)
+    if asked.pool:
+        worst = asked.size * asked.parallel
+        asked = replace(asked, pool=min(asked.pool + _declared_tokens(model, asked.size), worst))
     bound = None if model.context.checkpoints == "auto" else model.context.checkpoints
     return as_made(asked, facts, vectors=model.task != "chat", beginnings=int(declared), checkpoints=bound)
+
+
+def _declared_tokens(model: Model, size: int) -> int:
+    """Return an estimate of the tokens of the declared prefix, which the engine counts exactly."""
+    texts = (model.system or "", *(message.content for message in model.messages))
+    return min(sum(map(len, texts)) // _CHARACTERS, size)
 
 
 def as_made(
@@ -134,10 +169,11 @@ def as_made(
     )
 
 
-def placement(model: Model, facts: WeightFacts | None, machine: Machine | None) -> Placement:
+def placement(model: Model, facts: WeightFacts | None, machine: Machine | None, used: int = 0) -> Placement:
     """Return the devices, and `gpu.layers` and `gpu.experts` as numbers: for `auto` as many layers as fit.
 
-    Raises `Invalid` for devices that are not there, and for more layers with experts than the model has.
+    used: see `pool_tokens`. Raises `Invalid` for devices that are not there, and for more layers with experts than the
+    model has.
     """
     gpu, devices = model.gpu, usable_devices(model.gpu, machine)
     _check_experts(gpu, facts)
@@ -161,7 +197,7 @@ def placement(model: Model, facts: WeightFacts | None, machine: Machine | None) 
         return replace(place, layers=0, devices=())
     if gpu.experts == "all" or isinstance(gpu.experts, int):
         place = replace(place, experts=-1 if gpu.experts == "all" else gpu.experts)
-    return _fitted(model, facts, place)
+    return _fitted(model, facts, place, used)
 
 
 _FROM_ZERO = "devices are numbered from 0; mullama doctor lists them"
@@ -191,7 +227,7 @@ def _by_free_memory(devices: tuple[Device, ...]) -> tuple[float, ...]:
     return shares if all(shares) else (1.0,) * len(devices)
 
 
-def _fitted(model: Model, facts: WeightFacts | None, place: Placement) -> Placement:
+def _fitted(model: Model, facts: WeightFacts | None, place: Placement, used: int) -> Placement:
     """Return the placement with the layers and experts that `auto` leaves open.
 
     The experts of few layers go to main memory before whole layers do, because a token needs a small part of them.
@@ -203,7 +239,7 @@ def _fitted(model: Model, facts: WeightFacts | None, place: Placement) -> Placem
         return whole
     if not all(device.total for device in place.devices):  # a host that does not answer, and that the model names
         return whole
-    shape, contexts = _shape(model.gpu, whole), [context_shape(model, facts)]
+    shape, contexts = _shape(model.gpu, whole), [context_shape(model, facts, used)]
 
     def fits(layers: int, experts: int) -> bool:
         found = memory_need(facts, replace(shape, gpu_layers=layers, experts=experts), contexts)
@@ -239,23 +275,31 @@ def _shape(gpu: Gpu, place: Placement) -> WeightsPlacement:
 
 
 def need(
-    model: Model, facts: WeightFacts | None, machine: Machine | None, drafter: WeightFacts | None = None
+    model: Model,
+    facts: WeightFacts | None,
+    machine: Machine | None,
+    drafter: WeightFacts | None = None,
+    used: int = 0,
 ) -> Need | None:
     """Return the memory on all devices together; None if the header is not known.
 
-    drafter: the facts of its draft model, which is a part of the context.
+    drafter: the facts of its draft model, which is a part of the context. used: see `pool_tokens`.
     """
     if facts is None:
         return None
-    return need_at(model, facts, placement(model, facts, machine), drafter)
+    return need_at(model, facts, placement(model, facts, machine, used), drafter, used)
 
 
 def known_need(
-    model: Model, facts: WeightFacts | None, machine: Machine | None, drafter: WeightFacts | None = None
+    model: Model,
+    facts: WeightFacts | None,
+    machine: Machine | None,
+    drafter: WeightFacts | None = None,
+    used: int = 0,
 ) -> Need | None:
     """Return the memory as `need`; None for a model that cannot be placed: its load reports the reason."""
     try:
-        return need(model, facts, machine, drafter)
+        return need(model, facts, machine, drafter, used)
     except Invalid:
         return None
 
@@ -267,24 +311,26 @@ def placement_problems(
     for name, model in desired.models.items():
         known = files.get(model.from_)
         try:
-            placement(model, known.facts if known else None, machine)
+            facts = known.facts if known else None
+            placement(model, facts, machine)
+            pool_tokens(model, facts)
         except Invalid as error:
             field = next((f for f in _FIELDS if error.message.startswith(f)), "gpu")
             yield f"models.{name}.{field}", error.message.removeprefix(f"{field}: "), error.hint
 
 
-_FIELDS = ("gpu.devices", "gpu.layers", "gpu.experts", "gpu.main", "gpu.tensor_split")
+_FIELDS = ("context.pool", "gpu.devices", "gpu.layers", "gpu.experts", "gpu.main", "gpu.tensor_split")
 
 
 def need_at(
-    model: Model, facts: WeightFacts | None, place: Placement, drafter: WeightFacts | None = None
+    model: Model, facts: WeightFacts | None, place: Placement, drafter: WeightFacts | None = None, used: int = 0
 ) -> Need | None:
-    """Return the memory at this placement; None if the header is not known."""
+    """Return the memory at this placement; None if the header is not known. used: see `pool_tokens`."""
     if facts is None:
         return None
     names = tuple(device.name for device in place.devices)
     shape = _shape(model.gpu, place)
-    found = _need(facts, shape, context_shape(model, facts), names)
+    found = _need(facts, shape, context_shape(model, facts, used), names)
     kind = draft_kind(model, facts)
     if kind == "mtp":
         return replace(found, context=found.context + _nextn_context(facts, drafting_shape(model, facts)))
@@ -343,9 +389,9 @@ def _nextn_context(facts: WeightFacts, shape: ContextShape) -> int:
 
 
 def drafting_shape(model: Model, facts: WeightFacts) -> ContextShape:
-    """Return the context of the draft model of these weights: as long, for as many requests."""
+    """Return the context of the draft model of these weights: as long, for as many requests, in the worst case."""
     shape = requested_shape(model, facts)
-    return replace(shape, kv_k="f16", kv_v="f16", draft_tokens=0, sequences=shape.parallel, outputs=ROWS)
+    return replace(shape, pool=0, kv_k="f16", kv_v="f16", draft_tokens=0, sequences=shape.parallel, outputs=ROWS)
 
 
 def drafter_facts(model: Model | None, files: Mapping[str, KnownFiles]) -> WeightFacts | None:
@@ -394,11 +440,11 @@ class MemoryLedger:
         """Return the weights and the context of a model with their bytes; empty if they are not known."""
         known = self._files.get(model.from_) if model else None
         drafter = drafter_facts(model, self._files)
-        wanted = known_need(model, known.facts, self._machine, drafter) if model and known else None
+        wanted = known_need(model, known.facts, self._machine, drafter, known.used) if model and known else None
         if model is None or known is None or wanted is None:
             return {}
         weights = (known.digest or model.from_, repr(model.gpu), repr(model.memory))
-        context = (weights, context_shape(model, known.facts), repr(model.adapters), repr(model.draft))
+        context = (weights, context_shape(model, known.facts, known.used), repr(model.adapters), repr(model.draft))
         return {weights: wanted.weights, context: wanted.context}
 
 
@@ -459,13 +505,13 @@ def oversubscribed(desired: Manifest, files: Mapping[str, KnownFiles], machine: 
         known = files.get(model.from_)
         if known is None or not stays(model):
             continue
-        wanted = known_need(model, known.facts, machine, drafter_facts(model, files))
+        wanted = known_need(model, known.facts, machine, drafter_facts(model, files), known.used)
         if wanted is None:
             continue
         counted.append(name)
         digest = known.digest or model.from_
         weights[digest] = max(wanted.weights, weights.get(digest, 0))
-        contexts[digest, context_shape(model, known.facts), model.adapters, model.draft] = wanted.context
+        contexts[digest, context_shape(model, known.facts, known.used), model.adapters, model.draft] = wanted.context
     total = sum(weights.values()) + sum(contexts.values())
     if total <= bound:
         return None

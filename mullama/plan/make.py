@@ -21,7 +21,16 @@ from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
 from mullama.plan.changes import compare_models, compare_rest, highest_cost, set_fields
 from mullama.plan.drafting import draft_kind
-from mullama.plan.fit import MemoryLedger, Need, drafter_facts, known_need, oversubscribed, room_for_both
+from mullama.plan.fit import (
+    MemoryLedger,
+    Need,
+    context_size,
+    drafter_facts,
+    known_need,
+    oversubscribed,
+    pool_tokens,
+    room_for_both,
+)
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
 from mullama.struct import replace
@@ -146,7 +155,8 @@ def _files(model: Model, observed: Observed) -> KnownFiles:
 
 def _need(model: Model, observed: Observed) -> Need | None:
     """Return the memory of a model with its draft model; None if the header of its weights is not known."""
-    return known_need(model, _files(model, observed).facts, observed.machine, drafter_facts(model, observed.files))
+    files = _files(model, observed)
+    return known_need(model, files.facts, observed.machine, drafter_facts(model, observed.files), files.used)
 
 
 def _adapters(model: Model, observed: Observed) -> list[KnownFiles]:
@@ -168,6 +178,7 @@ def _added(name: str, model: Model, observed: Observed) -> Step:
     memory = _need(model, observed)
     stored = _stored(model, observed)
     when = ("load at start" if model.residency.load == "at_start" else "load on demand") + _on_devices(memory)
+    when += _in_pool(model, observed)
     return Step(
         subject=name,
         kind="model",
@@ -179,6 +190,7 @@ def _added(name: str, model: Model, observed: Observed) -> Step:
         bytes_download=_download(model, observed),
         memory_before=0,
         memory_after=memory.total if memory else None,
+        memory_worst_case=_worst_case(model, observed),
     )
 
 
@@ -202,11 +214,13 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
         changes=changes,
         detail=_method(cost, pause=pause, stored=stored)
         + (_on_devices(new_need) if heavy else "")
+        + (_in_pool(after, observed) if cost.rank >= Cost.CONTEXT.rank else "")
         + _with_load(name, after, cost, observed)
         + (f"; {changed_on_disk(moved)}" if moved else ""),
         bytes_download=_download(after, observed) if cost is Cost.FILES else 0,
         memory_before=old_need.total if old_need else None,
         memory_after=new_need.total if new_need else None,
+        memory_worst_case=_worst_case(after, observed),
         pause=pause,
     )
 
@@ -216,6 +230,29 @@ def _on_devices(memory: Need | None) -> str:
     parts = ((name, weights + context) for name, weights, context in memory.devices) if memory else ()
     text = ", ".join(f"{name} ({size(count)})" for name, count in parts)
     return f" on {text}" if text else ""
+
+
+def _worst_case(model: Model, observed: Observed) -> int | None:
+    """Return the memory of a model with room for all that its requests may need; None where it has that room."""
+    files = _files(model, observed)
+    if model.context.pool == "worst_case" or files.facts is None or _need(model, observed) is None:
+        return None
+    if not pool_tokens(model, files.facts, files.used):
+        return None
+    context = model.context.model_copy(update={"pool": "worst_case"})
+    worst = _need(model.model_copy(update={"context": context}), observed)
+    return worst.total if worst else None
+
+
+def _in_pool(model: Model, observed: Observed) -> str:
+    """Return `, pool of 8192 of 32768 tokens (352 MiB of 949 MiB)`; nothing for a context with the worst case."""
+    worst, memory = _worst_case(model, observed), _need(model, observed)
+    if worst is None or memory is None:
+        return ""
+    files = _files(model, observed)
+    tokens = pool_tokens(model, files.facts, files.used)
+    most = context_size(model, files.facts) * model.limits.parallel
+    return f", pool of {tokens} of {most} tokens ({size(memory.total)} of {size(worst)})"
 
 
 def _with_load(name: str, model: Model, cost: Cost, observed: Observed) -> str:

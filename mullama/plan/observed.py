@@ -25,6 +25,8 @@ class KnownFiles(Struct, frozen=True, kw_only=True):
     paths: tuple[str, ...] = ()
     stamps: Mapping[str, str] = field(default_factory=dict)
     """The state of each file for which the digest holds, by path; see `store.index.stamp`."""
+    used: int = 0
+    """Most tokens that requests to these weights held at once, as observed; 0 if it is not known."""
     weights: StoredWeights | None = None
     """The stored files with their companions (projector, template); None unless `stored`."""
 

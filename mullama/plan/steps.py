@@ -92,6 +92,8 @@ class Step(Struct, frozen=True, kw_only=True):
     frees them, so the differences add up."""
     memory_after: int | None = None
     """See `memory_before`."""
+    memory_worst_case: int | None = None
+    """Bytes with room for all that the requests may need at once; None where the context has that room."""
     pause: bool = False
     """True if requests to the model wait while the step runs."""
     destructive: bool = False

@@ -78,7 +78,8 @@ def unit_key(
 ) -> UnitKey:
     """Return the key of a unit. Models with equal keys share the context, those with equal weights the worker.
 
-    Options that can change on a live context (threads, adapter scales, prefixes) are left out. digest: of the weights.
+    Options that can change on a live context (threads, adapter scales, prefixes) are left out, and the size of an
+    automatic pool, which is chosen when the context opens. digest: of the weights.
     adapters: the digests of the adapters. owner: the only model that may use the unit. A model with adapters owns its
     context, because its scales apply to all of it.
     """
@@ -86,9 +87,11 @@ def unit_key(
     context = to_tree(options)
     for live in (
         "threads", "threads_batch", "prefixes", "state_dir", "prefix_bytes", "keep_bytes", "ram_dir", "ram_bytes",
-        "state_key",
+        "state_key", "use_file",
     ):  # fmt: skip
         del context[live]
+    if options.pool_auto:
+        del context["pool"]
     context["adapters"] = [[adapter.path for adapter in options.adapters], adapters]
     context["owner"] = owner
     return UnitKey(_digest(weights), _digest(context))

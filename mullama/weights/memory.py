@@ -42,6 +42,8 @@ class WeightsPlacement(Struct, frozen=True, kw_only=True):
     """The layers whose routed experts stay in main memory, the first of those that have any; -1 for all."""
 
 
+ASIDE_SHARE = 4
+"""Divides the bytes of a pool: the most bytes of the states of requests that are set aside from it."""
 _MOST_CHECKPOINTS, _MOST_CHECKPOINT_BYTES = 16, 256 * 1024**2
 ROWS = 32  # rows of logits of one decode; at least one for each sequence
 DRAFT_STATES = 2
@@ -64,6 +66,8 @@ class ContextShape(Struct, frozen=True, kw_only=True):
     """Tokens of one request, 0 for the trained context."""
     parallel: int = 1
     """Requests at once."""
+    pool: int = 0
+    """Tokens that all requests together may have, 0 for `parallel` x `size`."""
     batch: int = 512
     ubatch: int = 512
     kv_k: str = "f16"
@@ -159,9 +163,10 @@ def need(facts: WeightFacts, shape: WeightsPlacement, contexts: Sequence[Context
         for device in used:
             gpus[device][2] += compute
         here = compute if not used or computes_here else _host_buffers(facts, context)
-        ram[1] += context.checkpoints
+        copied = context.checkpoints + (sum(caches) // ASIDE_SHARE if context.pool else 0)
+        ram[1] += copied
         ram[2] += here
-        sizes.append(sum(caches) + context.checkpoints + here + compute * len(used))
+        sizes.append(sum(caches) + copied + here + compute * len(used))
     return MemoryNeed(
         weights_ram=ram[0],
         kv_ram=ram[1],
@@ -219,8 +224,8 @@ def _weights(facts: WeightFacts, shape: WeightsPlacement, places: tuple[int | No
 
 
 def context_cells(context: ContextShape, train_context: int) -> int:
-    """Return the cells of a unified cache: one for each token of all parallel requests, in steps of 256."""
-    return _padded((context.size or train_context) * max(1, context.parallel))
+    """Return the cells of a unified cache: one for each token of the pool or of all requests, in steps of 256."""
+    return _padded(context.pool or (context.size or train_context) * max(1, context.parallel))
 
 
 def sliding_cells(facts: WeightFacts, context: ContextShape) -> int:

@@ -163,6 +163,23 @@ MISTAKES = [
         "m.yaml:2:62: models.a.context.ubatch: larger than context.batch, which is 8",
     ),
     (
+        "models: {a: {from: builtin:tiny, context: {size: 4096, pool: 4095}}}",
+        "m.yaml:2:62: models.a.context.pool: a pool of 4095 tokens has no room for one request, which may have 4096 "
+        "(a larger pool, or a smaller context.size)",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, task: embedding, context: {pool: 4096}}}",
+        "models.a.context.pool: a model for embedding keeps no conversations (remove pool)",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, context: {pool: most}}}",
+        "models.a.context.pool: expected auto, worst_case, or a number of tokens",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, context: {pool: 0}}}",
+        "models.a.context.pool: expected auto, worst_case, or a number of tokens",
+    ),
+    (
         "models: {a: {from: builtin:tiny, gpu: {layers: {'0': 1}, tensor_split: [1, 2]}}}",
         "models.a.gpu.tensor_split: a map in gpu.layers contains the split",
     ),

@@ -15,10 +15,13 @@ from mullama.plan.fit import (
     as_made,
     context_shape,
     context_size,
+    known_need,
     memory_bound,
     need,
     oversubscribed,
     placement,
+    placement_problems,
+    pool_tokens,
     room_for_both,
     too_large,
 )
@@ -117,6 +120,60 @@ def test_a_context_has_the_sequences_and_rows_that_the_engine_adds(
     shape = context_shape(model(**said), facts)
 
     assert (shape.sequences, shape.outputs) == (sequences, outputs)
+
+
+@pytest.mark.parametrize(
+    ("context", "used", "pool"),
+    [
+        ({}, 0, 0),
+        ({"pool": "worst_case"}, 3000, 0),
+        ({"pool": 9000}, 0, 9000),
+        ({"pool": 9000}, 3000, 9000),
+        ({"pool": 32768}, 0, 0),  # four requests of 8192 tokens
+        ({"pool": "auto"}, 0, 8192),  # a quarter
+        ({"pool": "auto"}, 3000, 8192),  # one request at least
+        ({"pool": "auto"}, 10_000, 12_544),  # a quarter more than was used
+        ({"pool": "auto"}, 30_000, 0),
+        ({"pool": "auto", "size": 1000}, 0, 1024),
+    ],
+)
+def test_a_pool_is_as_said_or_as_used(context: dict[str, Any], used: int, pool: int) -> None:
+    assert pool_tokens(model(context=context), FACTS, used) == pool
+
+
+def test_a_pool_is_for_models_that_keep_text_in_cells() -> None:
+    assert pool_tokens(model(context={"pool": "auto"}, task="embedding"), FACTS) == 0
+    assert pool_tokens(model(context={"pool": "auto"}), RECURRENT) == 0
+    assert pool_tokens(model(context={"pool": "auto"}, limits={"parallel": 1}), FACTS) == 0
+
+
+def test_a_pool_below_the_size_that_a_model_has_by_default_is_refused_with_its_field() -> None:
+    desired = parse_resolved({"mullama": "v1", "models": {"a": {"from": "/m/a.gguf", "context": {"pool": 8000}}}})
+    files = {"/m/a.gguf": KnownFiles(source="/m/a.gguf", facts=FACTS)}
+
+    ((path, message, hint),) = placement_problems(desired, files, CPU)
+
+    assert path == "models.a.context.pool"
+    assert message == "a pool of 8000 tokens has no room for one request, which may have 8192"
+    assert hint == "a larger pool, or a smaller context.size"
+    assert need_or_none(desired.models["a"]) is None
+
+
+def need_or_none(desired: Model) -> Any:
+    return known_need(desired, FACTS, CPU)
+
+
+def test_a_pool_needs_the_memory_of_its_tokens_and_of_requests_that_are_set_aside() -> None:
+    worst, scarce = (need(model(context={"pool": pool}), FACTS, CPU) for pool in ("worst_case", 8192))
+    assert worst is not None
+    assert scarce is not None
+    cells = 10 * 2 * 256 * 2  # bytes of a cell: keys and values of 10 layers
+    saved = 32768 * cells - 8192 * cells * 5 // 4
+
+    assert saved <= worst.context - scarce.context <= saved * 1.2  # compute buffers are smaller, too
+    prefixed = need(model(context={"pool": 8192}, system="x" * 4096), FACTS, CPU)
+    assert prefixed is not None
+    assert prefixed.context >= scarce.context + 1024 * cells
 
 
 def test_rows_of_logits_are_not_counted_for_every_token_of_a_batch() -> None:

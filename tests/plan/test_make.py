@@ -282,3 +282,27 @@ def test_a_plan_is_empty_exactly_when_nothing_differs(before: Manifest, after: M
     named = {step.subject for step in plan.steps if step.kind == "model"}
     changed = {name for name in {*before.models, *after.models} if before.models.get(name) != after.models.get(name)}
     assert named == changed
+
+
+def test_a_plan_shows_the_pool_and_the_worst_case() -> None:
+    desired = manifest(a=model(context={"size": 4096, "pool": 4096}))
+
+    added = only(make_plan(desired, observed()))
+    changed = only(make_plan(desired, observed(manifest(a=model(context={"size": 4096})))))
+
+    assert added.detail.startswith("load at start, pool of 4096 of 16384 tokens (")
+    assert changed.detail.startswith("new context, no pause, pool of 4096 of 16384 tokens (")
+    assert changed.cost is Cost.CONTEXT
+    assert changed.memory_after is not None
+    assert changed.memory_after < (changed.memory_worst_case or 0) == changed.memory_before
+    plain = only(make_plan(manifest(a=model()), observed()))
+    assert (plain.memory_worst_case, "pool" in plain.detail) == (None, False)
+
+
+def test_what_requests_used_decides_an_automatic_pool() -> None:
+    desired = manifest(a=model(context={"size": 4096, "pool": "auto"}))
+    world = observed()
+    busy = replace(world, files={"/m/a.gguf": replace(STORED, used=8000)})
+
+    assert "pool of 4096 of" in only(make_plan(desired, world)).detail
+    assert "pool of 10240 of" in only(make_plan(desired, busy)).detail

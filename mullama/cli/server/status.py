@@ -59,7 +59,7 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
                 terminal.line(f"! {model['name']}: {text}")
             if devices := model.get("devices"):
                 terminal.line(f"  {model['name']} is on {', '.join(map(_device, devices))}")
-        for text in filter(None, (*map(_drafts, models), *map(_checkpoints, models))):
+        for text in filter(None, (*map(_pool, models), *map(_drafts, models), *map(_checkpoints, models))):
             terminal.line(text)
         beside = [model["name"] for model in models if model.get("beside_manifest")]
         if beside and origin.get("path"):
@@ -149,6 +149,17 @@ def _drafts(model: Mapping[str, Any]) -> str:
     guessed = draft["guessed"]
     share = f"{draft['accepted'] / guessed:.0%} of {guessed:,} guesses accepted" if guessed else "no guesses yet"
     return f"{model['name']}: {draft['kind']}, {share}"
+
+
+def _pool(model: Mapping[str, Any]) -> str:
+    """Format the pool of a model: `chat: 812 of 8,192 tokens used (worst case 32,768), 1 request set aside`."""
+    pool = model.get("pool")
+    if not pool:
+        return ""
+    aside = f", {counted(pool['set_aside'], 'request')} set aside" if pool["set_aside"] else ""
+    return (
+        f"{model['name']}: {pool['used']:,} of {pool['size']:,} tokens used (worst case {pool['worst_case']:,}){aside}"
+    )
 
 
 def _context(model: Mapping[str, Any]) -> str:

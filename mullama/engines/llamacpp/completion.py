@@ -48,6 +48,7 @@ class RunningCompletion:
         self.next_token = Slice(key=job.id, count=1, rows=1, last=True)
         self.draft: list[int] = []
         self.sequence = -1
+        self.age = 0  # number among the requests of its context
         self.scales: Scales = ()  # of the adapters
         self.cached = 0
         self.cancelled = False
@@ -194,7 +195,7 @@ class RunningCompletion:
         self.computed = min(end, len(self.tokens))  # draft tokens count once they are accepted
         if self._echo is not None and start < len(self.prompt):
             self._echo_prompt(start, first, rows)
-        if start < len(self.prompt) <= self.computed:
+        if start < len(self.prompt) <= self.computed and not self.first:
             self.first = now
         if self._limit <= 0 and self.running:
             self.reason = "length"

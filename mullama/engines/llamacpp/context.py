@@ -21,14 +21,17 @@ from mullama.engines.llamacpp.cache.checkpoints import Scales
 from mullama.engines.llamacpp.cache.kept_states import KeptStates
 from mullama.engines.llamacpp.cache.partial_states import PartialStates
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
-from mullama.engines.llamacpp.cache.prefix_tree import Copy, Operation, Restore, Trim, common_length
+from mullama.engines.llamacpp.cache.prefix_tree import Copy, Operation, PrefixCache, Restore, Trim, common_length
 from mullama.engines.llamacpp.cache.slots import Cells
 from mullama.engines.llamacpp.cache.warmup import KEY, DeclaredPrefixes, PrefixWork
 from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.first_choices import Choice, first_choices
 from mullama.engines.llamacpp.overlap import Overlap
+from mullama.engines.llamacpp.pool import CellPool
+from mullama.engines.llamacpp.pool_policy import to_set_aside
 from mullama.engines.llamacpp.sampling.constraint import Compilation
 from mullama.engines.llamacpp.speculation.speculator import Speculator
+from mullama.engines.observed_use import ObservedUse
 from mullama.errors import EngineFailed
 from mullama.struct import Struct
 
@@ -55,6 +58,7 @@ class Queued(Struct, eq=False):
     cache: bool
     start: Callable[[], RunningCompletion]  # called once the grammar is compiled
     submitted: float = 0.0
+    most: int = 0  # tokens of the answer
     uncached: int = 0  # tokens of the prompt that were not in memory when it was submitted
     grammar: Compilation | None = None
     cancelled: bool = False
@@ -99,8 +103,10 @@ class TextContext:
         speculator: Speculator | None,
         adapters: Sequence[NativeAdapter] = (),
         kept: KeptStates | None = None,
+        pool: bool = False,
+        use: ObservedUse | None = None,
     ) -> None:
-        """rows: logits of one decode."""
+        """rows: logits of one decode. pool: the cells are fewer than all requests may need."""
         self.native = native
         self._adapters = adapters
         self._kept = kept
@@ -115,7 +121,15 @@ class TextContext:
         self._pace = pace
         self._states = states
         self._queue: list[Queued] = []
-        self._running: dict[int, RunningCompletion] = {}
+        self._running: dict[int, RunningCompletion] = {}  # oldest first
+        self._begun = 0  # requests so far
+        self.pool: CellPool | None = None
+        if pool and isinstance(cache, PrefixCache):
+            self.pool = CellPool(
+                native, cache, states, self._apply, size=options.size or native.model.train_context,
+                token_seconds=lambda: pace.token_seconds,
+            )  # fmt: skip
+        self._use = use
         self._speculator = speculator
         self.prefixes = DeclaredPrefixes(native, cache, files, self._apply, scales)
         self._interruptible = False
@@ -129,12 +143,13 @@ class TextContext:
 
     @property
     def busy(self) -> bool:
-        return bool(self._queue or self._running) or not self.prefixes.complete
+        return bool(self._queue or self._running or self.aside) or not self.prefixes.complete
 
     @property
     def next_step_is_fast(self) -> bool:
         """True if the next step continues answers only, as the last one did in less than `COALESCE_SECONDS`."""
-        fast = bool(self._running) and not self._queue and self._answer_seconds < self._pace.longest
+        waiting = self._queue and not self._full
+        fast = bool(self._running) and not waiting and self._answer_seconds < self._pace.longest
         return fast and all(c.running for c in self._running.values())
 
     @property
@@ -152,11 +167,21 @@ class TextContext:
 
     @property
     def _has_room(self) -> bool:
-        return len(self._running) + len(self._queue) < self.options.parallel
+        return len(self._running) + len(self._queue) < self.options.parallel and not self._full
+
+    @property
+    def _full(self) -> bool:
+        """True while requests wait for cells."""
+        return self.pool is not None and self.pool.full
 
     @property
     def running(self) -> int:
         return len(self._running)
+
+    @property
+    def aside(self) -> list[RunningCompletion]:
+        """The requests that wait for cells after they began."""
+        return self.pool.aside if self.pool else []
 
     @property
     def waiting(self) -> int:
@@ -190,10 +215,15 @@ class TextContext:
         """
         outputs = self._finish_decode()
         outputs += self._drop_cancelled()
+        if self.pool:
+            self._resume(self.pool)
         outputs += self._admit()
         if not self._running:
             self.prefixes.start()
         slices = self._plan()
+        if self.pool and sum(part.count for part in slices) > self.cache.cells - self.cache.used:
+            outputs += self._write()  # before a request is set aside
+            slices = self._fitting(self.pool, slices)
         if slices:
             outputs += self._decode(slices)
         return outputs + self._write()
@@ -214,13 +244,15 @@ class TextContext:
         return outputs + self._drop_cancelled() + self._write()
 
     def _jobs(self) -> list[Queued | RunningCompletion]:
-        return [*self._queue, *self._running.values()]
+        return [*self._queue, *self._running.values(), *self.aside]
 
     def close(self) -> None:
+        if self._use:
+            self._use.save()
         if self._kept and not self._running:
             self.prefixes.stop()
             self._kept.save(self.native, self.cache, self._apply)
-        for completion in self._running.values():
+        for completion in (*self._running.values(), *self.aside):
             completion.close()
         self._running.clear()
         self._queue.clear()
@@ -236,18 +268,87 @@ class TextContext:
         for completion in [c for c in self._running.values() if c.cancelled]:
             completion.reason = "cancelled"
             outputs += self._finish(completion)
+        if self.pool:
+            outputs += self._drop_aside(self.pool)
+        return outputs
+
+    def _drop_aside(self, pool: CellPool) -> list[Output]:
+        outputs: list[Output] = []
+        for completion in [c for c in pool.aside if c.cancelled]:
+            completion.reason = "cancelled"
+            pool.forget(completion)
+            try:
+                outputs += completion.outputs(self._clock(), self._counters.steps, self._counters.requests)
+            except Exception as error:  # noqa: BLE001 - a failure ends its request alone
+                outputs.append(Failed.of(completion.id, error))
+            completion.close()
         return outputs
 
     def _admit(self) -> list[Output]:
         """Give sequences to waiting jobs, oldest first."""
         outputs: list[Output] = []
         for queued in list(self._queue):
-            if len(self._running) >= self.options.parallel:
+            if len(self._running) >= self.options.parallel or self.aside:
                 break
             if not self._may_begin(queued):
                 continue
+            if self.pool and not self._fits(self.pool, queued):
+                break
             outputs += self._begin(queued)
         return outputs
+
+    def _fits(self, pool: CellPool, queued: Queued) -> bool:
+        return pool.fits(
+            queued.prompt, queued.most, self._running.values(), share=queued.cache, scales=queued.scales,
+            promised=self._promised(),
+        )  # fmt: skip
+
+    def _promised(self) -> int:
+        """Return the cells for the rest of the declared prefix that is being computed."""
+        work = self.prefixes.work
+        return len(work.prompt) - work.computed if work else 0
+
+    def _resume(self, pool: CellPool) -> None:
+        """Resume the requests that are set aside, oldest first, as far as there is room."""
+
+        def missing(completion: RunningCompletion) -> list[int]:
+            return self.prefixes.missing_in(completion.prompt, completion.scales)
+
+        if not self._running and pool.aside and self.prefixes.work:
+            self.prefixes.stop()
+        while completion := pool.resume(self._running.values(), promised=self._promised(), missing=missing):
+            self._running[completion.id] = completion
+            self._running = dict(sorted(self._running.items(), key=lambda item: item[1].age))
+            if self._speculator:
+                self._speculator.begin(completion)
+
+    def _fitting(self, pool: CellPool, slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
+        """Return slices that fit into the pool: without guesses and idle cells, then without the youngest requests."""
+        cache = self.cache
+        while (count := sum(part.count for part in slices)) > cache.cells - cache.used:
+            speculator = self._speculator
+            if speculator and count > cache.cells - cache.held and speculator.drop(self._running.values()):
+                slices = self._plan(guessing=False)
+                continue
+            self._apply(cache.make_room(count))
+            if count <= cache.cells - cache.used:
+                break
+            victim = to_set_aside(list(self._running))
+            if self.prefixes.work:
+                self.prefixes.stop()
+            elif victim is not None:
+                self._set_aside(pool, self._running[victim])
+            else:
+                break
+            slices = self._plan(guessing=False)
+        return slices
+
+    def _set_aside(self, pool: CellPool, completion: RunningCompletion) -> None:
+        del self._running[completion.id]
+        if self._speculator:
+            self._speculator.drop([completion])
+            self._speculator.end(completion)
+        pool.set_aside(completion)
 
     def _may_begin(self, queued: Queued) -> bool:
         """Return False while its grammar is compiled, or another job computes a prefix that it can share."""
@@ -301,6 +402,8 @@ class TextContext:
         cached = self.cache.length(placement.sequence)
         self._counters.cached_tokens += cached
         completion.submitted, completion.scales = queued.submitted, queued.scales
+        self._begun += 1
+        completion.age = self._begun
         if self._speculator:
             self._speculator.begin(completion)
         try:
@@ -312,10 +415,10 @@ class TextContext:
         except Exception as error:  # noqa: BLE001 - a failure ends its request alone
             return self._fail(completion, error)
 
-    def _plan(self) -> tuple[Slice, ...]:
+    def _plan(self, *, guessing: bool = True) -> tuple[Slice, ...]:
         room = self._batch.room
         together = self._decoded_together()
-        if self._speculator and not self.prefixes.work:
+        if guessing and self._speculator and not self.prefixes.work:
             self._speculator.draft(together, room)
         if not self.prefixes.work and len(together) <= min(room, self._rows) and all(c.continues for c in together):
             return tuple([completion.next_token for completion in together])
@@ -490,6 +593,7 @@ class TextContext:
         before = completion.computed
         answered = completion.completion_tokens
         was_running = completion.running
+        again = completion.first > 0  # computed again after it was set aside
         completion.decoded(part.count, rows, now, choice)
         if self._speculator:
             self._speculator.verified(completion, before, part.count)
@@ -498,7 +602,7 @@ class TextContext:
             self._counters.prompt_tokens += min(before + part.count, len(completion.prompt)) - before
             self._states.computed(completion.sequence, completion.prompt, completion.computed)
             self.prefixes.adopt_computed(completion.prompt, completion.computed, completion.scales)
-        report = not was_running and (not completion.running or completion.job.progress)
+        report = not was_running and not again and (not completion.running or completion.job.progress)
         outputs: list[Output] = [completion.prefilled(now)] if report else []
         if completion.finished:
             return outputs + self._finish(completion)
@@ -517,6 +621,10 @@ class TextContext:
         return [Failed.of(completion.id, error)]
 
     def _release(self, completion: RunningCompletion, *, keep: bool) -> None:
+        if self._use:
+            self._use.note(self._in_use())
+        if self.pool:
+            self.pool.changed()
         del self._running[completion.id]
         if self._speculator:
             self._speculator.end(completion)
@@ -526,6 +634,14 @@ class TextContext:
             tokens = completion.tokens[: completion.computed]
             self._kept.note(tokens, completion.job.owner, completion.scales)
         completion.close()
+
+    def _in_use(self) -> int:
+        """Return the tokens that requests hold, or would hold in a larger pool."""
+        declared = sum(self.cache.length(sequence) for sequence in self.cache.pinned)
+        aside = self.pool.missing if self.pool else 0
+        places = self.options.parallel - len(self._running) - len(self.aside)
+        waiting = sum(len(queued.prompt) for queued in self._queue[: max(0, places)]) if self._full else 0
+        return self.cache.held - declared + aside + waiting
 
     def _cut(self, computing: RunningCompletion | PrefixWork) -> bool:
         """Cut the memory of a sequence to its computed tokens; return False if it cannot continue from there."""
@@ -560,6 +676,9 @@ class TextContext:
         freed = self.cache.make_room(self.cache.cells)
         self._apply(freed)
         if self._drop_guesses(parts) or freed:
+            return []
+        if self.pool and (victim := to_set_aside(list(self._running))) is not None:
+            self._set_aside(self.pool, self._running[victim])
             return []
         error = EngineFailed("the context has no free cell", retry_after=1.0)
         return self._fail_all(parts[-1:], error)

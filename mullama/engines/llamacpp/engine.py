@@ -163,7 +163,7 @@ class LlamaEngine:
         if options.embedding:
             vectors = open_vector_context(self._model, options, threads, adapters, self._counters)
             self._vectors[name] = vectors
-            native, prefix, restored, size = vectors.native, 0, False, vectors.longest
+            native, prefix, restored, size, pool = vectors.native, 0, False, vectors.longest, 0
         else:
             opened = open_text_context(
                 self._model,
@@ -180,13 +180,14 @@ class LlamaEngine:
             self._contexts[name] = opened.context
             if idle:
                 self._warm(opened.context, started)
-            native, size = opened.context.native, opened.size
+            native, size, pool = opened.context.native, opened.size, opened.pool
             prefix, restored = opened.prefix_tokens, opened.restored
         self._options[name] = options
         return ContextFacts(
             name=name,
             size=size,
             parallel=options.parallel,
+            pool=pool,
             kv_bytes=native.kv_bytes,
             compute_bytes=native.compute_bytes + native.output_bytes,
             seconds=time.monotonic() - started,
@@ -345,6 +346,7 @@ class LlamaEngine:
             waiting=sum(u.waiting for u in self._all_units()),
             cells_used=sum(c.cache.used for c in contexts),
             cells_total=sum(c.cache.cells for c in contexts),
+            pools=tuple(c.pool.use(name) for name, c in self._contexts.items() if c.pool),
             sequences_busy=sum(c.cache.busy for c in contexts),
             contexts=tuple(self._options),
             held=tuple((name, context.cache.used) for name, context in self._contexts.items()),
@@ -375,6 +377,8 @@ class LlamaEngine:
         grammar = self._grammars.request(job.constraint) if job.constraint else None
         queued = Queued(job.id, prompt, job.cache, partial(self._completion, job, prompt, size, grammar))
         queued.grammar = grammar
+        room = size - len(prompt)
+        queued.most = room if job.max_tokens is None or job.max_tokens < 0 else min(job.max_tokens, room)
         queued.scales, queued.owner = _scales(job, options), job.owner
         context.submit(queued)
 

@@ -24,6 +24,7 @@ from mullama.engines.llamacpp.speculation.draft_models import DraftModels
 from mullama.engines.llamacpp.speculation.open import open_speculator
 from mullama.engines.llamacpp.speculation.rollback import Rollback
 from mullama.engines.llamacpp.vocabulary import Vocabulary
+from mullama.engines.observed_use import ObservedUse
 from mullama.errors import Refused, Unsupported
 from mullama.folders import is_own_folder
 from mullama.struct import Struct, replace
@@ -55,6 +56,8 @@ class OpenedContext(Struct, frozen=True, kw_only=True):
     context: TextContext
     size: int
     """Tokens that one request may use."""
+    pool: int
+    """Tokens that all requests share, 0 for the worst case."""
     prefix_tokens: int
     """Tokens of declared prefixes."""
     restored: bool
@@ -81,13 +84,16 @@ def open_text_context(
         raise Refused(f"parallel is {options.parallel}", hint=f"at most {MAX_SEQUENCES - 8}")
     cuttable = not model.recurrent and model.window == 0
     prefixes = declared(options.prefixes, vocabulary, size, cuttable=cuttable)
-    pool = not cuttable or options.parallel == 1 or sum(map(len, prefixes)) >= pool_threshold
+    worst = size * options.parallel
+    scarce = min(worst, max(size, options.pool) + sum(map(len, prefixes))) if options.pool else worst
+    limited = scarce < worst and not model.cellless
+    pool = not cuttable or options.parallel == 1 or limited or sum(map(len, prefixes)) >= pool_threshold
     slots = options.parallel + 1 if pool else options.parallel  # one for a prefix that is being computed
     kept = min(len(prefixes) + (_IDLE_SEQUENCES if cuttable else _IDLE_STATES), MAX_SEQUENCES - slots)
     # llama.cpp shares cells between sequences without memory for them, but allocates a recurrent state for each.
     states = slots if cuttable else slots + kept
     spares = range(states, states + (DRAFT_STATES if options.draft and model.recurrent else 0))
-    cells = size * options.parallel if pool else _padded(size) * options.parallel
+    cells = (scarce if limited else worst) if pool else _padded(size) * options.parallel
     batch = max(options.batch, options.parallel)
     guesses = draft_rows(options.draft.tokens, options.parallel, model.vocabulary) if options.draft else 0
     native = NativeContext(
@@ -132,6 +138,8 @@ def open_text_context(
         speculator=speculator,
         adapters=tuple(adapter for adapter, _ in adapters),
         kept=_kept_states(options),
+        pool=limited,
+        use=ObservedUse(Path(options.use_file)) if options.use_file else None,
     )
     try:
         restored = context.prefixes.declare(prefixes)
@@ -139,7 +147,10 @@ def open_text_context(
         context.close()
         raise
     known = sum(map(len, prefixes)) if pool else 0
-    return OpenedContext(context=context, size=size, prefix_tokens=known, restored=restored and known > 0)
+    return OpenedContext(
+        context=context, size=size, pool=native.cells if limited else 0, prefix_tokens=known,
+        restored=restored and known > 0,
+    )  # fmt: skip
 
 
 def _padded(size: int) -> int:

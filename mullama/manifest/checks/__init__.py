@@ -218,8 +218,16 @@ def _blocks(part: object, path: str, fail: AddProblem) -> None:
             f"{context.kv.v} values need flash attention",
             "set context.flash_attention to auto or on, or kv.v to f16",
         )
+    if context.size is not None and isinstance(context.pool, int) and context.pool < context.size:
+        fail(f"{path}.context.pool", *pool_too_small(context.pool, context.size))
     if context.ubatch is not None and context.ubatch > context.batch:
         fail(f"{path}.context.ubatch", f"larger than context.batch, which is {context.batch}", "")
+
+
+def pool_too_small(pool: int, size: int) -> tuple[str, str]:
+    """Return the message and the hint for a pool that has no room for one request of this size, in tokens."""
+    text = f"a pool of {pool} tokens has no room for one request, which may have {size}"
+    return text, "a larger pool, or a smaller context.size"
 
 
 def _devices(gpu: Gpu, path: str, fail: AddProblem) -> None:
@@ -254,6 +262,8 @@ def _model(model: Model, path: str, draft: PartialManifest, fail: AddProblem, wa
         if name not in TEMPLATE_ARGUMENTS:
             hint = draft.suggest(name, TEMPLATE_ARGUMENTS) or f"one of {', '.join(sorted(TEMPLATE_ARGUMENTS))}"
             fail(f"{path}.template_arguments.{name}", "is not an argument of chat templates", hint)
+    if isinstance(model.context.pool, int) and model.task != "chat":
+        fail(f"{path}.context.pool", f"a model for {model.task} keeps no conversations", "remove pool")
     embedding = model.embedding
     if embedding.default_prompt is not None and embedding.default_prompt not in embedding.prompts:
         fail(

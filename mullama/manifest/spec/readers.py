@@ -29,6 +29,7 @@ LARGEST = 2**53 - 1
 _PERCENT = re.compile(r"(?:100|[1-9]?[0-9])%")
 _DEVICE = re.compile(r"[0-9]{1,2}")
 MOST_LAYERS = 10_000
+MOST_TOKENS = 2**31 - 1
 
 DRAFT_WORDS: Final = ("auto", "none", "ngram", "mtp")
 """Values of `draft.from` that are no source."""
@@ -90,6 +91,13 @@ def check_layers(value: object) -> object:
             return value
         raise ValueError(f'expected device numbers with layer counts, such as {{"0": 30}}, not {wrong[0]!r}')
     raise ValueError('expected auto, all, a number of layers, or a map such as {"0": 30, "1": 18}')
+
+
+def check_pool(value: object) -> object:
+    """Check for `auto`, `worst_case` or a number of tokens."""
+    if value in ("auto", "worst_case") or (type(value) is int and 1 <= value <= MOST_TOKENS):
+        return value
+    raise ValueError("expected auto, worst_case, or a number of tokens")
 
 
 def check_experts(value: object) -> object:

@@ -16,11 +16,13 @@ from pydantic import (
 from mullama.manifest.spec.readers import (
     LARGEST,
     MOST_LAYERS,
+    MOST_TOKENS,
     canonical_rate,
     check_experts,
     check_expression,
     check_layers,
     check_not_negative,
+    check_pool,
     check_rpc_host,
     check_source,
     parse_flash,
@@ -114,6 +116,13 @@ ExpertLayers = Annotated[
     Literal["auto", "all"] | int,
     BeforeValidator(check_experts),
     WithJsonSchema({"anyOf": [{"enum": ["auto", "all"]}, {"type": "integer", "minimum": 0, "maximum": MOST_LAYERS}]}),
+]
+Pool = Annotated[
+    Literal["auto", "worst_case"] | int,
+    BeforeValidator(check_pool),
+    WithJsonSchema(
+        {"anyOf": [{"enum": ["auto", "worst_case"]}, {"type": "integer", "minimum": 1, "maximum": MOST_TOKENS}]}
+    ),
 ]
 RpcHost = Annotated[str, AfterValidator(check_rpc_host), Field(min_length=1)]
 Flash = Annotated[

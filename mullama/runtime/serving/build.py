@@ -9,6 +9,7 @@ from types import MappingProxyType
 from mullama.chat.model_settings import ModelSettings
 from mullama.chat.template import Rendered
 from mullama.engines.base import Adapter, ContextOptions, DraftOptions, EngineChoice, LayerFit, Prefix, WeightsOptions
+from mullama.engines.observed_use import read_use, use_path
 from mullama.errors import Invalid, ModelUnavailable
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.spec.readers import targets_of
@@ -65,13 +66,14 @@ class DeploymentBuilder:
         Raises `Invalid` for a template that does not compile, and for devices and memory that are not there.
         """
         settings = model_settings(name, model, files)
+        files = self._with_use(model, files)
         place = self._place(model, files, old)
         choice = EngineChoice(name=engine_of(files), files=files.paths, options=self._weights(model, files, place))
         options = self._context(model, files, settings, adapters)
         options = replace(options, draft=draft_options(model, files, drafter))
         digests = tuple(part.digest or "" for part in (*adapters, *((drafter,) if drafter else ())))
         unit = unit_key(choice, files.digest or "", options, digests, name if options.adapters else "")
-        wanted = need_at(model, files.facts, place, drafter.facts if drafter else None)
+        wanted = need_at(model, files.facts, place, drafter.facts if drafter else None, files.used)
         return Deployment(
             name=name,
             model=model,
@@ -124,7 +126,7 @@ class DeploymentBuilder:
             kept = kept_placement(old.model, old.place, model, self.machine)
             if kept is not None:
                 return kept
-        return placement(model, files.facts, self.machine)
+        return placement(model, files.facts, self.machine, files.used)
 
     def _weights(self, model: Model, files: KnownFiles, place: Placement) -> WeightsOptions:
         automatic = model.gpu.layers == "auto" and place.layers and place.devices and files.facts is not None
@@ -136,7 +138,7 @@ class DeploymentBuilder:
             main_gpu=0 if model.gpu.split == "none" else model.gpu.main,
             tensor_split=place.tensor_split,
             in_main_memory=expert_patterns(files.facts, place.experts) if place.layers else (),
-            fit=LayerFit(shape=context_shape(model, files.facts), rooms=rooms) if automatic else None,
+            fit=LayerFit(shape=context_shape(model, files.facts, files.used), rooms=rooms) if automatic else None,
             mmap=model.memory.mmap,
             mlock=model.memory.mlock,
             drafting=draft_kind(model, files.facts) == "mtp",
@@ -153,8 +155,8 @@ class DeploymentBuilder:
                 hint="residency.keep.conversations keeps them on disk",
             )
         begin = warm_prefix(settings) if model.task == "chat" else Rendered(text="")
-        options = ContextOptions.of(requested_shape(model, files.facts))
-        made = context_shape(model, files.facts)
+        options = ContextOptions.of(requested_shape(model, files.facts, files.used))
+        made = context_shape(model, files.facts, files.used)
         return replace(
             options,
             checkpoint_bytes=made.checkpoints if files.facts else options.checkpoint_bytes,
@@ -172,7 +174,20 @@ class DeploymentBuilder:
             keep_bytes=keep.conversations,
             ram_dir=str(self._memory) if self._memory else None,
             ram_bytes=keep.ram,
+            pool_auto=context.pool == "auto" and model.task == "chat",
+            use_file=self._use_file(model, files),
         )
+
+    def _with_use(self, model: Model, files: KnownFiles) -> KnownFiles:
+        """Return the files with what requests have used, where it decides the size of a pool."""
+        path = self._use_file(model, files)
+        return replace(files, used=read_use(Path(path))) if path else files
+
+    def _use_file(self, model: Model, files: KnownFiles) -> str | None:
+        """Return the file for what requests use, which the next choice of an automatic pool reads."""
+        if self._prefixes is None or files.digest is None or model.context.pool != "auto":
+            return None
+        return str(use_path(self._prefixes, files.digest))
 
     def joined(self, owner: Deployment, all: Iterable[Deployment]) -> Deployment:
         """Return the owner with the prefixes of all models that share its unit, and their largest thread count."""

@@ -90,6 +90,7 @@ def check(chaos: Chaos) -> None:
             assert result.ended.completion_tokens >= result.count
     stats = chaos.engine.stats()
     assert (stats.running, stats.waiting, stats.sequences_busy) == (0, 0, 0)
+    assert not any(pool.set_aside for pool in stats.pools)
     assert stats.cells_used <= stats.cells_total
     for context in chaos.engine._contexts.values():
         cache, native = context.cache, context.native

@@ -154,6 +154,28 @@ class PrefixCache:
         """Sequences that hold declared prefixes."""
         return tuple(self._pinned)
 
+    @property
+    def held(self) -> int:
+        """Cells that running requests and declared prefixes hold."""
+        return self.used - self._held_idle()
+
+    def own(self, sequence: int) -> int:
+        """Return the cells that only this sequence holds."""
+        node, cells = self._ends[sequence], 0
+        while node.parent is not None and len(node.sequences) == 1:
+            cells += len(node.tokens)
+            node = node.parent
+        return cells
+
+    def shared(self, tokens: list[int], scales: Scales = ()) -> int:
+        """Return the length of the prefix that these tokens would share with `held` cells."""
+        found = self._find(tokens, scales).length
+        if found < SHORTEST_SHARE:
+            return 0
+        walk = self._walk_from(scales, tokens)
+        lengths = (length for node, length, _ in walk if not node.sequences <= self._idle.keys())
+        return min(found, max(lengths, default=0))
+
     def place(self, tokens: list[int], *, share: bool = True, scales: Scales = ()) -> SequencePlacement | None:
         """Return a sequence for this prompt, None when all are busy.
 

@@ -51,6 +51,11 @@ class SlotCache:
         """Slots that belong to a running request."""
         return len(self._tokens) - len(self._free)
 
+    @property
+    def held(self) -> int:
+        """Cells that running requests hold."""
+        return sum(len(tokens) for slot, tokens in enumerate(self._tokens) if slot not in self._free)
+
     def place(self, tokens: list[int], *, share: bool = True, scales: Scales = ()) -> SequencePlacement | None:
         """Return a slot for this prompt, None when all are busy. scales: of the adapters."""
         if not self._free:
