@@ -51,6 +51,33 @@ def builtin(setup: Setup) -> Iterator[Row]:
     yield from _plain(replace(setup, model=BUILTIN), "built-in model", {1: 1.0, 8: 1.2, 64: 1.2})
 
 
+def pool_smollm2(setup: Setup) -> Iterator[Row]:
+    yield from _pool(replace(setup, model=_real(SMOLLM2.name)), "SmolLM2 135M")
+
+
+def pool_gemma3(setup: Setup) -> Iterator[Row]:
+    yield from _pool(replace(setup, model=_real(GEMMA3.name)), "Gemma 3 270M")
+
+
+def _pool(setup: Setup, label: str) -> Iterator[Row]:
+    """Four requests of 1,000 tokens at once, of 8,192 that each may have: `context.pool: auto` against `worst_case`."""
+
+    def measure(server: Server, number: int) -> float:
+        load = server.load(clients=4, requests=2, api="completions", prompt_len=900, gen_len=100, seed=number, warmup=1)
+        return load.tokens_per_second
+
+    def tree(pool: str) -> dict[str, dict[str, object]]:
+        context = {"size": 8192, "threads": setup.threads, "pool": pool}
+        return {"bench": {"from": str(setup.model), "context": context, "limits": {"parallel": 4}}}
+
+    with mullama(tree("auto")) as ours, mullama(tree("worst_case")) as worst:
+        pairs, spent = alternating(setup, (ours, worst), measure)
+        resident = [(float(ours.resident()), float(worst.resident()))]
+    work = f"{label}, 4 x 8,192 declared, requests of 1,000 tokens, pool: auto against worst_case"
+    yield paired(work, 0.98, "tokens/s", pairs, spent)
+    yield paired(f"{work}: resident memory", 2.0, "B", resident, less=True)
+
+
 def declared_gemma3(setup: Setup) -> Iterator[Row]:
     yield declared_first(replace(setup, model=_real(GEMMA3.name)), "Gemma 3 270M", 8.0)
 
@@ -158,6 +185,8 @@ REAL_ROWS = {
     "smollm2": smollm2,
     "gemma3": gemma3,
     "builtin": builtin,
+    "pool_smollm2": pool_smollm2,
+    "pool_gemma3": pool_gemma3,
     "declared_gemma3": declared_gemma3,
     "turns_smollm2": turns_smollm2,
     "turns_gemma3": turns_gemma3,

@@ -38,6 +38,11 @@ class Server:
         times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
         return float(sum(time.user + time.system for time in times))
 
+    def resident(self) -> int:
+        """Return the resident bytes of the worker with the most, which has the model."""
+        workers = psutil.Process(self.process.pid).children(recursive=True)
+        return max(worker.memory_info().rss for worker in workers)
+
     def load(self, **options: Any) -> Measured:
         return asyncio.run(self.load_async(**options))
 

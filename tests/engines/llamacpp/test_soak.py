@@ -14,8 +14,10 @@ import pytest
 from mullama.chat.types import Constraint
 from mullama.engines.base import ContextOptions, DraftOptions, Embed, Generate, Prefix
 from mullama.engines.llamacpp.cache.slots import SlotCache
+from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.engines.llamacpp.overlap import Overlap
+from mullama.engines.llamacpp.pool import CellPool
 from mullama.struct import replace
 from tests.engines.engine_driver import Driver, ask, sampling, user
 
@@ -24,10 +26,11 @@ OPTIONS = ContextOptions(size=256, parallel=3, threads=1, batch=64, ubatch=64, p
 
 
 class Chaos:
-    """A client that does everything at random, from a seed."""
+    """A client that does everything at random, from a seed. options: of its contexts."""
 
-    def __init__(self, engine: LlamaEngine, seed: int) -> None:
+    def __init__(self, engine: LlamaEngine, seed: int, options: ContextOptions) -> None:
         self.engine = engine
+        self.options = options
         self.driver = Driver(engine)
         self.random = random.Random(seed)
         self.next = 0
@@ -46,7 +49,7 @@ class Chaos:
             name = f"c{self.next}"
             draft = self.random.choice([None, DraftOptions(kind="ngram")])
             kv = self.random.choice(["f16", "f32"])
-            self.engine.open_context(name, replace(OPTIONS, kv_k=kv, kv_v=kv, draft=draft))  # type: ignore[arg-type]
+            self.engine.open_context(name, replace(self.options, kv_k=kv, kv_v=kv, draft=draft))  # type: ignore[arg-type]
             self.contexts.append(name)
         elif roll < 0.395 and len(self.contexts) > 1:
             self.engine.close_context(self.contexts.pop(self.random.randrange(len(self.contexts))))
@@ -72,10 +75,12 @@ class Chaos:
         )  # fmt: skip
 
 
-def run(engine: LlamaEngine, seed: int, actions: int) -> Chaos:
-    chaos = Chaos(engine, seed)
+def run(
+    engine: LlamaEngine, seed: int, actions: int, kind: type[Chaos] = Chaos, options: ContextOptions = OPTIONS
+) -> Chaos:
+    chaos = kind(engine, seed, options)
     chaos.contexts.append("main")
-    engine.open_context("main", OPTIONS)
+    engine.open_context("main", options)
     for _ in range(actions):
         chaos.act()
     chaos.driver.run(steps=100_000)
@@ -94,10 +99,11 @@ def check(chaos: Chaos) -> None:
     assert stats.cells_used <= stats.cells_total
     for context in chaos.engine._contexts.values():
         cache, native = context.cache, context.native
+        assert context.pool is None or context.pool._bytes == 0
         if isinstance(cache, SlotCache):
             lengths = {slot: len(tokens) for slot, tokens in enumerate(cache._tokens)}
         else:
-            lengths = {s: cache._lengths.get(s, 0) for s in range(cache.kept + OPTIONS.parallel + 1)}
+            lengths = {s: cache._lengths.get(s, 0) for s in range(cache.kept + chaos.options.parallel + 1)}
         assert {s: native.last_position(s) + 1 for s in lengths} == lengths, "account and memory agree"
 
 
@@ -114,6 +120,45 @@ def test_nothing_is_lost_where_a_decode_computes_between_two_steps(
 ) -> None:
     monkeypatch.setattr(Overlap, "pays", True)
     check(run(load("llamacpp", tiny_path), seed=11, actions=300))
+
+
+SCARCE = replace(OPTIONS, pool=256, parallel=6, prefixes=())
+"""A pool for one whole request, and six of them at once."""
+
+
+class Crowd(Chaos):
+    """As `Chaos`, with answers that are as long as they may be."""
+
+    def job(self) -> Generate | Embed:
+        job = super().job()
+        return replace(job, max_tokens=60, ignore_eos=True, stop=()) if isinstance(job, Generate) else job
+
+
+@pytest.fixture
+def set_asides(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The requests that were set aside. Requests begin with hardly any reserve, so there are many."""
+    found: list[int] = []
+    original = CellPool.set_aside
+
+    def counted(pool: CellPool, completion: RunningCompletion) -> None:
+        found.append(completion.id)
+        original(pool, completion)
+
+    monkeypatch.setattr(CellPool, "set_aside", counted)
+    monkeypatch.setattr("mullama.engines.llamacpp.pool.reserve_of", lambda _size: 1)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["llama", "window", "hybrid"])
+def test_nothing_is_lost_or_starved_in_a_pool_that_is_too_small(
+    kind: str,
+    set_asides: list[int],
+    random_model: Callable[[str], str],
+    load: Callable[..., LlamaEngine],
+) -> None:
+    engine = load("llamacpp", random_model(kind))
+    check(run(engine, 3, 40, Crowd, SCARCE))
+    assert set_asides
 
 
 def test_loading_and_closing_leaves_no_descriptor_thread_or_memory(
@@ -148,3 +193,19 @@ def test_nothing_is_lost_or_left_over_in_a_long_storm(
         engine = load("llamacpp", tiny_path if kind == "tiny" else random_model(kind))
         check(run(engine, seed, actions=10_000))
         engine.close()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", ["llama", "window", "hybrid"])
+def test_nothing_is_lost_or_starved_in_a_pool_that_is_too_small_for_long(
+    kind: str,
+    set_asides: list[int],
+    random_model: Callable[[str], str],
+    load: Callable[..., LlamaEngine],
+) -> None:
+    for seed in range(20):
+        engine = load("llamacpp", random_model(kind))
+        check(run(engine, seed, 5000, Crowd, SCARCE))
+        engine.close()
+    assert set_asides
