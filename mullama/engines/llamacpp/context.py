@@ -264,6 +264,8 @@ class TextContext:
         outputs: list[Output] = []
         for queued in [q for q in self._queue if q.cancelled]:
             self._queue.remove(queued)
+            if self.pool:
+                self.pool.changed()
             outputs.append(Ended(id=queued.id, reason="cancelled", prompt_tokens=len(queued.prompt)))
         for completion in [c for c in self._running.values() if c.cancelled]:
             completion.reason = "cancelled"
@@ -593,7 +595,7 @@ class TextContext:
         before = completion.computed
         answered = completion.completion_tokens
         was_running = completion.running
-        again = completion.first > 0  # computed again after it was set aside
+        again = completion.first > 0  # an answer that was set aside, or whose decode was undone
         completion.decoded(part.count, rows, now, choice)
         if self._speculator:
             self._speculator.verified(completion, before, part.count)

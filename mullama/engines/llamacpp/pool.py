@@ -18,7 +18,7 @@ from mullama.engines.llamacpp.pool_policy import Demand, may_begin, recompute, r
 from mullama.struct import Struct
 from mullama.weights.memory import ASIDE_SHARE
 
-_LOOK_AGAIN = 16  # steps after which a full pool is looked at again, where no request ended meanwhile
+_LOOK_AGAIN = 16  # steps after which a full pool is looked at again, if no request ends before
 
 
 class _SetAside(Struct, eq=False):
@@ -86,7 +86,7 @@ class CellPool:
         )
 
     def changed(self) -> None:
-        """Look for room again: a request ended."""
+        """Look for room again: a request ended, or waits no more."""
         self._full = 0
 
     def fits(
@@ -103,7 +103,7 @@ class CellPool:
 
         share: it shares cells of others. promised: cells for a declared prefix that is being computed.
         """
-        if self._full:
+        if self._full and running:
             self._full -= 1
             return False
         pending = len(prompt) - (self._cache.shared(prompt[:-1], scales) if share else 0)
