@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-_FORGOTTEN = 0.75  # share of an older value that a new one replaces
+_KEPT = 0.75  # share of an older value that counts beside a lower one
+_TELLING = 32  # requests; fewer say nothing about a lower use
 _GREW = 1.25  # growth that is written at once; less is written when the context closes
 
 
@@ -20,18 +21,20 @@ class ObservedUse:
         self._written = read_use(path)
         self._before = self._written
         self._most = 0
+        self._requests = 0
 
     def note(self, tokens: int) -> None:
-        """Record the tokens that requests hold now."""
+        """Record the tokens that requests hold, when one of them ends."""
+        self._requests += 1
         if tokens > self._most:
             self._most = tokens
             if tokens > _GREW * self._written:
                 self.save()
 
     def save(self) -> None:
-        """Write the value, if there were requests. A file that cannot be written is left as it is."""
-        value = max(self._most, int(_FORGOTTEN * self._before))
-        if self._most == 0 or value == self._written:
+        """Write the value, if it is another one. A file that cannot be written is left as it is."""
+        value = max(self._most, int(self._before * (_KEPT if self._requests >= _TELLING else 1)))
+        if value == self._written:
             return
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)

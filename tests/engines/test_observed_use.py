@@ -23,7 +23,10 @@ def test_the_most_is_written_when_the_context_closes(path: Path) -> None:
     assert read_use(path) == 1100
 
 
-@pytest.mark.parametrize(("noted", "kept"), [([], 1000), ([100], 750), ([900], 900), ([2000], 2000)])
+@pytest.mark.parametrize(
+    ("noted", "kept"),
+    [([], 1000), ([100], 1000), ([100] * 32, 750), ([900] * 32, 900), ([2000], 2000)],
+)
 def test_a_lower_use_replaces_a_higher_one_by_degrees(path: Path, noted: list[int], kept: int) -> None:
     path.parent.mkdir()
     path.write_text("1000")
