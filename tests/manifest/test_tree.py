@@ -95,7 +95,7 @@ def supported(model: Model) -> Model:
         "mmproj": None, "draft": None, "template": None, "dialects": None,
         "rollout": model.rollout.model_copy(update={"strategy": "auto"}),
         "limits": model.limits.model_copy(update={"rate": None}),
-        "context": model.context.model_copy(update={"flash_attention": "on", "ubatch": None}),
+        "context": model.context.model_copy(update={"flash_attention": "on", "ubatch": None, "pool": "auto"}),
         "gpu": model.gpu.model_copy(update={"tensor_split": (), "devices": ()}),
         "embedding": model.embedding.model_copy(update={"default_prompt": None}),
         "template_arguments": dict(zip(sorted(TEMPLATE_ARGUMENTS), model.template_arguments.values(), strict=False)),
