@@ -13,7 +13,7 @@ from mullama.engines.base import Begun, Ended, Generate, Output, Piece, PieceDet
 from mullama.engines.llamacpp.batcher import PendingTokens, Slice
 from mullama.engines.llamacpp.binding.context import Floats
 from mullama.engines.llamacpp.cache.checkpoints import Scales
-from mullama.engines.llamacpp.first_choices import Choice
+from mullama.engines.llamacpp.first_choices import ChosenToken
 from mullama.engines.llamacpp.sampling.candidates import log_probabilities
 from mullama.engines.llamacpp.sampling.constraint import ConstraintState
 from mullama.engines.llamacpp.sampling.sampler import Sampler
@@ -152,7 +152,7 @@ class RunningCompletion:
         """True if its last token is all that it needs decoded."""
         return not self.draft and self.reason is None and len(self.prompt) <= self.computed == len(self.tokens) - 1
 
-    def continued(self, logits: Floats, index: int, choice: Choice | None, *, later: bool = False) -> int:
+    def continued(self, logits: Floats, index: int, choice: ChosenToken | None, *, later: bool = False) -> int:
         """Record the decode of the last token, with the row of its logits; return the tokens that the answer gets.
 
         It does what `decoded` does for a request that `continues`, in fewer steps. choice: as for `decoded`. later:
@@ -185,7 +185,7 @@ class RunningCompletion:
             return self._text.add(self._vocabulary.piece(token))
         return self._text.add_text(text)
 
-    def decoded(self, count: int, rows: Floats, now: float, choice: Choice | None = None) -> None:
+    def decoded(self, count: int, rows: Floats, now: float, choice: ChosenToken | None = None) -> None:
         """Record that the next `count` tokens are in memory; `rows` are the logits of the last of them.
 
         choice: of the token of the only row, if it was made with those of other requests.
@@ -203,7 +203,7 @@ class RunningCompletion:
             return
         self._answer(rows, len(self.tokens) - 1 - first, choice)
 
-    def _answer(self, rows: Floats, index: int, choice: Choice | None) -> None:
+    def _answer(self, rows: Floats, index: int, choice: ChosenToken | None) -> None:
         """Choose a token from the row at `index`; while it equals the draft, choose the next from the next row."""
         draft, self.draft = self.draft, []
         self.draft_tokens += len(draft)
@@ -226,7 +226,7 @@ class RunningCompletion:
             self.draft_accepted_at.append(0)
         self.draft_accepted_at[position] += 1
 
-    def _choose(self, row: Floats, choice: Choice | None) -> int | None:
+    def _choose(self, row: Floats, choice: ChosenToken | None) -> int | None:
         """Return the next token, `choice` if that is one; None, with a reason, when the constraint refuses all."""
         if choice is not None and choice.error is not None:
             raise choice.error
@@ -246,7 +246,7 @@ class RunningCompletion:
         self.reason = "stop"
         return None
 
-    def _append(self, token: int, row: Floats | None, choice: Choice | None = None) -> bool:
+    def _append(self, token: int, row: Floats | None, choice: ChosenToken | None = None) -> bool:
         """Add a chosen token to the answer; return False when the answer ends."""
         if token in self._ends:
             self.reason = "stop"
@@ -279,7 +279,7 @@ class RunningCompletion:
         top = tuple(self._entry(t, math.log(p)) for t, p in best)
         return self._entry(token, math.log(probability) if probability > 0 else -math.inf, top)
 
-    def _logprob(self, token: int, row: Floats, choice: Choice | None = None) -> TokenLogprob:
+    def _logprob(self, token: int, row: Floats, choice: ChosenToken | None = None) -> TokenLogprob:
         known = choice.log_probabilities if choice is not None and choice.token == token else None
         logprob, best = known or log_probabilities(row, token, self.job.logprobs or 0)
         entry = self._entry

@@ -25,7 +25,7 @@ from mullama.engines.llamacpp.cache.prefix_tree import Copy, Operation, PrefixCa
 from mullama.engines.llamacpp.cache.slots import Cells
 from mullama.engines.llamacpp.cache.warmup import KEY, DeclaredPrefixes, PrefixWork
 from mullama.engines.llamacpp.completion import RunningCompletion
-from mullama.engines.llamacpp.first_choices import Choice, first_choices
+from mullama.engines.llamacpp.first_choices import ChosenToken, first_choices
 from mullama.engines.llamacpp.overlap import Overlap
 from mullama.engines.llamacpp.pool import CellPool
 from mullama.engines.llamacpp.pool_policy import to_set_aside
@@ -548,7 +548,7 @@ class TextContext:
         outputs: list[Output] = []
         ends = list(accumulate(part.rows for _, part in parts))
         logits = self.native.logits(ends[-1]) if ends and ends[-1] else None
-        choices: dict[int, Choice] = {}
+        choices: dict[int, ChosenToken] = {}
         if logits is not None:
             choosing = [(c, end - 1) for (c, part), end in zip(parts, ends, strict=True) if c.chooses_one(part)]
             made = first_choices([c for c, _ in choosing], [row for _, row in choosing], logits)
@@ -590,7 +590,7 @@ class TextContext:
         return outputs
 
     def _choose_tokens(
-        self, completion: RunningCompletion, part: Slice, rows: Any, now: float, choice: Choice | None
+        self, completion: RunningCompletion, part: Slice, rows: Any, now: float, choice: ChosenToken | None
     ) -> list[Output]:
         before = completion.computed
         answered = completion.completion_tokens

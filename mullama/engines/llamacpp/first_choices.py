@@ -14,7 +14,7 @@ from mullama.struct import Struct
 LogProbabilities = tuple[float, list[tuple[int, float]]]
 
 
-class Choice(Struct, frozen=True):
+class ChosenToken(Struct, frozen=True):
     """The token of the first row of logits of a request."""
 
     token: int
@@ -40,15 +40,15 @@ class Chooser(Protocol):
         ...
 
 
-def first_choices(choosers: Sequence[Chooser], rows: Sequence[int], logits: Floats) -> list[Choice]:
+def first_choices(choosers: Sequence[Chooser], rows: Sequence[int], logits: Floats) -> list[ChosenToken]:
     """Return a choice for each of these requests. rows: of the logits, increasing, one for each request."""
     masks: list[bytes | None] = []
-    failed: dict[int, Choice] = {}
+    failed: dict[int, ChosenToken] = {}
     for index, chooser in enumerate(choosers):
         try:
             masks.append(chooser.mask())
         except Exception as error:  # noqa: BLE001 - a failure ends its request alone
-            failed[index] = Choice(-1, error=error)
+            failed[index] = ChosenToken(-1, error=error)
     if not failed:
         return _choices(choosers, rows, masks, logits)
     left = [index for index in range(len(choosers)) if index not in failed]
@@ -59,13 +59,13 @@ def first_choices(choosers: Sequence[Chooser], rows: Sequence[int], logits: Floa
 
 def _choices(
     choosers: Sequence[Chooser], rows: Sequence[int], masks: Sequence[bytes | None], logits: Floats
-) -> list[Choice]:
+) -> list[ChosenToken]:
     tokens = choose_together([chooser.sampler for chooser in choosers], rows, masks, logits)
-    choices = list(map(Choice, tokens))
+    choices = list(map(ChosenToken, tokens))
     reporting = [index for index, chooser in enumerate(choosers) if chooser.alternatives is not None]
     if reporting:
         most = max(choosers[index].alternatives or 0 for index in reporting)
         found = log_probabilities(logits, [rows[i] for i in reporting], [tokens[i] for i in reporting], most)
         for index, (own, best) in zip(reporting, found, strict=True):
-            choices[index] = Choice(tokens[index], (own, best[: choosers[index].alternatives]))
+            choices[index] = ChosenToken(tokens[index], (own, best[: choosers[index].alternatives]))
     return choices
