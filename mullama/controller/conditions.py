@@ -16,6 +16,7 @@ class Condition(StrEnum):
     SYNCED = "Synced"
     DEGRADED = "Degraded"
     DRIFTED = "Drifted"
+    GIT_SYNCED = "GitSynced"
     USAGE_RECORDED = "UsageRecorded"
     CERTIFICATE_VALID = "CertificateValid"
 
@@ -43,6 +44,10 @@ class Reason(StrEnum):
     REFUSED = "Refused"
     OVER_BUDGET = "OverBudget"
     IDLE = "Idle"
+    GIT_FAILED = "GitFailed"
+    UNSIGNED_COMMIT = "UnsignedCommit"
+    HISTORY_REWRITTEN = "HistoryRewritten"
+    HAND_EDITED = "HandEdited"
     STORE_FAILED = "StoreFailed"
     CERTIFICATE_REFUSED = "CertificateRefused"
 

@@ -19,6 +19,8 @@ _LEVELS = {
     "watch-failed": logging.ERROR,
     "not-listening": logging.ERROR,
     "certificate-refused": logging.ERROR,
+    "git-failed": logging.ERROR,
+    "git-edited": logging.WARNING,
     "usage-not-recorded": logging.ERROR,
     "held": logging.WARNING,
     "degraded": logging.WARNING,

@@ -81,4 +81,5 @@ class History:
 
 
 def _tree(origin: Origin) -> dict[str, Any]:
-    return {"path": origin.path, "profiles": origin.profiles, "digest": origin.digest}
+    commit = {"commit": origin.commit} if origin.commit else {}
+    return {"path": origin.path, "profiles": origin.profiles, "digest": origin.digest, **commit}

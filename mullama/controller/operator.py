@@ -14,6 +14,7 @@ from mullama.controller.change import Change
 from mullama.controller.conditions import Condition, Reason, condition
 from mullama.controller.current import Current
 from mullama.controller.event_log import EventLog
+from mullama.controller.git.follower import GitFollower
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.shared_memory import memory_in_use, own_memory, with_shares
 from mullama.controller.status import failure_reason, is_old, live_models
@@ -57,12 +58,13 @@ class LocalOperator:
         rates: RateBook,
         usage: UsageLog,
         captures: CaptureLog,
+        git: GitFollower,
         reload: Callable[[str], Awaitable[Reload]],
         stop: Callable[[], None],
     ) -> None:
         self._reconciler, self._pool = reconciler, pool
         self._event_log, self._metrics, self._rates = event_log, metrics, rates
-        self._usage, self._captures = usage, captures
+        self._usage, self._captures, self._git = usage, captures, git
         self._status = reconciler.status
         self._reload, self._stop = reload, stop
         self._started = time.time()
@@ -91,6 +93,7 @@ class LocalOperator:
             "models": with_shares(models, snapshot),
             "memory": memory_in_use(models, snapshot),
             "routes": {name: target for name, target in snapshot.names.items() if name != target.casefold()},
+            "git": self._git.tree(),
             "rates": self._rates.tree(),
             "machine": {
                 "ram_total": machine.ram_total if machine else 0,
@@ -278,6 +281,9 @@ class LocalOperator:
     def follow_captures(self, after: int) -> AsyncIterator[dict[str, Any]]:
         return self._captures.follow(after)
 
+    def git_notice(self, body: bytes, headers: Mapping[str, str]) -> None:
+        self._git.notice(body, headers)
+
     async def usage(self, query: UsageQuery) -> list[dict[str, Any]]:
         return await self._usage.read(query)
 
@@ -448,4 +454,9 @@ def _device(device: Device) -> dict[str, Any]:
 
 
 def _origin(origin: Origin) -> dict[str, Any]:
-    return {"path": origin.path, "profiles": list(origin.profiles), "digest": origin.digest}
+    return {
+        "path": origin.path,
+        "profiles": list(origin.profiles),
+        "digest": origin.digest,
+        "commit": origin.commit or None,
+    }

@@ -173,7 +173,7 @@ class Reconciler:
         """Update the states of files that changed on disk and have the same bytes still, as after a copy."""
         current = self.current
         deployments = dict(current.snapshot.deployments)
-        lock = await asyncio.to_thread(read_lock, current.origin.path)
+        lock = await asyncio.to_thread(read_lock, current.origin.file)
         found = await asyncio.to_thread(self._files.known, [current.snapshot.manifest], lock)
         for name in deployments.keys() & set(names):
             old = deployments[name]
@@ -301,7 +301,7 @@ class Reconciler:
         current, options = self.current, change.options
         manifest = current.manifest if change.desired is None else change.desired
         origin = current.origin if change.desired is None else change.origin
-        lock = await asyncio.to_thread(read_lock, origin.path)
+        lock = await asyncio.to_thread(read_lock, origin.file)
         if options.locked:
             require_locked(manifest, lock)
         overlay = change.edit(current.overlay)
@@ -428,7 +428,7 @@ class Reconciler:
         """Fetch and check the files of an unavailable model. Raises when they cannot be used."""
         current = self.current
         desired, machine = current.snapshot.manifest, current.machine
-        lock = await asyncio.to_thread(read_lock, current.origin.path)
+        lock = await asyncio.to_thread(read_lock, current.origin.file)
         author = author_of(name, current.overlay, ApplyOptions(trigger="retry"))
         files = await self.downloads.get(desired, lock, name, self.status.write, offline=False, author=author)
         builder = DeploymentBuilder(

@@ -24,6 +24,9 @@ SECRETS = (
     ("auth", "keys", "*", "secret"),
     ("sources", "hf", "token"),
     ("observability", "webhooks", "*", "secret"),
+    ("sync", "git", "token"),
+    ("sync", "git", "deploy_key"),
+    ("sync", "git", "webhook", "secret"),
 )
 
 

@@ -15,13 +15,11 @@ REFUSALS: Mapping[str, str] = {
     "groups": "groups are not supported yet",
     "models.*.mmproj": "images and sound are not supported yet",
     "models.*.rollout.strategy": "a strategy other than auto is not supported yet",
-    "sync.git": "a manifest from git is not supported yet",
 }
 
 # Hints by dotted path.
 INSTEAD: Mapping[str, str] = {
     "groups": "models that do not fit into memory together replace each other by residency.priority",
-    "sync.git": "update the file with another tool: the server watches it",
     "models.*.rollout.strategy": "auto loads the new revision next to the old one if both fit",
 }
 

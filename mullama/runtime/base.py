@@ -95,6 +95,15 @@ class Origin(Struct, frozen=True, kw_only=True):
     profiles: tuple[str, ...] = ()
     digest: str = ""
     """Of the content that was read."""
+    checkout: str | None = None
+    """The file in the checkout of a git repository that has the content; None for the content of `path`."""
+    commit: str = ""
+    """The commit of the checkout."""
+
+    @property
+    def file(self) -> str | None:
+        """The file that has the content. Its lock file is beside it."""
+        return self.checkout or self.path
 
 
 class Reload(Struct, frozen=True, kw_only=True):
@@ -185,6 +194,10 @@ class Operator(Protocol):
 
     def follow_captures(self, after: int) -> AsyncIterator[dict[str, Any]]:
         """Yield captured requests after that `id`, without their texts; endless."""
+        ...
+
+    def git_notice(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Look at the git repository at once. Raises `NotFound` without one, `Denied` for a request of anybody else."""
         ...
 
     def missing(self) -> tuple[str, ...]:

@@ -82,6 +82,7 @@ class Records:
         self.log_path = self.folder / "server.log"
         self.prefix_folder = self.folder / "prefixes"
         self.objects_path = self.folder / "objects.sqlite"
+        self.git_folder = self.folder / "git"
         self.usage_path = self.folder / "usage.sqlite"
         self._generations = self.folder / "generations"
         self._server = self.folder / "server.json"

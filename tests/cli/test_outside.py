@@ -86,7 +86,6 @@ SETTINGS: dict[str, Any] = {
     "routes.*.on_error": ["a"],
     "models.*.mmproj": "./x.gguf",
     "models.*.rollout.strategy": "recreate",
-    "sync.git": {"url": "https://example.org/x.git"},
 }
 
 

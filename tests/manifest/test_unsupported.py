@@ -19,7 +19,6 @@ REFUSED = {
         A % "rollout: {strategy: surge}",
         "m.yaml:2:54: models.a.rollout.strategy: a strategy other than auto is not supported yet (auto loads",
     ),
-    "sync.git": ("sync: {git: {url: 'https://git.example.org/x'}}", "m.yaml:2:8: sync.git: a manifest from git is"),
 }
 
 

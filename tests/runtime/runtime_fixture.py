@@ -18,6 +18,7 @@ import pytest
 from mullama.chat import types as chat
 from mullama.controller.change import Change, Line
 from mullama.controller.event_log import EventLog
+from mullama.controller.git.follower import GitFollower
 from mullama.controller.model_commands import ModelCommands
 from mullama.controller.operator import LocalOperator
 from mullama.controller.reconciler import Reconciler
@@ -101,9 +102,14 @@ class LocalServer:
             lambda: self.snapshot, self.pool, self.commands, self.metrics, self.objects, self.rates, self.usage,
             self.captures,
         )  # fmt: skip
+        self.git = GitFollower(
+            folder=self.records.git_folder, current=lambda: self.reconciler.current, adopt=lambda _: None,
+            conditions=self.reconciler.status.conditions, event_log=self.event_log, env=self.env,
+        )  # fmt: skip
         self.operator = LocalOperator(
             reconciler=self.reconciler, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
-            rates=self.rates, usage=self.usage, captures=self.captures, reload=self._no_file, stop=lambda: None,
+            rates=self.rates, usage=self.usage, captures=self.captures, git=self.git, reload=self._no_file,
+            stop=lambda: None,
         )  # fmt: skip
 
     async def _no_file(self, reason: str) -> str:

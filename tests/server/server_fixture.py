@@ -182,6 +182,9 @@ class StubRuntime:
     async def follow_captures(self, after: int) -> AsyncIterator[dict[str, Any]]:
         yield {"id": after + 1, "model": "a"}
 
+    def git_notice(self, body: bytes, headers: Mapping[str, str]) -> None:
+        self.seen.append(body)
+
     async def usage(self, query: Any) -> list[dict[str, Any]]:
         self.seen.append(query)
         return [{"key": "ci", "requests": 2, "prompt_tokens": 3}]

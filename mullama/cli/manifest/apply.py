@@ -57,7 +57,7 @@ def apply(call: CommandContext) -> int:
             "--target: applying a part of the models is not supported yet", hint="a profile can leave models out"
         )
     loaded = load_manifest(call)
-    if not loaded.manifest.models and not call.options.allow_empty:
+    if not loaded.manifest.models and loaded.manifest.sync.git is None and not call.options.allow_empty:
         raise Refused(
             "the manifest has no models: applying it would remove every model",
             hint="--allow-empty applies it",

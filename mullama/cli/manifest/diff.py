@@ -39,6 +39,11 @@ def diff_options(parser: Parser) -> None:
         metavar="GITREF",
         help="compare with the manifest at a git branch, tag or commit; needs no server and no network",
     )
+    parser.add_argument(
+        "--ref",
+        metavar="GITREF",
+        help="compare the manifest at a git branch, tag or commit instead of the file, as sync.git would apply it",
+    )
     parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
     parser.add_argument(
         "--fail-on",
@@ -67,7 +72,8 @@ def grounds(text: str) -> tuple[str, ...]:
 
 
 def diff(call: CommandContext) -> int:
-    loaded = load_manifest(call)
+    reference = call.options.ref
+    loaded = load_manifest(call) if reference is None else _load_at(call, reference, "--ref")
     plan = _plan(call, loaded)
     if call.options.out:
         from mullama.manifest.tree import manifest_to_tree
@@ -89,25 +95,27 @@ def _plan(call: CommandContext, loaded: LoadedManifest) -> Plan:
         return plan_for(call, loaded, find(call, lambda: loaded))
     if call.options.out:
         raise UsageError("--out saves a plan for a server", hint="use either --base or --out")
-    return plan_between(_load_base(call), loaded)
+    return plan_between(_load_at(call, call.options.base, "--base"), loaded)
 
 
-def _load_base(call: CommandContext) -> LoadedManifest:
+def _load_at(call: CommandContext, reference: str, option: str) -> LoadedManifest:
     """Load the manifest of the git revision; an empty one if the file does not exist there."""
     from mullama.cli.manifest.git_tree import GitTree
     from mullama.manifest.load import load_text
 
     if call.options.file == "-":
-        raise UsageError("--base needs a manifest file, not standard input", hint="-f FILE names it")
+        raise UsageError(f"{option} needs a manifest file, not standard input", hint="-f FILE names it")
     path = manifest_path(call)
-    tree = GitTree(path.parent, call.options.base)
+    tree = GitTree(path.parent, reference)
     try:
         text = tree.read(str(path))
     except NotFound:
+        if option == "--ref":
+            raise
         text = b"mullama: v1\n"
     return load_text(
         text,
-        name=f"{display_path(call, path)}@{call.options.base}",
+        name=f"{display_path(call, path)}@{reference}",
         base_dir=str(path.parent),
         profiles=tuple(call.options.profile),
         env=call.env,

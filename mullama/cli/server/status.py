@@ -44,6 +44,9 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
     origin = tree.get("origin") or {}
     profiles = "".join(f" --profile {name}" for name in origin.get("profiles") or ())
     terminal.line(f"manifest  {origin.get('path') or 'none'}{profiles}")
+    if git := tree.get("git"):
+        commit = f" at commit {git['commit'][:12]}" if git["commit"] else ""
+        terminal.line(f"git       {git['url']} {git['ref']}{commit}")
     terminal.line(f"listens   {', '.join(tree.get('listen') or ('nowhere',))}")
     for text in _conditions(tree.get("conditions") or ()):
         terminal.line(text)

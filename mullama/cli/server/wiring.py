@@ -19,6 +19,8 @@ import mullama
 from mullama.cli.app.exit_codes import outcome_code
 from mullama.controller.change import Change, Line, unchanged
 from mullama.controller.event_log import EventLog
+from mullama.controller.git.checkout import from_checkout
+from mullama.controller.git.follower import GitFollower
 from mullama.controller.model_commands import ModelCommands
 from mullama.controller.operator import LocalOperator
 from mullama.controller.rate_state import RateState
@@ -32,7 +34,7 @@ from mullama.errors import Conflict, MullamaError
 from mullama.manifest.load import LoadedManifest
 from mullama.manifest.spec import Manifest
 from mullama.reconcile.files import Files
-from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.base import ApplyOptions, Origin, Reload
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Attempts, Pool
 from mullama.runtime.rates.book import RateBook
@@ -76,6 +78,8 @@ def run_server(
     """
     _log_to_stderr(loaded.manifest)
     source = Origin(path=origin["path"], profiles=tuple(origin["profiles"]), digest=origin["digest"])
+    if problem is None:
+        loaded, source, problem = from_checkout(loaded, source, records, env)
     if (running := records.server()) is not None:
         raise Conflict(
             f"a server for this address is already running (pid {running.pid})", hint="mullama down stops it"
@@ -124,6 +128,7 @@ async def _serve(
         # The watcher is first: a reader of server.json may save the new file at once.
         process.reconciler.state.subscribers += (
             process.watcher.follow,
+            process.git.applied,
             lambda origin: process.announce(control, origin),
             lambda _: log.configure(process.service.access().manifest.observability.logs),
         )
@@ -153,6 +158,7 @@ class _Process(Struct, kw_only=True):
     objects: ClientStore
     rates: RateState
     usage: UsageLog
+    git: GitFollower
     reconciler: Reconciler
     watcher: ManifestWatcher
     service: ModelService
@@ -200,6 +206,20 @@ class _Process(Struct, kw_only=True):
             usage,
             captures,
         )
+        git = GitFollower(
+            folder=records.git_folder,
+            current=lambda: reconciler.current,
+            adopt=watcher.follow,
+            conditions=reconciler.status.conditions,
+            event_log=event_log,
+            env=env,
+        )
+
+        async def reload(reason: str) -> Reload:
+            if git.settings is not None:
+                await git.sync(forced=True)
+            return await watcher.reload(reason)
+
         operator = LocalOperator(
             reconciler=reconciler,
             pool=pool,
@@ -208,7 +228,8 @@ class _Process(Struct, kw_only=True):
             rates=rates,
             usage=usage,
             captures=captures,
-            reload=watcher.reload,
+            git=git,
+            reload=reload,
             stop=stopping.set,
         )
         return cls(
@@ -218,6 +239,7 @@ class _Process(Struct, kw_only=True):
             objects=objects,
             rates=RateState(rates, records),
             usage=usage,
+            git=git,
             reconciler=reconciler,
             watcher=watcher,
             service=service,
@@ -295,6 +317,7 @@ class _Process(Struct, kw_only=True):
             loop.create_task(self.objects.keep_tidy()),
             loop.create_task(self.rates.keep_saved()),
             loop.create_task(self.usage.keep_written()),
+            loop.create_task(self.git.run()),
             loop.create_task(self.webhooks.run()),
             loop.create_task(self.reconciler.certificates.follow()),
         )

@@ -22,8 +22,11 @@ from mullama.controller.watch.debounce import STABLE, ChangedFiles, WatchDecisio
 from mullama.controller.watch.fs_events import FileEvents
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.load import LoadedManifest, load
+from mullama.manifest.spec import GitSync
+from mullama.reconcile.git_repository import commit_of
 from mullama.runtime.base import ApplyOptions, Origin, Reload
 from mullama.runtime.pool import Pool
+from mullama.struct import replace
 
 LOOK_EVERY, READ_EVERY = 2.0, 30.0  # seconds
 _HALF_SAVED = 0.3  # seconds that an editor gets to finish a file that cannot be read
@@ -32,6 +35,14 @@ FileState = tuple[str, int, int, int, str]
 """Path, inode, size, modification time in nanoseconds, and the real path."""
 
 Fingerprint = tuple[FileState, ...]
+
+
+def with_git(loaded: LoadedManifest, git: GitSync) -> LoadedManifest:
+    """Return a manifest of a repository that is followed further: with this repository, unless it names one itself."""
+    sync = loaded.manifest.sync
+    if sync.git is not None:
+        return loaded
+    return replace(loaded, manifest=loaded.manifest.model_copy(update={"sync": sync.model_copy(update={"git": git})}))
 
 
 def file_state(path: str) -> FileState:
@@ -83,7 +94,7 @@ class ManifestWatcher:
         self._watched = Watched(applied=origin.digest, seen=origin.digest)
         if origin != self._origin:
             self._origin = origin
-            self._files = (origin.path,) if origin.path else ()
+            self._files = (origin.file,) if origin.file else ()
             self._wake.set()
 
     def start(self) -> None:
@@ -113,7 +124,8 @@ class ManifestWatcher:
         while True:
             await self._wait(self._look_every)
             now = self._fingerprint()
-            watches = self._reconciler.current.snapshot.manifest.sync.watch
+            sync = self._reconciler.current.snapshot.manifest.sync
+            watches = sync.watch or self._origin.checkout is not None
             if watches:
                 await self._look_at_weights()
             if not self._origin.path or not watches:
@@ -202,19 +214,35 @@ class ManifestWatcher:
 
     async def _load(self) -> LoadedManifest:
         origin = self._origin
-        loaded = await asyncio.to_thread(self._load_file, origin.path, profiles=origin.profiles, env=self._env)
+        loaded = await asyncio.to_thread(self._load_file, origin.file, profiles=origin.profiles, env=self._env)
+        if origin.checkout is not None and self._git is not None:
+            loaded = with_git(loaded, self._git)
         self._files = tuple(file.path for file in loaded.files)
         self._included = loaded.folders
         return loaded
 
+    @property
+    def _git(self) -> GitSync | None:
+        return self._reconciler.current.snapshot.manifest.sync.git
+
+    def _commit(self) -> str:
+        """Return the commit of the checkout that is followed, "" without one."""
+        if self._origin.checkout is None or self._git is None:
+            return ""
+        return commit_of(self._origin.checkout.removesuffix(f"/{self._git.path}")) or ""
+
     async def _apply(self, loaded: LoadedManifest, options: ApplyOptions) -> Reload:
         """Apply what was read; return the result, or that files are still downloaded."""
+        origin = replace(self._origin, digest=loaded.digest, commit=self._commit())
         same = self._reconciler.current.serves(loaded.manifest) and not self._reconciler.waiting
         if same and not await self._reconciler.look_at_files():
             self._watched = Watched(applied=loaded.digest, seen=loaded.digest)
             self._status.valid_again()
+            if origin.checkout is not None:
+                self._reconciler.state.update(origin=origin)
             return Reload(message=await self._reconciler.refresh_keys())
-        origin = Origin(path=self._origin.path, profiles=self._origin.profiles, digest=loaded.digest)
+        if origin.commit and options.trigger == "watch":
+            options = replace(options, by=f"commit {origin.commit[:12]}")
         change = Change(desired=loaded.manifest, origin=origin, options=options)
         async with contextlib.aclosing(self._reconciler.apply(change)) as lines:
             async for line in lines:

@@ -52,6 +52,11 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
         _listeners(draft, fail)
     if draft.has("auth"):
         _keys(draft, fail, warn)
+    if (git := draft.manifest.sync.git) is not None:
+        hook = git.webhook.secret if git.webhook is not None else None
+        for name, ref in (("token", git.token), ("deploy_key", git.deploy_key), ("webhook.secret", hook)):
+            if ref is not None:
+                _secret(ref, f"sync.git.{name}", fail)
     if (token := draft.manifest.sources.hf.token) is not None:
         _secret(token, "sources.hf.token", fail)
     _hardware(draft.manifest.hardware, fail)

@@ -301,11 +301,22 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'files': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': False}},
         'keep': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'strict': True, 'ge': 0}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 604800.0}},
     })
+    s['GitVerify'] = b.block('GitVerify', 'Check of signatures.', {
+        'ssh_signers': {'type': 'model-field', 'schema': {'type': 'str', 'min_length': 1}},
+    })
+    s['GitWebhook'] = b.block('GitWebhook', 'Requests of the git host that start a check at once.', {
+        'secret': {'type': 'model-field', 'schema': s['SecretRef']},
+    })
     s['GitSync'] = b.block('GitSync', 'Source of the manifest in a git repository.', {
-        'url': {'type': 'model-field', 'schema': {'type': 'str', 'min_length': 1}},
-        'ref': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'str', 'min_length': 1}, 'default': 'main'}},
-        'path': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'str', 'min_length': 1}, 'default': 'mullama.yaml'}},
-        'interval': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'strict': True, 'ge': 0}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 60.0}},
+        'url': {'type': 'model-field', 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_git_url}, 'schema': {'type': 'str'}}},
+        'ref': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_git_ref}, 'schema': {'type': 'str'}}, 'default': 'main'}},
+        'path': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_git_path}, 'schema': {'type': 'str'}}, 'default': 'mullama.yaml'}},
+        'interval': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'gt': 0, 'strict': True, 'ge': 0}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 60.0}},
+        'token': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['SecretRef']}, 'default': None}},
+        'deploy_key': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['SecretRef']}, 'default': None}},
+        'known_hosts': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
+        'verify': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['GitVerify']}, 'default': None}},
+        'webhook': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['GitWebhook']}, 'default': None}},
     })
     s['Sync'] = b.block('Sync', 'Updates from a changed manifest.', {
         'watch': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': True}},
@@ -325,7 +336,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
     })
     s['Webhook'] = b.block('Webhook', 'A program that is called for events of the server.', {
         'url': {'type': 'model-field', 'schema': {'type': 'tagged-union', 'choices': {'address': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_hook_url}, 'schema': {'type': 'str', 'min_length': 1}}, 'reference': s['SecretRef']}, 'discriminator': r.secret_form}},
-        'events': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['applied', 'not-applied', 'invalid-manifest', 'held', 'degraded', 'recovered', 'fetch-failed', 'evicted', 'worker', 'files-changed', 'certificate', 'certificate-refused', 'usage-not-recorded', 'keys', 'listening', 'not-listening', 'pruned', 'watch-failed', 'warning']}], 'variadic_item_index': 0, 'min_length': 1}, 'default': ('applied', 'not-applied', 'degraded', 'recovered', )}},
+        'events': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['applied', 'not-applied', 'invalid-manifest', 'held', 'degraded', 'recovered', 'fetch-failed', 'evicted', 'worker', 'files-changed', 'certificate', 'certificate-refused', 'usage-not-recorded', 'git-commit', 'git-failed', 'git-edited', 'keys', 'listening', 'not-listening', 'pruned', 'watch-failed', 'warning']}], 'variadic_item_index': 0, 'min_length': 1}, 'default': ('applied', 'not-applied', 'degraded', 'recovered', )}},
         'form': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['standard', 'slack', 'pagerduty']}, 'default': 'standard'}},
         'secret': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['SecretRef']}, 'default': None}},
     })

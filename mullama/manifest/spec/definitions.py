@@ -25,7 +25,6 @@ from mullama.manifest.spec.rates import RateLimit
 from mullama.manifest.spec.routes import AnyRoute, Group, RequestParameters, Route, RouteTarget
 from mullama.manifest.spec.server import (
     Auth,
-    GitSync,
     HubSource,
     Key,
     Metadata,
@@ -37,9 +36,9 @@ from mullama.manifest.spec.server import (
     Sources,
     StoredObjects,
     Stores,
-    Sync,
     Tls,
 )
+from mullama.manifest.spec.sync import GitSync, Sync
 from mullama.manifest.spec.values import Block
 
 __all__ = [

@@ -164,6 +164,52 @@ def targets_of(route: Any) -> tuple[str, ...]:
     return tuple(target.model for target in sorted(route.to, key=lambda target: -target.weight))
 
 
+_GIT_REF = re.compile(r"(?!.*\.\.)(?!.*//)[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}")
+_GIT_SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^\s-][^\s]*")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def check_git_url(value: str) -> str:
+    """Check the address of a git repository: encrypted, except on this machine, and without a secret."""
+    try:
+        parts = urlsplit(value)
+        host, password = parts.hostname, parts.password
+    except ValueError:
+        raise InvalidValue(f"{value[:80]!r} is not the address of a git repository", _GIT_HINT) from None
+    if password is not None:
+        raise InvalidValue("the address of a git repository has no password", "use sync.git.token")
+    if _GIT_SCP.fullmatch(value) or (parts.scheme in ("https", "ssh") and host and not host.startswith("-")):
+        return value
+    if parts.scheme in ("http", "git") and host in _LOOPBACK:
+        return value
+    if parts.scheme in ("http", "git"):
+        raise InvalidValue(f"{parts.scheme}:// is not encrypted", _GIT_HINT)
+    if parts.scheme in ("file", "") or value.startswith((".", "/")):
+        raise InvalidValue(
+            "a folder of this machine is not a source of sync.git",
+            "name the file with -f: the server follows a saved file without git",
+        )
+    raise InvalidValue(f"{value[:80]!r} is not the address of a git repository", _GIT_HINT)
+
+
+_GIT_HINT = "https://HOST/PATH.git, ssh://HOST/PATH.git or USER@HOST:PATH"
+
+
+def check_git_ref(value: str) -> str:
+    """Check the name of a branch or tag, or a commit."""
+    if not _GIT_REF.fullmatch(value):
+        raise InvalidValue(f"{value[:80]!r} is not a branch, tag or commit", "main, v1.2 or a full hash")
+    return value
+
+
+def check_git_path(value: str) -> str:
+    """Check a path inside a repository."""
+    parts = value.split("/")
+    if not value or value.startswith(("/", "-")) or any(part in ("", ".", "..", ".git") for part in parts):
+        raise InvalidValue(f"{value[:80]!r} is not a path in the repository", "mullama.yaml or teams/a/mullama.yaml")
+    return value
+
+
 def check_hook_url(value: str) -> str:
     """Check the address of a webhook."""
     try:

@@ -160,25 +160,3 @@ class Prune(Block):
     """Delete downloaded files that nothing refers to."""
     keep: Duration = Field(default=7 * 86400.0, examples=["7d"])
     """Time without use after which such files are deleted."""
-
-
-class GitSync(Block):
-    """Source of the manifest in a git repository."""
-
-    url: Text
-    """URL of the repository."""
-    ref: Text = "main"
-    """Branch, tag or commit."""
-    path: Text = "mullama.yaml"
-    """Path of the manifest in the repository."""
-    interval: Duration = 60.0
-    """Time between two checks."""
-
-
-class Sync(Block):
-    """Updates from a changed manifest."""
-
-    watch: Flag = True
-    """Apply the manifest when its file changes."""
-    git: GitSync | None = None
-    """Source of the manifest in a git repository."""

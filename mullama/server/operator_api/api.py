@@ -62,6 +62,7 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
             ("POST", "/api/v1/reload", "admin", self._reload),
             ("GET", "/api/v1/undo", "read", self._plan_undo),
             ("POST", "/api/v1/undo", "admin", self._undo),
+            ("POST", "/api/v1/sync", "public", self._sync),
             ("POST", "/api/v1/shutdown", "admin", self._shutdown),
         )
         return [
@@ -222,6 +223,12 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
         async with self.inflight.track(exchange):
             outcome = await self.operator.reload("requested over HTTP")
         await exchange.reply(Reply(body=outcome))
+
+    async def _sync(self, exchange: Exchange, _: Params) -> None:
+        with self.pool.share() as share:
+            raw = await read_body(exchange, share, limit=_BODY_LIMIT, bounds=self.bounds)
+            self.operator.git_notice(raw, exchange.headers)
+        await exchange.reply(Reply(status=202, body={"checking": True}))
 
     async def _plan_undo(self, exchange: Exchange, _: Params) -> None:
         text = exchange.query.get("to")

@@ -116,6 +116,11 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
         request=_object({}, closed=True, to={"type": ["integer", "null"]}),
         stream=_NDJSON,
     ),
+    ("POST", "/api/v1/sync"): RouteSchema(
+        summary="Look at the git repository of sync.git now; a request of the git host, signed with its secret",
+        raw=True,
+        response=_object({"checking": _FLAG}),
+    ),
     ("POST", "/api/v1/shutdown"): RouteSchema(
         summary="Stop the server after the requests in progress",
         request=_NOTHING,
@@ -167,7 +172,7 @@ def _check_option(name: str, value: Any) -> None:
 def read_origin(tree: Any) -> Origin:
     """Return the `Origin` of its JSON form."""
     given = {} if tree is None else _mapping(tree, "origin")
-    refuse_unknown(given, field_names(Origin), "origin")
+    refuse_unknown(given, ("path", "profiles", "digest"), "origin")
     path, digest, profiles = given.get("path"), given.get("digest", ""), given.get("profiles", ())
     if path is not None and not isinstance(path, str):
         raise Invalid("origin.path must be a string or null", field="origin.path")

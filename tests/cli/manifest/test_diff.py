@@ -137,6 +137,16 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path / "deploy"
 
 
+def test_another_ref_is_compared_instead_of_the_file(run: Run, repository: Path) -> None:
+    path = str(repository / "mullama.yaml")
+    (repository / "models" / "b.yaml").write_text("models: {c: builtin:tiny}\n")
+    done = run("diff", "-f", path, "--ref", "HEAD", "--base", "HEAD~1", "--format", "json")
+    assert [step["subject"] for step in json.loads(done.out)["steps"] if step["kind"] == "model"] == ["a", "b"]
+    missing = run("diff", "-f", path, "--ref", "HEAD~1")
+    assert missing.code == 1
+    assert "is not in the repository at HEAD~1" in missing.err
+
+
 def test_an_unchanged_tree_differs_in_nothing_from_its_commit(run: Run, repository: Path) -> None:
     ran = run("diff", "-f", "deploy/mullama.yaml", "--base", "HEAD")
     assert (ran.code, ran.out, ran.err) == (0, "Nothing to do.\n", "")

@@ -1,0 +1,1 @@
+"""The manifest from a git repository."""
