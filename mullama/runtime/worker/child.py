@@ -7,6 +7,7 @@ cannot answer a ping or notice a cancellation during a decode. The process ends 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import queue
 import signal
@@ -99,8 +100,11 @@ class Child:
         threading.Thread(target=self._listen, name="control", daemon=True).start()
         self._send(protocol.Hello(protocol=protocol.PROTOCOL, pid=os.getpid()))
         if engine:
+            gc.disable()  # imports make many objects and no garbage
             with suppress(MullamaError):  # the load that follows reports it
                 find_engine(engine)
+            gc.freeze()
+            gc.enable()
         while True:
             self._perform_arrived(wait=self._engine is None or not self._engine.busy)
             if self._engine is not None and self._engine.busy:

@@ -144,7 +144,8 @@ def unsupported(message: str) -> Callable[[WireRequest], Operation]:
 
 _NO_STATE = (
     "a slot has no state of its own to save, restore or erase: the requests of a model share the prompts in memory. "
-    "Send a prompt again to continue it; its common prefix is not computed twice"
+    "Send a prompt again to continue it; its common prefix is not computed twice. residency.keep.conversations in the "
+    "manifest keeps the states of conversations on disk"
 )
 
 ENDPOINTS = (
