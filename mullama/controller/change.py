@@ -8,8 +8,9 @@ from typing import Any
 
 from mullama.errors import Conflict, ManifestError, MullamaError, Refused
 from mullama.manifest.spec import Manifest, Model
+from mullama.plan.make import protections
 from mullama.plan.observed import Observed
-from mullama.plan.steps import Action, Plan
+from mullama.plan.steps import Plan
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import Access, ApplyOptions, Origin
 from mullama.runtime.snapshot import Snapshot
@@ -128,14 +129,8 @@ def check_options(
 
 def check_protected(plan: Plan, served: Mapping[str, Model]) -> None:
     """Raise `Refused` for a step that would remove or pause a served model with `protect: true`."""
-    for step in plan.steps:
-        guarded = step.kind == "model" and step.subject in served and served[step.subject].protect
-        if guarded and (step.pause or step.action is Action.REMOVE):
-            effect = "removed" if step.action is Action.REMOVE else "paused"
-            raise Refused(
-                f"{step.subject} is protected and would be {effect}",
-                hint="apply `protect: false` for it first",
-            )
+    for text in protections(plan.steps, served):
+        raise Refused(text, hint="apply `protect: false` for it first")
 
 
 def failure_line(error: MullamaError, snapshot: Snapshot) -> Line:

@@ -56,12 +56,14 @@ def make_plan(desired: Manifest, observed: Observed, *, beside: Iterable[str] = 
     ]
     # Only a server knows the machine of the models: a plan that is made elsewhere does not compare with its own memory.
     crowd = oversubscribed(desired, observed.files, observed.machine) if observed.live is not None else None
+    # Without a server nothing is served that a change could remove or pause.
+    protected = protections(steps, old.models) if observed.live is not None else ()
     return Plan(
         base=applied.revision if applied else "",
         desired=revision(desired),
         generation=_number(applied, desired),
         steps=tuple(steps),
-        warnings=(crowd,) if crowd else (),
+        warnings=(*(f"{text}: apply refuses it" for text in protected), *((crowd,) if crowd else ())),
         complete=all(s.bytes_download is not None for s in steps if s.action is not Action.REMOVE),
         beside=tuple(beside),
     )
@@ -80,6 +82,16 @@ def _shared_once(steps: Iterable[Step], old: Manifest, desired: Manifest, observ
             yield replace(step, memory_before=-change)
         else:
             yield replace(step, memory_after=step.memory_before + change)
+
+
+def protections(steps: Iterable[Step], served: Mapping[str, Model]) -> tuple[str, ...]:
+    """Return a clause for each step that would remove or pause a served model with `protect: true`."""
+    return tuple(
+        f"{step.subject} is protected and would be {'removed' if step.action is Action.REMOVE else 'paused'}"
+        for step in steps
+        if step.kind == "model" and (step.pause or step.action is Action.REMOVE)
+        if step.subject in served and served[step.subject].protect
+    )
 
 
 def _number(applied: Applied | None, desired: Manifest) -> int:

@@ -112,6 +112,16 @@ def test_a_plan_warns_of_models_that_do_not_fit_together_and_only_where_the_mach
     assert make_plan(desired, observed(desired, live=None, machine=SMALL)).warnings == ()
 
 
+def test_a_plan_warns_of_a_protected_model_that_a_running_server_refuses_to_remove() -> None:
+    served, desired = manifest(a=model(protect=True), b=model()), manifest(b=model())
+
+    refused = ("a is protected and would be removed: apply refuses it",)
+    assert make_plan(desired, observed(served)).warnings == refused
+    assert make_plan(desired, observed(served, live=None)).warnings == ()
+    assert make_plan(desired, observed(manifest(a=model(), b=model()))).warnings == ()
+    assert make_plan(served, observed(served)).warnings == ()
+
+
 def test_files_that_are_not_stored_are_downloaded_with_their_size_or_an_unknown_one() -> None:
     world = observed()
     lock = {"/m/a.gguf": replace(STORED, stored=False)}
