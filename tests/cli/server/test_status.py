@@ -120,6 +120,22 @@ def test_the_share_of_accepted_guesses_is_shown(run: Run, tiny: TinyServer) -> N
         assert not [line for line in out if line.startswith(("plain:", "old:"))]
 
 
+def test_the_pool_is_shown(run: Run, tiny: TinyServer) -> None:
+    loaded = {"state": "ready", "memory": 2**30, "context_size": 8192, "source": "./a.gguf", "conditions": []}
+    pool = {"size": 8192, "worst_case": 32768, "used": 7000, "set_aside": 2, "set_asides": 9, "resumes": 7}
+    models = [
+        {**loaded, "name": "chat", "pool": pool},
+        {**loaded, "name": "calm", "pool": {**pool, "used": 0, "set_aside": 0}},
+        {**loaded, "name": "plain", "pool": None},
+        {**loaded, "name": "old"},
+    ]
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS | {"models": models})
+    out = run("status", "--host", tiny.url).out.splitlines()
+    assert "chat: 7,000 of 8,192 tokens used (worst case 32,768), 2 requests set aside" in out
+    assert "calm: 0 of 8,192 tokens used (worst case 32,768)" in out
+    assert not [line for line in out if line.startswith(("plain:", "old:"))]
+
+
 def test_the_checkpoints_are_shown(run: Run, tiny: TinyServer) -> None:
     loaded = {"state": "ready", "memory": 2**30, "context_size": 512, "source": "./a.gguf", "conditions": []}
     kept = {"count": 5, "bytes": 12 * 2**20, "most_bytes": 2**28, "restored": 4}
