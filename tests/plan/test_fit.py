@@ -141,6 +141,12 @@ def test_a_pool_is_as_said_or_as_used(context: dict[str, Any], used: int, pool: 
     assert pool_tokens(model(context=context), FACTS, used) == pool
 
 
+def test_a_pool_is_not_compared_with_the_size_of_weights_that_are_not_known() -> None:
+    assert pool_tokens(model(context={"pool": 4096}), None) == 4096
+    with pytest.raises(Invalid, match=r"context\.pool: a pool of 4096 tokens has no room"):
+        pool_tokens(model(context={"pool": 4096}), FACTS)
+
+
 def test_a_pool_is_for_models_that_keep_text_in_cells() -> None:
     assert pool_tokens(model(context={"pool": "auto"}, task="embedding"), FACTS) == 0
     assert pool_tokens(model(context={"pool": "auto"}), RECURRENT) == 0

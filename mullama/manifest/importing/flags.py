@@ -158,6 +158,7 @@ _VALUES: dict[tuple[str, ...], Take] = {
 _FLAGS: dict[tuple[str, ...], tuple[tuple[str, ...], Any]] = {
     ("--mlock",): (("memory", "mlock"), True),
     ("--no-mmap",): (("memory", "mmap"), False),
+    ("-kvu", "--kv-unified"): (("context", "pool"), "auto"),
     ("-cmoe", "--cpu-moe"): (("gpu", "experts"), "all"),
     ("--embedding", "--embeddings"): (("task",), "embedding"),
     ("--reranking", "--rerank"): (("task",), "rerank"),
@@ -255,7 +256,10 @@ def _valued(tree: Tree, name: str, words: list[str], names: list[str], left: lis
 
 
 def _whole(tree: Tree) -> Tree:
-    """Finish the model. The slots of that server share its context; here `context.size` is for one request."""
+    """Finish the model. The slots of that server share its context; here `context.size` is for one request.
+
+    With `--kv-unified` each slot may have all of that context, which is a pool of one request.
+    """
     file = tree.pop("x-file", None)
     if "from" not in tree:
         raise Invalid("the arguments name no model", hint="-m PATH or -hf REPO")
@@ -263,7 +267,12 @@ def _whole(tree: Tree) -> Tree:
         tree["from"] = f"{str(tree['from']).rpartition(':')[0] if tree['from'].count(':') > 1 else tree['from']}:{file}"
     slots = tree.get("limits", {}).get("parallel", 1)
     context = tree.get("context", {})
-    if slots > 1 and context.get("size"):
+    unified = context.get("pool")
+    if "task" in tree:
+        context.pop("pool", None)
+    elif unified and context.get("size"):
+        context["pool"] = context["size"]
+    if slots > 1 and context.get("size") and not unified:
         context["size"] = context["size"] // slots
     if context.get("size") == 0:
         del context["size"]  # 0 is the trained size

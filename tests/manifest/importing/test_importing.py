@@ -31,6 +31,19 @@ from mullama.names import ModelName, RegistryRef, parse_source
         ("-hf org/repo:Q8_0 -c 0", {"from": "hf:org/repo:Q8_0"}),
         ("-hf org/repo -hff a.gguf", {"from": "hf:org/repo:a.gguf"}),
         ("-hf org/repo:Q8_0 --hf-file a.gguf", {"from": "hf:org/repo:a.gguf"}),
+        (
+            "-m m.gguf -c 8192 -np 4 -kvu",
+            {"from": "m.gguf", "context": {"size": 8192, "pool": 8192}, "limits": {"parallel": 4}},
+        ),
+        ("-m m.gguf -kvu", {"from": "m.gguf", "context": {"pool": "auto"}}),
+        (
+            "-m m.gguf -c 512 --kv-unified --embedding",
+            {
+                "from": "m.gguf",
+                "context": {"size": 512},
+                "task": "embedding",
+            },
+        ),
         ("-m m.gguf -c 8192 -np 4", {"from": "m.gguf", "context": {"size": 2048}, "limits": {"parallel": 4}}),
         ("--model=m.gguf -ngl 99", {"from": "m.gguf", "gpu": {"layers": "all"}}),
         ("-m m.gguf -dev CUDA1,RPC0 -ncmoe 4", {"from": "m.gguf", "gpu": {"devices": ["CUDA1", "RPC0"], "experts": 4}}),
