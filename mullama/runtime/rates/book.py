@@ -22,8 +22,10 @@ _PER = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 
 class _Limit(Struct, kw_only=True):
     path: str
-    """The field of the manifest; of a limit for each key, with the name of the key."""
+    """The field of the manifest; of a limit for each key, with the name of the key. Levels are saved under it."""
     subject: str
+    field: str
+    """The field of the manifest."""
     key: str | None
     """The key that it is for; None for all."""
     model: str | None
@@ -161,8 +163,8 @@ class RateBook:
                     bucket = Bucket(capacity=capacity, seconds=seconds, level=capacity, at=now)
                 bucket.resize(capacity, seconds)
                 self._limits[path] = _Limit(
-                    path=path, subject=declared.subject, key=declared.key, model=declared.model, unit=unit, text=text,
-                    bucket=bucket,
+                    path=path, field=f"{declared.field or declared.path}.{unit}", subject=declared.subject,
+                    key=declared.key, model=declared.model, unit=unit, text=text, bucket=bucket,
                 )  # fmt: skip
         if manifest.models:  # not the empty manifest before the first one is applied
             self._restored = {}
@@ -193,6 +195,8 @@ class _Declared(NamedTuple):
     rates: RateLimit | None
     key: str | None = None
     model: str | None = None
+    field: str = ""
+    """The field of the manifest, where the path has more: the name of the key."""
 
 
 def _declared(manifest: Manifest) -> Iterator[_Declared]:
@@ -205,7 +209,9 @@ def _declared(manifest: Manifest) -> Iterator[_Declared]:
         yield _Declared(f"{path}.rate", f"the rate of the model '{name}'", limits.rate, model=name)
         for key_name in keys if limits.rate_per_key is not None else ():
             subject = f"the rate of the key '{key_name}' on the model '{name}'"
-            yield _Declared(f"{path}.rate_per_key.{key_name}", subject, limits.rate_per_key, key=key_name, model=name)
+            yield _Declared(
+                f"{path}.rate_per_key.{key_name}", subject, limits.rate_per_key, key_name, name, f"{path}.rate_per_key"
+            )
 
 
 def _units(rates: RateLimit | None) -> Iterator[tuple[str, str]]:
@@ -218,7 +224,7 @@ def _refusal(limit: _Limit, seconds: float) -> Busy:
     count, per = limit.text.split("/")
     return Busy(
         f"{limit.subject} is used up: {count} {limit.unit} per {_PER[per]}",
-        hint=f"send the request again in {math.ceil(seconds)} s; {limit.path} in the manifest is the limit",
+        hint=f"send the request again in {math.ceil(seconds)} s; {limit.field} in the manifest is the limit",
         retry_after=seconds,
         limited=True,
     )

@@ -81,6 +81,15 @@ def test_the_refusal_names_the_limit_and_the_time() -> None:
     assert book.ask() == 0
 
 
+def test_the_refusal_of_a_rate_per_key_names_the_field_of_the_manifest() -> None:
+    book = Book(manifest({}, {"rate_per_key": {"requests": "1/m"}}))
+    assert book.ask() == 0
+    admission = book.book.admit("ci", "a")
+    assert admission is not None
+    assert "models.a.limits.rate_per_key.requests in the manifest" in str(admission.refusal)
+    assert book.refused == {"models.a.limits.rate_per_key.ci.requests": 1}
+
+
 def test_tokens_are_counted_when_a_request_ends_and_their_debt_is_waited_for() -> None:
     book = Book(manifest({"rate": {"tokens": "600/m"}}))
     assert book.ask() == 0
