@@ -106,6 +106,9 @@ class WebhookDelivery:
         try:
             async for event in self._event_log.follow(0):
                 self._offer(event)
+                if event["kind"] == "applied":
+                    for name, reason in await asyncio.to_thread(self._absent):
+                        self._event_log.add(FAILED, name, reason)
         finally:
             self._stopped.set()
             tasks = [queue.task for queue in self._queues.values() if queue.task is not None]
@@ -130,6 +133,17 @@ class WebhookDelivery:
             queue.events.append(event)
             if queue.task is None:
                 queue.task = asyncio.create_task(self._deliver(hook, queue))
+
+    def _absent(self) -> list[tuple[str, str]]:
+        """Return the name and the reason of each webhook that lacks a secret: its events may be rare, and urgent."""
+        found = []
+        for hook in self._manifest().observability.webhooks:
+            try:
+                self._secrets(hook)
+            except MullamaError as error:
+                if "applied" not in hook.events:  # else its delivery reports that
+                    found.append((_name(hook), error.message))
+        return found
 
     async def _deliver(self, hook: Webhook, queue: _Queue) -> None:
         """Send the events of a queue, oldest first, until it is empty."""
@@ -161,13 +175,17 @@ class WebhookDelivery:
             await self._pause(wait)
 
     async def _try(self, hook: Webhook, event: Mapping[str, Any], uid: str) -> HookReply:
-        url = hook.url if isinstance(hook.url, str) else self._secret(hook.url, "url")
-        secret = None if hook.secret is None else self._secret(hook.secret, "secret")
+        url, secret = self._secrets(hook)
         if not url:
             return HookReply(400, reason="the address is missing")
         name = self._manifest().metadata.name or "server"
         made = message(hook, event, server=name, uid=uid, secret=secret, now=int(time.time()))
         return await asyncio.to_thread(self._send, url, made.headers, made.body, self._stopped.is_set)
+
+    def _secrets(self, hook: Webhook) -> tuple[str | None, str | None]:
+        """Return the address and the secret of a webhook. Raises as `read_secret`."""
+        url = hook.url if isinstance(hook.url, str) else self._secret(hook.url, "url")
+        return url, None if hook.secret is None else self._secret(hook.secret, "secret")
 
     def _secret(self, ref: SecretRef, name: str) -> str | None:
         return read_secret(ref, f"observability.webhooks.{name}", self._env)

@@ -178,6 +178,20 @@ async def test_addresses_and_secrets_are_read_when_they_are_used() -> None:
     assert "the environment variable ABSENT is missing" in failed["message"]
 
 
+async def test_a_missing_secret_is_reported_at_the_apply() -> None:
+    """Before the first event that the webhook is for, which may be urgent."""
+    log, receiver = EventLog(), Receiver()
+    hooks = [hook(url={"from_env": "ABSENT"}, events=["degraded"]), hook(events=["applied"])]
+    async with delivering(receiver, lambda: manifest(*hooks), log):
+        log.add("applied")
+        failed = await failure(log)
+        log.add("held")
+        log.add("applied")
+        await receiver.requests(2)
+
+    assert (failed["subject"], "the environment variable ABSENT is missing" in failed["message"]) == ("ABSENT", True)
+
+
 # The network
 
 
