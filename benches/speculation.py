@@ -16,17 +16,20 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mullama.chat.types import DEFAULT_SAMPLING, DraftLimits, Sampling
 from mullama.engines import find_engine
 from mullama.engines.base import ContextOptions, DraftOptions, Ended, Generate, Piece, WeightsOptions
-from mullama.engines.llamacpp.completion import RunningCompletion
+from mullama.engines.llamacpp.binding.context import Floats
+from mullama.engines.llamacpp.context import TextContext
 from mullama.engines.llamacpp.engine import LlamaEngine
 
 _LINES_PER_CHANGE = 60
 PROSE = "The history of the harbour begins with a small village. In those days the fishermen"
+_CERTAIN = 1e4  # logit of a token that is imposed
 _ROOM = 64  # tokens of the context that are left free
 
 
@@ -96,11 +99,6 @@ def run(
     engine: LlamaEngine, prompt: Sequence[int], imposed: Sequence[int], tokens: int, *, seed: int, guesses: bool
 ) -> Run:
     """Return the speed of one answer from its first piece on. imposed: its tokens; empty for the model's own."""
-    choose = RunningCompletion._choose
-    if imposed:
-        RunningCompletion._choose = (  # type: ignore[method-assign]
-            lambda self, _row: imposed[min(len(self.tokens) - len(self.prompt), len(imposed) - 1)]
-        )
     engine.submit(
         Generate(
             id=1, context="main", prompt=tuple(prompt),
@@ -110,18 +108,38 @@ def run(
         )
     )  # fmt: skip
     first, counted, count, ended = (0.0, 0.0), 0, 0, None
-    try:
+    with _imposed(engine._contexts["main"], imposed):
         while engine.busy:
             for output in engine.step():
                 count += output.count if isinstance(output, Piece) else 0
                 ended = output if isinstance(output, Ended) else ended
             if count and not counted:
                 first, counted = (time.perf_counter(), time.process_time()), count
-    finally:
-        RunningCompletion._choose = choose  # type: ignore[method-assign]
     assert ended is not None
     made = count - counted
     return Run(speed=made / (time.perf_counter() - first[0]), cpu=made / (time.process_time() - first[1]), ended=ended)
+
+
+@contextmanager
+def _imposed(context: TextContext, tokens: Sequence[int]) -> Iterator[None]:
+    """Make these the likeliest tokens of the one request that runs."""
+    native = context.native
+    computed = native.logits
+
+    def logits(rows: int) -> Floats:
+        found = computed(rows)
+        (running,) = context._running.values()
+        at = len(running.tokens) - len(running.prompt)
+        for row in range(rows):
+            found[row, tokens[min(at + row, len(tokens) - 1)]] = _CERTAIN
+        return found
+
+    if tokens:
+        native.logits = logits  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        native.logits = computed  # type: ignore[method-assign]
 
 
 def _in_words(one: Run) -> str:
