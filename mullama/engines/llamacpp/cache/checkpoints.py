@@ -17,7 +17,7 @@ from mullama.struct import Struct
 WORTH_KEEPING = 64  # tokens; a checkpoint saves at least as many
 LEAST_STEP = 512  # tokens between the checkpoints of a long prompt
 LONGEST_OPENING = 32  # tokens between the end of the last message and the answer
-OPENING = 8  # tokens before the end of a prompt without messages
+OPENING = 3  # tokens before the last of a prompt without messages; a decode of few is dear by the token
 _SAVE_SPEED = 2e9  # bytes per second, less than any memory copies
 _SAVE_SHARE = 0.02  # of the time of a prompt that its checkpoints may take
 
