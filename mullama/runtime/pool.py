@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
@@ -408,6 +409,7 @@ class Pool:
         match command:
             case ev.StartWorker(weights=weights):
                 self._starts[weights] = self._create_task(self._start(weights))
+                self._starts[weights].add_done_callback(functools.partial(self._start_ended, weights))
             case ev.StopWorker(weights=weights):
                 if start := self._starts.get(weights):
                     start.cancel()
@@ -501,10 +503,6 @@ class Pool:
                 excused=isinstance(error, OutOfResources | HostLost),
             )
             self._feed(lost)
-        except asyncio.CancelledError:
-            self._started(weights)
-            self._feed(ev.WorkerStopped(weights=weights))
-            raise
         else:
             self._workers[weights] = worker
             self._renew_spare()
@@ -512,6 +510,12 @@ class Pool:
             self._feed(ev.WorkerReady(weights=weights))
             if early:
                 self._died(weights, early[0])
+
+    def _start_ended(self, weights: str, start: asyncio.Task[None]) -> None:
+        """Report a start that was cancelled. One that is cancelled before its first step runs no code of its own."""
+        if start.cancelled():
+            self._started(weights)
+            self._feed(ev.WorkerStopped(weights=weights))
 
     def _started(self, weights: str) -> None:
         """Forget a start that has ended, before the scheduler decides on what follows."""

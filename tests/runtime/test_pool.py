@@ -10,7 +10,7 @@ import signal
 import psutil
 import pytest
 
-from mullama.errors import Busy, Refused, TimedOut
+from mullama.errors import Busy, MullamaError, Refused, TimedOut
 from mullama.runtime.pool import Attempts
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.worker.spawn import spawn_worker
@@ -182,3 +182,18 @@ async def test_a_spare_worker_that_ended_is_replaced_and_one_without_a_use_ends_
     unused = await server.pool._spare
     await server.pool.abort()
     assert not psutil.pid_exists(unused.pid)
+
+
+async def test_a_stop_in_the_moment_of_a_start_ends(server: LocalServer) -> None:
+    """The start is cancelled before its first step."""
+    await server.apply({"a": {"from": server.script(), "residency": {"load": "on_demand"}}})
+
+    async def use() -> None:
+        async with server.pool.lease("a", 0):
+            pass
+
+    async with asyncio.timeout(60):
+        asked, stopped = await asyncio.gather(use(), server.pool.stop(), return_exceptions=True)
+
+    assert isinstance(asked, MullamaError)
+    assert stopped is None
