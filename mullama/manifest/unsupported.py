@@ -12,14 +12,12 @@ from mullama.names import JSONValue
 
 # Reasons by dotted path, with `*` for any key. The default of a field is not refused.
 REFUSALS: Mapping[str, str] = {
-    "groups": "groups are not supported yet",
     "models.*.mmproj": "images and sound are not supported yet",
     "models.*.rollout.strategy": "a strategy other than auto is not supported yet",
 }
 
 # Hints by dotted path.
 INSTEAD: Mapping[str, str] = {
-    "groups": "models that do not fit into memory together replace each other by residency.priority",
     "models.*.rollout.strategy": "auto loads the new revision next to the old one if both fit",
 }
 

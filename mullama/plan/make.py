@@ -31,6 +31,7 @@ from mullama.plan.fit import (
     pool_tokens,
     room_for_both,
 )
+from mullama.plan.groups import too_narrow
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
 from mullama.struct import replace
@@ -56,6 +57,7 @@ def make_plan(desired: Manifest, observed: Observed, *, beside: Iterable[str] = 
     ]
     # Only a server knows the machine of the models: a plan that is made elsewhere does not compare with its own memory.
     crowd = oversubscribed(desired, observed.files, observed.machine) if observed.live is not None else None
+    narrow = too_narrow(desired, observed.files, observed.machine) if observed.live is not None else ()
     # Without a server nothing is served that a change could remove or pause.
     protected = protections(steps, old.models) if observed.live is not None else ()
     return Plan(
@@ -63,7 +65,7 @@ def make_plan(desired: Manifest, observed: Observed, *, beside: Iterable[str] = 
         desired=revision(desired),
         generation=_number(applied, desired),
         steps=tuple(steps),
-        warnings=(*(f"{text}: apply refuses it" for text in protected), *((crowd,) if crowd else ())),
+        warnings=(*(f"{text}: apply refuses it" for text in protected), *((crowd,) if crowd else ()), *narrow),
         complete=all(s.bytes_download is not None for s in steps if s.action is not Action.REMOVE),
         beside=tuple(beside),
     )
@@ -189,7 +191,7 @@ def _download(model: Model, observed: Observed) -> int | None:
 def _added(name: str, model: Model, observed: Observed) -> Step:
     memory = _need(model, observed)
     stored = _stored(model, observed)
-    when = ("load at start" if model.residency.load == "at_start" else "load on demand") + _on_devices(memory)
+    when = f"load {model.residency.load.replace('_', ' ')}{_on_devices(memory)}"
     when += _in_pool(model, observed)
     return Step(
         subject=name,

@@ -79,6 +79,16 @@ MISTAKES = [
     (M + "routes: {r: c}", "m.yaml:3:13: routes.r: there is no model 'c'"),
     (M + "routes: {r: q, q: a}", "m.yaml:3:13: routes.r: q is a route, not a model (name its model)"),
     (M + "routes: {r: r}", "r is a route, not a model"),
+    (M + "groups: {g: {models: [a, c]}}", "m.yaml:3:26: groups.g.models[1]: there is no model 'c'"),
+    (M + "groups: {g: {models: [a, a]}}", "m.yaml:3:26: groups.g.models[1]: a is listed twice (keep one of them)"),
+    (
+        M + "groups: {g: {models: [a, b]}}",
+        "m.yaml:2:27: models.b: the group g loads 1 of its models at a time, and 2 load at start: a, b (set",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, residency: {load: when_room, ttl: 5m}}}",
+        "m.yaml:2:68: models.a.residency.ttl: a model that is loaded when there is room has no time to live",
+    ),
     (
         M + "routes: {r: {to: [{model: a, weight: 0}, {model: b, weight: 0}]}}",
         "m.yaml:3:14: routes.r.to: the weights add up to 0 (at least one weight must be more than 0)",

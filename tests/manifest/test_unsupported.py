@@ -13,7 +13,6 @@ A = "models: {a: {from: builtin:tiny, %s}}"
 
 # One manifest for each line of the table, with the start of what is said.
 REFUSED = {
-    "groups": ("models: {a: builtin:tiny}\ngroups: {g: {models: [a]}}", "m.yaml:3:1: groups: groups are not"),
     "models.*.mmproj": (A % "mmproj: hf:a/b", "m.yaml:2:42: models.a.mmproj: images and sound are not supported yet"),
     "models.*.rollout.strategy": (
         A % "rollout: {strategy: surge}",

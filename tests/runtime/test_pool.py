@@ -64,7 +64,7 @@ async def test_a_client_that_leaves_gives_its_place_back(server: LocalServer) ->
 
     assert await server.ask("a", "say free") == "free"
     assert server.pool.state.running == {}
-    assert server.pool.state.waiting == []
+    assert not server.pool.state.waiting
 
 
 async def test_a_model_without_room_is_served_once_there_is(server: LocalServer) -> None:

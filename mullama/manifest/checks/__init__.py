@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from mullama.chat.template_arguments import TEMPLATE_ARGUMENTS
 from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
+from mullama.manifest.checks.groups import check_groups
 from mullama.manifest.checks.routes import check_routes
 from mullama.manifest.diagnostics import Suggestions
 from mullama.manifest.spec import Gpu, Hardware, Manifest, Model, SecretRef, Webhook
@@ -47,6 +48,7 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     """Report all contradictions."""
     _names(draft, fail)
     check_routes(draft.manifest, draft.names, draft.suggest, fail, warn)
+    check_groups(draft.manifest, draft.names, draft.suggest, fail, warn)
     _moved(draft, fail, warn)
     if draft.has("server"):
         _listeners(draft, fail)
@@ -269,6 +271,8 @@ def _model(model: Model, path: str, draft: PartialManifest, fail: AddProblem, wa
             fail(f"{path}.template_arguments.{name}", "is not an argument of chat templates", hint)
     if isinstance(model.context.pool, int) and model.task != "chat":
         fail(f"{path}.context.pool", f"a model for {model.task} keeps no conversations", "remove pool")
+    if model.residency.load == "when_room" and model.residency.ttl is not None:
+        fail(f"{path}.residency.ttl", "a model that is loaded when there is room has no time to live", "remove ttl")
     embedding = model.embedding
     if embedding.default_prompt is not None and embedding.default_prompt not in embedding.prompts:
         fail(

@@ -219,7 +219,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'prefixes': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'strict': True, 'le': 9007199254740991}}, 'default': 4294967296}},
     })
     s['Residency'] = b.block('Residency', 'Loading and unloading of the model.', {
-        'load': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['at_start', 'on_demand']}, 'default': 'at_start'}},
+        'load': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['at_start', 'on_demand', 'when_room']}, 'default': 'at_start'}},
         'ttl': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'strict': True, 'ge': 0}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}}, 'default': None}},
         'priority': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': -1000, 'le': 1000, 'strict': True}, 'default': 0}},
         'keep': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Keep'], 'default': b.default('Keep')}},
@@ -276,8 +276,8 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'task': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['chat', 'embedding', 'rerank']}, 'default': 'chat'}},
         'embedding': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Embedding'], 'default': b.default('Embedding')}},
     })
-    s['Group'] = b.block('Group', 'A set of models with a limit on how many are loaded at the same time.', {
-        'models': {'type': 'model-field', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'str', 'min_length': 1}], 'variadic_item_index': 0}},
+    s['Group'] = b.block('Group', 'A set of models with a limit on how many are loaded at the same time. They replace each other by `residency.priority`, and those of the same priority in turn.', {
+        'models': {'type': 'model-field', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'str', 'min_length': 1}], 'variadic_item_index': 0, 'min_length': 1, 'max_length': 1000}},
         'max': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'strict': True}, 'default': 1}},
     })
     s['RouteTarget'] = b.block('RouteTarget', 'One target of a route. A name alone is short for `model`.', {

@@ -96,10 +96,12 @@ class Embedding(Block):
 class Residency(Block):
     """Loading and unloading of the model."""
 
-    load: Literal["at_start", "on_demand"] = "at_start"
-    """Load the model when the server starts, or on the first request."""
+    load: Literal["at_start", "on_demand", "when_room"] = "at_start"
+    """Load the model when the server starts, on the first request, or whenever nothing else needs its memory: such a
+    model is unloaded first, and loaded again when there is room."""
     ttl: Duration | None = Field(default=None, examples=["15m"])
-    """Time without a request after which the model is unloaded. Default: `never`, or `5m` with on_demand."""
+    """Time without a request after which the model is unloaded. Default: `never`, or `5m` with on_demand.
+    A model with when_room has none."""
     priority: Whole = Field(default=0, ge=-1000, le=1000)
     """Priority when memory is short: models with a lower number are unloaded first."""
     keep: Keep = Keep()

@@ -61,9 +61,11 @@ AnyRoute = Annotated[
 
 
 class Group(Block):
-    """A set of models with a limit on how many are loaded at the same time."""
+    """A set of models with a limit on how many are loaded at the same time. They replace each other by
+    `residency.priority`, and those of the same priority in turn.
+    """
 
-    models: tuple[Text, ...]
-    """Names of the models."""
+    models: tuple[Text, ...] = Field(min_length=1, max_length=1000, examples=[["qwen3:8b", "qwen3:14b"]])
+    """Names of the models. Models that share a context count once."""
     max: Whole = Field(default=1, ge=1)
     """Maximum number of loaded models."""

@@ -32,10 +32,9 @@ from mullama.runtime.scheduler.events import (
     WorkerReady,
     WorkerStopped,
 )
-from mullama.runtime.scheduler.passes import close, evict, expire, grant, open_wanted, shrink, wake
+from mullama.runtime.scheduler.passes import close, evict, expire, grant, grant_now, open_wanted, rank, shrink, wake
 from mullama.runtime.scheduler.state import (
     Phase,
-    QueuedRequest,
     State,
     Unit,
     UnloadedEarly,
@@ -43,17 +42,51 @@ from mullama.runtime.scheduler.state import (
     refuse_waiting,
     unit_failed,
 )
+from mullama.runtime.scheduler.waiting import QueuedRequest
 
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before a failed worker is started again, doubled each time
 CRASH_WINDOW, CRASH_LIMIT = 600.0, 5  # this many failures within so many seconds are permanent
 
 
 def decide(state: State, event: Event, now: float) -> tuple[Command, ...]:
-    """Apply one event and run the passes; return the commands in the order to perform them."""
+    """Apply one event and run the passes; return the commands in the order to perform them.
+
+    A request that comes or goes and changes nothing for others runs no pass: see `_only_grants`.
+    """
+    grants = _only_grants(state, event, now)
     commands = [*_apply(state, event, now)]
+    if grants is not None:
+        commands.extend(grant_now(state, grants, now))
+        return tuple(commands)
     for step in (expire, close, shrink, open_wanted, evict, grant, wake):
         commands.extend(step(state, now))
     return tuple(commands)
+
+
+def _only_grants(state: State, event: Event, now: float) -> tuple[str, ...] | None:
+    """Return the models whose requests may be granted, for an event whose passes have nothing else to do; else None.
+
+    There is nothing else to do before the next deadline, for a request to a loaded model or behind another one of its
+    model, and for the end of a request on a unit that others still use.
+    """
+    if now >= state.due or state.waiting.alone or state.alone_until or state.stopping:
+        return None
+    match event:
+        case Request(alone=False):
+            model = _current_name(state, event.model)
+            serve = state.models.get(model)
+            if serve is None:
+                return None
+            open = state.units[serve.unit].phase is Phase.READY
+            later = state.crowd is not None and rank(state, serve.unit) <= state.crowd
+            return (model,) if open or later or state.waiting.of(model) else None
+        case Leave(id=id) if (found := state.running.get(id)) is not None:
+            unit = state.units.get(found[1])
+            if unit is None or len(unit.leases) < 2 or len(state.running) >= state.rules.concurrency:
+                return None
+            return tuple(serve.name for serve in state.users.get(found[1], ()))
+        case _:
+            return None
 
 
 def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa: C901, PLR0912 - one line per event
@@ -133,9 +166,8 @@ def _stop(state: State, now: float) -> Iterator[Command]:
         if unit.pinned and not unit.settled:
             unit.settled, unit.pinned = True, False
             yield Settled(unit=key, error=_stopping())
-    for waiting in state.waiting:
+    for waiting in state.waiting.take(lambda _: True):
         yield Refuse(id=waiting.id, error=_stopping())
-    state.waiting.clear()
 
 
 def _files_changed(state: State, event: FilesChanged) -> Iterator[Command]:
@@ -160,7 +192,7 @@ def _opened(state: State, key: UnitKey, now: float) -> Iterator[Command]:
     if unit is None or unit.phase is not Phase.OPENING:
         return
     unit.phase, unit.error, unit.changed, unit.no_room = Phase.READY, None, None, False
-    unit.last_used, unit.ttl_override = now, None
+    unit.last_used, unit.opened_at, unit.ttl_override = now, now, None
     unit.asked_ttl.clear()
     if unit.pinned and not unit.settled:
         unit.settled = True
@@ -181,9 +213,7 @@ def _set_ttl(state: State, event: SetTtl, now: float) -> Iterator[Command]:
     if event.forced:
         unit.drain_until = now  # `expire` cancels its running requests
     if event.forced or (event.ends_load and unit.phase is not Phase.READY):
-        gone = [w for w in state.waiting if w.model == event.model]
-        state.waiting = [w for w in state.waiting if w.model != event.model]
-        for waiting in gone:
+        for waiting in state.waiting.take(lambda w: w.model == event.model):
             yield Refuse(id=waiting.id, error=Unavailable(f"{event.model} was unloaded", retry_after=1))
 
 
@@ -202,12 +232,15 @@ def _swap(state: State, event: Swap, now: float) -> None:
         if serve and (state.workers[serve.unit.weights].changed or state.units[serve.unit].changed):
             waiting.since = now  # the time in which its files were described again does not count
     state.models, state.rules, state.moved = dict(event.models), event.rules, dict(event.moved)
-    for waiting in state.waiting:
-        waiting.model = _current_name(state, waiting.model)
+    state.index()
+    state.waiting.rename(lambda name: _current_name(state, name))
     state.paused.clear()
     for serve in state.models.values():
         unit = _unit(state, serve)
         unit.pinned, unit.drain_until = False, FOREVER
+    for key, unit in state.units.items():
+        users = state.users.get(key, ())
+        unit.names = tuple(s.name for s in users) or tuple(_current_name(state, name) for name in unit.names)
     for key in old - {serve.unit for serve in state.models.values()}:
         _start_drain(state, key, now)
 
@@ -219,6 +252,7 @@ def _unit(state: State, serve: Serve) -> Unit:
     worker.bytes, unit.bytes = serve.weights_bytes, serve.context_bytes
     worker.on, unit.on = serve.weights_on, serve.context_on
     unit.drain_timeout = serve.drain_timeout
+    unit.names = unit.names or (serve.name,)
     return unit
 
 
@@ -263,7 +297,7 @@ def _request(state: State, event: Request, now: float) -> Iterator[Command]:
         )
     else:
         state.units[serve.unit].unloaded = False
-        state.waiting.append(
+        state.waiting.add(
             QueuedRequest(id=event.id, model=model, priority=event.priority, since=now, alone=event.alone)
         )
 
@@ -285,9 +319,9 @@ def _load_error(state: State, key: UnitKey) -> MullamaError | None:
 
 
 def _leave(state: State, id: int, now: float) -> None:
-    state.waiting = [w for w in state.waiting if w.id != id]
+    state.waiting.remove(id)
     state.alone_until.pop(id, None)
-    if (found := state.running.pop(id, None)) and (unit := state.units.get(found[1])):
+    if (used := state.end(id)) and (unit := state.units.get(used)):
         unit.leases.discard(id)
         unit.last_used = now
 

@@ -34,6 +34,8 @@ class Serve(Struct, frozen=True, kw_only=True):
     """Seconds that the unit stays open after its last use."""
     priority: int = 0
     at_start: bool = True
+    when_room: bool = False
+    """The unit is open whenever nothing else needs its memory."""
     drain_timeout: float = 120.0
     """Seconds that running requests get to finish when the unit is replaced."""
     weights_bytes: int = 0
@@ -44,6 +46,14 @@ class Serve(Struct, frozen=True, kw_only=True):
     """The parts of `weights_bytes` on devices; main memory has the rest."""
     context_on: Mapping[str, int] = field(default_factory=dict)
     """The parts of `context_bytes` on devices."""
+
+
+class GroupBound(Struct, frozen=True, kw_only=True):
+    """At most `most` of these models are loaded at a time."""
+
+    name: str
+    models: frozenset[str]
+    most: int
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -57,6 +67,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     """Bytes on all devices together; None for no bound."""
     places: Mapping[str, int] = field(default_factory=dict)
     """Bytes on each device, and in main memory by the name ""; without an entry there is no bound."""
+    groups: tuple[GroupBound, ...] = ()
 
 
 # Events

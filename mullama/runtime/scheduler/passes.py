@@ -14,6 +14,7 @@ from mullama.runtime.scheduler.events import (
     Command,
     Evicted,
     Grant,
+    GroupBound,
     OpenUnit,
     Refuse,
     StartWorker,
@@ -21,10 +22,17 @@ from mullama.runtime.scheduler.events import (
     UnitKey,
     WakeAt,
 )
-from mullama.runtime.scheduler.state import Phase, QueuedRequest, State, Unit, WorkerState, unit_failed
+from mullama.runtime.scheduler.state import Phase, State, Unit, WorkerState, unit_failed
+from mullama.runtime.scheduler.waiting import QueuedRequest
 from mullama.struct import Struct
 from mullama.units import size
 
+LEAST_STAY = 10.0
+"""Seconds for which a unit that requests use stays open before it makes room for one of the same rank."""
+LEAST_IDLE = 1.0
+"""Seconds for which a unit must be idle to make room sooner, once it was closed for another one and opened again."""
+THRASHING = 60.0
+"""Seconds after such a close in which it counts."""
 RETRY_LOAD = 10.0  # seconds after which a client may ask again for a model that loads
 _ROUNDING = 0.01  # seconds; sums and differences of the same times differ by rounding
 
@@ -59,13 +67,16 @@ class Amounts(Struct, frozen=True):
 
 def expire(state: State, now: float) -> Iterator[Command]:
     """Refuse requests that wait too long or for a removed model; cancel those past their unit's drain deadline."""
-    gone = [w for w in state.waiting if w.model not in state.models]
-    late = [w for w in state.waiting if w not in gone and _deadline(state, w) <= now]
-    state.waiting = [w for w in state.waiting if w not in gone and w not in late]
-    for w in gone:
-        yield Refuse(id=w.id, error=Unavailable(f"{w.model} was removed from the manifest"))
-    for w in late:
-        yield Refuse(id=w.id, error=_too_late(state, w))
+    for model in tuple(state.waiting.models):
+        if model not in state.models:
+            for w in tuple(state.waiting.of(model)):
+                state.waiting.remove(w.id)
+                yield Refuse(id=w.id, error=Unavailable(f"{model} was removed from the manifest"))
+        elif _deadline(state, state.waiting.oldest(model)) <= now:
+            late = [w for w in state.waiting.of(model) if _deadline(state, w) <= now]
+            for w in late:
+                state.waiting.remove(w.id)
+                yield Refuse(id=w.id, error=_too_late(state, w))
     for unit in state.units.values():
         if unit.drain_until <= now:
             unit.drain_until = FOREVER
@@ -112,15 +123,16 @@ def wanted(state: State, key: UnitKey, now: float) -> bool:
         return False
     if unit.pinned:
         return True
-    users = [s for s in state.models.values() if s.unit == key and s.name not in state.paused]
-    if any(w.model == s.name for w in state.waiting for s in users):
+    users = [s for s in state.users.get(key, ()) if s.name not in state.paused]
+    if any(state.waiting.of(s.name) for s in users):
         return True
     if (unit.error is not None and not unit.no_room) or not users:
         return False
     if unit.ttl_override is not None:
         return unit.phase is not Phase.COLD and now - unit.last_used < unit.ttl_override
     return any(
-        (s.at_start and s.name not in unit.asked_ttl and (s.ttl == FOREVER or unit.last_used == 0.0))
+        (s.when_room and unit.asked_ttl.get(s.name, FOREVER) > 0.0)
+        or (s.at_start and s.name not in unit.asked_ttl and (s.ttl == FOREVER or unit.last_used == 0.0))
         or (unit.phase is not Phase.COLD and now - unit.last_used < unit.asked_ttl.get(s.name, s.ttl))
         for s in users
     )
@@ -131,7 +143,7 @@ def unit_ttl(state: State, key: UnitKey) -> float:
     unit = state.units[key]
     if unit.ttl_override is not None:
         return unit.ttl_override
-    return max((unit.asked_ttl.get(s.name, s.ttl) for s in state.models.values() if s.unit == key), default=FOREVER)
+    return max((unit.asked_ttl.get(s.name, s.ttl) for s in state.users.get(key, ())), default=FOREVER)
 
 
 def close(state: State, now: float) -> Iterator[Command]:
@@ -143,23 +155,28 @@ def close(state: State, now: float) -> Iterator[Command]:
             yield CloseUnit(unit=key)
         if unit.phase is Phase.COLD and not unit.leases and _unused(state, key):
             del state.units[key]
+    keys: dict[str, list[UnitKey]] = {}
+    for key in state.units:
+        keys.setdefault(key.weights, []).append(key)
     for weights, worker in list(state.workers.items()):
-        units = [u for k, u in state.units.items() if k.weights == weights]
-        needed = any(
-            u.phase is not Phase.COLD or wanted(state, k, now) for k, u in state.units.items() if k.weights == weights
-        )
-        abandoned = worker.phase is Phase.OPENING and all(_abandoned(state, k, now) for k in _keys(state, weights))
-        if (worker.phase is Phase.READY and not needed) or abandoned or _opens_in_vain(state, weights, now):
+        units = keys.get(weights, [])
+        if worker.phase is Phase.COLD:
+            if not units:
+                del state.workers[weights]
+            continue
+        needed = any(_needs_worker(state, k, now) for k in units)
+        abandoned = worker.phase is Phase.OPENING and all(_abandoned(state, k, now) for k in units)
+        if (worker.phase is Phase.READY and not needed) or abandoned or _opens_in_vain(state, units, now):
             worker.phase = Phase.CLOSING
-            for key in _keys(state, weights):
+            for key in units:
                 state.units[key].phase = Phase.COLD
             yield StopWorker(weights=weights)
-        if worker.phase is Phase.COLD and not units:
-            del state.workers[weights]
 
 
-def _keys(state: State, weights: str) -> list[UnitKey]:
-    return [key for key in state.units if key.weights == weights]
+def _needs_worker(state: State, key: UnitKey, now: float) -> bool:
+    """Return True for a unit that is open or wanted; one that made room needs no worker until its turn comes."""
+    unit = state.units[key]
+    return unit.phase is not Phase.COLD or (not unit.displaced and wanted(state, key, now))
 
 
 def _abandoned(state: State, key: UnitKey, now: float) -> bool:
@@ -170,38 +187,82 @@ def _abandoned(state: State, key: UnitKey, now: float) -> bool:
     return not wanted(state, key, now) and (_unused(state, key) or state.units[key].unloaded)
 
 
-def _opens_in_vain(state: State, weights: str, now: float) -> bool:
+def _opens_in_vain(state: State, keys: list[UnitKey], now: float) -> bool:
     """Return True for a worker that opens an abandoned unit and serves no other one."""
-    units = {key: state.units[key] for key in _keys(state, weights) if state.units[key].phase is not Phase.COLD}
+    units = {key: state.units[key] for key in keys if state.units[key].phase is not Phase.COLD}
     opening = any(unit.phase is Phase.OPENING for unit in units.values())
     return opening and all(u.phase is Phase.OPENING and _abandoned(state, k, now) for k, u in units.items())
 
 
 def _unused(state: State, key: UnitKey) -> bool:
-    return not state.units[key].pinned and all(s.unit != key for s in state.models.values())
+    return not state.units[key].pinned and key not in state.users
 
 
 def open_wanted(state: State, now: float) -> Iterator[Command]:
-    """Open wanted units that fit in memory, or start their workers."""
+    """Open wanted units that fit in memory and in their groups, or start their workers.
+
+    A unit takes nothing that one before it lacks; else many small units would keep a large one waiting for ever.
+    """
+    before: list[_Lack] = []
+    all_wait = False
+    state.crowd = None
     for key in _wanted_cold(state, now):
-        worker = state.workers[key.weights]
-        if worker.phase is Phase.COLD and not worker.permanently_failed and worker.retry_at <= now:
-            if _fits(state, key):
-                worker.phase = Phase.OPENING
-                yield StartWorker(weights=key.weights)
-        elif worker.phase is Phase.READY and _fits(state, key):
-            state.units[key].phase = Phase.OPENING
+        worker, unit = state.workers[key.weights], state.units[key]
+        if worker.permanently_failed or worker.retry_at > now or (all_wait and not unit.starts):
+            continue
+        lack = _lack_of(state, key)
+        later = not unit.starts and any(_frees(state, key, earlier) for earlier in before)
+        if lack is not None or later:
+            if _only_room(state, key):
+                unit.displaced = True
+            elif lack is not None and _is_asked(state, key):
+                before.append(lack)
+                if "*" in lack.places:  # every unit needs it
+                    all_wait, state.crowd = True, rank(state, key)
+        elif worker.phase is Phase.COLD:
+            worker.phase, unit.starts, unit.displaced = Phase.OPENING, True, False
+            yield StartWorker(weights=key.weights)
+        elif worker.phase is Phase.READY:
+            unit.phase, unit.starts, unit.displaced = Phase.OPENING, False, False
             yield OpenUnit(unit=key)
 
 
 def _wanted_cold(state: State, now: float) -> list[UnitKey]:
-    """Return wanted units that are closed, highest rank first, then largest first, which fragments memory less."""
-    cold = [k for k, u in state.units.items() if u.phase is Phase.COLD and wanted(state, k, now)]
-    return sorted(cold, key=lambda k: (-_rank(state, k), -state.workers[k.weights].bytes))
+    """Return wanted units that are closed: highest rank first, then those that a request waits for, longest first,
+    then largest first, which fragments memory less. Those that are wanted only where there is room are last.
+    """
+    asked = {state.models[name].unit for name in state.waiting.models if name in state.models}
+    pinned = (key for key, unit in state.units.items() if unit.pinned)
+    possible = dict.fromkeys((*asked, *state.residents, *pinned))
+    cold = [k for k in possible if k in state.units and state.units[k].phase is Phase.COLD and wanted(state, k, now)]
+
+    def order(key: UnitKey) -> tuple[bool, int, float, int]:
+        return _only_room(state, key), -rank(state, key), _since(state, key), -state.workers[key.weights].bytes
+
+    return sorted(cold, key=order)
 
 
-def _rank(state: State, key: UnitKey) -> int:
-    return max((s.priority for s in state.models.values() if s.unit == key), default=0)
+def _since(state: State, key: UnitKey) -> float:
+    """Return since when a request has waited for the unit; infinity for none."""
+    names = (s.name for s in state.users.get(key, ()))
+    return min((state.waiting.oldest(name).since for name in names if state.waiting.of(name)), default=FOREVER)
+
+
+def _is_asked(state: State, key: UnitKey) -> bool:
+    """Return True for a unit that a request or the reconciler waits for."""
+    return state.units[key].pinned or _awaited(state, key)
+
+
+def _only_room(state: State, key: UnitKey) -> bool:
+    """Return True for a unit that nothing needs: it is open where there is room, and closed first."""
+    users, unit = state.users.get(key, ()), state.units[key]
+    resident = any(s.when_room for s in users) and not any(s.at_start for s in users)
+    return resident and not unit.pinned and not unit.leases and not _awaited(state, key)
+
+
+def rank(state: State, key: UnitKey) -> int:
+    """Return the highest priority of the models of a unit."""
+    return max((s.priority for s in state.users.get(key, ())), default=0)
 
 
 def _need(state: State, key: UnitKey) -> Amounts:
@@ -234,39 +295,98 @@ def _lacks(state: State, key: UnitKey, freed: Amounts | None = None) -> tuple[st
 
     A place that is short already, such as after a lowered budget, does not keep out a unit that needs none of it.
     """
+    if state.rules.budget is None and not state.rules.places:
+        return ()
     need, taken = _need(state, key), used_amounts(state)
     exceeded = _short(state, (taken - freed if freed else taken) + need)
     return tuple(place for place in exceeded if place == "*" or need.places[place] > 0)
 
 
-def _fits(state: State, key: UnitKey) -> bool:
-    return not _lacks(state, key)
+def full_groups(state: State, key: UnitKey, without: Iterable[UnitKey] = ()) -> tuple[GroupBound, ...]:
+    """Return the groups that have no place for the unit, once the units `without` are closed."""
+    names = state.units[key].names
+    bounds = {bound.name: bound for name in names for bound in state.groups_of.get(name, ())}
+    if not bounds:
+        return ()
+    gone = {key, *without}
+    held = [u.names for k, u in state.units.items() if k not in gone and _takes_place(state, k)]
+    return tuple(bound for bound in bounds.values() if _is_full(bound, _member(bound, names), held))
+
+
+def _takes_place(state: State, key: UnitKey) -> bool:
+    """Return True for a unit that is not closed, or whose worker starts for it."""
+    unit = state.units[key]
+    return unit.phase is not Phase.COLD or (unit.starts and state.workers[key.weights].phase is not Phase.COLD)
+
+
+def _is_full(bound: GroupBound, member: str, held: Iterable[tuple[str, ...]]) -> bool:
+    """Return True if a group has no place for a member beside those that are held. A model has one place for its old
+    and its new unit.
+    """
+    others = {_member(bound, names) for names in held} - {"", member}
+    return len(others) >= bound.most
+
+
+def _member(bound: GroupBound, names: tuple[str, ...]) -> str:
+    """Return the name under which a unit counts in a group; "" for a unit outside of it."""
+    return min((name for name in names if name in bound.models), default="")
+
+
+def _lack_of(state: State, key: UnitKey) -> _Lack | None:
+    """Return the lack that keeps a unit from opening; None if it fits."""
+    places, groups = _lacks(state, key), full_groups(state, key)
+    return _Lack(places, groups) if places or groups else None
 
 
 def evict(state: State, now: float) -> Iterator[Command]:
-    """1. fits: nothing  2. close an idle unit of lower rank  3. wait for busy units  4. otherwise refuse."""
+    """1. fits: nothing  2. close an idle unit of lower rank  3. let a busy one yield  4. wait  5. otherwise refuse."""
+    for unit in state.units.values():
+        unit.yielding = False
+    before: list[_Lack] = []
+    all_wait = False
     for key in _wanted_cold(state, now):
-        worker = state.workers[key.weights]
-        if _fits(state, key) or worker.permanently_failed or worker.retry_at > now:
+        if all_wait:
+            return  # every other one waits for the memory of all devices, too
+        worker, lack = state.workers[key.weights], _lack_of(state, key)
+        if _only_room(state, key) or lack is None or worker.permanently_failed or worker.retry_at > now:
             continue
-        short = _lacks(state, key)
-        victims = [victim for victim in _victims(state, key) if _frees(state, victim, short)]
-        if victims and _enough(state, key, victims):
-            victim = victims[0]
-            yield from _evict(state, victim, f"to make room for {_names(state, key)}")
-        elif not _may_free(state, key):
+        if any(_frees(state, key, earlier) for earlier in before):
+            continue  # its turn comes after theirs
+        if _is_asked(state, key):
+            before.append(lack)
+            all_wait = "*" in lack.places
+        useful = [k for k in _replaceable(state, key, lack) if _frees(state, k, lack)]
+        idle = [k for k in useful if _is_idle(state, k) and not _lingers(state, key, k, now)]
+        yields = [k for k in useful if k not in idle and now - state.units[k].opened_at >= LEAST_STAY]
+        if idle and _enough(state, key, idle):
+            yield from _evict(state, idle[0], f"to make room for {_names(state, key)}", now)
+        elif yields and _is_asked(state, key) and _enough(state, key, [*idle, *yields]):
+            first = min(yields, key=lambda k: (rank(state, k), state.units[k].opened_at))
+            state.units[first].yielding = True
+            if not state.units[first].leases and not state.units[first].pinned:
+                yield from _evict(state, first, f"to make room for {_names(state, key)}", now)
+        elif not _may_free(state, key, lack, now):
             state.units[key].no_room = True
             yield from unit_failed(state, key, _does_not_fit(state, key))
+
+
+class _Lack(Struct, frozen=True):
+    """The lack that keeps a unit from opening: memory in places, and places in groups."""
+
+    places: tuple[str, ...]
+    groups: tuple[GroupBound, ...]
 
 
 def shrink(state: State, now: float) -> Iterator[Command]:
     """Close idle units on demand, one after the other, while more is in memory than a lowered budget allows."""
     if not over_budget(state):
         return
-    short = _short(state, used_amounts(state))
-    victims = [k for k in _idle(state) if not _stays_loaded(state, k) and _frees(state, k, short)]
+    lack = _Lack(_short(state, used_amounts(state)), ())
+    idle = (k for k in state.units if _is_idle(state, k))
+    victims = [k for k in idle if not _stays_loaded(state, k) and _frees(state, k, lack)]
     if victims:
-        yield from _evict(state, min(victims, key=lambda k: _least_wanted(state, k)), "because the budget was lowered")
+        least = min(victims, key=lambda k: _least_wanted(state, k))
+        yield from _evict(state, least, "because the budget was lowered", now)
 
 
 def over_budget(state: State) -> bool:
@@ -280,79 +400,116 @@ def over_budget(state: State) -> bool:
     return bool(_short(state, used_amounts(state)))
 
 
-def _evict(state: State, key: UnitKey, reason: str) -> Iterator[Command]:
-    # With a time to live of 0 it stays closed until a request, even if it loads at start. Otherwise two units would
-    # evict each other for ever.
-    state.units[key].phase, state.units[key].ttl_override = Phase.CLOSING, 0.0
+def _evict(state: State, key: UnitKey, reason: str, now: float) -> Iterator[Command]:
+    unit = state.units[key]
+    unit.phase, unit.replaced_at, unit.displaced = Phase.CLOSING, now, True
+    if not any(s.when_room for s in state.users.get(key, ())):
+        # With a time to live of 0 it stays closed until a request, even if it loads at start. Otherwise two units
+        # would evict each other for ever.
+        unit.ttl_override = 0.0
     yield CloseUnit(unit=key)
     yield Evicted(models=_names(state, key), reason=reason)
 
 
 def _names(state: State, key: UnitKey) -> str:
-    return ", ".join(sorted(s.name for s in state.models.values() if s.unit == key)) or "a replaced model"
+    return ", ".join(sorted(s.name for s in state.users.get(key, ()))) or "a replaced model"
 
 
 def _enough(state: State, key: UnitKey, victims: list[UnitKey]) -> bool:
     """Return True if the unit fits once all of them are closed; otherwise closing them is no use."""
     weights = {k.weights for k in victims}
     freed = Amounts.of([*(state.units[k] for k in victims), *(state.workers[w] for w in weights)])
-    return not _lacks(state, key, freed)
+    return not _lacks(state, key, freed) and not full_groups(state, key, victims)
 
 
-def _frees(state: State, key: UnitKey, short: tuple[str, ...]) -> bool:
-    """Return True for a unit whose close frees memory in one of the places."""
+def _frees(state: State, key: UnitKey, lack: _Lack) -> bool:
+    """Return True for a unit whose close frees memory in one of the places, or a place in one of the groups."""
+    names = state.units[key].names
+    if any(_member(bound, names) for bound in lack.groups) or "*" in lack.places:
+        return True
+    if not lack.places:
+        return False
     has = Amounts.of([state.units[key], state.workers[key.weights]])
-    return "*" in short or any(has.places[place] for place in short)
+    return any(has.places[place] for place in lack.places)
 
 
-def _victims(state: State, key: UnitKey) -> list[UnitKey]:
-    """Return idle units that may be closed for this one: lowest rank first, then least recently used."""
-    rank = _rank(state, key)
-    found = [
-        k
-        for k in _idle(state)
-        if k != key and (_rank(state, k) < rank or (_rank(state, k) == rank and not _stays_loaded(state, k)))
-    ]
-    return sorted(found, key=lambda k: _least_wanted(state, k))
+def _replaceable(state: State, key: UnitKey, lack: _Lack) -> list[UnitKey]:
+    """Return the open units that may be closed for this one once they are idle, the least wanted first.
+
+    A unit of a lower rank may be, and one of the same rank that does not stay loaded or that is in the same group.
+    """
+    least = rank(state, key)
+
+    def may_be_closed(other: UnitKey) -> bool:
+        unit = state.units[other]
+        if other == key or unit.phase is not Phase.READY or unit.pinned:
+            return False
+        if _only_room(state, other) or (own := rank(state, other)) < least:
+            return True
+        shared = any(_member(bound, unit.names) for bound in lack.groups)
+        return own == least and (shared or not _stays_loaded(state, other))
+
+    return sorted(filter(may_be_closed, state.units), key=lambda k: _least_wanted(state, k))
 
 
-def _idle(state: State) -> list[UnitKey]:
-    """Return the open units that nothing uses, pins or waits for."""
-    return [
-        k
-        for k, u in state.units.items()
-        if u.phase is Phase.READY and not u.leases and not u.pinned and not _awaited(state, k)
-    ]
+def _lingers(state: State, key: UnitKey, victim: UnitKey, now: float) -> bool:
+    """Return True for an idle unit that stays for a moment longer, so that two units do not replace each other all the
+    time: one of the same rank that was closed for another one and opened again a short time ago.
+    """
+    unit = state.units[victim]
+    if _only_room(state, victim) or rank(state, victim) < rank(state, key) or now - unit.replaced_at >= THRASHING:
+        return False
+    return now - unit.opened_at < LEAST_STAY and now - unit.last_used < LEAST_IDLE
 
 
-def _least_wanted(state: State, key: UnitKey) -> tuple[int, float]:
-    """Return the key by which the least wanted unit is first: lowest rank, then least recently used."""
-    return _rank(state, key), state.units[key].last_used
+def _is_idle(state: State, key: UnitKey) -> bool:
+    """Return True for an open unit that nothing uses, pins or waits for."""
+    unit = state.units[key]
+    return unit.phase is Phase.READY and not unit.leases and not unit.pinned and not _awaited(state, key)
+
+
+def _least_wanted(state: State, key: UnitKey) -> tuple[bool, int, float]:
+    """Return the key by which the least wanted unit is first: not needed, lowest rank, then least recently used."""
+    return not _only_room(state, key), rank(state, key), state.units[key].last_used
 
 
 def _awaited(state: State, key: UnitKey) -> bool:
     """Return True if a request waits for the unit."""
-    return any(state.models[w.model].unit == key for w in state.waiting)
+    return any(state.waiting.of(s.name) for s in state.users.get(key, ()))
 
 
 def _stays_loaded(state: State, key: UnitKey) -> bool:
     """Return True for a unit that loads at start and has no time to live."""
-    return any(s.unit == key and s.at_start and s.ttl == FOREVER for s in state.models.values())
+    return any(s.at_start and s.ttl == FOREVER for s in state.users.get(key, ()))
 
 
-def _may_free(state: State, key: UnitKey) -> bool:
-    """Return True if memory may become free: a unit is closing, or one that may be closed is only busy."""
-    busy = (
-        k
-        for k, u in state.units.items()
-        if k != key and not _stays_loaded(state, k) and (u.leases or (u.phase is Phase.READY and _awaited(state, k)))
-    )
-    closing = any(u.phase is Phase.CLOSING for u in state.units.values())
-    stopping = any(w.phase is Phase.CLOSING for w in state.workers.values())
-    return closing or stopping or any(True for _ in busy)
+def _may_free(state: State, key: UnitKey, lack: _Lack, now: float) -> bool:
+    """Return True if room may become free: a unit is closing, or one that may be closed is only busy or lingers."""
+    if any(w.phase is Phase.CLOSING for w in state.workers.values()):
+        return True
+
+    def frees_later(other: UnitKey) -> bool:
+        unit = state.units[other]
+        if other == key or not _takes_place(state, other):
+            return False
+        if unit.phase is Phase.CLOSING:
+            return True
+        shared = any(_member(bound, unit.names) for bound in lack.groups)
+        if _stays_loaded(state, other) and not shared:
+            return False
+        opens = unit.phase is not Phase.READY
+        return opens or bool(unit.leases) or _awaited(state, other) or _lingers(state, key, other, now)
+
+    return any(map(frees_later, state.units))
 
 
 def _does_not_fit(state: State, key: UnitKey) -> MullamaError:
+    if (groups := full_groups(state, key)) and not _lacks(state, key):
+        bound = groups[0]
+        return Refused(
+            f"the group {bound.name} loads {bound.most} of its models at a time, and those that are loaded stay",
+            hint=f"give the model a higher residency.priority, or raise groups.{bound.name}.max",
+        )
     need, taken, rules = _need(state, key), used_amounts(state), state.rules
     place = next((p for p in _lacks(state, key) if p not in ("*", "")), "")
     if place:
@@ -366,39 +523,99 @@ def _does_not_fit(state: State, key: UnitKey) -> MullamaError:
 
 
 def grant(state: State, now: float) -> Iterator[Command]:
-    """Give places to waiting requests. `sorted` is stable, so equal priorities keep their order of arrival.
+    """Give places to waiting requests: higher priority first, then first come, first served.
 
     A request that must run alone waits until its worker is free, and later ones wait behind it.
     """
+    if state.waiting.alone:
+        yield from _grant_in_order(state, now)
+        return
+    held = {unit.weights for _, unit in state.running.values() if state.alone(unit.weights, now)}
+    yield from _grant_of(state, list(state.waiting.models), held, now)
+
+
+def _grant_of(state: State, names: list[str], held: set[str], now: float) -> Iterator[Command]:
+    """Give places to the requests of these models. held: weights whose worker serves a request that runs alone."""
+    heads: dict[str, QueuedRequest] = {}
+    for name in names:
+        if (first := _next_of(state, name, held)) is not None:
+            heads[name] = first
+    while heads and len(state.running) < state.rules.concurrency:
+        name = min(heads, key=lambda n: (-heads[n].priority, heads[n].order))
+        yield _granted(state, heads[name], now)
+        following = _next_of(state, name, held)
+        if following is None:
+            del heads[name]
+        else:
+            heads[name] = following
+
+
+def grant_now(state: State, names: Iterable[str], now: float) -> Iterator[Command]:
+    """Give places to requests of these models, and ask for a tick at the deadline of the last one that waits."""
+    yield from _grant_of(state, [name for name in names if state.waiting.of(name)], set(), now)
+    for name in names:
+        if queue := state.waiting.of(name):
+            when = _deadline(state, state.waiting.oldest(name))
+            if queue and now < when < state.due:
+                state.due = when
+                yield WakeAt(when=when)
+
+
+def _next_of(state: State, name: str, held: set[str]) -> QueuedRequest | None:
+    """Return the next request of a model that has a free place; None without a place or a request."""
+    serve = state.models[name]
+    unit = state.units[serve.unit]
+    if unit.phase is not Phase.READY or unit.yielding or serve.unit.weights in held or name in state.paused:
+        return None
+    if state.taken(serve) >= serve.parallel:
+        return None
+    return min(state.waiting.of(name), key=lambda w: (-w.priority, w.order), default=None)
+
+
+def _granted(state: State, waiting: QueuedRequest, now: float) -> Grant:
+    serve = state.models[waiting.model]
+    state.waiting.remove(waiting.id)
+    state.start(waiting.id, waiting.model, serve.unit)
+    unit = state.units[serve.unit]
+    unit.leases.add(waiting.id)
+    unit.last_used = now
+    return Grant(id=waiting.id, unit=serve.unit)
+
+
+def _grant_in_order(state: State, now: float) -> Iterator[Command]:
+    """Look at all waiting requests in order. `sorted` is stable, so equal priorities keep their order of arrival."""
     held = {unit.weights for _, unit in state.running.values() if state.alone(unit.weights, now)}
     for waiting in sorted(state.waiting, key=lambda w: -w.priority):
         if len(state.running) >= state.rules.concurrency:
             return
         serve = state.models[waiting.model]
         unit, weights = state.units[serve.unit], serve.unit.weights
-        ready = unit.phase is Phase.READY and waiting.model not in state.paused and weights not in held
+        ready = unit.phase is Phase.READY and not unit.yielding
+        ready = ready and waiting.model not in state.paused and weights not in held
         if waiting.alone and ready:
             held.add(weights)
             ready = not any(other.weights == weights for _, other in state.running.values())
             if ready:
                 state.alone_until[waiting.id] = now + ALONE_SECONDS
         if ready and state.taken(serve) < serve.parallel:
-            state.waiting.remove(waiting)
-            state.running[waiting.id] = (waiting.model, serve.unit)
-            unit.leases.add(waiting.id)
-            unit.last_used = now
-            yield Grant(id=waiting.id, unit=serve.unit)
+            yield _granted(state, waiting, now)
 
 
 def wake(state: State, now: float) -> Iterator[Command]:
     """Ask for a tick at the next deadline."""
-    moments = [_deadline(state, w) for w in state.waiting]
+    moments = [_deadline(state, state.waiting.oldest(name)) for name in state.waiting.models]
     moments += [w.retry_at for w in state.workers.values() if w.phase is Phase.COLD and w.retry_at > now]
-    moments += [u.drain_until for u in state.units.values() if u.leases]
     moments += [until for until in state.alone_until.values() if until > now]
+    awaited_cold = any(state.units[state.models[name].unit].phase is Phase.COLD for name in state.waiting.models)
     for key, unit in state.units.items():
-        if unit.phase is Phase.READY and not unit.leases:
+        if unit.leases:
+            moments.append(unit.drain_until)
+        elif unit.phase is Phase.READY:
             moments.append(unit.last_used + unit_ttl(state, key))
+        if awaited_cold and unit.phase is Phase.READY:  # it may have to make room then
+            moments += [m for m in (unit.opened_at + LEAST_STAY, unit.last_used + LEAST_IDLE) if m > now]
     # A unit that is open past its deadline is wanted for another reason, so time alone does not close it.
     if (soonest := min((m for m in moments if m > now - _ROUNDING), default=FOREVER)) < FOREVER:
-        yield WakeAt(when=max(soonest, now + 0.001))
+        soonest = max(soonest, now + 0.001)
+        yield WakeAt(when=soonest)
+    state.due = soonest

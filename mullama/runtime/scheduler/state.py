@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 from mullama.errors import MullamaError, Unavailable
-from mullama.runtime.scheduler.events import FOREVER, Command, Refuse, Rules, Serve, Settled, UnitKey
+from mullama.runtime.scheduler.events import FOREVER, Command, GroupBound, Refuse, Rules, Serve, Settled, UnitKey
+from mullama.runtime.scheduler.waiting import QueuedRequest, WaitingQueue
 from mullama.struct import Struct, field
 
 
@@ -50,8 +52,19 @@ class Unit(Struct, kw_only=True):
     """The model of the last pin."""
     settled: bool = False
     """The pin has its `Settled`."""
+    names: tuple[str, ...] = ()
+    """The models that lead to it; those that did, while it drains."""
     last_used: float = 0.0
     """0 for never."""
+    opened_at: float = 0.0
+    replaced_at: float = -FOREVER
+    """When it was last closed for another unit."""
+    displaced: bool = False
+    """It was closed for another one, or there is no room for it; its worker stops."""
+    starts: bool = False
+    """Its worker is started for it."""
+    yielding: bool = False
+    """It gets no further requests until a unit that waits for its memory is open; set anew after each event."""
     ttl_override: float | None = None
     """Replaces the time to live of all its models until the unit is opened again: it is unloaded or evicted."""
     asked_ttl: dict[str, float] = field(default_factory=dict)
@@ -68,14 +81,6 @@ class Unit(Struct, kw_only=True):
     drain_timeout: float = 120.0
 
 
-class QueuedRequest(Struct, kw_only=True):
-    id: int
-    model: str
-    priority: int
-    since: float
-    alone: bool = False
-
-
 class State(Struct, kw_only=True):
     """The complete live state."""
 
@@ -83,16 +88,55 @@ class State(Struct, kw_only=True):
     rules: Rules = field(default_factory=Rules)
     units: dict[UnitKey, Unit] = field(default_factory=dict)
     workers: dict[str, WorkerState] = field(default_factory=dict)
-    waiting: list[QueuedRequest] = field(default_factory=list)
-    """In order of arrival."""
+    users: dict[UnitKey, tuple[Serve, ...]] = field(default_factory=dict)
+    """The models that lead to each unit; see `index`."""
+    groups_of: dict[str, tuple[GroupBound, ...]] = field(default_factory=dict)
+    """The groups of each model that is in one."""
+    residents: tuple[UnitKey, ...] = ()
+    """The units that are wanted without a request."""
+    waiting: WaitingQueue = field(default_factory=WaitingQueue)
     running: dict[int, tuple[str, UnitKey]] = field(default_factory=dict)
-    """Request → its model and unit."""
+    """Request → its model and unit; changed by `start` and `end` only."""
+    places: Counter[tuple[str, UnitKey]] = field(default_factory=Counter)
+    """The number of running requests of each model and unit."""
     alone_until: dict[int, float] = field(default_factory=dict)
     """Running request → until when its worker serves no other."""
     paused: set[str] = field(default_factory=set)
     moved: dict[str, str] = field(default_factory=dict)
     """Old name → new name of the models that the last swap renamed."""
     stopping: bool = False
+    crowd: int | None = None
+    """The rank of a unit that waits for memory of all devices: none of this rank or a lower one is opened before it."""
+    due: float = -FOREVER
+    """No pass has anything to do before this time unless an event changes something; see `wake`."""
+
+    def index(self) -> None:
+        """Derive `users`, `groups_of` and `residents` from the models and rules."""
+        users: dict[UnitKey, list[Serve]] = {}
+        for serve in self.models.values():
+            users.setdefault(serve.unit, []).append(serve)
+        self.users = {key: tuple(found) for key, found in users.items()}
+        groups: dict[str, list[GroupBound]] = {}
+        for bound in self.rules.groups:
+            for name in bound.models:
+                groups.setdefault(name, []).append(bound)
+        self.groups_of = {name: tuple(found) for name, found in groups.items()}
+        self.residents = tuple(key for key, u in self.users.items() if any(s.at_start or s.when_room for s in u))
+
+    def start(self, id: int, model: str, unit: UnitKey) -> None:
+        """Note that a request runs."""
+        self.running[id] = (model, unit)
+        self.places[model, unit] += 1
+
+    def end(self, id: int) -> UnitKey | None:
+        """Note that a request does not run any more; return the unit that it used, None if it did not run."""
+        found = self.running.pop(id, None)
+        if found is None:
+            return None
+        self.places[found] -= 1
+        if not self.places[found]:
+            del self.places[found]
+        return found[1]
 
     def active(self, model: str) -> int:
         """Count the running requests of the model, with those on old units that drain."""
@@ -100,7 +144,7 @@ class State(Struct, kw_only=True):
 
     def taken(self, serve: Serve) -> int:
         """Count the places taken on the model's present unit, without those on old units that drain."""
-        return sum(found == (serve.name, serve.unit) for found in self.running.values())
+        return self.places[serve.name, serve.unit]
 
     def alone(self, weights: str, now: float) -> bool:
         """Return True while a running request keeps others from this worker."""
@@ -108,7 +152,7 @@ class State(Struct, kw_only=True):
         return weights in held
 
     def queued(self, model: str) -> int:
-        return sum(w.model == model for w in self.waiting)
+        return len(self.waiting.of(model))
 
 
 def failure(state: State, model: str) -> MullamaError | None:
@@ -143,7 +187,10 @@ def unit_failed(state: State, key: UnitKey, error: MullamaError) -> Iterator[Com
 
 def refuse_waiting(state: State, weights: str, error: MullamaError, only: UnitKey | None = None) -> Iterator[Command]:
     """Refuse the requests that wait for these weights, or for one unit of them."""
-    hit = [w for w in state.waiting if (unit := state.models[w.model].unit).weights == weights and only in (None, unit)]
-    state.waiting = [w for w in state.waiting if w not in hit]
-    for waiting in hit:
+
+    def concerned(waiting: QueuedRequest) -> bool:
+        unit = state.models[waiting.model].unit
+        return unit.weights == weights and only in (None, unit)
+
+    for waiting in state.waiting.take(concerned):
         yield Refuse(id=waiting.id, error=error)

@@ -25,13 +25,12 @@ from mullama.plan.fit import (
     place_bounds,
     placement,
     requested_shape,
-    stays,
 )
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.reconcile.scripted_models import is_script
 from mullama.runtime.base import Access
 from mullama.runtime.routing import model_rules, routings
-from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
+from mullama.runtime.scheduler.events import FOREVER, GroupBound, Rules, Serve, UnitKey
 from mullama.runtime.serving.prompt_settings import model_settings, probe_prompt, warm_prefix
 from mullama.runtime.snapshot import Deployment, Snapshot, unit_key
 from mullama.struct import replace
@@ -95,6 +94,7 @@ class DeploymentBuilder:
                 ttl=time_to_live(model),
                 priority=model.residency.priority,
                 at_start=model.residency.load == "at_start",
+                when_room=model.residency.load == "when_room",
                 drain_timeout=model.rollout.drain_timeout,
                 weights_bytes=wanted.weights if wanted else 0,
                 context_bytes=wanted.context if wanted else 0,
@@ -229,6 +229,10 @@ class DeploymentBuilder:
                 queue=limits.queue,
                 budget=budget,
                 places=place_bounds(manifest.hardware.budget, machine),
+                groups=tuple(
+                    GroupBound(name=name, models=frozenset(group.models), most=group.max)
+                    for name, group in manifest.groups.items()
+                ),
             ),
         )
 
@@ -252,10 +256,10 @@ def draft_options(model: Model, files: KnownFiles, drafter: KnownFiles | None) -
 
 
 def time_to_live(model: Model) -> float:
-    """Return the seconds that a model stays loaded after its last use: as declared, else infinity at start."""
+    """Return the seconds that a model stays loaded after its last use: as declared, else without a limit."""
     if model.residency.ttl is not None:
         return model.residency.ttl
-    return FOREVER if stays(model) else ON_DEMAND_TTL
+    return ON_DEMAND_TTL if model.residency.load == "on_demand" else FOREVER
 
 
 def engine_of(files: KnownFiles) -> str:

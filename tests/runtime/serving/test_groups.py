@@ -1,0 +1,57 @@
+"""Groups on real workers over scripted models."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mullama.chat.inventory import LoadModel
+from mullama.runtime.scheduler.state import Phase
+from tests.runtime.runtime_fixture import CALLER, LocalServer, until
+
+pytestmark = pytest.mark.anyio
+
+
+def loaded(server: LocalServer) -> set[str]:
+    """The models that take memory."""
+    deployments = server.snapshot.deployments.items()
+    return {name for name, d in deployments if server.pool.phase(d.unit) is not Phase.COLD}
+
+
+async def test_the_models_of_a_group_replace_each_other_and_no_request_is_lost(server: LocalServer) -> None:
+    on_demand = {"residency": {"load": "on_demand"}}
+    models = {name: {"from": server.script(name, default=f"I am {name}"), **on_demand} for name in "ab"}
+    await server.apply({**models, "other": server.script("other")}, groups={"g": {"models": ["a", "b"], "max": 1}})
+    most: set[int] = set()
+
+    async def client(name: str) -> list[str]:
+        answers = []
+        for _ in range(3):
+            answers.append(await server.ask(name, "hello"))
+            most.add(len(loaded(server) & {"a", "b"}))
+        return answers
+
+    found = await asyncio.gather(client("a"), client("b"))
+
+    assert found == [["I am a"] * 3, ["I am b"] * 3]
+    assert most == {1}
+    assert "other" in loaded(server)
+
+
+async def test_a_model_for_when_there_is_room_comes_back_after_the_large_one(server: LocalServer) -> None:
+    models = {
+        "small": {"from": server.script("small"), "residency": {"load": "when_room"}},
+        "large": {"from": server.script("large"), "residency": {"load": "on_demand"}},
+    }
+    result = await server.apply(models, groups={"g": {"models": ["small", "large"]}})
+    assert result["outcome"] == "applied"
+    assert not server.operator.missing()
+    await until(lambda: loaded(server) == {"small"})
+
+    assert await server.ask("large", "say yes") == "yes"
+    assert loaded(server) == {"large"}
+    await server.service.answer(LoadModel(model="large", keep_alive=0.0), CALLER)
+
+    await until(lambda: loaded(server) == {"small"})
+    assert await server.ask("small", "say yes") == "yes"
