@@ -34,6 +34,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     """Default, likewise."""
     think: bool | str | None = None
     """Reasoning for requests that do not choose; None for the default of the template."""
+    think_budget: int | None = None
+    """Most tokens of reasoning, for all requests; None for no bound."""
     arguments: tuple[tuple[str, JSONValue], ...] = ()
     """Arguments of the template; those of a request win."""
     parallel_calls: bool = True

@@ -26,6 +26,7 @@ from mullama.chat.types import (
     ImagePart,
     Message,
     PromptInput,
+    ReasoningLimit,
     Sampling,
     TextPart,
     TextRequest,
@@ -66,6 +67,8 @@ class Prepared(Struct, frozen=True, kw_only=True):
     """The prompt ends inside the reasoning."""
     primed: str = ""
     """Text of the answer that the prompt already contains."""
+    reasoning: ReasoningLimit | None = None
+    """The bound on the reasoning."""
 
     @property
     def prompt(self) -> PromptInput:
@@ -208,6 +211,22 @@ def _finished(
         tools=tools,
         open_think=inside,
         primed=primed,
+        reasoning=_reasoning_limit(request, settings, inside),
+    )
+
+
+def _reasoning_limit(request: TextRequest, settings: ModelSettings, inside: bool) -> ReasoningLimit | None:
+    """Return the bound on the reasoning: that of the request, at most that of the manifest."""
+    marks, asked = settings.family.thinking, request.think_budget
+    bounds = [bound for bound in (asked, settings.think_budget) if bound is not None and bound >= 0]
+    if marks is None or not bounds:
+        return None
+    if settings.family.name == "harmony":
+        closing = f"{marks.close}<|start|>assistant<|channel|>final<|message|>"
+    else:
+        closing = f"\n{marks.close.strip()}\n\n"
+    return ReasoningLimit(
+        tokens=min(bounds), open=marks.open.strip(), close=marks.close.strip(), closing=closing, inside=inside
     )
 
 

@@ -207,6 +207,18 @@ class DraftLimits(Struct, frozen=True, kw_only=True):
 ANY_DRAFT = DraftLimits()
 
 
+class ReasoningLimit(Struct, frozen=True, kw_only=True):
+    """The most tokens of reasoning before an answer, and the texts around it."""
+
+    tokens: int
+    open: str
+    close: str
+    closing: str
+    """The text that ends the reasoning and begins the answer; control tokens in it are recognised."""
+    inside: bool = False
+    """The prompt ends inside the reasoning."""
+
+
 class TextRequest(Struct, frozen=True, kw_only=True):
     """Fields of every request that generates text."""
 
@@ -225,6 +237,8 @@ class TextRequest(Struct, frozen=True, kw_only=True):
     format: ResponseFormat | None = None
     think: bool | str | None = None
     """Reasoning on, off, or a level (low, medium, high, max); None is the default of the model."""
+    think_budget: int | None = None
+    """Most tokens of reasoning; None and -1 mean as many as the manifest allows."""
     think_optional: bool = False
     """Ignore `think` for a model that does not support it, instead of raising an error."""
     keep_alive: float | None = None

@@ -11,7 +11,16 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
-from mullama.chat.types import ANY_DRAFT, LONGEST_DRAFT, Constraint, DraftLimits, PromptInput, Sampling, TokenLogprob
+from mullama.chat.types import (
+    ANY_DRAFT,
+    LONGEST_DRAFT,
+    Constraint,
+    DraftLimits,
+    PromptInput,
+    ReasoningLimit,
+    Sampling,
+    TokenLogprob,
+)
 from mullama.errors import Internal, Kind, MullamaError
 from mullama.struct import Struct, field
 from mullama.weights.memory import ContextShape, Split
@@ -249,6 +258,8 @@ class Generate(Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     """Strings that end the answer and are not part of it."""
     constraint: Constraint | None = None
+    reasoning: ReasoningLimit | None = None
+    """The bound on the reasoning, None for none."""
     logprobs: int | None = None
     """Number of alternatives for each token, None for no logprobs."""
     post_sampling: bool = False

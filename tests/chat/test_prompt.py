@@ -19,6 +19,7 @@ from mullama.chat.types import (
     CompletionRequest,
     ImagePart,
     Message,
+    ReasoningLimit,
     ResponseFormat,
     Sampling,
     TextPart,
@@ -187,6 +188,31 @@ def test_the_manifest_chooses_the_reasoning_of_requests_that_do_not(
     settings = replace(model(), think=default)
     assert prompt(chat(think=asked), settings).endswith("</think>\n\n") is closed
     assert declared_prefix(settings, opening(settings)).text == "<|im_start|>user\n"
+
+
+@pytest.mark.parametrize(
+    ("declared", "asked", "bound"),
+    [
+        (None, None, None),
+        (100, None, 100),
+        (None, 50, 50),
+        (100, 50, 50),
+        (50, 100, 50),
+        (100, -1, 100),
+        (None, -1, None),
+        (0, None, 0),
+    ],
+)
+def test_the_bound_of_the_reasoning_is_the_lowest(declared: int | None, asked: int | None, bound: int | None) -> None:
+    made = prepare(chat(think_budget=asked), replace(model(), think_budget=declared), 0.0, str).reasoning
+    if bound is None:
+        assert made is None
+    else:
+        assert made == ReasoningLimit(tokens=bound, open="<think>", close="</think>", closing="\n</think>\n\n")
+
+
+def test_a_model_without_reasoning_has_no_bound() -> None:
+    assert prepare(chat(think_budget=5), model(PLAIN), 0.0, str).reasoning is None
 
 
 def test_arguments_of_the_manifest_reach_the_template_and_those_of_the_request_win() -> None:

@@ -292,6 +292,23 @@ def test_the_billing_block_is_a_separate_part() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "more", "budget"),
+    [
+        ("/v1/messages", {"thinking": {"type": "enabled", "budget_tokens": 2048}}, 2048),
+        ("/v1/messages", {"thinking": {"type": "enabled"}}, None),
+        ("/v1/chat/completions", {"reasoning_budget_tokens": 64}, 64),
+        ("/v1/chat/completions", {"thinking_budget_tokens": 0}, 0),
+        ("/v1/chat/completions", {"thinking_budget_tokens": -1}, -1),
+        ("/v1/chat/completions", {}, None),
+    ],
+)
+def test_the_bound_of_thinking(path: str, more: Any, budget: int | None) -> None:
+    operation = decode(path, chat_body(path, **more))
+    assert operation.think_budget == budget
+    assert operation.warnings == ()
+
+
+@pytest.mark.parametrize(
     ("path", "more", "think"),
     [
         ("/api/chat", {"think": "high"}, "high"),

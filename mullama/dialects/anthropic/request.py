@@ -63,7 +63,7 @@ def _chat(body: fields.Body, model: str, limit: int | None) -> types.ChatRequest
     messages = _messages(body)
     tools, skipped = _tools(body)
     choice, parallel = _tool_choice(body, tools)
-    think, warnings = _think(body)
+    think, budget = _think(body)
     return types.ChatRequest(
         model=model,
         messages=messages,
@@ -73,6 +73,7 @@ def _chat(body: fields.Body, model: str, limit: int | None) -> types.ChatRequest
         stop=body.get(STOP_SEQUENCES) or (),
         format=_format(body),
         think=think,
+        think_budget=budget,
         think_optional=True,
         keep_alive=body.get(KEEP_ALIVE),
         tools=tools,
@@ -80,7 +81,7 @@ def _chat(body: fields.Body, model: str, limit: int | None) -> types.ChatRequest
         parallel_tool_calls=parallel,
         continue_final=messages[-1].role == "assistant" and not messages[-1].tool_calls,
         user=_user(body),
-        warnings=skipped + warnings + _ineffective(body) + llama_server_warnings(body, "/v1/messages"),
+        warnings=skipped + _ineffective(body) + llama_server_warnings(body, "/v1/messages"),
     )
 
 
@@ -136,23 +137,22 @@ def _tool_choice(body: fields.Body, tools: tuple[types.Tool, ...]) -> tuple[type
     return checked_choice(chosen, tools, "tool_choice"), not choice.get(_PARALLEL)
 
 
-def _think(body: fields.Body) -> tuple[bool | str | None, tuple[str, ...]]:
-    """Return the level of thinking, and warnings for parts that have no effect."""
+def _think(body: fields.Body) -> tuple[bool | str | None, int | None]:
+    """Return the level of thinking, and its most tokens."""
     output = body.child("output_config")
     level = output.get(_EFFORT) if output else None
     thinking = body.child("thinking")
     if thinking is None:
-        return level, ()
+        return level, None
     kind = thinking.raw("type")
     match kind:
         case "disabled" | "between_tools":
-            return False, ()
+            return False, None
         case "adaptive":
-            return level, ()
+            return level, None
         case "enabled":
-            thinking.get(fields.integer("budget_tokens", 0, MOST_TOKEN))
-            bound = ("thinking.budget_tokens: the length of thinking is not bounded",)
-            return True if level is None else level, bound if thinking.has("budget_tokens") else ()
+            budget = thinking.get(fields.integer("budget_tokens", 0, MOST_TOKEN))
+            return True if level is None else level, budget
         case _:
             wanted = f"enabled, disabled or adaptive, not {str(kind)[:40]!r}"
             raise fields.unfit(thinking.at("type"), wanted)

@@ -35,6 +35,8 @@ N_PROBS = fields.integer("n_probs", 0, MOST_LOGPROBS)
 MAX_TOKENS = fields.integer("max_tokens", -1, MOST_TOKEN)
 MAX_COMPLETION_TOKENS = MAX_TOKENS.named("max_completion_tokens")
 N_PREDICT = MAX_TOKENS.named("n_predict")
+REASONING_BUDGET = fields.integer("reasoning_budget_tokens", -1, 2**31 - 1)
+THINKING_BUDGET = REASONING_BUDGET.named("thinking_budget_tokens")
 IGNORE_EOS = fields.flag("ignore_eos")
 N_MAX = fields.integer("speculative.n_max", 0, MOST_GUESSES)
 N_MIN = fields.integer("speculative.n_min", 0, MOST_GUESSES)
@@ -76,7 +78,8 @@ METADATA: fields.Field[dict[str, str]] = fields.Field("metadata", _metadata, sch
 
 COMMON: tuple[fields.Field[object], ...] = (
     *SAMPLING,
-    STOP, N, N_CMPL, N_PROBS, MAX_TOKENS, MAX_COMPLETION_TOKENS, N_PREDICT, IGNORE_EOS, CACHE_PROMPT, NUM_CTX,
+    STOP, N, N_CMPL, N_PROBS, MAX_TOKENS, MAX_COMPLETION_TOKENS, N_PREDICT, REASONING_BUDGET, THINKING_BUDGET,
+    IGNORE_EOS, CACHE_PROMPT, NUM_CTX,
     N_MAX, N_MIN, P_MIN, GUESS_TYPES, GUESS_TYPE,
     GRAMMAR, RESPONSE_FORMAT, JSON_SCHEMA, KEEP_ALIVE, OPTIONS, USER, LORA, SAFETY_IDENTIFIER, PROMPT_CACHE_KEY,
     *NATIVE_FIELDS,
@@ -87,8 +90,6 @@ _INEFFECTIVE = {
     "prediction": "predicted output has no effect",
     "audio": "answers are text",
     "web_search_options": "mullama does not search the web",
-    "reasoning_budget_tokens": "the length of thinking is not bounded",
-    "thinking_budget_tokens": "the length of thinking is not bounded",
     "t_max_predict_ms": "limits.timeout of the manifest bounds an answer",
     "t_max_prompt_ms": "limits.timeout of the manifest bounds an answer",
     "sse_ping_interval": "a silent stream sends a ping every ten seconds",
@@ -108,6 +109,7 @@ class Common(TypedDict):
     format: ResponseFormat | None
     keep_alive: float | None
     context_size: int | None
+    think_budget: int | None
     ignore_eos: bool
     draft: DraftLimits
     adapters: tuple[tuple[int | str, float], ...]
@@ -138,6 +140,7 @@ def read_common(body: fields.Body) -> Common:
         format=read_format(body),
         keep_alive=body.get(KEEP_ALIVE),
         context_size=body.get(NUM_CTX) or options.get(NUM_CTX) or None,
+        think_budget=body.first(REASONING_BUDGET, THINKING_BUDGET),
         ignore_eos=body.get(IGNORE_EOS) or False,
         draft=_draft_limits(body),
         adapters=body.get(LORA) or (),

@@ -16,6 +16,7 @@ from mullama.engines.llamacpp.cache.checkpoints import Scales
 from mullama.engines.llamacpp.first_choices import ChosenToken
 from mullama.engines.llamacpp.sampling.candidates import log_probabilities
 from mullama.engines.llamacpp.sampling.constraint import ConstraintState
+from mullama.engines.llamacpp.sampling.reasoning_budget import ReasoningBudget
 from mullama.engines.llamacpp.sampling.sampler import Sampler
 from mullama.engines.llamacpp.text_stream import DecodedText, Detokenizer
 from mullama.engines.llamacpp.vocabulary import Vocabulary
@@ -39,6 +40,7 @@ class RunningCompletion:
         constraint: ConstraintState | None,
         *,
         room: int,
+        budget: ReasoningBudget | None = None,
     ) -> None:
         self.job = job
         self.id = job.id
@@ -62,13 +64,14 @@ class RunningCompletion:
         self._ends = frozenset(() if job.ignore_eos else vocabulary.ends)
         self.sampler = sampler
         self._constraint = constraint
+        self._budget = budget
         self._text = Detokenizer(job.stop)
         self._unwritten: int | None = None  # the last token, if the text lacks it
         self._echo = Detokenizer(()) if job.echo else None
         wanted = room if job.max_tokens is None or job.max_tokens < 0 else job.max_tokens
         self._limit = min(wanted, room)
         self._longest = len(prompt) + self._limit  # tokens of prompt and answer
-        self._forms_text_alone = constraint is None and job.logprobs is None
+        self._forms_text_alone = constraint is None and job.logprobs is None and budget is None
         self.chooses_alone = job.post_sampling and job.logprobs is not None
         self.submitted = self._begun = self.first = 0.0
         self._echoed = 0  # tokens of the prompt that were reported
@@ -213,7 +216,7 @@ class RunningCompletion:
             token = self._choose(row, choice)
             if token is None or not self._append(token, row, choice):
                 return
-            if step == len(draft) or token != draft[step]:
+            if step == len(draft) or token != draft[step] or (self._budget is not None and self._budget.spent):
                 break
             self._accepted(step)
             self.computed += 1
@@ -255,14 +258,22 @@ class RunningCompletion:
         if self.job.logprobs is not None and row is not None:
             logprob = self._drawn(token) if self.job.post_sampling else self._logprob(token, row, choice)
         self.tokens.append(token)
-        if self._text.add(self._vocabulary.piece(token), logprob):
+        piece = self._vocabulary.piece(token)
+        if self._budget is not None:
+            self._budget.add(piece)
+        if self._text.add(piece, logprob):
             self.reason = "stop_sequence"
         elif len(self.tokens) >= self._longest:
             self.reason = "length"
         return self.reason is None
 
     def _append_forced(self) -> None:
-        """Append the tokens that the grammar determines; they need no logits, and the next decode computes them all."""
+        """Append the tokens that end the reasoning, and those that the grammar determines.
+
+        They need no logits, and the next decode computes them all.
+        """
+        if self._budget is not None and not self._close_reasoning(self._budget):
+            return
         if self._constraint is None or self._limit <= 0:
             return
         forced = self._constraint.forced() if self.job.logprobs is None else ()
@@ -272,6 +283,21 @@ class RunningCompletion:
                 return
         if self._constraint.done:
             self.reason = "stop"
+
+    def _close_reasoning(self, budget: ReasoningBudget) -> bool:
+        """Append the tokens that end a reasoning that is too long; return False when the answer ends there.
+
+        A grammar that begins after the reasoning may refuse the white space behind its mark.
+        """
+        for token in budget.closing(within_character=self._text.within_character) if self._limit > 0 else ():
+            if self._constraint is not None:
+                if not self._constraint.allows(token):
+                    return True
+                self._constraint.accept(token, self._vocabulary.piece(token))
+            self.sampler.accept(token)
+            if not self._append(token, None):
+                return False
+        return True
 
     def _drawn(self, token: int) -> TokenLogprob:
         """Return the probability with which the token was drawn, as a logarithm."""

@@ -46,6 +46,7 @@ from mullama.engines.llamacpp.open_context import (
 from mullama.engines.llamacpp.placing import WeightsLoader
 from mullama.engines.llamacpp.prompt_tokens import embed_inputs, prompt_tokens, text_tokens
 from mullama.engines.llamacpp.sampling.constraint import Compilation, Grammars
+from mullama.engines.llamacpp.sampling.reasoning_budget import ReasoningBudget
 from mullama.engines.llamacpp.sampling.sampler import SHORTCUTS, Sampler, invalid_setting
 from mullama.engines.llamacpp.speculation.draft_models import DraftModels
 from mullama.engines.llamacpp.vocabulary import Vocabulary
@@ -398,7 +399,11 @@ class LlamaEngine:
         state = None
         if job.constraint is not None and grammar is not None:
             state = self._grammars.state(job.constraint, grammar.result())
-        return RunningCompletion(job, prompt, self._vocabulary, sampler, state, room=size - len(prompt))
+        budget = None
+        if job.reasoning is not None:
+            closing = self._vocabulary.encode(job.reasoning.closing, add_special=False, parse_special=True)
+            budget = ReasoningBudget(job.reasoning, closing)
+        return RunningCompletion(job, prompt, self._vocabulary, sampler, state, room=size - len(prompt), budget=budget)
 
     def _submit_vectors(self, job: Embed) -> None:
         self._known(job.context)

@@ -148,6 +148,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
     })
     s['ThinkingMode'] = b.block('ThinkingMode', 'Reasoning of the model before its answers.', {
         'default': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['none', 'auto', 'low', 'medium', 'high']}, 'default': 'auto'}},
+        'budget': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': 0, 'le': 2147483647}}, 'default': None}},
     })
     s['ToolUse'] = b.block('ToolUse', 'Calls of tools by the model.', {
         'parallel': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': True}},

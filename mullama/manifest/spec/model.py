@@ -44,6 +44,8 @@ class ThinkingMode(Block):
     default: Literal["none", "auto", "low", "medium", "high"] = "auto"
     """Reasoning for requests that do not choose: `none` for no reasoning, an effort, or `auto` for the default of the
     chat template. A template without efforts reasons for each of them."""
+    budget: Whole | None = Field(default=None, ge=0, le=2**31 - 1, examples=[1024])
+    """Most tokens of reasoning; then it is closed and the answer begins. A request may ask for fewer."""
 
 
 class ToolUse(Block):

@@ -202,6 +202,7 @@ class Completion:
                 max_tokens=_bounded(prepared.max_tokens, limits.max_tokens),
                 stop=prepared.stop,
                 constraint=prepared.constraint,
+                reasoning=prepared.reasoning,
                 logprobs=logprobs,
                 post_sampling=request.post_sampling,
                 ignore_eos=request.ignore_eos,

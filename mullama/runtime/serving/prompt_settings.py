@@ -41,6 +41,7 @@ def model_settings(name: str, model: Model, files: KnownFiles) -> ModelSettings:
             stop=_stops(parameters),
             max_tokens=_integer(parameters.get("num_predict")),
             fim=bool(files.facts and files.facts.token("fim_pre")),
+            think_budget=model.thinking.budget,
             arguments=tuple(model.template_arguments.items()),
             parallel_calls=model.tools.parallel,
         )

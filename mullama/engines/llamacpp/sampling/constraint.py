@@ -249,6 +249,11 @@ class ConstraintState:
             return without_digits(mask, self._digits()) if full else mask
         return self._no_ends if self._phase is _Phase.BEFORE else None
 
+    def allows(self, token: int) -> bool:
+        """Return True if the token may be next."""
+        mask = self.mask()
+        return mask is None or bool(mask[token >> 3] >> (token & 7) & 1)
+
     def accept(self, token: int, piece: bytes) -> bool:
         """Advance by a chosen token; return False if it ends a trigger and continues against the grammar."""
         if self._phase is _Phase.BOUND:
