@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from mullama.chat import types as chat
 from mullama.chat.request_rules import RequestRules
-from mullama.errors import Denied, MullamaError
+from mullama.errors import Denied, MullamaError, NotFound
 from mullama.runtime.base import Caller
 from mullama.runtime.routing import Candidate, Routable, Routing, candidates, conversation_key, failure_class
 from mullama.runtime.snapshot import Snapshot, key_of
@@ -52,8 +53,10 @@ class Tries(Generic[R]):
         """Go to the next model after a failure before the first byte; return False if there is none for it."""
         snapshot = self._snapshot()
         if snapshot.generation != self._generation and self.model not in snapshot.deployments:
-            self._begin()  # a reload removed the model; the name may lead to another one now
-            return True
+            with contextlib.suppress(NotFound):  # `error` names the removal
+                self._begin()  # a reload removed the model; the name may lead to another one now
+                return True
+            return False
         if self._route is None or not self._left or failure_class(error) not in self._route.on_error:
             return False
         self._next()
