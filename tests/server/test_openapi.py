@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -58,7 +59,7 @@ def test_operations_have_a_name_of_their_own_and_a_summary(document: Any) -> Non
 def test_every_schema_is_a_json_schema(document: Any) -> None:
     found = list(schemas(document["paths"]))
     assert len(found) > 100
-    for schema in found:
+    for schema in {json.dumps(schema, sort_keys=True): schema for schema in found}.values():
         Draft202012Validator.check_schema(schema)
 
 
