@@ -18,6 +18,7 @@ def test_a_server_with_tls_follows_its_certificate(empty_stack: Stack) -> None:
     stack.write(server={"listen": ["127.0.0.1:0"], "tls": tls})
     stack.serve()
     eventually(lambda: stack.run("wait", "-f", stack.name, "--timeout", "30s", code=None).returncode == 0, stack.log)
+    eventually(lambda: bool(stack.record["listen"]), stack.log)  # it is written after the models are ready
     url = stack.url.replace("http://", "https://")
 
     assert "--ca-file" in stack.run("status", "--host", url, code=11).stderr
