@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import os
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -213,7 +214,7 @@ class GitRepository:
                 with open(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                     file.write(f"{key}\n")
                 command += ["-i", str(key_file), "-o", "IdentitiesOnly=yes"]
-            extra["GIT_SSH_COMMAND"] = " ".join(f"'{word}'" for word in command)
+            extra["GIT_SSH_COMMAND"] = shlex.join(command)
             yield extra
         finally:
             key_file.unlink(missing_ok=True)

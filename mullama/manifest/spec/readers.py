@@ -176,8 +176,8 @@ def check_git_url(value: str) -> str:
         host, password = parts.hostname, parts.password
     except ValueError:
         raise InvalidValue(f"{value[:80]!r} is not the address of a git repository", _GIT_HINT) from None
-    if password is not None:
-        raise InvalidValue("the address of a git repository has no password", "use sync.git.token")
+    if password is not None or (parts.scheme in ("http", "https") and parts.username is not None):
+        raise InvalidValue("the address of a git repository has no secret", "use sync.git.token")
     if _GIT_SCP.fullmatch(value) or (parts.scheme in ("https", "ssh") and host and not host.startswith("-")):
         return value
     if parts.scheme in ("http", "git") and host in _LOOPBACK:

@@ -79,8 +79,9 @@ class RateBook:
         now = self._clock()
         worst, longest = None, 0.0
         for limit in limits:
-            limit.bucket.refill(now)
-            if (wait := limit.bucket.wait()) > longest:
+            bucket = limit.bucket
+            bucket.refill(now)
+            if bucket.level < 1.0 and (wait := bucket.wait()) > longest:
                 worst, longest = limit, wait
         if worst is not None:
             self._refused[worst.path] = self._refused.get(worst.path, 0) + 1
@@ -108,7 +109,7 @@ class RateBook:
         now, found = self._clock(), []
         for limit in self._limits.values():
             limit.bucket.refill(now)
-            window = _window(limit)
+            window = _window(limit.bucket)
             found.append(
                 {
                     "limit": limit.path, "unit": limit.unit, "rate": limit.text, "remaining": window.remaining,
@@ -232,16 +233,18 @@ def _refusal(limit: _Limit, seconds: float) -> Busy:
 
 def _report(limits: Iterable[_Limit]) -> RateReport:
     """Return the limits with the least left, of requests and of tokens."""
-    least: dict[str, RateWindow] = {}
+    least: dict[str, Bucket] = {}
     for limit in limits:
-        window = _window(limit)
-        if limit.unit not in least or window.remaining < least[limit.unit].remaining:
-            least[limit.unit] = window
-    return RateReport(requests=least.get("requests"), tokens=least.get("tokens"))
+        known = least.get(limit.unit)
+        if known is None or limit.bucket.level < known.level:
+            least[limit.unit] = limit.bucket
+    requests, tokens = least.get("requests"), least.get("tokens")
+    return RateReport(
+        requests=None if requests is None else _window(requests), tokens=None if tokens is None else _window(tokens)
+    )
 
 
-def _window(limit: _Limit) -> RateWindow:
-    bucket = limit.bucket
+def _window(bucket: Bucket) -> RateWindow:
     return RateWindow(
         limit=int(bucket.capacity),
         remaining=max(0, math.floor(bucket.level)),

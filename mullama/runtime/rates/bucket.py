@@ -20,8 +20,10 @@ class Bucket(Struct, kw_only=True):
 
     def refill(self, now: float) -> None:
         """Add what the time since the last look gives."""
-        gained = max(0.0, now - self.at) * self.capacity / self.seconds
-        self.level = min(self.capacity, self.level + gained)
+        passed = now - self.at
+        if passed > 0 and self.level < self.capacity:  # this runs for each request, so it calls nothing
+            level = self.level + passed * self.capacity / self.seconds
+            self.level = min(self.capacity, level)
         self.at = now
 
     def wait(self, amount: float = 1.0) -> float:

@@ -265,6 +265,8 @@ def to_body(reply: Reply, *, large: bool = False) -> tuple[bytes, str]:
 
 def _header_value(value: str) -> bytes:
     """Return one line of ASCII, so that text from a client cannot end the header or begin another."""
+    if value.isascii() and value.isprintable():  # of every header that no client's text is in
+        return value.encode("ascii")
     line = "".join(" " if ord(c) < 32 or ord(c) == 127 else c for c in value)
     return line.encode("ascii", "backslashreplace")
 
