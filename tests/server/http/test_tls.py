@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import ssl
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mullama.manifest.spec import Tls
@@ -29,6 +31,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def server() -> Iterator[RunningServer]:
     with running_server() as running:
         yield running
+        # Connections that failed in their handshake are not known to the server, and close by themselves.
+        deadline = time.monotonic() + 60
+        while has_connections(running.port) and time.monotonic() < deadline:
+            running.wait(asyncio.sleep(0))
+
+
+def has_connections(port: int) -> bool:
+    """Return True if this process has an open connection of this port of its own."""
+    return any(c.raddr and c.laddr.port == port for c in psutil.Process().net_connections("tcp"))
 
 
 def context_of(authority: Authority, name: str, *, client_ca: str | None = None) -> ssl.SSLContext:
