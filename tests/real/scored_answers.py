@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import openai
-
 from tests.engines.near_tie import QUANTISED
+from tests.official_clients import openai
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 from collections.abc import Iterator
 
-import openai
 import pytest
 
 from benches.real_models import GEMMA3
 from tests.e2e.stack import Stack, serving
+from tests.official_clients import openai
 from tests.real.conftest import real_file
 from tests.real.scored_answers import ScoredAnswer
 

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 
 import httpx
 import numpy as np
-import ollama
-import openai
 import pytest
 
 from benches.real_models import MINILM, MINILM_FOLDER
 from tests.e2e.stack import Stack, serving
+from tests.official_clients import ollama, openai
 from tests.real.bert import Array, Reference
 from tests.real.conftest import real_file
 

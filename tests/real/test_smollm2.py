@@ -7,17 +7,15 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import anthropic
 import httpx
 import jsonschema
-import ollama
-import openai
 import pytest
 
 from benches.real_models import SMOLLM2
 from tests.clients.client_helpers import OSLO, PERSON, WEATHER, function
 from tests.e2e.stack import Stack, serving
 from tests.engines.near_tie import QUANTISED
+from tests.official_clients import anthropic, ollama, openai
 from tests.real.conftest import real_file
 from tests.real.scored_answers import ScoredAnswer, scored
 
