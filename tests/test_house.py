@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +21,11 @@ WIDEST = 20
 API_NAMES = {"Answer", "Context", "Model", "TextStream"}
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def modules(folder: Path) -> list[Path]:
     return [path for path in folder.glob("*.py") if path.name != "__init__.py"]
 
@@ -34,7 +40,7 @@ def test_no_folder_has_more_modules_than_a_reader_takes_in() -> None:
 def test_no_two_public_classes_share_a_name() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in parsed(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(str(path.relative_to(PACKAGE)))
     shared = {name: paths for name, paths in places.items() if len(paths) > 1}
@@ -42,11 +48,7 @@ def test_no_two_public_classes_share_a_name() -> None:
 
 
 def test_every_module_states_its_purpose() -> None:
-    silent = [
-        str(path.relative_to(ROOT))
-        for path in PACKAGE.rglob("*.py")
-        if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    ]
+    silent = [str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*.py") if not ast.get_docstring(parsed(path))]
     assert silent == []
 
 
@@ -60,7 +62,7 @@ def test_each_command_is_in_the_table_of_commands() -> None:
     found = set()
     for group in GROUPS:
         for path in modules(PACKAGE / "cli" / group):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
+            tree = parsed(path)
             functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
             names = {name.removesuffix("_options") for name in functions if name.endswith("_options")}
             found |= {name for name in names if functions & {name, f"{name}_"}}
