@@ -133,6 +133,13 @@ def check_protected(plan: Plan, served: Mapping[str, Model]) -> None:
         raise Refused(text, hint="apply `protect: false` for it first")
 
 
+def check_surges(plan: Plan) -> None:
+    """Raise `Refused` for a step that its own strategy does not allow."""
+    for step in plan.steps:
+        if step.refusal:
+            raise Refused(f"{step.subject}: {step.refusal}", hint="use rollout.strategy auto or recreate")
+
+
 def failure_line(error: MullamaError, snapshot: Snapshot) -> Line:
     """Return the result of an apply that failed before anything was changed."""
     problems = [str(p) for p in error.problems] if isinstance(error, ManifestError) else []

@@ -15,7 +15,15 @@ from types import MappingProxyType
 
 from mullama.controller.api_keys import resolve_access
 from mullama.controller.certificates import Certificates
-from mullama.controller.change import Change, Line, PlannedChange, check_options, check_protected, failure_line
+from mullama.controller.change import (
+    Change,
+    Line,
+    PlannedChange,
+    check_options,
+    check_protected,
+    check_surges,
+    failure_line,
+)
 from mullama.controller.current import Current, CurrentState
 from mullama.controller.downloads import ModelDownloads, author_of
 from mullama.controller.effects import LiveEffects, Services, checked
@@ -259,6 +267,7 @@ class Reconciler:
         applied = planned.observed.applied if starts else None
         access = await self._access(run.change, planned, restart=applied is not None)
         self._check_options(run.change, planned, moved=bool(run.fetched) or self._pending.accepted(run))
+        check_surges(plan)
         check_protected(plan, {name: d.model for name, d in self.current.snapshot.deployments.items()})
         models, fetched = desired.models, run.fetched
         missing = frozenset(name for name in planned.missing if not fetched.issuperset(models[name].sources))

@@ -10,26 +10,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from mullama.manifest.nodes import join
 from mullama.names import JSONValue
 
-# Reasons by dotted path, with `*` for any key. The default of a field is not refused.
+# Reasons by dotted path, with `*` for any key.
 REFUSALS: Mapping[str, str] = {
     "models.*.mmproj": "images and sound are not supported yet",
-    "models.*.rollout.strategy": "a strategy other than auto is not supported yet",
 }
 
 # Hints by dotted path.
-INSTEAD: Mapping[str, str] = {
-    "models.*.rollout.strategy": "auto loads the new revision next to the old one if both fit",
-}
-
-# Defaults of these fields; other fields have none.
-_DEFAULTS: Mapping[str, JSONValue] = {"models.*.rollout.strategy": "auto"}
+INSTEAD: Mapping[str, str] = {}
 
 
 def refused(tree: Mapping[str, JSONValue]) -> Iterator[tuple[str, str, str]]:
     """Yield (path, reason, hint) of each refused setting of the plain manifest."""
     for pattern, reason in REFUSALS.items():
         for path, value in _find(tree, pattern.split("."), ""):
-            if value not in (None, _DEFAULTS.get(pattern)) and value not in ({}, [], ()):
+            if value not in (None, {}, [], ()):
                 yield path, reason, INSTEAD.get(pattern, "remove it")
 
 

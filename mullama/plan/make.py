@@ -38,6 +38,7 @@ from mullama.struct import replace
 from mullama.units import size
 
 _HOST_DEVICE = re.compile(r"RPC[0-9]+$|.*:[0-9]+(/[0-9]+)?$", re.IGNORECASE)
+_NO_SURGE = "does not fit twice: apply refuses it, because rollout.strategy is surge"
 EMPTY = Manifest(mullama="v1")
 _NOTHING = KnownFiles(source="")
 
@@ -218,7 +219,9 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
     new_need = _need(after, observed)
     heavy = cost.rank >= Cost.WEIGHTS.rank
     loaded = _is_loaded(observed.live, name) and cost.rank >= Cost.CONTEXT.rank
-    pause = loaded and not _both_fit(old_need, new_need, heavy, observed)
+    strategy, fit = after.rollout.strategy, _both_fit(old_need, new_need, heavy, observed)
+    pause = loaded and (strategy == "recreate" or (strategy == "auto" and not fit))
+    refusal = _NO_SURGE if loaded and strategy == "surge" and not fit else ""
     return Step(
         subject=name,
         kind="model",
@@ -226,7 +229,7 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
         cause=Cause.DESIRED,
         cost=cost,
         changes=changes,
-        detail=_method(cost, pause=pause, stored=stored)
+        detail=(refusal or _method(cost, pause=pause, fit=fit, stored=stored))
         + (_on_devices(new_need) if heavy else "")
         + (_in_pool(after, observed) if cost.rank >= Cost.CONTEXT.rank else "")
         + _with_load(name, after, cost, observed)
@@ -236,6 +239,7 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
         memory_after=new_need.total if new_need else None,
         memory_worst_case=_worst_case(after, observed),
         pause=pause,
+        refusal=refusal,
     )
 
 
@@ -282,16 +286,17 @@ def _changed_too(name: str, before: Model, after: Model, observed: Observed) -> 
     return changed_files(after, live, observed) if live is not None and same else ()
 
 
-def _method(cost: Cost, *, pause: bool, stored: bool) -> str:
+def _method(cost: Cost, *, pause: bool, stored: bool, fit: bool = False) -> str:
+    wait = "unload the old one first: pause" if fit else "does not fit twice: pause"
     match cost:
         case Cost.NONE:
             return "recorded"
         case Cost.LIVE:
             return "next request"
         case Cost.CONTEXT:
-            return "does not fit twice: pause" if pause else "new context, no pause"
+            return wait if pause else "new context, no pause"
         case Cost.WEIGHTS | Cost.FILES | Cost.PROCESS:
-            load = "does not fit twice: pause" if pause else "load next to the old one, no pause"
+            load = wait if pause else "load next to the old one, no pause"
             return load if stored or cost is not Cost.FILES else f"pull, {load}"
 
 
@@ -356,7 +361,9 @@ def _pauses(name: str, model: Model, cost: Cost, observed: Observed) -> bool:
     """Return True if the repair of a loaded model must close it first."""
     again = _need(model, observed)
     heavy = cost.rank >= Cost.WEIGHTS.rank
-    return heavy and _is_loaded(observed.live, name) and not _both_fit(again, again, heavy, observed)
+    strategy, loaded = model.rollout.strategy, heavy and _is_loaded(observed.live, name)
+    short = strategy == "auto" and not _both_fit(again, again, heavy, observed)
+    return loaded and (strategy == "recreate" or short)
 
 
 def changed_files(model: Model, live: LiveModel, observed: Observed) -> tuple[str, ...]:

@@ -97,6 +97,8 @@ class Step(Struct, frozen=True, kw_only=True):
     pause: bool = False
     """True if requests to the model wait while the step runs."""
     destructive: bool = False
+    refusal: str = ""
+    """The reason why an apply refuses the plan; "" for a step that it carries out."""
     place: Location | None = None
     renamed_from: str | None = None
 

@@ -14,10 +14,6 @@ A = "models: {a: {from: builtin:tiny, %s}}"
 # One manifest for each line of the table, with the start of what is said.
 REFUSED = {
     "models.*.mmproj": (A % "mmproj: hf:a/b", "m.yaml:2:42: models.a.mmproj: images and sound are not supported yet"),
-    "models.*.rollout.strategy": (
-        A % "rollout: {strategy: surge}",
-        "m.yaml:2:54: models.a.rollout.strategy: a strategy other than auto is not supported yet (auto loads",
-    ),
 }
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from mullama.manifest.spec import Manifest, Prune
 from mullama.manifest.tree import parse_resolved
 from mullama.plan.make import make_plan
-from mullama.plan.observed import LiveModel
+from mullama.plan.observed import LiveModel, Machine
 from mullama.plan.steps import Action, Cause, Cost, Plan, Step, to_tree
 from mullama.struct import replace
 from tests.plan.builders import BIG, MANIFESTS, SMALL, STORED, manifest, model, observed
@@ -175,6 +175,26 @@ def test_a_change_pauses_only_where_both_do_not_fit() -> None:
 
     assert not only(make_plan(desired, observed(before, machine=BIG))).pause
     assert only(make_plan(desired, observed(before, machine=SMALL))).pause
+
+
+STRATEGIES = [
+    ("surge", BIG, False, "load next to the old one, no pause"),
+    ("surge", SMALL, False, "does not fit twice: apply refuses it, because rollout.strategy is surge"),
+    ("recreate", BIG, True, "unload the old one first: pause"),
+    ("recreate", SMALL, True, "does not fit twice: pause"),
+]
+
+
+@pytest.mark.parametrize(("strategy", "machine", "pause", "detail"), STRATEGIES)
+def test_a_strategy_decides_whether_a_model_pauses(strategy: str, machine: Machine, pause: bool, detail: str) -> None:
+    rollout = {"strategy": strategy}
+    desired, before = manifest(a=model(gpu={"layers": 1}, rollout=rollout)), manifest(a=model(rollout=rollout))
+
+    step = only(make_plan(desired, observed(before, machine=machine)))
+
+    assert step.pause is pause
+    assert step.detail.startswith(detail)
+    assert bool(step.refusal) == ("refuses" in detail)
 
 
 def test_a_model_that_is_gone_from_the_manifest_is_removed_and_its_files_stay() -> None:

@@ -142,7 +142,8 @@ class Rollout(Block):
     """Replacement of a running model by its new revision."""
 
     strategy: Literal["auto", "surge", "recreate"] = "auto"
-    """auto: load the new revision next to the old one if both fit in memory, else unload the old one first."""
+    """surge: load the new revision next to the old one, and refuse a change for which both do not fit into memory;
+    recreate: unload the old one first, so requests wait; auto: surge if both fit, else recreate."""
     drain_timeout: Duration = Field(default=120.0, examples=["2m"])
     """Maximum time for running requests to end on the old revision."""
 

@@ -53,7 +53,7 @@ class Tries(Generic[R]):
         """Go to the next model after a failure before the first byte; return False if there is none for it."""
         snapshot = self._snapshot()
         if snapshot.generation != self._generation and self.model not in snapshot.deployments:
-            with contextlib.suppress(NotFound):  # `error` names the removal
+            with contextlib.suppress(NotFound, Denied):  # `error` names the removal
                 self._begin()  # a reload removed the model; the name may lead to another one now
                 return True
             return False

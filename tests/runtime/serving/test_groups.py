@@ -39,6 +39,21 @@ async def test_the_models_of_a_group_replace_each_other_and_no_request_is_lost(s
     assert "other" in loaded(server)
 
 
+async def test_a_recreated_model_is_unloaded_before_its_new_revision_is_loaded(server: LocalServer) -> None:
+    rollout = {"rollout": {"strategy": "recreate"}}
+    await server.apply({"a": {"from": server.script(default="old"), **rollout}})
+    old = server.pool.pids()
+
+    changed = {"from": server.script("new", default="new"), **rollout}
+    lines = await server.apply_lines({"a": changed})
+
+    (step,) = next(line["plan"]["steps"] for line in lines if line["event"] == "plan")
+    assert (step["pause"], step["refusal"]) == (True, "")
+    assert lines[-1]["outcome"] == "applied"
+    assert await server.ask("a", "hello") == "new"
+    assert not set(old) & set(server.pool.pids())
+
+
 async def test_a_model_for_when_there_is_room_comes_back_after_the_large_one(server: LocalServer) -> None:
     models = {
         "small": {"from": server.script("small"), "residency": {"load": "when_room"}},
