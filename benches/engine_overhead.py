@@ -18,7 +18,7 @@ from statistics import median
 
 from mullama.chat.types import DEFAULT_SAMPLING, Constraint, Sampling
 from mullama.engines import find_engine
-from mullama.engines.base import ContextOptions, Generate, Piece, WeightsOptions
+from mullama.engines.base import ContextOptions, Generate, WeightsOptions
 from mullama.engines.llamacpp.binding.context import DECODED
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.runtime.worker.protocol import pack_outputs
@@ -55,12 +55,13 @@ def main() -> None:
         submit(engine, KINDS[name], arguments.clients, arguments.tokens)
         steps: list[tuple[float, float, float]] = []
         while engine.busy:
+            before = engine.stats().completion_tokens
             started, decoded = time.thread_time(), inside[0]
             outputs = engine.step()
             chosen, decoded = time.thread_time(), inside[0] - decoded
             pack_outputs(outputs)
             packed = time.thread_time()
-            if sum(isinstance(output, Piece) for output in outputs) == arguments.clients:
+            if engine.stats().completion_tokens - before == arguments.clients:
                 steps.append((chosen - started - decoded, packed - chosen, decoded))
                 if arguments.without_decodes:
                     native.decode = lambda _batch: DECODED  # type: ignore[method-assign]

@@ -72,6 +72,7 @@ class RunningCompletion:
         self._limit = min(wanted, room)
         self._longest = len(prompt) + self._limit  # tokens of prompt and answer
         self._forms_text_alone = constraint is None and job.logprobs is None and budget is None
+        self._reports_text_alone = job.logprobs is None and not job.details and not job.echo
         self.chooses_alone = job.post_sampling and job.logprobs is not None
         self.submitted = self._begun = self.first = 0.0
         self._echoed = 0  # tokens of the prompt that were reported
@@ -167,7 +168,8 @@ class RunningCompletion:
             self._answer(logits[index : index + 1], 0, choice)
             return len(self.tokens) - before
         token = choice.token
-        self.sampler.accept(token)
+        if self.sampler.looks_back:
+            self.sampler.accept(token)
         if token in self._ends:
             self.reason = "stop"
             return 0
@@ -184,9 +186,7 @@ class RunningCompletion:
     def _write(self, token: int) -> bool:
         """Add a token to the text; return True when a stop string ends the text."""
         text = self._vocabulary.text(token)
-        if text is None or self._text.within_character:
-            return self._text.add(self._vocabulary.piece(token))
-        return self._text.add_text(text)
+        return self._text.add(self._vocabulary.piece(token)) if text is None else self._text.add_text(text)
 
     def decoded(self, count: int, rows: Floats, now: float, choice: ChosenToken | None = None) -> None:
         """Record that the next `count` tokens are in memory; `rows` are the logits of the last of them.
@@ -338,6 +338,9 @@ class RunningCompletion:
         if self._unwritten is not None:
             self._write(self._unwritten)
             self._unwritten = None
+        if self._reports_text_alone and self.reason is None:
+            taken = self._text.take_text()
+            return [Piece(id=self.id, text=taken[0], count=taken[1])] if taken else []
         outputs: list[Output] = []
         if self._echo is not None:
             end = self.computed >= len(self.prompt)

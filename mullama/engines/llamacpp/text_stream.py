@@ -30,6 +30,7 @@ class Detokenizer:
     def __init__(self, stops: Sequence[str]) -> None:
         self._begun = b""  # of a character
         self._stops = StopMatcher(stops)
+        self._plain = not any(stops)
         self._parts: list[str] = []
         self._count = 0
         self._logprobs: list[TokenLogprob] = []
@@ -41,8 +42,13 @@ class Detokenizer:
         return bool(self._begun)
 
     def add_text(self, text: str) -> bool:
-        """Do what `add` does for a token of complete characters, unless the stream is `within_character`."""
+        """Do what `add` does for a token of complete characters."""
+        if self._begun:
+            return self.add(text.encode())
         self._count += 1
+        if self._plain:
+            self._parts.append(text)
+            return False
         self._feed(text)
         return self.stop is not None
 
@@ -74,6 +80,14 @@ class Detokenizer:
         if not self._parts or (self._logprobs and (self._stops.holds or self._begun)):
             return None
         return self._flush()
+
+    def take_text(self) -> tuple[str, int] | None:
+        """Return what `take` does where no token has logprobs: the text and the number of its tokens."""
+        if not self._parts:
+            return None
+        text = self._parts[0] if len(self._parts) == 1 else "".join(self._parts)
+        count, self._count, self._parts = self._count, 0, []
+        return text, count
 
     def finish(self) -> DecodedText | None:
         """Return the rest of the text. Call it once, after the last token."""

@@ -32,8 +32,10 @@ from mullama.engines.llamacpp.sampling.candidates import (
     nucleus,
     set_bits,
 )
+from mullama.engines.llamacpp.sampling.edits import LONGEST_WINDOW, LogitEdits, Penalties
 from mullama.engines.llamacpp.sampling.rejection import COLDEST, RejectionSampler
-from mullama.engines.llamacpp.sampling.top_draw import MOST_BIASES, MOST_CANDIDATES, TopDraw, draw_together
+from mullama.engines.llamacpp.sampling.together import choose_together
+from mullama.engines.llamacpp.sampling.top_draw import MOST_CANDIDATES, TopDraw
 from mullama.struct import Struct, asdict
 
 DEFAULT_ORDER = (
@@ -113,8 +115,7 @@ class Sampler:
     `seed` is not negative. `forbidden` tokens are never chosen. Without `shortcuts` the chain gets every token: a
     reference for tests, with the same choices except for the random numbers of the draw.
 
-    - `lowered`: the likeliest token is chosen unless it is one of these; None for other samplers.
-    - `top_draw`: chooses in place of the chain; see `choose_together`.
+    `looks_back` is True if tokens must be accepted. The other attributes are those of `UsualSampler`.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Sampler:
         plan = SamplerPlan(sampling, context_size, min(seed, _LAST_SEED), forbidden, shortcuts)
         self._candidates = candidates
         self._memory = plan.memory
+        self.looks_back = plan.memory > 0
         self._enough = plan.enough
         self._cut = plan.cut
         self._draw = plan.draw
@@ -138,8 +140,9 @@ class Sampler:
         self._biased = np.array([token for token, _ in plan.biases], np.int32)
         self._biases = np.array([bias for _, bias in plan.biases], np.float32)
         self._raised = self._biased[self._biases > 0]
-        self.lowered = frozenset(self._biased.tolist()) if plan.likeliest else None
+        self.takes_likeliest = plan.takes_likeliest
         self.top_draw = plan.top_draw
+        self.edits = plan.edits
         self._greedy = plan.greedy
         self._chain: SamplerChain | None = None
         if plan.steps:
@@ -149,15 +152,11 @@ class Sampler:
 
     def choose(self, row: Floats, allowed: bytes | None = None) -> int:
         """Return the next token. `row`: all logits. `allowed`: one bit per token, lowest first; None for all."""
-        if self.top_draw is not None:
-            return draw_together([self.top_draw], [0], [allowed], row[None])[0]
-        if self.lowered is not None and allowed is None:
-            likeliest = int(row.argmax())
-            if likeliest not in self.lowered:
-                return likeliest
-        if self._chain is None:
-            assert allowed is not None
-            return int(largest_allowed(row, allowed, 1)[-1])
+        return choose_together([self], [0], [allowed], row[None])[0]
+
+    def choose_alone(self, row: Floats, allowed: bytes | None) -> int:
+        """Return the next token by the chain."""
+        assert self._chain is not None
         if self._cut is not None:
             return self._choose_after_cut(self._cut, row, allowed)
         ids = self._select(row, allowed)
@@ -203,14 +202,16 @@ class Sampler:
 
     def accept(self, token: int) -> None:
         """Record a token of the answer, which penalties count."""
-        if self._memory and self._chain is not None:
+        if self.edits is not None:
+            self.edits.accept(token)
+        elif self._memory and self._chain is not None:
             self._chain.accept(token)
 
     def accept_prompt(self, tokens: Sequence[int]) -> None:
         """Record the prompt's last tokens, which penalties count too."""
-        if self._memory and self._chain is not None:
+        if self._memory:
             for token in tokens[-self._memory :]:
-                self._chain.accept(token)
+                self.accept(token)
 
     def close(self) -> None:
         if self._chain is not None:
@@ -228,8 +229,7 @@ class SamplerPlan:
     - `enough`: this many of the largest logits hold every token that the chain could choose; None for all.
     - `cut`: replaces the first sampler, on all logits with biases.
     - `draw`: may replace all samplers.
-    - `top_draw`: replaces all samplers.
-    - `likeliest`: the token with the largest logit is chosen, unless its bias lowers it.
+    - `takes_likeliest`, `top_draw`: replace all samplers, after `edits`.
     - `memory`: number of past tokens that the chain reads.
     - `greedy`: the likeliest token is chosen, so that it has the whole probability.
     """
@@ -262,11 +262,30 @@ class SamplerPlan:
         self.enough = self._count(chosen) if "candidates" in shortcuts else None
         self.cut = self._first_cut(chosen[0][0]) if "cut" in shortcuts else None
         self.draw = self._rejection_sampler([name for name, _ in chosen]) if "draw" in shortcuts else None
-        self.top_draw = self._top_draw([name for name, _ in chosen]) if "together" in shortcuts else None
-        # A bias that only lowers leaves the largest logit the winner unless that very token is lowered.
-        self.likeliest = greedy and not looks_back and all(bias <= 0 for _, bias in self.biases)
-        plain = self.likeliest and not self.biases
-        self.steps = [] if plain or self.top_draw else chosen[1:] if self.cut else self._with_bias(chosen)
+        names = [name for name, _ in chosen]
+        alone = "together" in shortcuts and self._edits_only(names)
+        choosing = names[len(looks_back) :] if alone else []
+        self.takes_likeliest = choosing == ["greedy"]
+        self.top_draw = self._top_draw(choosing)
+        usual = self.takes_likeliest or self.top_draw is not None
+        self.edits = self._edits(looks_back) if usual else None
+        self.steps = [] if usual else chosen[1:] if self.cut else self._with_bias(chosen)
+
+    def _edits_only(self, names: Sequence[str]) -> bool:
+        """Return True if the samplers that look back come first, and `LogitEdits` can do what they do."""
+        back = [name for name in names if name in _LOOK_BACK]
+        return not back or (back == ["penalties"] == list(names[:1]) and self._penalty_last <= LONGEST_WINDOW)
+
+    def _edits(self, looks_back: Sequence[tuple[str, _Add]]) -> LogitEdits | None:
+        s, penalties = self._s, None
+        if looks_back:
+            penalties = Penalties(
+                last=self._penalty_last,
+                repeat=s.repeat_penalty,
+                frequency=s.frequency_penalty,
+                presence=s.presence_penalty,
+            )
+        return LogitEdits(self.biases, penalties) if self.biases or penalties else None
 
     def _first_cut(self, name: str) -> _Cut | None:
         """Return the numpy form of the first sampler, None for one that has none."""
@@ -299,15 +318,12 @@ class SamplerPlan:
         temperature = s.temperature if "temperature" in names else 1.0
         if names != supported or s.dynatemp_range > 0 or temperature < COLDEST or s.top_k > MOST_CANDIDATES:
             return None
-        if len(self.biases) > MOST_BIASES or any(bias > 0 for _, bias in self.biases):
-            return None
         return TopDraw(
             k=s.top_k,
             p=s.top_p if "top_p" in names else 1.0,
             log_ratio=math.log(s.min_p) if "min_p" in names else -math.inf,
             keep=s.min_keep,
             temperature=temperature,
-            biases=self.biases,
             seed=self._seed,
         )
 

@@ -8,8 +8,8 @@ seed gives the tokens that the chain gives. Only where two logits are equal may 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -18,11 +18,10 @@ from mullama.engines.llamacpp.sampling.generator import DrawGenerator
 from mullama.engines.llamacpp.sampling.top_rows import Indexes, top
 
 MOST_CANDIDATES = 512
-MOST_BIASES = 16
 
 
 class TopDraw:
-    """The settings and the random numbers of one request. `biases` only lower."""
+    """The settings and the random numbers of one request."""
 
     def __init__(
         self,
@@ -32,14 +31,11 @@ class TopDraw:
         log_ratio: float,
         keep: int,
         temperature: float,
-        biases: tuple[tuple[int, float], ...],
         seed: int,
     ) -> None:
         """log_ratio: of min-p; -inf for no cut. p: of top-p; 1 for no cut."""
         self.k = k
         self.settings = (k, keep, p, log_ratio, temperature)
-        self.biases = biases
-        self.count = k + len(biases)
         self._seed = seed
 
     @cached_property
@@ -55,33 +51,25 @@ def draw_together(
     rows: of the logits, increasing, one for each request. masks: the allowed tokens of each, one bit each, lowest
     first; None for all.
     """
-    found = top(logits, rows, masks, max(draw.count for draw in draws))
-    if any(draw.biases for draw in draws):
-        for indexes, token, bias in _by_bias(draws):
-            found.add(indexes, token, bias)
-    ids, best = found.best(max(draw.k for draw in draws))
+    most = max(draw.k for draw in draws)
+    ids, best = top(logits, rows, masks, most).best(most)
     chosen = _draw(best, draws)
     tokens: list[int] = ids[np.arange(len(draws)), chosen].tolist()
     return tokens
 
 
-def _by_bias(draws: Iterable[TopDraw]) -> Iterator[tuple[list[int], int, float]]:
-    """Yield each bias with the indexes of the requests that have it."""
-    groups: dict[tuple[tuple[int, float], ...], list[int]] = {}
-    for index, draw in enumerate(draws):
-        if draw.biases:
-            groups.setdefault(draw.biases, []).append(index)
-    for biases, indexes in groups.items():
-        for token, bias in biases:
-            yield indexes, token, bias
+@lru_cache(maxsize=2)  # most decodes have the requests of the one before
+def _settings(draws: tuple[TopDraw, ...]) -> tuple[Indexes, Indexes, Floats, Floats, Floats]:
+    """Return each setting as a column with a row for each request."""
+    columns = np.array([draw.settings for draw in draws]).T[:, :, None]
+    p, log_ratio, temperature = columns[2:].astype(np.float32)
+    return columns[0].astype(np.intp), columns[1].astype(np.intp), p, log_ratio, temperature
 
 
 @np.errstate(invalid="ignore")  # logits that are no numbers draw any token
 def _draw(best: Floats, draws: Sequence[TopDraw]) -> Indexes:
     """Return the column of each row that is drawn. best: the largest logits of each row, best first."""
-    settings = np.array([draw.settings for draw in draws])[:, :, None]
-    k, keep = settings[:, 0], settings[:, 1]
-    p, log_ratio, temperature = settings[:, 2:].astype(np.float32).transpose(1, 0, 2)
+    k, keep, p, log_ratio, temperature = _settings(tuple(draws))
     numbers = np.array([draw.generator.next() for draw in draws])[:, None]
     at = np.arange(best.shape[1])
     logits = np.where(at < k, best, np.float32(-np.inf))

@@ -31,14 +31,6 @@ class TopRows:
         self._ids = ids
         self._logits = logits
 
-    def add(self, rows: Sequence[int], token: int, bias: float) -> None:
-        """Change the logit of a token in these rows."""
-        hit = self._ids[rows] == token
-        if hit.any():
-            changed = self._logits[rows]
-            changed[hit] += np.float32(bias)
-            self._logits[rows] = changed
-
     def best(self, columns: int) -> tuple[Indexes, Floats]:
         """Return the ids and logits of the best candidates, best first; equal ones in the order of their ids."""
         order = (-self._logits).argsort(axis=1, kind="stable")[:, :columns]

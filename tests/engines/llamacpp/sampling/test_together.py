@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mullama.engines.base import WeightsOptions
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
 from mullama.engines.llamacpp.sampling import candidates as alone
+from mullama.engines.llamacpp.sampling.edits import LogitEdits, Penalties, edited
 from mullama.engines.llamacpp.sampling.generator import DrawGenerator
 from mullama.engines.llamacpp.sampling.sampler import Sampler, SamplerPlan
 from mullama.engines.llamacpp.sampling.together import choose_together
@@ -126,7 +128,7 @@ def test_a_draw_takes_none_that_the_samplers_cut(seed: int, size: int, k: int, p
     inside = reached - chances / chances.sum() < p + 1e-5
     likely = row[order] >= row[order[0]] + math.log(ratio) - 1e-5
     left = set(order[inside & likely].tolist()) | {int(order[0])}
-    draw = TopDraw(k=k, p=p, log_ratio=math.log(ratio), keep=0, temperature=1.3, biases=(), seed=seed)
+    draw = TopDraw(k=k, p=p, log_ratio=math.log(ratio), keep=0, temperature=1.3, seed=seed)
     for _ in range(10):
         assert draw_together([draw], [0], [None], row[None])[0] in left
 
@@ -135,8 +137,26 @@ def test_a_draw_takes_none_that_the_samplers_cut(seed: int, size: int, k: int, p
 def test_rows_that_say_nothing_draw_some_token(value: float) -> None:
     logits = np.full((3, 3072), value, np.float32)
     logits[1] = table(1, 1, 3072, ties=False)
-    draws = [TopDraw(k=40, p=0.9, log_ratio=-3, keep=0, temperature=0.8, biases=(), seed=n) for n in range(3)]
+    draws = [TopDraw(k=40, p=0.9, log_ratio=-3, keep=0, temperature=0.8, seed=n) for n in range(3)]
     assert all(0 <= token < 3072 for token in draw_together(draws, [0, 1, 2], [None] * 3, logits))
+
+
+def test_logits_are_restored_when_a_choice_fails() -> None:
+    logits = table(3, 2, 300, ties=False)
+    before = logits.copy()
+    penalties = Penalties(last=4, repeat=1.5, frequency=0.5, presence=0.1)
+    edits = LogitEdits(((5, 2.0), (7, -np.inf), (5, 1.0)), penalties)
+    for token in (5, 9, 5):
+        edits.accept(token)
+    with suppress(LookupError), edited([edits, None], [0, 1], logits):
+        assert (logits[1] == before[1]).all()
+        assert logits[0, 7] == -np.inf
+        assert {int(token) for token in np.flatnonzero(logits[0] != before[0])} == {5, 7, 9}
+        biased = before[0, 5] + np.float32(3)
+        penalised = biased * np.float32(1.5) if biased <= 0 else biased / np.float32(1.5)
+        assert logits[0, 5] == pytest.approx(penalised - 2 * 0.5 - 0.1, abs=1e-5)
+        raise LookupError
+    assert (logits == before).all()
 
 
 @pytest.mark.parametrize(
@@ -149,9 +169,12 @@ def test_rows_that_say_nothing_draw_some_token(value: float) -> None:
         ({"temperature": 0.0}, False),
         ({"top_k": 0}, False),
         ({"top_k": 1000}, False),
-        ({"logit_bias": ((4, 3.0),)}, False),
-        ({"logit_bias": tuple((token, -1.0) for token in range(17))}, False),
-        ({"repeat_penalty": 1.1}, False),
+        ({"logit_bias": ((4, 3.0), (5, -1.0))}, True),
+        ({"repeat_penalty": 1.1}, True),
+        ({"presence_penalty": -0.5, "frequency_penalty": 0.5}, True),
+        ({"repeat_penalty": 1.1, "repeat_last_n": -1}, False),
+        ({"repeat_penalty": 1.1, "dry_multiplier": 0.8}, False),
+        ({"repeat_penalty": 1.1, "samplers": ("top_k", "penalties")}, False),
         ({"typical_p": 0.9}, False),
         ({"dynatemp_range": 0.5}, False),
         ({"mirostat": 2}, False),
@@ -185,6 +208,10 @@ MIXED: list[dict[str, Any]] = [
     {"top_k": 200, "top_p": 0.99, "temperature": 1.0, "logit_bias": ((3, -1.0), (9, -math.inf))},
     {"top_k": 1},
     {"repeat_penalty": 1.2},
+    {"repeat_penalty": 1.2, "frequency_penalty": 0.4, "presence_penalty": -0.3, "repeat_last_n": 9},
+    {"repeat_penalty": 0.7, "logit_bias": ((3, 4.0), (7, -2.0), (8, 1.0))},
+    {"temperature": 0.0, "repeat_penalty": 1.5, "logit_bias": ((3, 9.0),)},
+    {"temperature": 0.0, "repeat_penalty": 1.1, "repeat_last_n": -1},
     {"mirostat": 2},
 ]
 
@@ -206,14 +233,32 @@ def test_a_seed_gives_the_tokens_of_the_chain(
         ]
 
     together, chains = make("candidates", "cut", "together"), make("candidates", "cut")
-    for step in range(6):
+    for sampler in (*together, *chains):
+        sampler.accept_prompt([5, 8, 5, 7, 3, 8, 8, 1] * (seed % 12))
+    for step in range(8):
         logits = table(seed + step, 12, size, ties=False)
+        logits[:, 3:9] += 6
+        before = logits.copy()
         rows = sorted(np.random.default_rng(seed + step).choice(12, len(kinds), replace=False).tolist())
         masks = some_masks(seed + step, len(kinds), size) if bound else [None] * len(kinds)
         expected = [c.choose(logits[row], mask) for c, row, mask in zip(chains, rows, masks, strict=True)]
         found = choose_together(together, rows, masks, logits)
         assert found == expected
+        assert (logits == before).all(), "the changes to llama.cpp's memory are taken back"
         for sampler, token in zip((*together, *chains), (*found, *expected), strict=True):
             sampler.accept(token)
     for sampler in (*together, *chains):
         sampler.close()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_grammar_that_allows_forbidden_tokens_alone_gets_one_of_them(model: NativeModel, temperature: float) -> None:
+    flags = np.zeros(model.vocabulary, np.uint8)
+    flags[[40, 2000]] = 1
+    mask = np.packbits(flags, bitorder="little").tobytes()
+    logits = table(5, 1, model.vocabulary, ties=False)
+    said = sampling(temperature=temperature)
+    buffer = Candidates(model.vocabulary)
+    sampler = Sampler(model, buffer, said, context_size=512, seed=1, forbidden=(40, 2000))
+    assert sampler.choose(logits[0], mask) == max((40, 2000), key=lambda token: logits[0, token])
+    sampler.close()
