@@ -12,10 +12,17 @@ After every event the same seven passes run, in this order; each is idempotent, 
 2. close     close units that are not wanted and that no request uses; stop workers without units
 3. shrink    close idle units on demand while more is in memory than a lowered budget allows
 4. open      open wanted units; start their workers first, if memory allows
-5. evict     close idle units of lower rank for a wanted unit that does not fit
+5. evict     close idle units of lower or equal rank for a wanted unit that does not fit in memory or in its groups; a
+             unit in use yields to one of its rank after its turn: it gets no further requests and is closed when idle
 6. grant     give places to waiting requests: higher priority first, then first come, first served
 7. wake      ask for a tick at the next moment at which time alone changes something
 
-A unit is wanted while a model that loads at start leads to it, a request waits for it, its time to live has not passed
+An event that concerns one model alone, such as a request to a loaded model before the next deadline, runs no pass but
+`grant` of that model (`decide._only_grants`); the effects are the same.
+
+Units that lack memory open in the order of their oldest requests, and a later one takes nothing that an earlier one
+lacks, so none of equal rank starves.
+
+A unit is wanted while a model that loads at start or when there is room leads to it, a request waits for it, its time to live has not passed
 since its last use, or the reconciler pins it (to prepare a new unit before the swap).
 """
