@@ -23,6 +23,6 @@ An event that concerns one model alone, such as a request to a loaded model befo
 Units that lack memory open in the order of their oldest requests, and a later one takes nothing that an earlier one
 lacks, so none of equal rank starves.
 
-A unit is wanted while a model that loads at start or when there is room leads to it, a request waits for it, its time to live has not passed
-since its last use, or the reconciler pins it (to prepare a new unit before the swap).
+A unit is wanted while a model that loads at start or when there is room leads to it, a request waits for it, its time
+to live has not passed since its last use, or the reconciler pins it (to prepare a new unit before the swap).
 """
