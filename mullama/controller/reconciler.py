@@ -38,7 +38,7 @@ from mullama.manifest.spec import Hardware, Manifest
 from mullama.manifest.tree import revision
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, KnownFiles, Machine, Observed
-from mullama.plan.steps import Plan, to_tree
+from mullama.plan.steps import Action, Plan, to_tree
 from mullama.reconcile.execute import Outcome, Result, execute
 from mullama.reconcile.files import Files, is_local, read_lock
 from mullama.reconcile.gc import declare, prunable
@@ -268,12 +268,23 @@ class Reconciler:
         access = await self._access(run.change, planned, restart=applied is not None)
         self._check_options(run.change, planned, moved=bool(run.fetched) or self._pending.accepted(run))
         check_surges(plan)
-        check_protected(plan, {name: d.model for name, d in self.current.snapshot.deployments.items()})
+        self._check_protected(plan, planned.observed)
         models, fetched = desired.models, run.fetched
         missing = frozenset(name for name in planned.missing if not fetched.issuperset(models[name].sources))
         spared = expendable(plan, desired, applied.manifest if applied is not None else None)
         planned = replace(planned, access=access, missing=missing, expendable=spared)
         return planned if run.change.waits_for_unchanged else self._without_waiting(run, planned)
+
+    def _check_protected(self, plan: Plan, observed: Observed) -> None:
+        """Raise `Refused` for a step that a protected model forbids.
+
+        A server that starts pauses no request, but it removes what served before the restart.
+        """
+        if self.current.started or observed.applied is None:
+            check_protected(plan, {name: d.model for name, d in self.current.snapshot.deployments.items()})
+        else:
+            removals = tuple(step for step in plan.steps if step.action is Action.REMOVE)
+            check_protected(replace(plan, steps=removals), observed.applied.manifest.models)
 
     def _without_waiting(self, run: Run, planned: PlannedChange) -> PlannedChange:
         """Return the plan of a run that does not wait for the files of models that it does not change.

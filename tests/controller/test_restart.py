@@ -101,3 +101,19 @@ async def test_a_start_without_an_earlier_revision_of_its_file_is_all_or_nothing
 
         assert result["outcome"] == "not_found"
         assert not server.reconciler.current.started
+
+
+async def test_a_protected_model_is_not_removed_while_the_server_is_down(tmp_path: Path) -> None:
+    guarded = {"a": {"from": A["a"], "protect": True}, "b": "./b.script.json"}
+    await serve_before(tmp_path, guarded)
+    async with local_server(tmp_path) as server:
+        result = await server.apply({"b": "./b.script.json"}, ApplyOptions(), FILE)
+        assert result["outcome"] == "refused"
+        assert "a is protected and would be removed" in result["message"]
+    async with local_server(tmp_path) as server:
+        result = await started(server, {"b": "./b.script.json"})
+        assert result["outcome"] == "refused"
+        assert await server.ask("a", "say yes") == "yes", "the last revision serves"
+    async with local_server(tmp_path) as server:
+        assert (await started(server, {**guarded, "a": A["a"]}))["outcome"] == "applied"
+        assert (await server.apply({"b": "./b.script.json"}, ApplyOptions(), FILE))["outcome"] == "applied"

@@ -358,7 +358,9 @@ class ModelService:
             if loaded != (operation.keep_alive == 0):
                 raise Invalid(f"model '{operation.model}' is {'already' if loaded else 'not'} loaded", field="model")
         if operation.keep_alive == 0:
-            self._pool.unload(self._unloadable(operation.model, caller), forced=operation.forced)
+            name = self._unloadable(operation.model, caller)
+            self._check_sharers(name, caller)
+            self._pool.unload(name, forced=operation.forced)
             return inv.Loaded(model=operation.model, unloaded=True)
         deployment = self.find(operation.model, caller)
         self._pool.retry(deployment.name)
@@ -375,6 +377,16 @@ class ModelService:
             if self._pool.prepares(name) and caller.may_use(name):
                 return name
             raise
+
+    def _check_sharers(self, name: str, caller: Caller) -> None:
+        """Raise `Denied` if a model that the key may not use would be unloaded, because it shares the context."""
+        deployments = self._snapshot().deployments
+        if name not in deployments:
+            return
+        for other, deployment in deployments.items():
+            if deployment.unit == deployments[name].unit and not caller.may_use(other):
+                message = f"{name} shares its context with {other}, which the key '{caller.key}' may not use"
+                raise Denied(message, authenticated=True)
 
     def _set_ttl(self, deployment: Deployment, seconds: float | None) -> None:
         if seconds is not None:

@@ -378,3 +378,18 @@ async def test_vectors_longer_than_those_of_the_model_are_refused(server: LocalS
         await server.service.answer(chat.EmbedRequest(model="a", inputs=("x",), dimensions=100_000), CALLER)
 
     assert caught.value.field == "dimensions"
+
+
+async def test_a_key_unloads_no_model_that_it_may_not_use(server: LocalServer) -> None:
+    """Models with the same weights and the same context share it."""
+    source = server.script("a")
+    await server.apply({"chat": {"from": source}, "brief": {"from": source, "system": "Be brief."}})
+    assert server.snapshot.deployments["chat"].unit == server.snapshot.deployments["brief"].unit
+    unload = LoadModel(model="brief", keep_alive=0.0)
+
+    with pytest.raises(Denied, match="brief shares its context with chat, which the key 'k' may not use"):
+        await server.service.answer(unload, replace(CALLER, key="k", models=("brief",)))
+    assert phase(server, "chat") is Phase.READY
+
+    await server.service.answer(unload, CALLER)
+    await until(lambda: phase(server, "chat") is Phase.COLD)
