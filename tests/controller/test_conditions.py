@@ -23,7 +23,7 @@ def test_every_condition_and_reason_has_a_line_in_the_reference_and_none_is_inve
 
 
 def test_every_reason_is_used() -> None:
-    sources = "".join(path.read_text() for path in (DOCS.parent / "mullama/controller").glob("*.py"))
+    sources = "".join(path.read_text() for path in (DOCS.parent / "mullama/controller").rglob("*.py"))
 
     assert [reason.name for reason in Reason if f"Reason.{reason.name}" not in sources] == []
 

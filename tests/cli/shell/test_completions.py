@@ -61,8 +61,8 @@ MODELS = ("chat", "qwen3:8b", "qwen3:8b-long", "small")
         (("mullama", "show", ""), MODELS),
         (("mullama", "rm", "--force", "c"), ("chat",)),
         (("mullama", "unload", ""), MODELS),
-        (("mullama", "diff", "--format", ""), ("text", "json", "markdown", "github")),
-        (("mullama", "diff", "--format", "j"), ("json",)),
+        (("mullama", "diff", "--format", ""), ("text", "json", "markdown", "github", "sarif", "junit")),
+        (("mullama", "diff", "--format", "j"), ("json", "junit")),
         (("mullama", "diff", "-f", ""), ()),
         (("mullama", "apply", "--file", "m"), ()),
         (("mullama", "completions", "b"), ("bash",)),
@@ -120,7 +120,7 @@ FISH = {
     "mullama run qwen3:8b-": ["qwen3:8b-long"],
     "mullama bench --model c": ["chat"],
     "mullama run -m s": ["small"],
-    "mullama diff --format j": ["json"],
+    "mullama diff --format j": ["json", "junit"],
     "mullama apply -f mul": ["mullama.fish", "mullama"],
 }
 
