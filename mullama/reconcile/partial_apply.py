@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from mullama.errors import ManifestError
-from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.spec import Group, Manifest, Model, Route
+from mullama.manifest.spec.readers import targets_of
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import ModelName
 from mullama.plan.observed import KnownFiles
@@ -80,6 +81,7 @@ def servable_part(desired: Manifest, applied: Manifest, missing: Collection[str]
     changed = {
         "models": models,
         "routes": routes,
+        "groups": dict(_groups(desired, models)),
         "moved": tuple(move for move in desired.moved if move.from_ not in models),
         "auth": desired.auth if scopes <= callable_names else applied.auth,
     }
@@ -91,9 +93,23 @@ def servable_part(desired: Manifest, applied: Manifest, missing: Collection[str]
 
 def _routes(desired: Manifest, applied: Manifest, models: Collection[str]) -> Iterator[tuple[str, object]]:
     for name, route in desired.routes.items():
-        found = next((to for to in (route, applied.routes.get(name)) if to in models), None)
+        found = next((to for to in (route, applied.routes.get(name)) if to and _served(to, desired, models)), None)
         if found is not None:
             yield name, found
+
+
+def _served(route: str | Route, desired: Manifest, models: Collection[str]) -> bool:
+    """Return True if every model of a route is there; a route among its fallbacks is checked by itself."""
+    fallback = route.fallback if isinstance(route, Route) else ()
+    return all(name in models for name in targets_of(route)) and all(
+        name in models or name in desired.routes for name in fallback
+    )
+
+
+def _groups(desired: Manifest, models: Collection[str]) -> Iterator[tuple[str, Group]]:
+    for name, group in desired.groups.items():
+        if members := tuple(member for member in group.models if member in models):
+            yield name, group.model_copy(update={"models": members})
 
 
 def _key(name: str) -> str:

@@ -110,3 +110,21 @@ def test_models_lack_files_that_are_not_here_or_were_never_hashed() -> None:
 
     assert lacks == {"b", "c", "d"}
     assert {step.subject for step in without(plan, lacks).steps if step.kind == "model"} == {"a", "gone"}
+
+
+def test_a_route_with_options_and_a_group_are_served_as_far_as_their_models_are_there() -> None:
+    on_demand = {"residency": {"load": "on_demand"}}
+    tree = {
+        "mullama": "v1",
+        "models": {name: {"from": "builtin:tiny", **on_demand} for name in ("a", "b", "late")},
+        "routes": {
+            "both": {"to": [{"model": "a"}, {"model": "b"}], "fallback": ["b"]},
+            "waits": {"to": [{"model": "late"}, {"model": "a"}]},
+        },
+        "groups": {"g": {"models": ["a", "late"]}, "empty": {"models": ["late"]}},
+    }
+    part = servable_part(parse_resolved(tree), parse_resolved({"mullama": "v1"}), {"late"})
+    assert part is not None
+    assert set(part.models) == {"a", "b"}
+    assert set(part.routes) == {"both"}
+    assert {name: group.models for name, group in part.groups.items()} == {"g": ("a",)}
