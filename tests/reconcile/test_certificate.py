@@ -15,7 +15,10 @@ from mullama.manifest.spec import Tls
 from mullama.reconcile.certificate import load_certificate, stamps_of, untimely
 from tests.certificates import Authority
 
-NOW = time.time() + 60  # after the certificates of this run are made
+
+def soon() -> float:
+    """A time at which the certificates of this run are valid."""
+    return time.time() + 60
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +28,12 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 def test_a_good_certificate_shows_its_names_and_its_end(authority: Authority) -> None:
     cert, key = authority.issue("good")
-    found = load_certificate(Tls(cert=cert, key=key), now=NOW)
+    found = load_certificate(Tls(cert=cert, key=key), now=soon())
     assert found.names == ("localhost", "127.0.0.1")
-    assert abs(found.expires - NOW - 30 * 86400) < 3600
+    assert abs(found.expires - soon() - 30 * 86400) < 3600
     assert found.context.verify_mode is ssl.CERT_NONE
     assert untimely(found, found.expires + 1) is not None
-    asking = load_certificate(Tls(cert=cert, key=key, client_ca=authority.cert), now=NOW)
+    asking = load_certificate(Tls(cert=cert, key=key, client_ca=authority.cert), now=soon())
     assert asking.context.verify_mode is ssl.CERT_REQUIRED
 
 
@@ -50,7 +53,7 @@ def test_a_bad_certificate_is_refused_with_its_file(change: str, message: str, a
     cert, key = authority.issue("good")
     text = str(Path(authority.folder) / "text.pem")
     Path(text).write_text("no certificate")
-    now, ca = NOW, None
+    now, ca = soon(), None
     if change == "expired":
         cert, key = authority.issue("expired", days=-1)
     elif change == "early":
@@ -75,7 +78,7 @@ def test_a_bad_certificate_is_refused_with_its_file(change: str, message: str, a
 
 def test_an_expired_certificate_can_be_used_where_any_time_is_accepted(authority: Authority) -> None:
     cert, key = authority.issue("expired", days=-1)
-    assert load_certificate(Tls(cert=cert, key=key), now=NOW, any_time=True).expires < NOW
+    assert load_certificate(Tls(cert=cert, key=key), now=soon(), any_time=True).expires < soon()
 
 
 def test_the_stamps_change_with_the_files(authority: Authority) -> None:
