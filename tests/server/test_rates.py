@@ -75,8 +75,10 @@ def test_a_list_of_models_is_not_limited(limited: RunningServer) -> None:
 
 def test_the_official_clients_know_the_limit(limited: RunningServer) -> None:
     url = f"http://127.0.0.1:{limited.port}"
-    with pytest.raises(openai.RateLimitError) as refused:
-        openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0).chat.completions.create(**CHAT)
+    gpt = openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0)
+    with gpt, pytest.raises(openai.RateLimitError) as refused:
+        gpt.chat.completions.create(**CHAT)
     assert refused.value.response.headers["x-ratelimit-limit-tokens"] == "1000"
-    with pytest.raises(anthropic.RateLimitError):
-        anthropic.Anthropic(base_url=url, api_key="x", max_retries=0).messages.create(**CHAT)
+    claude = anthropic.Anthropic(base_url=url, api_key="x", max_retries=0)
+    with claude, pytest.raises(anthropic.RateLimitError):
+        claude.messages.create(**CHAT)
