@@ -23,7 +23,9 @@ _LEVELS = {
     "git-edited": logging.WARNING,
     "usage-not-recorded": logging.ERROR,
     "held": logging.WARNING,
-    "degraded": logging.WARNING,
+    "degraded": logging.ERROR,
+    "worker-failed": logging.WARNING,
+    "files-changed": logging.WARNING,
     "webhook-failed": logging.WARNING,
     "warning": logging.WARNING,
 }
@@ -42,7 +44,7 @@ class EventLog:
         subject, message = masked(subject), masked(message)
         event = {"id": self._last, "when": time.time(), "kind": kind, "subject": subject, "message": message, **facts}
         self._events.append(event)
-        logging.getLogger("mullama").log(_LEVELS.get(kind, logging.INFO), "%s", _text(kind, subject, message))
+        logging.getLogger("mullama").log(level_of(kind), "%s", _text(kind, subject, message))
         self._added.set()
         self._added = asyncio.Event()
         return event
@@ -63,6 +65,11 @@ class EventLog:
                 after = event["id"]
                 yield event
             await added.wait()
+
+
+def level_of(kind: str) -> int:
+    """Return the level of the log for a kind of event."""
+    return _LEVELS.get(kind, logging.INFO)
 
 
 def _text(kind: str, subject: str, message: str) -> str:

@@ -495,7 +495,7 @@ class Pool:
                 return
         except MullamaError as error:
             self._started(weights)
-            self._note("worker", weights, error.message)
+            self._note("worker-failed", weights, error.message)
             lost = ev.WorkerLost(
                 weights=weights,
                 error=error,
@@ -534,7 +534,7 @@ class Pool:
             await self._renewed([name for name, s in self.state.models.items() if s.unit.weights == weights], error)
         except MullamaError as refused:
             self._started(weights)
-            self._note("worker", weights, refused.message)
+            self._note("worker-failed", weights, refused.message)
             self._feed(ev.WorkerLost(weights=weights, error=refused, permanent=refused.kind is not Kind.UNAVAILABLE))
         else:
             self._started(weights)
@@ -559,7 +559,7 @@ class Pool:
 
     def _died(self, weights: str, death: Death) -> None:
         self._workers.pop(weights, None)
-        self._note("worker", weights, death.message)
+        self._note("worker-failed", weights, death.message)
         blamed = self.quarantine.judge(death.work, at_fault=death.cause is not DeathCause.OUTSIDE)
         error = EngineFailed(death.message, report=death.report, retry_after=_RETRY_DEATH)
         if death.lost_host:

@@ -20,6 +20,7 @@ from mullama.errors import Invalid, Unavailable
 from mullama.names import JSONValue
 from mullama.store.blobs import Blobs
 from mullama.store.disk import translate_os_errors
+from mullama.store.sqlite_file import set_aside
 from mullama.struct import Struct, asdict, replace
 from mullama.weights import record
 from mullama.weights.facts import WeightFacts
@@ -184,9 +185,7 @@ class Index:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        os.replace(self._path, self._path.with_suffix(".corrupt"))
-        for left in ("-journal", "-wal", "-shm"):
-            Path(f"{self._path}{left}").unlink(missing_ok=True)
+        set_aside(self._path)
 
 
 _COLUMNS: Final = "source, resolved, revision, files, architecture, quantization, license, fetched"

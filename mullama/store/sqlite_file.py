@@ -62,9 +62,7 @@ class SqliteFile:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        os.replace(self._path, self._path.with_suffix(".corrupt"))
-        for left in ("-journal", "-wal", "-shm"):
-            Path(f"{self._path}{left}").unlink(missing_ok=True)
+        set_aside(self._path)
 
     def _connect(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,3 +82,10 @@ class SqliteFile:
             connection.close()
             raise
         return connection
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file to `.corrupt`, and delete the files that SQLite keeps beside it."""
+    os.replace(path, path.with_suffix(".corrupt"))
+    for left in ("-journal", "-wal", "-shm"):
+        Path(f"{path}{left}").unlink(missing_ok=True)

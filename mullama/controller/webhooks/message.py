@@ -8,10 +8,12 @@ import contextlib
 import hashlib
 import hmac
 import json
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
+from mullama.controller.event_log import level_of
 from mullama.manifest.spec import Webhook
 from mullama.struct import Struct
 
@@ -21,10 +23,11 @@ _SECRET_PREFIX = "whsec_"
 _INCIDENTS: Mapping[str, str] = {
     "not-applied": "manifest", "invalid-manifest": "manifest", "held": "manifest", "applied": "manifest",
     "degraded": "models", "recovered": "models", "not-listening": "listeners", "listening": "listeners",
+    "certificate-refused": "certificate", "certificate": "certificate",
+    "git-failed": "repository", "git-edited": "repository", "git-commit": "repository",
 }  # fmt: skip
-_CLOSING = ("applied", "recovered", "listening")
-_ERRORS = ("not-applied", "invalid-manifest", "degraded", "not-listening", "watch-failed")
-_WARNINGS = ("held", "fetch-failed", "worker", "files-changed", "warning")
+_CLOSING = ("applied", "recovered", "listening", "certificate", "git-commit")
+_SEVERITIES = {logging.ERROR: "error", logging.WARNING: "warning"}
 
 
 class HookMessage(Struct, frozen=True):
@@ -76,7 +79,6 @@ def _standard(event: Mapping[str, Any], server: str, uid: str, secret: str | Non
 
 def _pagerduty(event: Mapping[str, Any], server: str, routing_key: str) -> dict[str, Any]:
     kind = event["kind"]
-    severity = "error" if kind in _ERRORS else "warning" if kind in _WARNINGS else "info"
     return {
         "routing_key": routing_key,
         "event_action": "resolve" if kind in _CLOSING else "trigger",
@@ -84,7 +86,7 @@ def _pagerduty(event: Mapping[str, Any], server: str, routing_key: str) -> dict[
         "payload": {
             "summary": f"mullama {server}: {_text(event)}"[:1024],
             "source": server,
-            "severity": severity,
+            "severity": _SEVERITIES.get(level_of(kind), "info"),
             "timestamp": _when(event),
             "custom_details": dict(event),
         },

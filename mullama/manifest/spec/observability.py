@@ -10,8 +10,8 @@ from mullama.manifest.spec.values import Block, Duration, Flag, Size
 
 EventKind = Literal[
     "applied", "not-applied", "invalid-manifest", "held", "degraded", "recovered", "fetch-failed", "evicted", "worker",
-    "files-changed", "certificate", "certificate-refused", "usage-not-recorded", "git-commit", "git-failed",
-    "git-edited", "keys", "listening", "not-listening", "pruned", "watch-failed", "warning",
+    "worker-failed", "files-changed", "certificate", "certificate-refused", "usage-not-recorded", "git-commit",
+    "git-failed", "git-edited", "keys", "listening", "not-listening", "pruned", "watch-failed", "warning",
 ]  # fmt: skip
 """Events that a webhook may select."""
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 from mullama.controller.webhooks.message import message, signature
 from mullama.manifest.spec import Webhook
+from mullama.manifest.spec.observability import EventKind
+
+PACKAGE = Path(__file__).parents[3] / "mullama"
 
 EVENT = {"id": 7, "when": 1700000000.5, "kind": "degraded", "subject": "chat", "message": "it does not fit"}
 
@@ -73,8 +78,14 @@ def test_the_form_of_slack_is_one_line(event: dict[str, Any], text: str) -> None
         ("not-applied", "trigger", "manifest", "error"),
         ("held", "trigger", "manifest", "warning"),
         ("applied", "resolve", "manifest", "info"),
-        ("worker", "trigger", "worker", "warning"),
+        ("worker-failed", "trigger", "worker-failed", "warning"),
+        ("worker", "trigger", "worker", "info"),
         ("evicted", "trigger", "evicted", "info"),
+        ("certificate-refused", "trigger", "certificate", "error"),
+        ("certificate", "resolve", "certificate", "info"),
+        ("git-failed", "trigger", "repository", "error"),
+        ("git-commit", "resolve", "repository", "info"),
+        ("usage-not-recorded", "trigger", "usage-not-recorded", "error"),
     ],
 )
 def test_an_incident_of_pagerduty_is_opened_and_closed(kind: str, action: str, incident: str, severity: str) -> None:
@@ -88,3 +99,10 @@ def test_an_incident_of_pagerduty_is_opened_and_closed(kind: str, action: str, i
 def test_a_long_summary_is_cut_to_what_pagerduty_takes() -> None:
     found = body(EVENT | {"message": "x" * 5000}, "key", form="pagerduty")
     assert len(found["payload"]["summary"]) == 1024
+
+
+def test_a_webhook_may_select_every_kind_of_event() -> None:
+    code = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    added = set(re.findall(r'(?:event_log\.(?:add|note)|\b_note)\(\s*"([a-z-]+)"', code))
+    assert {"applied", "worker", "worker-failed", "git-failed"} <= added
+    assert added <= set(get_args(EventKind))
