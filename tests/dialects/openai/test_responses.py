@@ -8,7 +8,16 @@ import pytest
 
 from mullama.chat.answer import fold
 from mullama.chat.inventory import Done
-from mullama.chat.types import TextDelta, ThinkingDelta, ToolCall, ToolCallFinished, ToolCallStarted
+from mullama.chat.types import (
+    Effective,
+    Sampling,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolCall,
+    ToolCallFinished,
+    ToolCallStarted,
+)
 from mullama.dialects.base import WireRequest
 from mullama.dialects.openai.responses.items import conversation, encode_text
 from mullama.dialects.stored_objects import ReplayStream, StoredObject
@@ -18,7 +27,9 @@ from tests.dialects.wire import (
     CALL_EVENTS,
     CALLED,
     CONTEXT,
+    DONE,
     HELLO,
+    STOPPED,
     data,
     decode,
     encode,
@@ -346,3 +357,38 @@ def test_a_call_to_a_tool_of_free_text_is_answered_as_such_also_whole() -> None:
 
 def test_events_of_a_call_that_no_tool_knows_still_come_out() -> None:
     assert reply(PATH, ASK, run_of(*CALL_EVENTS, end=CALLED))["output"][0]["name"] == "weather"
+
+
+def used(**settings: Any) -> Started:
+    """Return the first event of an answer with these settings of the generation."""
+    sampling = Sampling(temperature=0.2, top_p=0.5, presence_penalty=0.25, frequency_penalty=-0.5)
+    return Started(
+        prompt_tokens=12, effective=Effective(model="tiny", context_size=4096, sampling=sampling, **settings)
+    )
+
+
+@pytest.mark.parametrize(("limit", "reported"), [(None, None), (-1, None), (64, 64)])
+def test_a_response_reports_the_settings_that_were_used(limit: int | None, reported: int | None) -> None:
+    events = (used(max_tokens=limit), TextDelta(text="ok"), STOPPED, DONE)
+    body = {**ASK, "temperature": 1.5, "max_output_tokens": 500}  # a route or a limit of the model changes them
+    want = {
+        "temperature": 0.2, "top_p": 0.5, "presence_penalty": 0.25, "frequency_penalty": -0.5,
+        "max_output_tokens": reported,
+    }  # fmt: skip
+
+    whole = reply(PATH, body, events)
+    streamed = [frame["response"] for frame in data(PATH, body, events) if "response" in frame]
+
+    assert len(streamed) == 3  # created, in_progress, completed
+    for response in (whole, *streamed):
+        assert {name: response[name] for name in want} == want
+
+
+def test_settings_that_no_model_has_answered_with_are_those_of_the_request_alone() -> None:
+    one = endpoint(PATH)
+    assert one.background is not None
+    operation = decode(PATH, {**ASK, "background": True, "top_p": 0.7})
+
+    queued = one.background(replace(CONTEXT, operation=operation)).at("queued")
+
+    assert (queued["top_p"], queued["temperature"], queued["max_output_tokens"]) == (0.7, None, None)

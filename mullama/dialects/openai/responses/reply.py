@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mullama.chat.types import Usage
+from mullama.chat.types import Effective, Sampling, Usage
 from mullama.dialects import schema
 from mullama.dialects.base import ReplyContext, ResponseRequest
 from mullama.dialects.openai.responses.tools import echoed
@@ -26,14 +26,13 @@ def _or(value: JSONValue, default: JSONValue) -> JSONValue:
 
 
 def _settings(echo: Mapping[str, JSONValue], operation: ResponseRequest) -> dict[str, JSONValue]:
-    """Return the settings of the request, with the API's defaults."""
+    """Return the settings of the request that are no settings of the generation, with the API's defaults."""
     reasoning = echo.get("reasoning")
     text = echo.get("text")
     plain: JSONValue = {"format": {"type": "text"}}
     blank: dict[str, JSONValue] = {"effort": None, "summary": None}
     return {
         "instructions": echo.get("instructions"),
-        "max_output_tokens": echo.get("max_output_tokens"),
         "max_tool_calls": echo.get("max_tool_calls"),
         "metadata": _or(echo.get("metadata"), {}),
         "parallel_tool_calls": operation.parallel_tool_calls,
@@ -44,10 +43,6 @@ def _settings(echo: Mapping[str, JSONValue], operation: ResponseRequest) -> dict
         "service_tier": "default",
         "store": operation.store,
         "background": _or(echo.get("background"), False),
-        "temperature": _or(echo.get("temperature"), 1.0),
-        "top_p": _or(echo.get("top_p"), 1.0),
-        "presence_penalty": _or(echo.get("presence_penalty"), 0.0),
-        "frequency_penalty": _or(echo.get("frequency_penalty"), 0.0),
         "top_logprobs": _or(echo.get("top_logprobs"), 0),
         "text": {"format": {"type": "text"}, **text} if isinstance(text, Mapping) else plain,
         "tool_choice": _or(echo.get("tool_choice"), "auto"),
@@ -57,8 +52,22 @@ def _settings(echo: Mapping[str, JSONValue], operation: ResponseRequest) -> dict
     }
 
 
+def _generation(sampling: Sampling, limit: int | None) -> dict[str, JSONValue]:
+    """Return the settings by which the answer is generated, under the API's names."""
+    return {
+        "max_output_tokens": None if limit is None or limit < 0 else limit,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+    }
+
+
 class ResponseObject:
-    """Builds the response object of one request in any status."""
+    """Builds the response object of one request in any status.
+
+    The settings of the generation that the request does not set are null until the model that answers is known.
+    """
 
     def __init__(self, context: ReplyContext[ResponseRequest, None]) -> None:
         self._head: dict[str, JSONValue] = {
@@ -67,7 +76,13 @@ class ResponseObject:
             "created_at": int(context.created),
             "model": context.operation.model,
             **_settings(context.operation.echo, context.operation),
+            **_generation(context.operation.sampling, context.operation.max_tokens),
         }
+
+    def begin(self, effective: Effective | None) -> None:
+        """Report the settings of the answer from now on."""
+        if effective is not None:
+            self._head |= _generation(effective.sampling, effective.max_tokens)
 
     def at(
         self,

@@ -82,7 +82,8 @@ class ResponseStream(EventStream):
                 return tuple(self._thinking(event.text))
             case types.ToolCallStarted() | types.ToolCallDelta() | types.ToolCallFinished():
                 return tuple(self._tool(event))
-            case types.Started():
+            case types.Started(effective=effective):
+                self._object.begin(effective)
                 return tuple(self._begin())
             case types.PromptProgress() if self._context.operation.progress:
                 return (self._progress(event),)
@@ -332,7 +333,7 @@ def encode(context: ReplyContext[ResponseRequest, types.Answer]) -> Reply:
 
 def _events(answer: types.Answer) -> Iterator[types.Event]:
     choice = answer.choices[0]
-    yield types.Started(prompt_tokens=answer.usage.prompt_tokens)
+    yield types.Started(prompt_tokens=answer.usage.prompt_tokens, effective=answer.effective)
     index = 0
     for part in choice.parts:
         if isinstance(part, types.ToolCall):
