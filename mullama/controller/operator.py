@@ -17,7 +17,7 @@ from mullama.controller.event_log import EventLog
 from mullama.controller.git.follower import GitFollower
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.shared_memory import memory_in_use, own_memory, with_shares
-from mullama.controller.status import failure_reason, is_old, live_models
+from mullama.controller.status import failure_reason, group_states, is_old, live_models
 from mullama.engines.base import CheckpointStats
 from mullama.errors import Invalid, NotFound, masked
 from mullama.manifest.tree import block_to_tree, parse_resolved
@@ -93,6 +93,7 @@ class LocalOperator:
             "models": with_shares(models, snapshot),
             "memory": memory_in_use(models, snapshot),
             "routes": {name: target for name, target in snapshot.names.items() if name != target.casefold()},
+            "groups": group_states(snapshot, self._pool),
             "git": self._git.tree(),
             "rates": self._rates.tree(),
             "machine": {

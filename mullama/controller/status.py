@@ -27,7 +27,8 @@ from mullama.reconcile.execute import Outcome, Result
 from mullama.runtime.base import Origin
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
-from mullama.runtime.scheduler.state import Phase
+from mullama.runtime.scheduler.events import UnitKey
+from mullama.runtime.scheduler.state import Phase, Unit
 from mullama.runtime.snapshot import Deployment, Snapshot
 from mullama.runtime.worker.process import HostLost
 
@@ -237,6 +238,22 @@ def _live_model(
         reason=type(error).__name__ if error else "",
         message=error.message if error else "",
     )
+
+
+def group_states(snapshot: Snapshot, pool: Pool) -> list[dict[str, Any]]:
+    """Return each group with its models that are loaded, are being loaded or drain, and those that wait for a place."""
+    state, found = pool.state, []
+    held = {name for key, unit in state.units.items() if _holds_place(pool, key, unit) for name in unit.names}
+    for bound in snapshot.rules.groups:
+        names = [name for name in snapshot.deployments if name in bound.models]
+        loaded = [name for name in names if name in held]
+        waiting = {name: count for name in names if name not in held and (count := state.queued(name))}
+        found.append({"name": bound.name, "max": bound.most, "loaded": loaded, "waiting": waiting})
+    return found
+
+
+def _holds_place(pool: Pool, key: UnitKey, unit: Unit) -> bool:
+    return unit.phase is not Phase.COLD or (unit.starts and pool.load(key) is not None)
 
 
 def is_old(deployment: Deployment, snapshot: Snapshot) -> bool:

@@ -85,6 +85,9 @@ class Metrics(Struct):
     """Requests, prompt tokens and generated tokens of each (key, model)."""
     rate_limited: dict[str, int] = field(default_factory=dict)
     """Requests that a rate limit refused, by the field of the limit in the manifest."""
+    fallbacks: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
+    """Requests that went from a failed model to the next of its route, by (route, failed model, next model, failure).
+    """
     engines: dict[int, tuple[int, int]] = field(default_factory=dict)
     """The last reported decodes and requests of each worker, by its process id."""
 
@@ -105,6 +108,11 @@ class Metrics(Struct):
         counts[0] += 1
         counts[1] += usage.prompt_tokens
         counts[2] += usage.completion_tokens
+
+    def add_fallback(self, route: str, failed: str, then: str, reason: str) -> None:
+        """Count a request that another model of its route gets."""
+        group = (route, failed, then, reason)
+        self.fallbacks[group] = self.fallbacks.get(group, 0) + 1
 
     def of(self, model: str) -> ModelMetrics:
         return self.models.setdefault(model, ModelMetrics())

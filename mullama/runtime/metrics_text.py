@@ -81,6 +81,14 @@ class _Collector(Collector):
         for limit, count in metrics.rate_limited.items():
             limited.add_metric([limit], count)
         yield limited
+        fallbacks = CounterMetricFamily(
+            "mullama_route_fallbacks",
+            "Requests that went from a failed model to the next of their route.",
+            labels=["route", "model", "fallback", "reason"],
+        )
+        for labels, count in metrics.fallbacks.items():
+            fallbacks.add_metric(labels, count)
+        yield fallbacks
         reloads = CounterMetricFamily("mullama_reloads", "Reloads by result.", labels=["result"])
         for result, count in metrics.reloads.items():
             reloads.add_metric([result], count)

@@ -69,6 +69,10 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
             from mullama.plan.report import beside_line
 
             terminal.line(beside_line(beside))
+    if groups := tree.get("groups"):
+        terminal.line()
+        for group in groups:
+            terminal.line(_group(group))
     if used := [line for rate in tree.get("rates") or () if (line := _rate(rate))]:
         terminal.line()
         for line in used:
@@ -76,6 +80,18 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
     if routes := tree.get("routes"):
         terminal.line()
         terminal.line("routes    " + ", ".join(f"{name} -> {_target(to)}" for name, to in routes.items()))
+
+
+def _group(group: Mapping[str, Any]) -> str:
+    """Format a group: `group heavy: 1 of 2 loaded: coder; 3 requests wait for writer`."""
+    loaded = group["loaded"]
+    names = f": {', '.join(loaded)}" if loaded else ""
+    waiting = "".join(f"; {_wait_for(name, count)}" for name, count in group["waiting"].items())
+    return f"group {group['name']}: {len(loaded)} of {group['max']} loaded{names}{waiting}"
+
+
+def _wait_for(name: str, count: int) -> str:
+    return f"1 request waits for {name}" if count == 1 else f"{count:,} requests wait for {name}"
 
 
 def _rate(rate: Mapping[str, Any]) -> str:

@@ -176,7 +176,7 @@ class ModelService:
         A request whose worker dies before the first text is repeated as a whole one. After a failure before the first
         event, the next model of its route answers.
         """
-        tries, repeated = Tries(self._snapshot, request, caller), False
+        tries, repeated = Tries(self._snapshot, request, caller, self._metrics), False
 
         def again(error: MullamaError, started: bool) -> bool:
             nonlocal repeated
@@ -192,7 +192,7 @@ class ModelService:
 
     async def _answered(self, request: R, caller: Caller, attempt: Callable[[R, Caller], Awaitable[_T]]) -> _T:
         """Return the result of the first model of the route that does not fail."""
-        tries = Tries(self._snapshot, request, caller)
+        tries = Tries(self._snapshot, request, caller, self._metrics)
         while True:
             try:
                 return await attempt(tries.request, tries.caller)

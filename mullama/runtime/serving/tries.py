@@ -10,6 +10,7 @@ from mullama.chat import types as chat
 from mullama.chat.request_rules import RequestRules
 from mullama.errors import Denied, MullamaError, NotFound
 from mullama.runtime.base import Caller
+from mullama.runtime.metrics import Metrics
 from mullama.runtime.routing import Candidate, Routable, Routing, candidates, conversation_key, failure_class
 from mullama.runtime.snapshot import Snapshot, key_of
 from mullama.struct import replace
@@ -20,8 +21,11 @@ R = TypeVar("R", bound=Routable)
 class Tries(Generic[R]):
     """The request as the present model gets it. Raises `NotFound` and `Denied` for a name without such a model."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot], asked: R, caller: Caller) -> None:
-        self._snapshot, self._asked, self._caller = snapshot, asked, caller
+    def __init__(
+        self, snapshot: Callable[[], Snapshot], asked: R, caller: Caller, metrics: Metrics | None = None
+    ) -> None:
+        """metrics: counts the fallbacks."""
+        self._snapshot, self._asked, self._caller, self._metrics = snapshot, asked, caller, metrics
         self._begin()
 
     def _begin(self) -> None:
@@ -57,9 +61,12 @@ class Tries(Generic[R]):
                 self._begin()  # a reload removed the model; the name may lead to another one now
                 return True
             return False
-        if self._route is None or not self._left or failure_class(error) not in self._route.on_error:
+        reason, failed = failure_class(error), self.model
+        if self._route is None or not self._left or reason is None or reason not in self._route.on_error:
             return False
         self._next()
+        if self._metrics is not None:
+            self._metrics.add_fallback(self._route.name, failed, self.model, reason)
         return True
 
 

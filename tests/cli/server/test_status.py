@@ -150,6 +150,17 @@ def test_the_checkpoints_are_shown(run: Run, tiny: TinyServer) -> None:
     assert not [line for line in out if line.startswith(("new:", "plain:"))]
 
 
+def test_the_groups_are_shown(run: Run, tiny: TinyServer) -> None:
+    groups = [
+        {"name": "heavy", "max": 2, "loaded": ["chat", "big"], "waiting": {"coder": 3, "writer": 1}},
+        {"name": "light", "max": 1, "loaded": [], "waiting": {}},
+    ]
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS | {"groups": groups})
+    out = run("status", "--host", tiny.url).out.splitlines()
+    assert "group heavy: 2 of 2 loaded: chat, big; 3 requests wait for coder; 1 request waits for writer" in out
+    assert "group light: 0 of 1 loaded" in out
+
+
 def test_shared_memory_counts_once(run: Run, tiny: TinyServer) -> None:
     gib = 2**30
     loaded = {"state": "ready", "context_size": 512, "source": "./a.gguf", "conditions": []}

@@ -39,6 +39,28 @@ async def test_the_models_of_a_group_replace_each_other_and_no_request_is_lost(s
     assert "other" in loaded(server)
 
 
+async def test_the_status_shows_which_models_of_a_group_are_loaded_and_which_wait(server: LocalServer) -> None:
+    on_demand = {"residency": {"load": "on_demand"}}
+    models = {name: {"from": server.script(name), **on_demand} for name in "abc"}
+    await server.apply(models, groups={"g": {"models": ["c", "b", "a"], "max": 1}})
+
+    def group() -> dict[str, object]:
+        (found,) = server.operator.status()["groups"]
+        return found  # type: ignore[no-any-return]
+
+    assert group() == {"name": "g", "max": 1, "loaded": [], "waiting": {}}
+    running = server.events("a", "slow 20ms count to 500")
+    await anext(running)
+    waiting = [asyncio.create_task(server.ask(name, "hello")) for name in "bbc"]
+    await until(lambda: len(server.pool.state.waiting) == 3)
+    assert group() == {"name": "g", "max": 1, "loaded": ["a"], "waiting": {"b": 2, "c": 1}}
+    await running.aclose()
+    await asyncio.gather(*waiting)
+    assert group()["waiting"] == {}
+    await server.apply(models)
+    assert server.operator.status()["groups"] == []
+
+
 async def test_a_recreated_model_is_unloaded_before_its_new_revision_is_loaded(server: LocalServer) -> None:
     rollout = {"rollout": {"strategy": "recreate"}}
     await server.apply({"a": {"from": server.script(default="old"), **rollout}})

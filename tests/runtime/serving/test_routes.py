@@ -56,6 +56,8 @@ async def test_a_model_that_cannot_be_loaded_is_replaced_by_its_fallback(server:
     answer = await server.service.answer(request_of("r", "hello"), CALLER)
     assert isinstance(answer, chat.Answer)
     assert answer.choices[0].text == "I am b"
+    counted = 'mullama_route_fallbacks_total{fallback="b",model="a",reason="unavailable",route="r"} 2.0'
+    assert counted in server.operator.metrics()
     with pytest.raises(EngineFailed):
         await server.ask("only", "hello")
     with pytest.raises(EngineFailed):
@@ -81,6 +83,7 @@ async def test_a_full_queue_and_a_passed_time_lead_to_the_fallback(server: Local
 
     slowly = "slow 100ms count to 5"
     assert (await effective(server, request_of("late", slowly))).model == "b"
+    assert server.metrics.fallbacks == {("full", "a", "b", "overloaded"): 1, ("late", "c", "b", "timeout"): 1}
     for name in ("neither", "c"):
         with pytest.raises(TimedOut):
             await effective(server, request_of(name, slowly))
