@@ -86,8 +86,8 @@ class _Collector(Collector):
             "Requests that went from a failed model to the next of their route.",
             labels=["route", "model", "fallback", "reason"],
         )
-        for labels, count in metrics.fallbacks.items():
-            fallbacks.add_metric(labels, count)
+        for fallback, count in metrics.fallbacks.items():
+            fallbacks.add_metric(fallback, count)
         yield fallbacks
         reloads = CounterMetricFamily("mullama_reloads", "Reloads by result.", labels=["result"])
         for result, count in metrics.reloads.items():
