@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
+from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.types import (
     ANY_DRAFT,
     LONGEST_DRAFT,
@@ -93,6 +94,18 @@ class DraftOptions(Struct, frozen=True, kw_only=True):
     """No guesses beside more running requests than this; 0 decides by measured durations of decodes."""
 
 
+class Projector(Struct, frozen=True, kw_only=True):
+    """The file that turns media into the vectors that weights read in place of tokens (mmproj)."""
+
+    path: str
+    digest: str = ""
+    """SHA-256 of the file, "" if unknown."""
+    gpu: bool = True
+    """Encode on a device if the machine has one."""
+    cache_bytes: int = 256 * 2**20
+    """Most memory for encoded media that later requests may repeat."""
+
+
 class ContextOptions(Struct, frozen=True, kw_only=True):
     """One context over loaded weights."""
 
@@ -136,6 +149,8 @@ class ContextOptions(Struct, frozen=True, kw_only=True):
     adapters: tuple[Adapter, ...] = ()
     prefixes: tuple[Prefix, ...] = ()
     draft: DraftOptions | None = None
+    projector: Projector | None = None
+    """Set for a context that reads media. Contexts with the same projector share it."""
     state_dir: str | None = None
     """Folder that keeps computed prefixes between runs, None to keep none."""
     prefix_bytes: int = 4 * 2**30
@@ -213,6 +228,18 @@ class EngineFacts(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
+class MediaFacts(Struct, frozen=True, kw_only=True):
+    """The abilities of a projector."""
+
+    vision: bool
+    audio: bool
+    audio_rate: int = 0
+    """Samples per second that the encoder of sounds reads, 0 without one. Files of other rates are resampled."""
+    bytes: int = 0
+    """Memory of its weights, in bytes."""
+    warnings: tuple[str, ...] = ()
+
+
 class ContextFacts(Struct, frozen=True, kw_only=True):
     """Properties of an open context."""
 
@@ -234,6 +261,8 @@ class ContextFacts(Struct, frozen=True, kw_only=True):
     """All declared prefixes were restored from `state_dir`."""
     placed: tuple[DeviceUse, ...] = ()
     """The devices with parts of the cache and the compute buffers."""
+    media: MediaFacts | None = None
+    """The abilities of the projector, None without one."""
     engine: EngineFacts | None = None
     """The properties of the weights, if they were loaded again for the context: with fewer layers on the devices."""
 
@@ -249,6 +278,9 @@ class Generate(Struct, frozen=True, kw_only=True):
     joint: str = ""
     """A character of the text that is not part of the prompt: it stands inside texts of control tokens that are plain
     text. "" for a text without one."""
+    media: tuple[Medium, ...] = ()
+    """The media of the prompt: one for each `MEDIA_MARKER` in its text, in order."""
+    media_limits: MediaLimits = MediaLimits()
     sampling: Sampling
     """Every field is set."""
     suffix: str | None = None
@@ -519,7 +551,16 @@ class Engine(Protocol):
     def prepare(self, job: Job) -> Job:
         """Return the job with its texts as the token ids that `submit` would make of them; raise what makes it fail.
 
-        Thread-safe: long texts are tokenized beside the steps.
+        Media are decoded and encoded. Thread-safe: long texts are tokenized, and media are encoded, beside the steps.
+        """
+        ...
+
+    def count_tokens(
+        self, context: str, prompt: PromptInput, *, joint: str, media: tuple[Medium, ...], limits: MediaLimits
+    ) -> int:
+        """Return the tokens of a prompt. Media are decoded, but not encoded. Arguments and errors: as for `Generate`.
+
+        Thread-safe.
         """
         ...
 

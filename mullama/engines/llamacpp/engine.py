@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.sampling_fields import fold_seed
+from mullama.chat.types import PromptInput
 from mullama.engines.base import (
     Adapter,
     ContextFacts,
@@ -44,12 +46,13 @@ from mullama.engines.llamacpp.open_context import (
     share_of,
 )
 from mullama.engines.llamacpp.placing import WeightsLoader
-from mullama.engines.llamacpp.prompt_tokens import embed_inputs, prompt_tokens, text_tokens
+from mullama.engines.llamacpp.prompt_tokens import embed_inputs, main_tokens, prompt_tokens, text_tokens
 from mullama.engines.llamacpp.sampling.constraint import Compilation, Grammars
 from mullama.engines.llamacpp.sampling.reasoning_budget import ReasoningBudget
 from mullama.engines.llamacpp.sampling.sampler import SHORTCUTS, Sampler, invalid_setting
 from mullama.engines.llamacpp.speculation.draft_models import DraftModels
 from mullama.engines.llamacpp.vocabulary import Vocabulary
+from mullama.engines.media_checks import check_media
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, NotFound, Unsupported
 from mullama.machine import usable_cores
 from mullama.struct import replace
@@ -261,11 +264,19 @@ class LlamaEngine:
 
     def prepare(self, job: Job) -> Job:
         if isinstance(job, Generate):
+            check_media(job.media, job.media_limits, None)
             size = self._known(job.context).size or self._model.train_context
             return replace(job, prompt=tuple(prompt_tokens(job, self._vocabulary, size)), suffix=None, joint="")
         whole = replace(job, truncate=True)
         inputs = tuple(map(tuple, embed_inputs(whole, self._vocabulary, sys.maxsize)))
         return replace(job, inputs=inputs, pairs=(), ranked=bool(job.pairs))
+
+    def count_tokens(
+        self, context: str, prompt: PromptInput, *, joint: str, media: tuple[Medium, ...], limits: MediaLimits
+    ) -> int:
+        self._known(context)
+        check_media(media, limits, None)
+        return len(main_tokens(prompt, self._vocabulary, joint))
 
     def submit(self, job: Job) -> None:
         try:
@@ -371,6 +382,7 @@ class LlamaEngine:
         context = self._contexts.get(job.context)
         if context is None:
             raise Unsupported(f"the context {job.context!r} computes vectors, not text")
+        check_media(job.media, job.media_limits, None)
         if reason := invalid_setting(job.sampling, self._vocabulary.size) or _bad_stop(job.stop):
             raise Invalid(reason)
         size = options.size or self._model.train_context

@@ -15,7 +15,10 @@ _PLACES = re.compile(r"\{query\}|\{document\}")
 
 def prompt_tokens(job: Generate, vocabulary: Vocabulary, context_size: int) -> list[int]:
     """Return the prompt of a job, never empty. Raise `ContextOverflow` unless at least one token of an answer fits."""
-    tokens = _main_tokens(job, vocabulary)
+    if isinstance(job.prompt, str) and job.suffix is not None:
+        tokens = vocabulary.encode(job.prompt, add_special=False, parse_special=False)
+    else:
+        tokens = main_tokens(job.prompt, vocabulary, job.joint)
     if job.suffix is not None:
         tokens = _filled_in(tokens, job.suffix, vocabulary)
     if not tokens:
@@ -61,13 +64,10 @@ def embed_inputs(job: Embed, vocabulary: Vocabulary, longest: int) -> list[list[
     return [_cut(tokens, longest, index, truncate=job.truncate) for index, tokens in enumerate(inputs)]
 
 
-def _main_tokens(job: Generate, vocabulary: Vocabulary) -> list[int]:
+def main_tokens(prompt: PromptInput, vocabulary: Vocabulary, joint: str) -> list[int]:
     """Return the tokens of texts and ids; a BOS that the model wants comes before a text at the beginning."""
-    prompt = job.prompt
-    if isinstance(prompt, str) and job.suffix is not None:
-        return vocabulary.encode(prompt, add_special=False, parse_special=False)
     if isinstance(prompt, str):
-        return text_tokens(prompt, vocabulary, job.joint)
+        return text_tokens(prompt, vocabulary, joint)
     if not prompt or not isinstance(prompt[0], str):
         return _joined(prompt, vocabulary, parse_special=True)
     return [*text_tokens(prompt[0], vocabulary), *_joined(prompt[1:], vocabulary, parse_special=True)]

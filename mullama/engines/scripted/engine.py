@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.stops import StopMatcher
 from mullama.chat.types import PromptInput, TokenLogprob
 from mullama.engines.base import (
@@ -24,6 +25,7 @@ from mullama.engines.base import (
     Generate,
     Job,
     LoadProgress,
+    MediaFacts,
     Output,
     Piece,
     PieceDetails,
@@ -31,6 +33,7 @@ from mullama.engines.base import (
     Prefix,
     WeightsOptions,
 )
+from mullama.engines.media_checks import check_media
 from mullama.engines.scripted import script as scripts
 from mullama.engines.scripted.faults import misbehave
 from mullama.engines.scripted.script import Script, ScriptedReply
@@ -141,7 +144,16 @@ class ScriptedEngine:
             compute_bytes=0,
             seconds=0.0,
             prefix_tokens=known,
+            media=self._media,
         )
+
+    @property
+    def _media(self) -> MediaFacts | None:
+        """Return what the script declares: it needs no projector."""
+        kinds = self._script.media
+        if not kinds:
+            return None
+        return MediaFacts(vision="image" in kinds, audio="audio" in kinds, audio_rate=16000 if "audio" in kinds else 0)
 
     def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
         self._known(name).prefixes = [_without(p.joint, p.text) for p in prefixes]
@@ -162,6 +174,21 @@ class ScriptedEngine:
 
     def prepare(self, job: Job) -> Job:
         return job
+
+    def count_tokens(
+        self, context: str, prompt: PromptInput, *, joint: str, media: tuple[Medium, ...], limits: MediaLimits
+    ) -> int:
+        self._known(context)
+        return len(scripts.chunks(self._prompt_of(prompt, joint, media, limits)))
+
+    def _prompt_of(self, prompt: PromptInput, joint: str, media: tuple[Medium, ...], limits: MediaLimits) -> str:
+        text = self._text_of(prompt)
+        if media:
+            check_media(media, limits, self._media)
+            text = scripts.with_media(text, media)
+        text = _without(joint, text)
+        _well_formed(text)
+        return text
 
     def submit(self, job: Job) -> None:
         try:
@@ -259,8 +286,7 @@ class ScriptedEngine:
             )
         if job.suffix is not None:
             raise Unsupported("a script cannot fill in the middle", hint="send no suffix")
-        prompt = _without(job.joint, self._text_of(job.prompt))
-        _well_formed(prompt)
+        prompt = self._prompt_of(job.prompt, job.joint, job.media, job.media_limits)
         tokens = len(scripts.chunks(prompt))
         if tokens == 0:
             raise Invalid("the prompt is empty", hint="send at least one character", field="prompt")

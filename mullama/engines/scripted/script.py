@@ -3,7 +3,7 @@
 A script is a JSON object. Every key is optional:
 
     {"name": "greeter", "context": 8192, "template": "…Jinja…", "embedding_length": 64, "burst": 1,
-     "constraints": false, "faults": false, "on_load": "", "on_open": "",
+     "constraints": false, "media": ["image", "audio"], "faults": false, "on_load": "", "on_open": "",
      "rules": [{"when": "weather", "say": "It rains.", "think": "", "call": {"name": "f", "arguments": {}}}],
      "default": "echo"}
 
@@ -11,6 +11,7 @@ The first rule whose `when` (a regular expression, case ignored) matches in the 
 one, commands in the message answer: `say TEXT`, `think TEXT` (up to the end of the line), `call NAME {JSON}`,
 `count to N`, `N tokens`. Without a command the answer is `default`, where `echo` repeats the message. `slow 50ms`
 delays every token. `crash segv|abort|exit`, `hang`, `flood stderr` and `garbage` misbehave if `faults` is true.
+A picture in the message has the text `[image 1a2b3c4d]`, by the first digits of its SHA-256, and a sound `[audio …]`.
 A scripted answer cannot be made to follow a grammar: constrained requests are refused unless `constraints` is true,
 which promises that the answers follow every constraint.
 """
@@ -21,11 +22,12 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from mullama.errors import BadWeights
+from mullama.chat.media import MEDIA_MARKER, Medium
+from mullama.errors import BadWeights, Invalid
 from mullama.struct import Struct, field_names
 
 END = "<|im_end|>"
@@ -68,6 +70,8 @@ class Script(Struct, frozen=True, kw_only=True):
     embedding_length: int = 64
     burst: int = 1
     """Tokens of each answer in one step."""
+    media: tuple[str, ...] = ()
+    """Kinds of media that the model reads: image, audio."""
     constraints: bool = False
     """The answers follow every constraint."""
     faults: bool = False
@@ -99,7 +103,8 @@ def parse(text: str, source: str) -> Script:
     if not isinstance(tree, dict):
         raise BadWeights(f"{source} is not a JSON object", hint="see mullama.engines.scripted.script")
     rules = tuple(_rule(rule, source) for rule in tree.pop("rules", ()))
-    return _checked(Script, tree | {"rules": rules}, source)
+    media = tuple(tree.pop("media", ()))
+    return _checked(Script, tree | {"rules": rules, "media": media}, source)
 
 
 def reply(script: Script, prompt: str) -> ScriptedReply:
@@ -112,6 +117,15 @@ def reply(script: Script, prompt: str) -> ScriptedReply:
         pause=int(pause[1]) / 1000 if pause else 0.0,
         fault=found[0] if found else "",
     )
+
+
+def with_media(prompt: str, media: Sequence[Medium]) -> str:
+    """Return a prompt with a text in place of each medium; raise `Invalid` unless the two have the same number."""
+    parts = prompt.split(MEDIA_MARKER)
+    if len(parts) - 1 != len(media):
+        raise Invalid(f"the prompt has {len(parts) - 1} places for {len(media)} media")
+    texts = (f"[{medium.kind} {medium.digest[:8]}]" for medium in media)
+    return parts[0] + "".join(text + part for text, part in zip(texts, parts[1:], strict=True))
 
 
 def last_message(prompt: str) -> str:

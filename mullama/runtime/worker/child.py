@@ -75,7 +75,7 @@ def arrived(commands: queue.SimpleQueue[T], delay: Callable[[], float]) -> Itera
 
 
 class PreparedJob(Struct, frozen=True):
-    """A job whose texts were tokenized apart; the error in place of the command if that failed."""
+    """A job that was prepared apart; the error in place of the command if that failed."""
 
     id: int
     command: protocol.Task | Exception
@@ -91,8 +91,9 @@ class Child:
         self._engine = engine
         self._steps = 0
         self._idle = True
-        self._apart = 0  # tasks of the text thread
-        self._preparing: set[int] = set()  # jobs whose texts are tokenized in it
+        self._apart = 0  # tasks of the text and media threads
+        self._counting = threading.Lock()  # for `_apart` and `_steps`, which those threads change as well
+        self._preparing: set[int] = set()  # jobs that are prepared in them
         self._outbox = Outbox(lambda outputs: self._write(protocol.pack_outputs(outputs)), time.monotonic)
 
     def run(self, engine: str = "") -> None:
@@ -171,10 +172,15 @@ class Child:
         self._steps += 1
         match command:
             case protocol.Tokenize() | protocol.Detokenize() | protocol.GetPieces() if _size(command) >= LARGE:
-                self._run_apart(self._answer, command)
+                self._run_apart(self._text_thread, self._answer, command)
+            case protocol.CountTokens(media=media):
+                self._run_apart(self._media_thread if media else self._text_thread, self._answer, command)
+            case protocol.SubmitGenerate(job=job) if job.media:
+                self._preparing.add(job.id)
+                self._run_apart(self._media_thread, self._prepare, command)
             case protocol.SubmitGenerate(job=job) | protocol.SubmitEmbed(job=job) if _text_size(job) >= LARGE:
                 self._preparing.add(job.id)
-                self._run_apart(self._prepare, command)
+                self._run_apart(self._text_thread, self._prepare, command)
             case protocol.CancelJob(id=id) if id in self._preparing:
                 self._preparing.discard(id)
                 self._outbox.add([Ended(id=id, reason="cancelled")], fast=False)
@@ -182,7 +188,7 @@ class Child:
                 self._answer(command)
 
     def perform_prepared(self, prepared: PreparedJob) -> None:
-        """Submit a job whose text was tokenized apart, unless it was cancelled before."""
+        """Submit a job that was prepared apart, unless it was cancelled before."""
         if prepared.id not in self._preparing:
             return
         self._preparing.discard(prepared.id)
@@ -198,16 +204,26 @@ class Child:
 
         return ThreadPoolExecutor(1, "texts")
 
-    def _run_apart(self, work: Callable[[Any], None], command: protocol.Task) -> None:
-        self._apart += 1
-        self._text_thread.submit(self._perform_apart, work, command)
+    @cached_property
+    def _media_thread(self) -> ThreadPoolExecutor:
+        """One thread for media: to encode a picture takes as long as many decodes, and text need not wait for it."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        return ThreadPoolExecutor(1, "media")
+
+    def _run_apart(self, thread: ThreadPoolExecutor, work: Callable[[Any], None], command: protocol.Task) -> None:
+        with self._counting:
+            self._apart += 1
+        thread.submit(self._perform_apart, work, command)
 
     def _prepare(self, command: protocol.SubmitGenerate | protocol.SubmitEmbed) -> None:
-        """Tokenize the texts of a job, and return it to the main thread."""
+        """Tokenize the texts of a job and encode its media, and return it to the main thread."""
         result: protocol.Task | Exception
         try:
             if self._engine is None:
                 raise EngineFailed("no weights are loaded")
+            if command.job.id not in self._preparing:
+                raise EngineFailed("the job was cancelled while it waited for this thread")
             job = self._engine.prepare(command.job)
             submit = protocol.SubmitGenerate if isinstance(job, Generate) else protocol.SubmitEmbed
             result = submit(job=job)  # type: ignore[arg-type]
@@ -218,8 +234,9 @@ class Child:
     def _perform_apart(self, work: Callable[[Any], None], command: protocol.Task) -> None:
         try:
             work(command)
-            self._steps += 1
-            self._apart -= 1
+            with self._counting:
+                self._steps += 1
+                self._apart -= 1
         except BaseException:  # noqa: BLE001 - a fault ends the process, as one of the main thread does
             sys.excepthook(*sys.exc_info())
             os._exit(1)
@@ -273,6 +290,8 @@ class Child:
                 engine.declare_prefixes(name, prefixes)
             case protocol.Tokenize(text=text, add_special=add, parse_special=parse, joint=joint):
                 return engine.tokenize(text, add_special=add, parse_special=parse, joint=joint)
+            case protocol.CountTokens(context=context, prompt=prompt, joint=joint, media=media, limits=limits):
+                return engine.count_tokens(context, prompt, joint=joint, media=media, limits=limits)
             case protocol.Detokenize(tokens=tokens):
                 return engine.detokenize(tokens)
             case protocol.GetPieces(tokens=tokens):

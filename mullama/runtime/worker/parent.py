@@ -11,6 +11,8 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any, TypeVar
 
+from mullama.chat.media import MediaLimits, Medium
+from mullama.chat.types import PromptInput
 from mullama.engines.base import (
     ContextFacts,
     ContextOptions,
@@ -289,6 +291,15 @@ class WorkerClient:
             number=self.next_id(), text=text, add_special=add_special, parse_special=parse_special, joint=joint
         )
         return await self._ask(question, tuple[int, ...])
+
+    async def count_tokens(
+        self, context: str, prompt: PromptInput, *, joint: str, media: tuple[Medium, ...], limits: MediaLimits
+    ) -> int:
+        """Return the tokens of a prompt with media; see `Engine.count_tokens`."""
+        question = protocol.CountTokens(
+            number=self.next_id(), context=context, prompt=prompt, joint=joint, media=media, limits=limits
+        )
+        return await self._ask(question, int)
 
     async def detokenize(self, tokens: tuple[int, ...]) -> bytes:
         return await self._ask(protocol.Detokenize(number=self.next_id(), tokens=tokens), bytes)

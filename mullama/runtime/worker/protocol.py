@@ -19,6 +19,8 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from mullama.chat.media import MediaLimits, Medium
+from mullama.chat.types import PromptInput
 from mullama.engines import base
 from mullama.errors import EngineFailed, Kind, TooLarge
 from mullama.units import size as size_text
@@ -26,7 +28,7 @@ from mullama.units import size as size_text
 T = TypeVar("T")
 M = TypeVar("M")
 
-PROTOCOL: Final = 4
+PROTOCOL: Final = 5
 MAX_FRAME: Final = 64 * 1024 * 1024
 
 _LENGTH = struct.Struct("<I")
@@ -88,6 +90,15 @@ class GetPieces(WorkerMessage, frozen=True, tag=True):
     tokens: tuple[int, ...]
 
 
+class CountTokens(WorkerMessage, frozen=True, tag=True):
+    number: int
+    context: str
+    prompt: PromptInput
+    joint: str
+    media: tuple[Medium, ...]
+    limits: MediaLimits
+
+
 class GetStats(WorkerMessage, frozen=True, tag=True):
     number: int
 
@@ -120,7 +131,9 @@ class Exit(WorkerMessage, frozen=True, tag=True):
 TextQuestion = Tokenize | Detokenize | GetPieces
 """Answered from the vocabulary alone."""
 
-Question = LoadWeights | OpenContext | CloseContext | RetuneContext | DeclarePrefixes | TextQuestion | GetStats
+Question = (
+    CountTokens | LoadWeights | OpenContext | CloseContext | RetuneContext | DeclarePrefixes | TextQuestion | GetStats
+)
 Task = Question | SubmitGenerate | SubmitEmbed | CancelJob | ShareCores
 """Performed between two decodes, in order of arrival."""
 

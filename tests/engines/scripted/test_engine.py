@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mullama.chat.media import MEDIA_MARKER, MediaLimits, Medium
 from mullama.chat.types import Constraint
 from mullama.engines.base import ContextOptions, Embed, Engine
 from mullama.engines.scripted.script import Script, chunk_of, chunks, last_message, parse, reply, token_of
@@ -199,3 +200,41 @@ def test_a_thousand_tokens_for_32_streams_take_no_time_worth_mentioning(scripted
     results = answers(engine, *(ask(i, "1000 tokens", context="wide", max_tokens=None) for i in range(32)))
     assert sum(result.count for result in results) == 32_000
     assert time.process_time() - started < 30
+
+
+def test_media_are_texts_of_the_prompt(scripted: Callable[..., Engine]) -> None:
+    engine = scripted(media=["image", "audio"])
+    picture, sound = Medium.of("image", b"picture"), Medium.of("audio", b"sound")
+    text = f"{MEDIA_MARKER} and {MEDIA_MARKER}, not <_\ue000_media__>"
+    result = answer(engine, text, joint="\ue000", media=(picture, sound))
+
+    shown = f"[image {picture.digest[:8]}] and [audio {sound.digest[:8]}], not {MEDIA_MARKER}"
+    assert result.text == shown
+    counted = engine.count_tokens(
+        "main", text, joint="\ue000", media=(picture, sound), limits=MediaLimits()
+    )  # fmt: skip
+    assert result.ended is not None
+    assert counted == result.ended.prompt_tokens == len(chunks(shown))
+
+
+@pytest.mark.parametrize(
+    ("script", "media", "changes", "message"),
+    [
+        ({}, (Medium.of("image", b"x"),), {}, "the model reads no pictures"),
+        ({"media": ["image"]}, (Medium.of("audio", b"x"),), {}, "the model reads no sounds"),
+        ({"media": ["image"]}, (Medium.of("image", b""),), {}, "medium 1 of the request is empty"),
+        ({"media": ["image"]}, (Medium.of("image", b"xy"),), {"bytes": 1}, "medium 1 of the request has 2 B"),
+        ({"media": ["image"]}, (Medium.of("image", b"x"),) * 2, {"count": 1}, "the request has 2 media"),
+        ({"media": ["image"]}, (Medium.of("image", b"x"),) * 2, {}, "the prompt has 1 places for 2 media"),
+    ],
+)
+def test_media_that_cannot_be_read_are_refused(
+    scripted: Callable[..., Engine],
+    script: dict[str, object],
+    media: tuple[Medium, ...],
+    changes: dict[str, int],
+    message: str,
+) -> None:
+    result = answer(scripted(**script), MEDIA_MARKER, media=media, media_limits=MediaLimits(**changes))
+    assert result.failed is not None
+    assert result.failed.message.startswith(message)

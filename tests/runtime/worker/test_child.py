@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from mullama.chat.media import Medium
 from mullama.chat.types import DEFAULT_SAMPLING
 from mullama.engines.base import Embed, Ended, EngineStats, Failed, Generate, Output
 from mullama.errors import Invalid, Kind
@@ -160,6 +161,8 @@ NO_SUFFIX = Failed(id=1, kind=Kind.INVALID, message="no such suffix")
     [
         (LONG_JOB, False, [(1, 2)], []),
         (replace(LONG_JOB, prompt=(3, "x" * LARGE)), False, [(1, 2)], []),
+        (replace(PROMPT, media=(Medium.of("image", b"x"),)), False, [(1, 2)], []),
+        (replace(PROMPT, media=(Medium.of("image", b"x"),)), True, [], [ENDED]),
         (LONG_JOB, True, [], [ENDED]),
         (replace(LONG_JOB, suffix="s"), False, [], [NO_SUFFIX]),
         (replace(LONG_JOB, suffix="s"), True, [], [ENDED]),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.types import DEFAULT_SAMPLING, Constraint, TokenLogprob
 from mullama.engines import base
 from mullama.errors import EngineFailed, Kind, TooLarge
@@ -29,6 +30,12 @@ COMMANDS: list[protocol.WorkerMessage] = [
         job=base.Generate(id=2, context="c", prompt=(1, 2, 3),
                           sampling=replace(DEFAULT_SAMPLING, logit_bias=((1, float("-inf")),))),
     ),
+    protocol.SubmitGenerate(
+        job=base.Generate(id=2, context="c", prompt="a <__media__>", sampling=DEFAULT_SAMPLING,
+                          media=(Medium.of("image", bytes(range(256))),), media_limits=MediaLimits(count=1)),
+    ),
+    protocol.CountTokens(number=6, context="c", prompt="<__media__>", joint="", media=(Medium.of("audio", b"RIFF"),),
+                         limits=MediaLimits()),
     protocol.SubmitEmbed(job=base.Embed(id=3, context="c", inputs=("a", (1, 2)), pairs=(("q", "d"),))),
     protocol.LoadWeights(number=1, choice=base.EngineChoice(
         name="scripted", files=("/f",), options=base.WeightsOptions(gpu_layers=-1, tensor_split=(3.0, 1.0), mlock=True),
