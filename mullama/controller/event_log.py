@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from mullama.errors import masked
+from mullama.trace_context import current
 
 _KEPT = 1000
 _LEVELS = {
@@ -42,6 +43,8 @@ class EventLog:
     def add(self, kind: str, subject: str = "", message: str = "", **facts: Any) -> dict[str, Any]:
         self._last += 1
         subject, message = masked(subject), masked(message)
+        if (trace := current()) is not None:
+            facts |= trace.headers
         event = {"id": self._last, "when": time.time(), "kind": kind, "subject": subject, "message": message, **facts}
         self._events.append(event)
         logging.getLogger("mullama").log(level_of(kind), "%s", _text(kind, subject, message))

@@ -34,6 +34,7 @@ from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
 from mullama.server.route_table import HttpRoute, Path, RouteTable
 from mullama.sources.settings import HubSettings, Requester, requester
+from mullama.trace_context import RequestTrace, begin, continued
 
 _log = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class App:
         exchange.error_format = self._error_format(exchange)
         access = self._service.access()
         exchange.notes.generation = access.generation
+        trace = _trace(exchange)
         try:
             await self._dispatch(exchange, access)
         except ClientDisconnected:
@@ -120,6 +122,8 @@ class App:
             await exchange.fail(Internal("an internal error", hint=hint))
         finally:
             log.request(exchange)
+            if trace is not None:
+                trace.end()
 
     async def _dispatch(self, exchange: Exchange, access: Access) -> None:
         """Check the request, find its route, and run the route's handler."""
@@ -221,6 +225,17 @@ def _method_not_allowed(exchange: Exchange, path: Path) -> Rejection:
         hint=f"use {' or '.join(m for m in path.methods if m != 'OPTIONS')}",
     )
     return Rejection(405, error, headers={"allow": ", ".join(path.methods)})
+
+
+def _trace(exchange: Exchange) -> RequestTrace | None:
+    """Continue the trace of the client, and name the span of the request in the response."""
+    if "traceparent" not in exchange.headers:
+        return None
+    context = continued(exchange.headers, span_id=secrets.token_hex(8))
+    if context is None:
+        return None
+    exchange.extra["traceresponse"] = context.parent
+    return begin(context)
 
 
 def _requester(exchange: Exchange) -> Requester:

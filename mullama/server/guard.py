@@ -26,6 +26,7 @@ _EXPOSED = ", ".join(
     (
         *("x-request-id", "request-id", "retry-after", "retry-after-ms", "x-should-retry", "mullama-warning"),
         "mullama-model",
+        "traceresponse",
         *("openai-processing-ms", "etag", "www-authenticate"),
         *(f"x-ratelimit-{part}-{unit}" for unit, part in _RATES),
         *(f"anthropic-ratelimit-{unit}-{part}" for unit, part in _RATES),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mullama.manifest.spec import Logs
 from mullama.server.http.exchange import Exchange
+from mullama.trace_context import current
 
 _log = logging.getLogger("mullama.request")
 
@@ -75,6 +76,8 @@ class Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = dict(getattr(record, "fields", {}))
+        if (trace := current()) is not None:
+            fields |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         time = self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}"

@@ -10,6 +10,7 @@ import pytest
 
 from mullama.runtime.base import ApplyOptions
 from mullama.runtime.scheduler.state import Phase
+from mullama.trace_context import TraceContext, begin
 from tests.runtime.runtime_fixture import LocalServer, local_server, until
 
 pytestmark = pytest.mark.anyio
@@ -98,3 +99,13 @@ async def test_a_change_that_waits_for_another_reports_it(server: LocalServer) -
     assert (await first)["outcome"] == "conflict", "the newer manifest does not wait for the load of the older one"
     assert lines[0] == {"event": "phase", "phase": "wait"}
     assert lines[-1]["outcome"] == "applied"
+
+
+async def test_the_event_of_an_apply_has_the_trace_of_its_request(server: LocalServer) -> None:
+    trace = begin(TraceContext(trace_id="0" * 31 + "1", span_id="0" * 15 + "2", flags=1))
+
+    await server.apply({"a": server.script()})
+
+    trace.end()
+    applied = [event for event in server.event_log.kept() if event["kind"] == "applied"]
+    assert [event["traceparent"] for event in applied] == ["00-00000000000000000000000000000001-0000000000000002-01"]

@@ -15,7 +15,7 @@ from typing import Any, assert_never
 
 from mullama.controller.event_log import level_of
 from mullama.manifest.spec import Webhook
-from mullama.struct import Struct
+from mullama.struct import Struct, replace
 
 _SECRET_PREFIX = "whsec_"
 
@@ -40,11 +40,19 @@ class HookMessage(Struct, frozen=True):
 def message(
     hook: Webhook, event: Mapping[str, Any], *, server: str, uid: str, secret: str | None, now: int
 ) -> HookMessage:
-    """Return the request for an event.
+    """Return the request for an event, in the trace of the request that caused the event.
 
     server: the name in the manifest's metadata. uid: an id of the event that no other event of any server has.
     now: unix seconds, which a receiver compares with its own clock against replays.
     """
+    made = _of_form(hook, event, server, uid, secret, now)
+    trace = {name: event[name] for name in ("traceparent", "tracestate") if name in event}
+    return replace(made, headers={**made.headers, **trace}) if trace else made
+
+
+def _of_form(
+    hook: Webhook, event: Mapping[str, Any], server: str, uid: str, secret: str | None, now: int
+) -> HookMessage:
     match hook.form:
         case "standard":
             return _standard(event, server, uid, secret, now)

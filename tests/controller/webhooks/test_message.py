@@ -106,3 +106,10 @@ def test_a_webhook_may_select_every_kind_of_event() -> None:
     added = set(re.findall(r'(?:event_log\.(?:add|note)|\b_note)\(\s*"([a-z-]+)"', code))
     assert {"applied", "worker", "worker-failed", "git-failed"} <= added
     assert added <= set(get_args(EventKind))
+
+
+@pytest.mark.parametrize("form", ["standard", "slack", "pagerduty"])
+def test_a_message_continues_the_trace_of_its_event(form: str) -> None:
+    trace = {"traceparent": "00-00000000000000000000000000000001-0000000000000002-01", "tracestate": "a=1"}
+    made = message(hook(form=form), EVENT | trace, server="box", uid="evt_1", secret="s", now=1)
+    assert {name: made.headers[name] for name in trace} == trace
