@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 BENCH = $${XDG_CACHE_HOME:-$$HOME/.cache}/mullama-bench
 .DEFAULT_GOAL := help
-.PHONY: help up test coverage clients check fmt docs site dist bench real soak pins vulkan-sim
+.PHONY: help up test coverage clients check fmt docs site dist bench real soak laws pins vulkan-sim
 
 help:
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -79,6 +79,10 @@ real: ## fetch real models into the user's cache, and run the end-to-end and equ
 vulkan-sim: ## build llama.cpp with Vulkan, and run the tests of devices on Mesa's software device
 	@.ci/install test
 	@.ci/vulkan-sim
+
+laws: ## try the laws of the pure code on new random values
+	@.ci/install test
+	$(BIN)/python -m pytest -q -n logical -m hypothesis --hypothesis-profile=random --timeout=0 tests
 
 soak: ## run under load for a long time
 	@.ci/install test

@@ -12,8 +12,9 @@ After every event the same seven passes run, in this order; each is idempotent, 
 2. close     close units that are not wanted and that no request uses; stop workers without units
 3. shrink    close idle units on demand while more is in memory than a lowered budget allows
 4. open      open wanted units; start their workers first, if memory allows
-5. evict     close idle units of lower or equal rank for a wanted unit that does not fit in memory or in its groups; a
-             unit in use yields to one of its rank after its turn: it gets no further requests and is closed when idle
+5. evict     close idle units of lower or equal rank for a wanted unit that does not fit in memory or in its groups;
+             units in use yield to one of their rank after their turn: they get no further requests, and are closed
+             when all of them that must make room are idle
 6. grant     give places to waiting requests: higher priority first, then first come, first served
 7. wake      ask for a tick at the next moment at which time alone changes something
 

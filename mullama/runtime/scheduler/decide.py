@@ -32,7 +32,18 @@ from mullama.runtime.scheduler.events import (
     WorkerReady,
     WorkerStopped,
 )
-from mullama.runtime.scheduler.passes import close, evict, expire, grant, grant_now, open_wanted, rank, shrink, wake
+from mullama.runtime.scheduler.passes import (
+    close,
+    evict,
+    expire,
+    grant,
+    grant_now,
+    open_wanted,
+    rank,
+    shrink,
+    wake,
+    wanted_cold,
+)
 from mullama.runtime.scheduler.state import (
     Phase,
     State,
@@ -58,7 +69,12 @@ def decide(state: State, event: Event, now: float) -> tuple[Command, ...]:
     if grants is not None:
         commands.extend(grant_now(state, grants, now))
         return tuple(commands)
-    for step in (expire, close, shrink, open_wanted, evict, grant, wake):
+    for step in (expire, close, shrink):
+        commands.extend(step(state, now))
+    order = wanted_cold(state, now)
+    commands.extend(open_wanted(state, order, now))
+    commands.extend(evict(state, order, now))
+    for step in (grant, wake):
         commands.extend(step(state, now))
     return tuple(commands)
 

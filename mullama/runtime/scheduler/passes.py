@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from mullama.errors import MullamaError, Refused, TimedOut, Unavailable
@@ -14,7 +13,6 @@ from mullama.runtime.scheduler.events import (
     Command,
     Evicted,
     Grant,
-    GroupBound,
     OpenUnit,
     Refuse,
     StartWorker,
@@ -22,9 +20,9 @@ from mullama.runtime.scheduler.events import (
     UnitKey,
     WakeAt,
 )
-from mullama.runtime.scheduler.state import Phase, State, Unit, WorkerState, unit_failed
+from mullama.runtime.scheduler.room import Lack, Taken, bounds_of, frees, short, used
+from mullama.runtime.scheduler.state import Phase, State, unit_failed
 from mullama.runtime.scheduler.waiting import QueuedRequest
-from mullama.struct import Struct
 from mullama.units import size
 
 LEAST_STAY = 10.0
@@ -35,34 +33,6 @@ THRASHING = 60.0
 """Seconds after such a close in which it counts."""
 RETRY_LOAD = 10.0  # seconds after which a client may ask again for a model that loads
 _ROUNDING = 0.01  # seconds; sums and differences of the same times differ by rounding
-
-
-class Amounts(Struct, frozen=True):
-    """Bytes on each device, and in main memory by the name ""."""
-
-    places: Counter[str]
-
-    @classmethod
-    def of(cls, parts: Iterable[WorkerState | Unit]) -> Amounts:
-        places: Counter[str] = Counter()
-        for part in parts:
-            places.update(part.on)
-            places[""] += part.bytes - sum(part.on.values())
-        return cls(places)
-
-    @property
-    def total(self) -> int:
-        return sum(self.places.values())
-
-    def __add__(self, other: Amounts) -> Amounts:
-        places = Counter(self.places)
-        places.update(other.places)
-        return Amounts(places)
-
-    def __sub__(self, other: Amounts) -> Amounts:
-        places = Counter(self.places)
-        places.subtract(other.places)
-        return Amounts(places)
 
 
 def expire(state: State, now: float) -> Iterator[Command]:
@@ -94,8 +64,9 @@ def _deadline(state: State, waiting: QueuedRequest) -> float:
 
 def _loads(state: State, waiting: QueuedRequest) -> bool:
     key = state.models[waiting.model].unit
-    opening = Phase.OPENING in (state.workers[key.weights].phase, state.units[key].phase)
-    return opening or waiting.model in state.paused
+    opening = Phase.OPENING
+    opens = state.units[key].phase is opening or state.workers[key.weights].phase is opening
+    return opens or waiting.model in state.paused
 
 
 def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
@@ -198,54 +169,56 @@ def _unused(state: State, key: UnitKey) -> bool:
     return not state.units[key].pinned and key not in state.users
 
 
-def open_wanted(state: State, now: float) -> Iterator[Command]:
+def open_wanted(state: State, order: list[UnitKey], now: float) -> Iterator[Command]:
     """Open wanted units that fit in memory and in their groups, or start their workers.
 
     A unit takes nothing that one before it lacks; else many small units would keep a large one waiting for ever.
     """
-    before: list[_Lack] = []
-    all_wait = False
+    taken, before = Taken(state), Lack()
     state.crowd = None
-    for key in _wanted_cold(state, now):
+    for key in order:
         worker, unit = state.workers[key.weights], state.units[key]
-        if worker.permanently_failed or worker.retry_at > now or (all_wait and not unit.starts):
+        crowded = state.crowd is not None and not unit.starts
+        if crowded or worker.permanently_failed or worker.retry_at > now:
             continue
-        lack = _lack_of(state, key)
-        later = not unit.starts and any(_frees(state, key, earlier) for earlier in before)
-        if lack is not None or later:
+        lack = taken.lack(key)
+        if lack or (before and not unit.starts and frees(state, key, before)):
             if _only_room(state, key):
                 unit.displaced = True
-            elif lack is not None and _is_asked(state, key):
-                before.append(lack)
+            elif lack and _is_asked(state, key):
+                before.add(lack)
                 if "*" in lack.places:  # every unit needs it
-                    all_wait, state.crowd = True, rank(state, key)
+                    state.crowd = rank(state, key)
         elif worker.phase is Phase.COLD:
+            taken.opened(key)
             worker.phase, unit.starts, unit.displaced = Phase.OPENING, True, False
             yield StartWorker(weights=key.weights)
         elif worker.phase is Phase.READY:
+            taken.opened(key)
             unit.phase, unit.starts, unit.displaced = Phase.OPENING, False, False
             yield OpenUnit(unit=key)
 
 
-def _wanted_cold(state: State, now: float) -> list[UnitKey]:
+def wanted_cold(state: State, now: float) -> list[UnitKey]:
     """Return wanted units that are closed: highest rank first, then those that a request waits for, longest first,
     then largest first, which fragments memory less. Those that are wanted only where there is room are last.
     """
-    asked = {state.models[name].unit for name in state.waiting.models if name in state.models}
+    if state.stopping:
+        return []
+    since: dict[UnitKey, float] = {}
+    for name in state.waiting.models:
+        if (serve := state.models.get(name)) is not None and name not in state.paused:
+            since[serve.unit] = min(since.get(serve.unit, FOREVER), state.waiting.oldest(name).since)
     pinned = (key for key, unit in state.units.items() if unit.pinned)
-    possible = dict.fromkeys((*asked, *state.residents, *pinned))
-    cold = [k for k in possible if k in state.units and state.units[k].phase is Phase.COLD and wanted(state, k, now)]
+    others = dict.fromkeys(k for k in (*state.residents, *pinned) if k not in since and k in state.units)
+    found = [*since, *(key for key in others if wanted(state, key, now))]
 
     def order(key: UnitKey) -> tuple[bool, int, float, int]:
-        return _only_room(state, key), -rank(state, key), _since(state, key), -state.workers[key.weights].bytes
+        asked = since.get(key, FOREVER)
+        last = asked == FOREVER and _only_room(state, key)
+        return last, -rank(state, key), asked, -state.workers[key.weights].bytes
 
-    return sorted(cold, key=order)
-
-
-def _since(state: State, key: UnitKey) -> float:
-    """Return since when a request has waited for the unit; infinity for none."""
-    names = (s.name for s in state.users.get(key, ()))
-    return min((state.waiting.oldest(name).since for name in names if state.waiting.of(name)), default=FOREVER)
+    return sorted((key for key in found if state.units[key].phase is Phase.COLD), key=order)
 
 
 def _is_asked(state: State, key: UnitKey) -> bool:
@@ -262,128 +235,56 @@ def _only_room(state: State, key: UnitKey) -> bool:
 
 def rank(state: State, key: UnitKey) -> int:
     """Return the highest priority of the models of a unit."""
-    return max((s.priority for s in state.users.get(key, ())), default=0)
+    return state.ranks.get(key, 0)
 
 
-def _need(state: State, key: UnitKey) -> Amounts:
-    """Return the memory that opening the unit takes."""
-    worker, unit = state.workers[key.weights], state.units[key]
-    return Amounts.of([unit, worker] if worker.phase is Phase.COLD else [unit])
-
-
-def used_amounts(state: State) -> Amounts:
-    """Return the memory of all workers and units that are open, or are being opened or closed."""
-    parts: list[WorkerState | Unit] = [w for w in state.workers.values() if w.phase is not Phase.COLD]
-    return Amounts.of([*parts, *(u for u in state.units.values() if u.phase is not Phase.COLD)])
-
-
-def used(state: State) -> int:
-    """Return the bytes in use on all devices together."""
-    workers = sum(w.bytes for w in state.workers.values() if w.phase is not Phase.COLD)
-    return workers + sum(u.bytes for u in state.units.values() if u.phase is not Phase.COLD)
-
-
-def _short(state: State, taken: Amounts) -> tuple[str, ...]:
-    """Return the places whose bound this memory exceeds; "*" is the bound of all devices together."""
-    rules = state.rules
-    whole = ("*",) if rules.budget is not None and taken.total > rules.budget else ()
-    return whole + tuple(place for place, bound in rules.places.items() if taken.places[place] > bound)
-
-
-def _lacks(state: State, key: UnitKey, freed: Amounts | None = None) -> tuple[str, ...]:
-    """Return the places whose bound opening the unit exceeds, once this memory is freed; see `_short`.
-
-    A place that is short already, such as after a lowered budget, does not keep out a unit that needs none of it.
-    """
-    if state.rules.budget is None and not state.rules.places:
-        return ()
-    need, taken = _need(state, key), used_amounts(state)
-    exceeded = _short(state, (taken - freed if freed else taken) + need)
-    return tuple(place for place in exceeded if place == "*" or need.places[place] > 0)
-
-
-def full_groups(state: State, key: UnitKey, without: Iterable[UnitKey] = ()) -> tuple[GroupBound, ...]:
-    """Return the groups that have no place for the unit, once the units `without` are closed."""
-    names = state.units[key].names
-    bounds = {bound.name: bound for name in names for bound in state.groups_of.get(name, ())}
-    if not bounds:
-        return ()
-    gone = {key, *without}
-    held = [u.names for k, u in state.units.items() if k not in gone and _takes_place(state, k)]
-    return tuple(bound for bound in bounds.values() if _is_full(bound, _member(bound, names), held))
-
-
-def _takes_place(state: State, key: UnitKey) -> bool:
-    """Return True for a unit that is not closed, or whose worker starts for it."""
-    unit = state.units[key]
-    return unit.phase is not Phase.COLD or (unit.starts and state.workers[key.weights].phase is not Phase.COLD)
-
-
-def _is_full(bound: GroupBound, member: str, held: Iterable[tuple[str, ...]]) -> bool:
-    """Return True if a group has no place for a member beside those that are held. A model has one place for its old
-    and its new unit.
-    """
-    others = {_member(bound, names) for names in held} - {"", member}
-    return len(others) >= bound.most
-
-
-def _member(bound: GroupBound, names: tuple[str, ...]) -> str:
-    """Return the name under which a unit counts in a group; "" for a unit outside of it."""
-    return min((name for name in names if name in bound.models), default="")
-
-
-def _lack_of(state: State, key: UnitKey) -> _Lack | None:
-    """Return the lack that keeps a unit from opening; None if it fits."""
-    places, groups = _lacks(state, key), full_groups(state, key)
-    return _Lack(places, groups) if places or groups else None
-
-
-def evict(state: State, now: float) -> Iterator[Command]:
-    """1. fits: nothing  2. close an idle unit of lower rank  3. let a busy one yield  4. wait  5. otherwise refuse."""
-    for unit in state.units.values():
-        unit.yielding = False
-    before: list[_Lack] = []
-    all_wait = False
-    for key in _wanted_cold(state, now):
-        if all_wait:
+def evict(state: State, order: list[UnitKey], now: float) -> Iterator[Command]:
+    """1. fits: nothing  2. close an idle unit of lower rank  3. let busy ones yield  4. wait  5. otherwise refuse."""
+    taken, room = Taken(state), Taken(state)
+    room.end_closing()
+    for key in taken.units:
+        state.units[key].yielding = False
+    before = Lack()
+    for key in order:
+        if "*" in before.places:
             return  # every other one waits for the memory of all devices, too
-        worker, lack = state.workers[key.weights], _lack_of(state, key)
-        if _only_room(state, key) or lack is None or worker.permanently_failed or worker.retry_at > now:
+        worker, unit = state.workers[key.weights], state.units[key]
+        if unit.phase is not Phase.COLD or worker.permanently_failed or worker.retry_at > now:
             continue
-        if any(_frees(state, key, earlier) for earlier in before):
-            continue  # its turn comes after theirs
+        lack = taken.lack(key)
+        if not lack or _only_room(state, key) or (before and frees(state, key, before)):
+            continue  # it fits, displaces nothing, or has its turn after an earlier one
         if _is_asked(state, key):
-            before.append(lack)
-            all_wait = "*" in lack.places
-        useful = [k for k in _replaceable(state, key, lack) if _frees(state, k, lack)]
+            before.add(lack)
+        if not room.lack(key):
+            continue  # the units that are being closed make the room
+        useful = [k for k in _replaceable(state, taken.units, key, lack) if frees(state, k, lack)]
         idle = [k for k in useful if _is_idle(state, k) and not _lingers(state, key, k, now)]
-        yields = [k for k in useful if k not in idle and now - state.units[k].opened_at >= LEAST_STAY]
-        if idle and _enough(state, key, idle):
-            yield from _evict(state, idle[0], f"to make room for {_names(state, key)}", now)
-        elif yields and _is_asked(state, key) and _enough(state, key, [*idle, *yields]):
-            first = min(yields, key=lambda k: (rank(state, k), state.units[k].opened_at))
-            state.units[first].yielding = True
-            if not state.units[first].leases and not state.units[first].pinned:
-                yield from _evict(state, first, f"to make room for {_names(state, key)}", now)
-        elif not _may_free(state, key, lack, now):
-            state.units[key].no_room = True
-            yield from unit_failed(state, key, _does_not_fit(state, key))
-
-
-class _Lack(Struct, frozen=True):
-    """The lack that keeps a unit from opening: memory in places, and places in groups."""
-
-    places: tuple[str, ...]
-    groups: tuple[GroupBound, ...]
+        if closes := room.closes_for(key, idle):
+            room.closed(closes[0])
+            yield from _evict(state, closes[0], f"to make room for {_names(state, key)}", now)
+            continue
+        # The order depends on nothing that a request changes: else two units could take turns at being busy for ever.
+        turn_over = [k for k in useful if k in idle or now - state.units[k].opened_at >= LEAST_STAY]
+        turn_over.sort(key=lambda k: (rank(state, k), state.units[k].opened_at))
+        if _is_asked(state, key) and (closes := room.closes_for(key, turn_over)):
+            for victim in closes:
+                state.units[victim].yielding = True
+            if not any(state.units[victim].leases for victim in closes):
+                room.closed(closes[0])
+                yield from _evict(state, closes[0], f"to make room for {_names(state, key)}", now)
+        elif not _may_free(state, taken, key, lack, now):
+            unit.no_room = True
+            yield from unit_failed(state, key, _does_not_fit(state, taken, key, lack))
 
 
 def shrink(state: State, now: float) -> Iterator[Command]:
     """Close idle units on demand, one after the other, while more is in memory than a lowered budget allows."""
     if not over_budget(state):
         return
-    lack = _Lack(_short(state, used_amounts(state)), ())
+    lack = Lack(places=set(short(state, Taken(state).memory)))
     idle = (k for k in state.units if _is_idle(state, k))
-    victims = [k for k in idle if not _stays_loaded(state, k) and _frees(state, k, lack)]
+    victims = [k for k in idle if not _stays_loaded(state, k) and frees(state, k, lack)]
     if victims:
         least = min(victims, key=lambda k: _least_wanted(state, k))
         yield from _evict(state, least, "because the budget was lowered", now)
@@ -397,7 +298,7 @@ def over_budget(state: State) -> bool:
         return False
     if not state.rules.places:  # usual, and looked at after every event
         return state.rules.budget is not None and used(state) > state.rules.budget
-    return bool(_short(state, used_amounts(state)))
+    return bool(short(state, Taken(state).memory))
 
 
 def _evict(state: State, key: UnitKey, reason: str, now: float) -> Iterator[Command]:
@@ -415,26 +316,8 @@ def _names(state: State, key: UnitKey) -> str:
     return ", ".join(sorted(s.name for s in state.users.get(key, ()))) or "a replaced model"
 
 
-def _enough(state: State, key: UnitKey, victims: list[UnitKey]) -> bool:
-    """Return True if the unit fits once all of them are closed; otherwise closing them is no use."""
-    weights = {k.weights for k in victims}
-    freed = Amounts.of([*(state.units[k] for k in victims), *(state.workers[w] for w in weights)])
-    return not _lacks(state, key, freed) and not full_groups(state, key, victims)
-
-
-def _frees(state: State, key: UnitKey, lack: _Lack) -> bool:
-    """Return True for a unit whose close frees memory in one of the places, or a place in one of the groups."""
-    names = state.units[key].names
-    if any(_member(bound, names) for bound in lack.groups) or "*" in lack.places:
-        return True
-    if not lack.places:
-        return False
-    has = Amounts.of([state.units[key], state.workers[key.weights]])
-    return any(has.places[place] for place in lack.places)
-
-
-def _replaceable(state: State, key: UnitKey, lack: _Lack) -> list[UnitKey]:
-    """Return the open units that may be closed for this one once they are idle, the least wanted first.
+def _replaceable(state: State, units: list[UnitKey], key: UnitKey, lack: Lack) -> list[UnitKey]:
+    """Return those of the units that may be closed for this one once they are idle, the least wanted first.
 
     A unit of a lower rank may be, and one of the same rank that does not stay loaded or that is in the same group.
     """
@@ -446,10 +329,13 @@ def _replaceable(state: State, key: UnitKey, lack: _Lack) -> list[UnitKey]:
             return False
         if _only_room(state, other) or (own := rank(state, other)) < least:
             return True
-        shared = any(_member(bound, unit.names) for bound in lack.groups)
-        return own == least and (shared or not _stays_loaded(state, other))
+        return own == least and (_shares_group(state, other, lack) or not _stays_loaded(state, other))
 
-    return sorted(filter(may_be_closed, state.units), key=lambda k: _least_wanted(state, k))
+    return sorted(filter(may_be_closed, units), key=lambda k: _least_wanted(state, k))
+
+
+def _shares_group(state: State, key: UnitKey, lack: Lack) -> bool:
+    return bool(lack.groups) and not lack.groups.keys().isdisjoint(bounds_of(state, key))
 
 
 def _lingers(state: State, key: UnitKey, victim: UnitKey, now: float) -> bool:
@@ -483,40 +369,39 @@ def _stays_loaded(state: State, key: UnitKey) -> bool:
     return any(s.at_start and s.ttl == FOREVER for s in state.users.get(key, ()))
 
 
-def _may_free(state: State, key: UnitKey, lack: _Lack, now: float) -> bool:
+def _may_free(state: State, taken: Taken, key: UnitKey, lack: Lack, now: float) -> bool:
     """Return True if room may become free: a unit is closing, or one that may be closed is only busy or lingers."""
     if any(w.phase is Phase.CLOSING for w in state.workers.values()):
         return True
 
     def frees_later(other: UnitKey) -> bool:
         unit = state.units[other]
-        if other == key or not _takes_place(state, other):
+        if other == key:
             return False
         if unit.phase is Phase.CLOSING:
             return True
-        shared = any(_member(bound, unit.names) for bound in lack.groups)
-        if _stays_loaded(state, other) and not shared:
+        if _stays_loaded(state, other) and not _shares_group(state, other, lack):
             return False
         opens = unit.phase is not Phase.READY
         return opens or bool(unit.leases) or _awaited(state, other) or _lingers(state, key, other, now)
 
-    return any(map(frees_later, state.units))
+    return any(map(frees_later, taken.units))
 
 
-def _does_not_fit(state: State, key: UnitKey) -> MullamaError:
-    if (groups := full_groups(state, key)) and not _lacks(state, key):
-        bound = groups[0]
+def _does_not_fit(state: State, taken: Taken, key: UnitKey, lack: Lack) -> MullamaError:
+    if lack.groups and not lack.places:
+        bound = next(iter(lack.groups.values()))
         return Refused(
             f"the group {bound.name} loads {bound.most} of its models at a time, and those that are loaded stay",
             hint=f"give the model a higher residency.priority, or raise groups.{bound.name}.max",
         )
-    need, taken, rules = _need(state, key), used_amounts(state), state.rules
-    place = next((p for p in _lacks(state, key) if p not in ("*", "")), "")
+    need, rules = taken.need(key), state.rules
+    place = min(lack.places - {"*", ""}, default="")
     if place:
-        counts, where = (need.places[place], taken.places[place], rules.places[place]), f" on {place}"
+        counts, where = (need.places[place], taken.memory.places[place], rules.places[place]), f" on {place}"
         hint = "use a smaller context.size, fewer gpu.layers, or a larger hardware.budget.gpu"
     else:
-        counts, where = (need.total, taken.total, rules.budget or 0), ""
+        counts, where = (need.total, taken.memory.total, rules.budget or 0), ""
         hint = "use a smaller context.size, a smaller file, or a larger hardware.budget.ram"
     wanted, in_use, budget = (size(count, digits=2) for count in counts)
     return Refused(f"not enough memory{where}: {wanted} needed, {in_use} of {budget} in use", hint=hint)

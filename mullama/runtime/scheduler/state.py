@@ -94,6 +94,8 @@ class State(Struct, kw_only=True):
     """The groups of each model that is in one."""
     residents: tuple[UnitKey, ...] = ()
     """The units that are wanted without a request."""
+    ranks: dict[UnitKey, int] = field(default_factory=dict)
+    """The highest priority of the models of each unit."""
     waiting: WaitingQueue = field(default_factory=WaitingQueue)
     running: dict[int, tuple[str, UnitKey]] = field(default_factory=dict)
     """Request → its model and unit; changed by `start` and `end` only."""
@@ -111,7 +113,7 @@ class State(Struct, kw_only=True):
     """No pass has anything to do before this time unless an event changes something; see `wake`."""
 
     def index(self) -> None:
-        """Derive `users`, `groups_of` and `residents` from the models and rules."""
+        """Derive `users`, `groups_of`, `residents` and `ranks` from the models and rules."""
         users: dict[UnitKey, list[Serve]] = {}
         for serve in self.models.values():
             users.setdefault(serve.unit, []).append(serve)
@@ -121,6 +123,7 @@ class State(Struct, kw_only=True):
             for name in bound.models:
                 groups.setdefault(name, []).append(bound)
         self.groups_of = {name: tuple(found) for name, found in groups.items()}
+        self.ranks = {key: max(serve.priority for serve in found) for key, found in users.items()}
         self.residents = tuple(key for key, u in self.users.items() if any(s.at_start or s.when_room for s in u))
 
     def start(self, id: int, model: str, unit: UnitKey) -> None:
