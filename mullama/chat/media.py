@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 from mullama.struct import Struct, repr_without
 
 MediumKind = Literal["image", "audio"]
-
-MEDIA_MARKER: Final = "<__media__>"
-"""The place of a medium in the text of a prompt, as mtmd_default_marker of libmtmd.
-
-A rendered prompt has one for each medium, and the joint breaks the marker in texts of messages.
-"""
 
 
 class Medium(Struct, frozen=True, kw_only=True):

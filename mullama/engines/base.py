@@ -278,8 +278,10 @@ class Generate(Struct, frozen=True, kw_only=True):
     joint: str = ""
     """A character of the text that is not part of the prompt: it stands inside texts of control tokens that are plain
     text. "" for a text without one."""
+    marker: str = ""
+    """A character that stands for each medium in the text, and for nothing else. "" for a prompt without media."""
     media: tuple[Medium, ...] = ()
-    """The media of the prompt: one for each `MEDIA_MARKER` in its text, in order."""
+    """The media of the prompt, in the order of their markers."""
     media_limits: MediaLimits = MediaLimits()
     sampling: Sampling
     """Every field is set."""
@@ -556,7 +558,14 @@ class Engine(Protocol):
         ...
 
     def count_tokens(
-        self, context: str, prompt: PromptInput, *, joint: str, media: tuple[Medium, ...], limits: MediaLimits
+        self,
+        context: str,
+        prompt: PromptInput,
+        *,
+        joint: str,
+        marker: str,
+        media: tuple[Medium, ...],
+        limits: MediaLimits,
     ) -> int:
         """Return the tokens of a prompt. Media are decoded, but not encoded. Arguments and errors: as for `Generate`.
 

@@ -272,7 +272,14 @@ class LlamaEngine:
         return replace(job, inputs=inputs, pairs=(), ranked=bool(job.pairs))
 
     def count_tokens(
-        self, context: str, prompt: PromptInput, *, joint: str, media: tuple[Medium, ...], limits: MediaLimits
+        self,
+        context: str,
+        prompt: PromptInput,
+        *,
+        joint: str,
+        marker: str,
+        media: tuple[Medium, ...],
+        limits: MediaLimits,
     ) -> int:
         self._known(context)
         check_media(media, limits, None)

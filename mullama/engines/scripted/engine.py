@@ -176,16 +176,25 @@ class ScriptedEngine:
         return job
 
     def count_tokens(
-        self, context: str, prompt: PromptInput, *, joint: str, media: tuple[Medium, ...], limits: MediaLimits
+        self,
+        context: str,
+        prompt: PromptInput,
+        *,
+        joint: str,
+        marker: str,
+        media: tuple[Medium, ...],
+        limits: MediaLimits,
     ) -> int:
         self._known(context)
-        return len(scripts.chunks(self._prompt_of(prompt, joint, media, limits)))
+        return len(scripts.chunks(self._prompt_of(prompt, joint, marker, media, limits)))
 
-    def _prompt_of(self, prompt: PromptInput, joint: str, media: tuple[Medium, ...], limits: MediaLimits) -> str:
+    def _prompt_of(
+        self, prompt: PromptInput, joint: str, marker: str, media: tuple[Medium, ...], limits: MediaLimits
+    ) -> str:
         text = self._text_of(prompt)
         if media:
             check_media(media, limits, self._media)
-            text = scripts.with_media(text, media)
+            text = scripts.with_media(text, marker, media)
         text = _without(joint, text)
         _well_formed(text)
         return text
@@ -286,7 +295,7 @@ class ScriptedEngine:
             )
         if job.suffix is not None:
             raise Unsupported("a script cannot fill in the middle", hint="send no suffix")
-        prompt = self._prompt_of(job.prompt, job.joint, job.media, job.media_limits)
+        prompt = self._prompt_of(job.prompt, job.joint, job.marker, job.media, job.media_limits)
         tokens = len(scripts.chunks(prompt))
         if tokens == 0:
             raise Invalid("the prompt is empty", hint="send at least one character", field="prompt")

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from mullama.chat.media import MEDIA_MARKER, Medium
+from mullama.chat.media import Medium
 from mullama.errors import BadWeights, Invalid
 from mullama.struct import Struct, field_names
 
@@ -119,9 +119,9 @@ def reply(script: Script, prompt: str) -> ScriptedReply:
     )
 
 
-def with_media(prompt: str, media: Sequence[Medium]) -> str:
-    """Return a prompt with a text in place of each medium; raise `Invalid` unless the two have the same number."""
-    parts = prompt.split(MEDIA_MARKER)
+def with_media(prompt: str, marker: str, media: Sequence[Medium]) -> str:
+    """Return a prompt with a text in place of each marker; raise `Invalid` unless there is one for each medium."""
+    parts = prompt.split(marker) if marker else [prompt]
     if len(parts) - 1 != len(media):
         raise Invalid(f"the prompt has {len(parts) - 1} places for {len(media)} media")
     texts = (f"[{medium.kind} {medium.digest[:8]}]" for medium in media)

@@ -290,8 +290,10 @@ class Child:
                 engine.declare_prefixes(name, prefixes)
             case protocol.Tokenize(text=text, add_special=add, parse_special=parse, joint=joint):
                 return engine.tokenize(text, add_special=add, parse_special=parse, joint=joint)
-            case protocol.CountTokens(context=context, prompt=prompt, joint=joint, media=media, limits=limits):
-                return engine.count_tokens(context, prompt, joint=joint, media=media, limits=limits)
+            case protocol.CountTokens(
+                context=context, prompt=prompt, joint=joint, marker=marker, media=media, limits=limits
+            ):
+                return engine.count_tokens(context, prompt, joint=joint, marker=marker, media=media, limits=limits)
             case protocol.Detokenize(tokens=tokens):
                 return engine.detokenize(tokens)
             case protocol.GetPieces(tokens=tokens):

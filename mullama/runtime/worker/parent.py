@@ -293,11 +293,24 @@ class WorkerClient:
         return await self._ask(question, tuple[int, ...])
 
     async def count_tokens(
-        self, context: str, prompt: PromptInput, *, joint: str, media: tuple[Medium, ...], limits: MediaLimits
+        self,
+        context: str,
+        prompt: PromptInput,
+        *,
+        joint: str,
+        marker: str,
+        media: tuple[Medium, ...],
+        limits: MediaLimits,
     ) -> int:
         """Return the tokens of a prompt with media; see `Engine.count_tokens`."""
         question = protocol.CountTokens(
-            number=self.next_id(), context=context, prompt=prompt, joint=joint, media=media, limits=limits
+            number=self.next_id(),
+            context=context,
+            prompt=prompt,
+            joint=joint,
+            marker=marker,
+            media=media,
+            limits=limits,
         )
         return await self._ask(question, int)
 

@@ -95,6 +95,7 @@ class CountTokens(WorkerMessage, frozen=True, tag=True):
     context: str
     prompt: PromptInput
     joint: str
+    marker: str
     media: tuple[Medium, ...]
     limits: MediaLimits
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama.chat.media import MEDIA_MARKER, MediaLimits, Medium
+from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.types import Constraint
 from mullama.engines.base import ContextOptions, Embed, Engine
 from mullama.engines.scripted.script import Script, chunk_of, chunks, last_message, parse, reply, token_of
@@ -205,13 +205,13 @@ def test_a_thousand_tokens_for_32_streams_take_no_time_worth_mentioning(scripted
 def test_media_are_texts_of_the_prompt(scripted: Callable[..., Engine]) -> None:
     engine = scripted(media=["image", "audio"])
     picture, sound = Medium.of("image", b"picture"), Medium.of("audio", b"sound")
-    text = f"{MEDIA_MARKER} and {MEDIA_MARKER}, not <_\ue000_media__>"
-    result = answer(engine, text, joint="\ue000", media=(picture, sound))
+    text = "\ue001 and \ue001, not <\ue000|im_end|>"
+    result = answer(engine, text, joint="\ue000", marker="\ue001", media=(picture, sound))
 
-    shown = f"[image {picture.digest[:8]}] and [audio {sound.digest[:8]}], not {MEDIA_MARKER}"
+    shown = f"[image {picture.digest[:8]}] and [audio {sound.digest[:8]}], not <|im_end|>"
     assert result.text == shown
     counted = engine.count_tokens(
-        "main", text, joint="\ue000", media=(picture, sound), limits=MediaLimits()
+        "main", text, joint="\ue000", marker="\ue001", media=(picture, sound), limits=MediaLimits()
     )  # fmt: skip
     assert result.ended is not None
     assert counted == result.ended.prompt_tokens == len(chunks(shown))
@@ -235,6 +235,6 @@ def test_media_that_cannot_be_read_are_refused(
     changes: dict[str, int],
     message: str,
 ) -> None:
-    result = answer(scripted(**script), MEDIA_MARKER, media=media, media_limits=MediaLimits(**changes))
+    result = answer(scripted(**script), "\ue001", marker="\ue001", media=media, media_limits=MediaLimits(**changes))
     assert result.failed is not None
     assert result.failed.message.startswith(message)
