@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from mullama.chat.families import Family, family_of
 from mullama.chat.template import ChatInput, ChatTemplate, Rendered, SpecialTexts, compile_template, protected
 from mullama.chat.token_texts import TokenTexts
-from mullama.chat.types import Message, Sampling, text_message
+from mullama.chat.types import MediaKind, Message, Sampling, text_message
 from mullama.names import JSONValue
 from mullama.struct import Struct, field, replace
 
@@ -42,6 +42,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     """Requests may allow several calls of tools in one answer."""
     fim: bool = True
     """The vocabulary has fill-in-the-middle tokens."""
+    media: tuple[MediaKind, ...] = ()
+    """Kinds of media that the projector of the model reads."""
     reserved: TokenTexts = field(default_factory=TokenTexts)
     """Texts that only the template writes: of control tokens, and the marks of the reasoning."""
 
@@ -64,6 +66,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
             "tools": traits.tools,
             "thinking": traits.think != "none",
             "insert": self.fim or traits.suffix,
+            "vision": "image" in self.media,
+            "audio": "audio" in self.media,
         }
         return tuple(name for name, has in found.items() if has)
 

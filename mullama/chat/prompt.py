@@ -6,16 +6,18 @@ Pure, and cheap for each request: templates are compiled with the settings.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mullama.chat.constraint import Built, build
 from mullama.chat.families import GENERIC, Family
+from mullama.chat.media.marks import PLACEHOLDER, mark_media, media_of, split_prompt
 from mullama.chat.model_settings import ModelSettings
 from mullama.chat.reader import Reader, read
 from mullama.chat.template import (
     ChatInput,
     Rendered,
     Thinking,
+    contents_of,
 )
 from mullama.chat.tool_prompt import with_calls_written, with_tools_described
 from mullama.chat.types import (
@@ -23,7 +25,8 @@ from mullama.chat.types import (
     ChatRequest,
     CompletionRequest,
     Constraint,
-    ImagePart,
+    MediaPart,
+    Medium,
     Message,
     PromptInput,
     ReasoningLimit,
@@ -48,6 +51,10 @@ class Prepared(Struct, frozen=True, kw_only=True):
     """One for each prompt of the request; `n` answers share one."""
     joint: str = ""
     """A character of the prompt's text that is not part of the prompt, see `Rendered`."""
+    media: tuple[Medium, ...] = ()
+    """The media of the first prompt, in the order of their markers."""
+    marker: str = ""
+    """The character that stands for a medium in the first prompt; "" without media."""
     sampling: Sampling
     """Every field is set."""
     new_id: Callable[[], str]
@@ -79,7 +86,8 @@ class Prepared(Struct, frozen=True, kw_only=True):
     def shown(self) -> str:
         """Return the text of the first prompt, "" for token ids."""
         text = self.prompt if isinstance(self.prompt, str) else ""
-        return text.replace(self.joint, "") if self.joint else text
+        text = text.replace(self.joint, "") if self.joint else text
+        return text.replace(self.marker, PLACEHOLDER) if self.marker else text
 
     def reader(self, choice: int = 0) -> Reader:
         """Return a new reader for one choice."""
@@ -134,12 +142,15 @@ def shortened(request: ChatRequest, turns: int = 1) -> ChatRequest | None:
 
 
 def _chat(request: ChatRequest, settings: ModelSettings, now: float, new_id: Callable[[], str]) -> Prepared:
-    messages = tuple(_without_billing(message) for message in request.messages)
-    _refuse_images(messages, settings)
-    if not messages:
+    if not request.messages:
         raise Invalid("messages is empty", hint="a conversation has at least one message", field="messages")
+    check_kinds(media_of(request.messages), settings)
     tools = () if request.tool_choice.mode == "none" else request.tools
-    messages = _conversation(messages, settings)
+    whole = ChatInput(
+        messages=_conversation(request.messages, settings), tools=tools, arguments=request.template_arguments
+    )
+    messages, marks = mark_media(whole.messages, _texts(whole, settings))
+    messages = tuple(_without_billing(message) for message in messages)
     warnings: list[str] = []
     if not settings.template.traits.call:
         messages = tuple(with_calls_written(message, settings.family.calls) for message in messages)
@@ -164,7 +175,10 @@ def _chat(request: ChatRequest, settings: ModelSettings, now: float, new_id: Cal
             now=now,
         )
     )
-    return _finished(request, settings, rendered, new_id, tools=tools, think=think, warnings=warnings)
+    text, media = marks.placed(rendered.text)
+    rendered = replace(rendered, text=text) if media else rendered
+    made = _finished(request, settings, rendered, new_id, tools=tools, think=think, warnings=warnings)
+    return replace(made, media=media, marker=marks.marker) if media else made
 
 
 def _conversation(messages: Sequence[Message], settings: ModelSettings) -> tuple[Message, ...]:
@@ -291,8 +305,7 @@ def _completion(request: CompletionRequest, settings: ModelSettings, now: float,
             hint="set `template` of the model in the manifest",
             field="template",
         )
-    if request.images:
-        raise _no_images(settings, request.images[0])
+    check_kinds(request.media, settings)
     if not request.prompts:
         raise Invalid("prompt is empty", field="prompt")
     if request.raw or (request.suffix is not None and not settings.template.traits.suffix):
@@ -304,16 +317,14 @@ def _completion(request: CompletionRequest, settings: ModelSettings, now: float,
     system = settings.system if request.system is None else request.system
     lead = (text_message("system", system),) if system else ()
     think = _think(request, settings, warnings)
-    rendered = settings.render(
-        ChatInput(
-            messages=(*lead, *settings.messages, text_message("user", prompt)),
-            think=think,
-            suffix=request.suffix or "",
-            now=now,
-        )
-    )
+    question = Message(role="user", content=(*request.media, *((TextPart(text=prompt),) if prompt else ())))
+    whole = ChatInput(messages=(*lead, *settings.messages, question), suffix=request.suffix or "", think=think, now=now)
+    messages, marks = mark_media(whole.messages, _texts(whole, settings))
+    rendered = settings.render(replace(whole, messages=messages))
+    text, media = marks.placed(rendered.text)
+    rendered = replace(rendered, text=text) if media else rendered
     made = _finished(request, settings, rendered, new_id, think=think, warnings=warnings)
-    return replace(made, want_tokens=True, context=request.context)
+    return replace(made, want_tokens=True, context=request.context, media=media, marker=marks.marker)
 
 
 def _raw(request: CompletionRequest, settings: ModelSettings, new_id: Callable[[], str]) -> Prepared:
@@ -321,8 +332,11 @@ def _raw(request: CompletionRequest, settings: ModelSettings, new_id: Callable[[
     if request.suffix is not None and not settings.fim:
         raise Unsupported(f'"{settings.name}" does not support insert', hint="its vocabulary cannot fill in the middle")
     built = build(RAW, format=request.format)
+    prompts, marker, media = _split(request) if request.media else (request.prompts, "", ())
     return Prepared(
-        prompts=request.prompts,
+        prompts=prompts,
+        media=media,
+        marker=marker,
         sampling=request.sampling,
         new_id=new_id,
         constraint=built.constraint,
@@ -338,16 +352,32 @@ def _without_billing(message: Message) -> Message:
     return replace(message, content=(TextPart(text=_BILLING.sub("", message.text)),))
 
 
-def _refuse_images(messages: Sequence[Message], settings: ModelSettings) -> None:
-    for message in messages:
-        for part in message.content:
-            if isinstance(part, ImagePart):
-                raise _no_images(settings, part)
+def _texts(chat: ChatInput, settings: ModelSettings) -> Iterator[str]:
+    """Yield every text that can be part of the prompt of a conversation."""
+    yield from contents_of(replace(chat, arguments=(*settings.arguments, *chat.arguments)))
+    yield settings.template.source
 
 
-def _no_images(settings: ModelSettings, image: ImagePart) -> Unsupported:
-    return Unsupported(
-        f'"{settings.name}" does not support vision',
-        hint="images are not supported yet, with any model",
-        field=image.place or "images",
-    )
+def _split(request: CompletionRequest) -> tuple[tuple[PromptInput, ...], str, tuple[Medium, ...]]:
+    """Return the raw prompt of a request with media, its marker, and the media."""
+    [prompt] = request.prompts if len(request.prompts) == 1 else (None,)
+    if not isinstance(prompt, str):
+        raise Unsupported(
+            "media are read in one prompt of text alone", hint="send a request for each prompt", field="prompt"
+        )
+    if request.suffix is not None:
+        raise Unsupported("a prompt with media has no suffix", hint="leave suffix out", field="suffix")
+    text, marker, media = split_prompt(prompt, request.media)
+    return (text,), marker, media
+
+
+def check_kinds(parts: Iterable[MediaPart], settings: ModelSettings) -> None:
+    """Raise `Unsupported` for the first medium of a kind that the model does not read."""
+    for part in parts:
+        if part.kind not in settings.media:
+            ability = "vision" if part.kind == "image" else "audio"
+            raise Unsupported(
+                f'"{settings.name}" does not support {ability}',
+                hint="a model reads images and sound by a projector: `mmproj` in the manifest",
+                field=part.place or "messages",
+            )

@@ -95,7 +95,7 @@ def choose_joint(contents: Sequence[str]) -> str:
             return chr(code)
     raise Invalid(
         f"the messages hold every private-use character from U+{JOINTS[0]:04X} to U+{JOINTS[-1]:04X}",
-        hint="one of them must be free, because the messages also hold the text of a control token",
+        hint="one of them must be free, because the messages also hold a medium or the text of a control token",
         field="messages",
     )
 

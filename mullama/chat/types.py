@@ -22,11 +22,15 @@ class TextPart(Struct, frozen=True, kw_only=True):
     text: str
 
 
-class ImagePart(Struct, frozen=True, kw_only=True):
-    """An image: its bytes, or the address of an image that is not fetched yet."""
+MediaKind = Literal["image", "audio"]
 
+
+class MediaPart(Struct, frozen=True, kw_only=True):
+    """An image or a sound: its bytes, or the address of one that is not fetched yet."""
+
+    kind: MediaKind = "image"
     data: bytes | None = None
-    """The decoded bytes (not base64)."""
+    """The bytes of the file (not base64)."""
     url: str | None = None
     media_type: str | None = None
     place: str = ""
@@ -35,7 +39,16 @@ class ImagePart(Struct, frozen=True, kw_only=True):
     __eq__, __hash__ = equality_without("place")
 
 
-Part = TextPart | ImagePart
+Part = TextPart | MediaPart
+
+
+class Medium(Struct, frozen=True, kw_only=True):
+    """An image or a sound of a prompt, with the bytes of its file."""
+
+    kind: MediaKind
+    digest: str
+    """SHA-256 of the bytes in hex."""
+    data: bytes
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):
@@ -297,8 +310,8 @@ class CompletionRequest(TextRequest, frozen=True, kw_only=True):
     """System prompt (Ollama's generate, where the prompt is a user turn)."""
     template: str | None = None
     """Template (Ollama's generate)."""
-    images: tuple[ImagePart, ...] = ()
-    """Images (Ollama's generate)."""
+    media: tuple[MediaPart, ...] = ()
+    """Images and sounds: before the prompt, or in the places that a raw prompt marks with `<__media__>`."""
     context: tuple[int, ...] = ()
     """Tokens of the conversation so far (Ollama)."""
     echo: bool = False

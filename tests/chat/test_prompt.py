@@ -17,7 +17,7 @@ from mullama.chat.types import (
     DEFAULT_SAMPLING,
     ChatRequest,
     CompletionRequest,
-    ImagePart,
+    MediaPart,
     Message,
     ReasoningLimit,
     ResponseFormat,
@@ -268,7 +268,7 @@ def test_a_continued_answer_may_stop_inside_the_reasoning(begun: str, inside: bo
 
 
 def test_images_are_refused_where_no_projector_is() -> None:
-    picture = Message(role="user", content=(TextPart(text="What?"), ImagePart(data=b"x")))
+    picture = Message(role="user", content=(TextPart(text="What?"), MediaPart(data=b"x")))
     with pytest.raises(Unsupported, match="does not support vision"):
         prompt(chat(picture))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mullama.chat.types import ImagePart, Message, TextPart
+from mullama.chat.types import MediaPart, Message, TextPart
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,6 @@ def test_text_parts_that_do_not_meet_at_white_space_stand_on_lines_of_their_own(
 
 
 def test_an_image_between_two_texts_leaves_them_apart() -> None:
-    parts = (TextPart(text="before"), ImagePart(url="https://example.org/a.png"), TextPart(text="after"))
+    parts = (TextPart(text="before"), MediaPart(url="https://example.org/a.png"), TextPart(text="after"))
 
     assert Message(role="user", content=parts).text == "before\nafter"

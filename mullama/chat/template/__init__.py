@@ -10,7 +10,7 @@ from mullama.chat.template.base import (
     Thinking,
     Traits,
 )
-from mullama.chat.template.contents import protected
+from mullama.chat.template.contents import contents_of, protected
 from mullama.chat.template.prefix import declared_prefix
 from mullama.errors import Invalid
 
@@ -22,6 +22,7 @@ __all__ = [
     "Thinking",
     "Traits",
     "compile_template",
+    "contents_of",
     "declared_prefix",
     "protected",
 ]

@@ -24,7 +24,7 @@ def protected(chat: ChatInput, texts: TokenTexts, marks: Thinking | None, source
         for index, message in enumerate(chat.messages)
     ]
     chat = replace(chat, messages=tuple(messages))
-    contents = list(_contents(chat))
+    contents = list(contents_of(chat))
     if not any(map(texts.occurs_in, contents)):
         return chat, ""
     joint = choose_joint([*contents, source])
@@ -64,7 +64,7 @@ def _with_marks(message: Message, marks: Thinking, broken: Callable[[str], str])
     return replace(_mapped_message(message, broken), content=(TextPart(text=whole),))
 
 
-def _contents(chat: ChatInput) -> Iterator[str]:
+def contents_of(chat: ChatInput) -> Iterator[str]:
     """Yield every text that a client or a manifest contributes."""
     found: list[str] = []
 

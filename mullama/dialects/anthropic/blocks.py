@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mullama.chat import types
 from mullama.dialects import fields, schema
-from mullama.dialects.images import decoded, from_url
+from mullama.dialects.media import from_base64, from_url
 from mullama.dialects.tools import MOST_MESSAGES, NAME, arguments_of
 from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
@@ -131,13 +131,12 @@ def _source(block: fields.Body) -> fields.Body:
     return source
 
 
-def _image(block: fields.Body) -> types.ImagePart:
+def _image(block: fields.Body) -> types.MediaPart:
     source = _source(block)
     match source.raw("type"):
         case "base64":
-            data = source.need(fields.text("data"))
             media = source.get(fields.text("media_type", 128))
-            return types.ImagePart(data=decoded(data, source.at("data")), media_type=media, place=source.at("data"))
+            return from_base64(source.raw("data"), source.at("data"), media)
         case "url":
             return from_url(source.raw("url"), source.at("url"))
         case kind:

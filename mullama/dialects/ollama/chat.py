@@ -9,7 +9,7 @@ from mullama.chat.inventory import Loaded, LoadModel
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest
 from mullama.dialects.formats import THINK
-from mullama.dialects.images import MOST_IMAGES, from_base64, from_url
+from mullama.dialects.media import MOST_MEDIA, from_base64, image_part, sound_part
 from mullama.dialects.ollama.ndjson import (
     HEAD_SCHEMA,
     METRICS_SCHEMA,
@@ -53,7 +53,7 @@ _ROLES: dict[str, types.Role] = {
     "tool": "tool",
     "function": "tool",
 }
-IMAGES = fields.many("images", from_base64, schema.STRING, MOST_IMAGES)
+IMAGES = fields.many("images", from_base64, schema.STRING, MOST_MEDIA)
 _TOOL_CALLS = fields.many("tool_calls", function_call, CALL_SCHEMA, MOST_TOOLS)
 
 
@@ -64,12 +64,11 @@ def _part(value: JSONValue, path: str) -> types.Part:
         case "text":
             return types.TextPart(text=body.need(fields.text("text")))
         case "image_url":
-            holder = body.raw("image_url")
-            if isinstance(holder, dict):
-                return from_url(holder.get("url"), body.at("image_url.url"))
-            return from_url(holder, body.at("image_url"))
+            return image_part(body)
+        case "input_audio":
+            return sound_part(body)
         case kind:
-            raise fields.unfit(body.at("type"), f"text or image_url, not {str(kind)[:40]!r}")
+            raise fields.unfit(body.at("type"), f"text, image_url or input_audio, not {str(kind)[:40]!r}")
 
 
 def _content(value: JSONValue, path: str) -> tuple[types.Part, ...]:
@@ -95,7 +94,7 @@ def message(value: JSONValue, path: str) -> types.Message:
     result = role == "tool"
     return types.Message(
         role=role,
-        content=(body.get(CONTENT) or ()) + (body.get(IMAGES) or ()),
+        content=(body.get(IMAGES) or ()) + (body.get(CONTENT) or ()),
         thinking=body.get(fields.text("thinking")) or None,
         tool_calls=(body.get(_TOOL_CALLS) or ()) if role == "assistant" else (),
         tool_call_id=body.get(fields.text("tool_call_id")) if result else None,
@@ -113,7 +112,7 @@ MESSAGE_SCHEMA = schema.record(
     role=schema.STRING,
     content=schema.nullable(schema.either(schema.STRING, schema.listed(schema.RECORD))),
     thinking=schema.nullable(schema.STRING),
-    images=schema.nullable(schema.listed(schema.STRING, most=MOST_IMAGES)),
+    images=schema.nullable(schema.listed(schema.STRING, most=MOST_MEDIA)),
     tool_calls=schema.nullable(schema.listed(CALL_SCHEMA)),
     tool_name=schema.nullable(schema.STRING),
     tool_call_id=schema.nullable(schema.STRING),

@@ -54,7 +54,7 @@ def decode(request: WireRequest) -> types.CompletionRequest | LoadModel | types.
     body = fields.body_of(request.body)
     model = fields.model_named(body)
     completion = _request(body, model)
-    if not completion.prompts[0] and not completion.images and not completion.suffix:
+    if not completion.prompts[0] and not completion.media and not completion.suffix:
         return LoadModel(model=model, keep_alive=completion.keep_alive)
     if completion.raw and (completion.template or completion.system or completion.context):
         raise Invalid("raw mode does not support template, system, or context", field="raw")
@@ -73,7 +73,7 @@ def _request(body: fields.Body, model: str) -> types.CompletionRequest:
         raw=raw,
         system=body.get(_SYSTEM),
         template=body.get(_TEMPLATE) or None,
-        images=body.get(IMAGES) or (),
+        media=body.get(IMAGES) or (),
         context=body.get(_CONTEXT) or (),
         stream=True if stream is None else stream,
         sampling=options.sampling,
@@ -96,7 +96,7 @@ def _rendered(request: types.CompletionRequest, body: fields.Body) -> types.Rend
         if body.raw(name):
             raise Unsupported(f"a prompt with {name} cannot be shown", hint="leave it out", field=RENDER_ONLY.name)
     system = (types.text_message("system", request.system),) if request.system else ()
-    user = types.Message(role="user", content=(types.TextPart(text=str(request.prompts[0])), *request.images))
+    user = types.Message(role="user", content=(*request.media, types.TextPart(text=str(request.prompts[0]))))
     return types.RenderRequest(
         chat=types.ChatRequest(model=request.model, messages=(*system, user), think=request.think)
     )

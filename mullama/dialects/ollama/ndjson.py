@@ -25,7 +25,7 @@ def rendered(request: types.RenderRequest, text: str, created: float) -> Reply:
     parts = [part for message in request.chat.messages for part in message.content]
     shown: JSONValue = {
         "rendered_template": text,
-        "image_count": sum(isinstance(part, types.ImagePart) for part in parts),
+        "image_count": sum(isinstance(part, types.MediaPart) for part in parts),
     }
     return Reply(body={**head(request.chat.model, created), "_debug_info": shown})
 

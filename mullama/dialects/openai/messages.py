@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mullama.chat.types import Message, Part, Role, TextPart, ToolCall
 from mullama.dialects import fields, schema
-from mullama.dialects.images import from_url
+from mullama.dialects.media import file_part, image_part, sound_part
 from mullama.dialects.tools import (
     CALL_SCHEMA,
     MOST_MESSAGES,
@@ -13,7 +13,6 @@ from mullama.dialects.tools import (
     arguments_of,
     function_call,
 )
-from mullama.errors import Unsupported
 from mullama.names import JSONValue
 
 ROLES: dict[str, Role] = {
@@ -28,7 +27,7 @@ _TEXT = fields.text("text")
 
 
 def to_part(value: JSONValue, path: str) -> Part:
-    """Return one content part: text, a refusal, or an image."""
+    """Return one content part: text, a refusal, an image or a sound."""
     body = fields.Body(value, path)
     kind = body.raw("type")
     match kind:
@@ -37,20 +36,13 @@ def to_part(value: JSONValue, path: str) -> Part:
         case "refusal":
             return TextPart(text=body.need(fields.text("refusal")))
         case "image_url" | "input_image":
-            return _image(body)
-        case "input_audio" | "file" | "input_file" | "audio":
-            raise Unsupported(f"{path}: content of type {kind} is not supported", field=path)
+            return image_part(body)
+        case "input_audio":
+            return sound_part(body)
+        case "file" | "input_file":
+            return file_part(body)
         case _:
-            raise fields.unfit(body.at("type"), f"text or image_url, not {str(kind)[:40]!r}")
-
-
-def _image(body: fields.Body) -> Part:
-    holder = body.raw("image_url")
-    if isinstance(holder, dict):
-        return from_url(holder.get("url"), body.at("image_url.url"))
-    if holder is None and body.has("file_id"):
-        raise Unsupported(f"{body.path}: files are not stored; send the image itself", field=body.path)
-    return from_url(holder, body.at("image_url"))
+            raise fields.unfit(body.at("type"), f"text, image_url, input_audio or file, not {str(kind)[:40]!r}")
 
 
 def to_content(value: JSONValue, path: str) -> tuple[Part, ...]:

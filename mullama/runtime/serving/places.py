@@ -103,7 +103,7 @@ class RequestPlaces(Struct):
 
 # The members of requests, of any dialect, that hold texts of the client.
 _TEXTS: Mapping[str, object] = {
-    "prompts": (), "suffix": None, "system": None, "images": (), "context": (), "messages": (), "tools": (),
+    "prompts": (), "suffix": None, "system": None, "media": (), "context": (), "messages": (), "tools": (),
     "template_arguments": (), "items": (), "echo": {}, "sent": (), "metadata": {},
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from mullama.chat.media.marks import media_of
 from mullama.chat.model_settings import ModelSettings, opening
 from mullama.chat.prompt import shortened
 from mullama.chat.types import ChatRequest
@@ -20,7 +21,7 @@ def room_for_answer(max_tokens: int | None, size: int) -> int:
 
 def certainly_fits(request: ChatRequest, settings: ModelSettings, size: int) -> bool:
     """Return True for a conversation so short that its tokens need not be counted: no token is shorter than a byte."""
-    if request.tools:
+    if request.tools or any(media_of(request.messages)):
         return False
     messages = (*opening(settings), *request.messages)
     characters = sum(len(m.text) + len(m.thinking or "") + len(str(m.tool_calls)) for m in messages)

@@ -83,7 +83,7 @@ def test_generate_reads_everything_it_has() -> None:
     )
 
     assert (operation.suffix, operation.system, operation.template) == ("s", "y", "t")
-    assert (operation.images[0].data, operation.context, operation.raw) == (b"\0\0\0", (1,), False)
+    assert (operation.media[0].data, operation.context, operation.raw) == (b"\0\0\0", (1,), False)
 
 
 def test_a_suffix_alone_is_a_prompt() -> None:

@@ -144,13 +144,26 @@ def test_content_parts_are_understood_and_what_cannot_be_is_refused() -> None:
         {"type": "text", "text": "a"},
         {"type": "refusal", "refusal": "b"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
+        {"type": "input_audio", "input_audio": {"data": "UklGRgAAAABXQVZF", "format": "wav"}},
+        {"type": "file", "file": {"file_data": "data:image/gif;base64,R0lGODlh"}},
     ]
 
     assert user(parts).text == "a\nb"
-    assert user(parts).content[2].data == b"\0\0\0"
-    for kind in ("input_audio", "file"):
-        with pytest.raises(Unsupported, match=kind):
-            user([{"type": kind, kind: {}}])
+    assert [(p.kind, p.data) for p in user(parts).content[2:]] == [
+        ("image", b"\0\0\0"),
+        ("audio", b"RIFF\0\0\0\0WAVE"),
+        ("image", b"GIF89a"),
+    ]
+    for part, name in (
+        ({"type": "input_audio", "input_audio": {"format": "wav"}}, "input_audio.data"),
+        ({"type": "input_audio"}, "input_audio is required"),
+        ({"type": "input_audio", "input_audio": {"data": "iVBORw0KGgo="}}, "a sound, not image"),
+        ({"type": "file", "file": {}}, "file_data is required"),
+    ):
+        with pytest.raises(Invalid, match=name):
+            user([part])
+    with pytest.raises(Unsupported, match="'a.pdf' is no image and no sound"):
+        user([{"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0x", "filename": "a.pdf"}}])
     with pytest.raises(Invalid, match="type"):
         user([{"type": "hologram"}])
 

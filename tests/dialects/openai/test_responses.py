@@ -84,7 +84,7 @@ def test_items_of_one_answer_become_one_turn() -> None:
         ({"role": "robot", "content": "x"}, r"input\[0\]\.role"),
         ({"type": "function_call", "name": "f", "arguments": "{}"}, "call_id is required"),
         ({"type": "item_reference", "id": "msg_of_another_server"}, "there is no item"),
-        ({"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}, "input_file"),
+        ({"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}, "files are not stored"),
         ({"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}, "files are not stored"),
         ("text", r"input\[0\] must be an object"),
     ],

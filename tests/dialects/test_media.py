@@ -6,8 +6,8 @@ import base64
 
 import pytest
 
-from mullama.chat.types import ImagePart
-from mullama.dialects.images import from_base64, from_url
+from mullama.chat.types import MediaPart
+from mullama.dialects.media import from_base64, from_url
 from mullama.errors import Invalid
 
 PNG = b"\x89PNG\r\n\x1a\n\xfb\xef"
@@ -30,11 +30,11 @@ def test_base64_is_read_in_every_form_that_clients_send(said: str) -> None:
 
 
 def test_a_data_uri_tells_the_type() -> None:
-    assert from_url(f"data:image/png;base64,{PLAIN}", "url") == ImagePart(data=PNG, media_type="image/png")
+    assert from_url(f"data:image/png;base64,{PLAIN}", "url") == MediaPart(data=PNG, media_type="image/png")
 
 
 def test_an_address_is_not_fetched_here() -> None:
-    assert from_url("https://example.org/a.png", "url") == ImagePart(url="https://example.org/a.png")
+    assert from_url("https://example.org/a.png", "url") == MediaPart(url="https://example.org/a.png")
 
 
 @pytest.mark.parametrize(

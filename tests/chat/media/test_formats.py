@@ -1,0 +1,64 @@
+"""The first bytes of a file decide on its format, and its header on its size; damaged headers have no facts."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mullama.chat.media.formats import KINDS, MediaHeader, format_of, header_of
+
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 640, 480) + b"\x08\x02\0\0\0"
+JPEG = b"\xff\xd8\xff\xe0\0\x04ab\xff\xff\xc4\0\x03x\xff\xc2\0\x11\x08" + struct.pack(">HH", 480, 640)
+BMP = b"BM" + bytes(12) + struct.pack("<Iii", 40, 640, -480)
+OLD_BMP = b"BM" + bytes(12) + struct.pack("<IHH", 12, 640, 480)
+GIF = b"GIF89a" + struct.pack("<HH", 640, 480)
+WEBP = b"RIFF\0\0\0\0WEBP"
+EXTENDED = WEBP + b"VP8X" + bytes(8) + (639).to_bytes(3, "little") + (479).to_bytes(3, "little")
+LOSSLESS = WEBP + b"VP8L" + bytes(5) + struct.pack("<I", 639 | 479 << 14)
+LOSSY = WEBP + b"VP8 " + bytes(10) + struct.pack("<HH", 640, 480)
+SOUND = bytes(16000)
+FORM = struct.pack("<HHIIHH", 1, 1, 8000, 16000, 2, 16)
+WAV = b"RIFF\0\0\0\0WAVE" + b"fmt " + struct.pack("<I", 16) + FORM + b"data" + struct.pack("<I", 16000) + SOUND
+ENDLESS = WAV.replace(b"data" + struct.pack("<I", 16000), b"LIST\x01\0\0\0x\0data\xff\xff\xff\xff")
+FLAC = b"fLaC\0\0\0\x22" + bytes(10) + struct.pack(">Q", 16000 << 44 | 48000) + bytes(16)
+
+
+@pytest.mark.parametrize("data", [PNG, JPEG, BMP, OLD_BMP, GIF, EXTENDED, LOSSLESS, LOSSY])
+def test_the_header_of_an_image_states_its_pixels(data: bytes) -> None:
+    found = header_of(data)
+    assert found is not None
+    assert (found.width, found.height) == (640, 480)
+
+
+@pytest.mark.parametrize(
+    ("data", "seconds"),
+    [(WAV, 1.0), (ENDLESS, 1.0), (FLAC, 3.0), (b"ID3\4", 0.0), (b"\xff\xfb\x90", 0.0), (b"OggS", 0.0)],
+)
+def test_the_header_of_a_sound_states_its_length_where_the_format_has_it(data: bytes, seconds: float) -> None:
+    found = header_of(data)
+    assert found is not None
+    assert (KINDS[found.format], found.seconds) == ("audio", seconds)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"x", b"\xff", b"\xff\xff", b"%PDF-1.7", b"RIFF\0\0\0\0AVI ", b"<svg/>", zlib.compress(b"x")]
+)
+def test_other_files_have_no_format(data: bytes) -> None:
+    assert (format_of(data), header_of(data)) == (None, None)
+
+
+@pytest.mark.parametrize("data", [PNG, JPEG, BMP, GIF, EXTENDED, LOSSLESS, LOSSY, WAV[:44], FLAC])
+def test_a_cut_header_has_no_facts_and_raises_nothing(data: bytes) -> None:
+    for end in range(len(data) - 1):
+        found = header_of(data[:end])
+        assert found is None or isinstance(found, MediaHeader)
+
+
+@given(st.sampled_from([PNG, JPEG, BMP, GIF, EXTENDED, LOSSLESS, LOSSY, WAV[:60], FLAC]), st.data())
+def test_a_damaged_header_raises_nothing(data: bytes, draw: st.DataObject) -> None:
+    at = draw.draw(st.integers(0, len(data) - 1))
+    header_of(data[:at] + draw.draw(st.binary(max_size=8)) + data[at:])
