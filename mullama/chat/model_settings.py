@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mullama.chat.families import Family, family_of
+from mullama.chat.media import MediumKind
 from mullama.chat.template import ChatInput, ChatTemplate, Rendered, SpecialTexts, compile_template, protected
 from mullama.chat.token_texts import TokenTexts
-from mullama.chat.types import MediaKind, Message, Sampling, text_message
+from mullama.chat.types import Message, Sampling, text_message
 from mullama.names import JSONValue
 from mullama.struct import Struct, field, replace
 
@@ -42,7 +43,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     """Requests may allow several calls of tools in one answer."""
     fim: bool = True
     """The vocabulary has fill-in-the-middle tokens."""
-    media: tuple[MediaKind, ...] = ()
+    media: tuple[MediumKind, ...] = ()
     """Kinds of media that the projector of the model reads."""
     reserved: TokenTexts = field(default_factory=TokenTexts)
     """Texts that only the template writes: of control tokens, and the marks of the reasoning."""

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mullama.chat.constraint import Built, build
 from mullama.chat.families import GENERIC, Family
-from mullama.chat.media.marks import PLACEHOLDER, mark_media, media_of, split_prompt
+from mullama.chat.media import Medium
+from mullama.chat.media_marks import PLACEHOLDER, mark_media, media_of, split_prompt
 from mullama.chat.model_settings import ModelSettings
 from mullama.chat.reader import Reader, read
 from mullama.chat.template import (
@@ -26,7 +27,6 @@ from mullama.chat.types import (
     CompletionRequest,
     Constraint,
     MediaPart,
-    Medium,
     Message,
     PromptInput,
     ReasoningLimit,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Literal
 
+from mullama.chat.media import MediumKind
 from mullama.chat.sampling_fields import SAMPLING_FIELDS
 from mullama.names import JSONValue
 from mullama.struct import Struct, equality_without, field, field_names, replace
@@ -22,13 +23,10 @@ class TextPart(Struct, frozen=True, kw_only=True):
     text: str
 
 
-MediaKind = Literal["image", "audio"]
-
-
 class MediaPart(Struct, frozen=True, kw_only=True):
     """An image or a sound: its bytes, or the address of one that is not fetched yet."""
 
-    kind: MediaKind = "image"
+    kind: MediumKind = "image"
     data: bytes | None = None
     """The bytes of the file (not base64)."""
     url: str | None = None
@@ -40,15 +38,6 @@ class MediaPart(Struct, frozen=True, kw_only=True):
 
 
 Part = TextPart | MediaPart
-
-
-class Medium(Struct, frozen=True, kw_only=True):
-    """An image or a sound of a prompt, with the bytes of its file."""
-
-    kind: MediaKind
-    digest: str
-    """SHA-256 of the bytes in hex."""
-    data: bytes
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):

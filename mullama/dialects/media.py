@@ -6,8 +6,9 @@ import base64
 import binascii
 import re
 
+from mullama.chat.media import MediumKind
 from mullama.chat.media.formats import KINDS, format_of
-from mullama.chat.types import MediaKind, MediaPart
+from mullama.chat.types import MediaPart
 from mullama.dialects.fields import Body, to_text, unfit
 from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
@@ -16,7 +17,7 @@ MOST_MEDIA = 64
 _DATA = re.compile(r"data:([a-zA-Z0-9.+/-]*)((?:;[a-zA-Z0-9=_.+-]+)*),", re.IGNORECASE)
 
 
-def from_base64(value: JSONValue, path: str, media_type: str | None = None, kind: MediaKind = "image") -> MediaPart:
+def from_base64(value: JSONValue, path: str, media_type: str | None = None, kind: MediumKind = "image") -> MediaPart:
     """Return a medium from bare base64 or from a `data:` URI. Its bytes decide on its kind; `kind` if they do not."""
     text = to_text(value, path)
     if text[:5].lower() == "data:":
@@ -24,7 +25,7 @@ def from_base64(value: JSONValue, path: str, media_type: str | None = None, kind
     return _part(decoded(text, path), path, media_type, kind)
 
 
-def from_url(value: JSONValue, path: str, kind: MediaKind = "image") -> MediaPart:
+def from_url(value: JSONValue, path: str, kind: MediumKind = "image") -> MediaPart:
     """Return a medium from a `data:` URI, or its address, which the server fetches or refuses."""
     text = to_text(value, path)
     if text[:5].lower() == "data:":
@@ -96,12 +97,12 @@ def decoded(text: str, path: str) -> bytes:
     return data
 
 
-def _part(data: bytes, path: str, media_type: str | None, kind: MediaKind) -> MediaPart:
+def _part(data: bytes, path: str, media_type: str | None, kind: MediumKind) -> MediaPart:
     found = format_of(data)
     return MediaPart(kind=KINDS[found] if found else kind, data=data, media_type=media_type, place=path)
 
 
-def _from_data(text: str, path: str, kind: MediaKind) -> MediaPart:
+def _from_data(text: str, path: str, kind: MediumKind) -> MediaPart:
     head = _DATA.match(text)
     if head is None or not head[2].lower().endswith(";base64"):
         raise unfit(path, "a data: URI in base64")

@@ -6,12 +6,12 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from mullama.chat.types import MediaKind
+from mullama.chat.media import MediumKind
 from mullama.struct import Struct
 
 Format = Literal["png", "jpeg", "bmp", "gif", "webp", "wav", "mp3", "flac", "ogg"]
 
-KINDS: Mapping[Format, MediaKind] = {
+KINDS: Mapping[Format, MediumKind] = {
     "png": "image", "jpeg": "image", "bmp": "image", "gif": "image", "webp": "image",
     "wav": "audio", "mp3": "audio", "flac": "audio", "ogg": "audio",
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from mullama.chat.media.marks import media_of
+from mullama.chat.media_marks import media_of
 from mullama.chat.model_settings import ModelSettings, opening
 from mullama.chat.prompt import shortened
 from mullama.chat.types import ChatRequest

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama.chat.media.marks import PLACEHOLDER, mark_media, split_prompt
+from mullama.chat.media_marks import PLACEHOLDER, mark_media, split_prompt
 from mullama.chat.model_settings import ModelSettings, settings_for
 from mullama.chat.prompt import Prepared, prepare
 from mullama.chat.types import ChatRequest, CompletionRequest, MediaPart, Message, Part, TextPart, Tool, text_message

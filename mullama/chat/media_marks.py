@@ -6,11 +6,11 @@ mark, and a template that changes the order of messages changes the order of the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 
+from mullama.chat.media import Medium
 from mullama.chat.token_texts import choose_joint
-from mullama.chat.types import MediaPart, Medium, Message, TextPart, joint
+from mullama.chat.types import MediaPart, Message, TextPart, joint
 from mullama.errors import Invalid, Unsupported
 from mullama.struct import Struct, replace
 
@@ -100,5 +100,4 @@ def _marked(message: Message, marker: str, number: int) -> Message:
 
 
 def _medium(part: MediaPart) -> Medium:
-    data = part.data or b""
-    return Medium(kind=part.kind, digest=hashlib.sha256(data).hexdigest(), data=data)
+    return Medium.of(part.kind, part.data or b"")
