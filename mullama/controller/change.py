@@ -70,9 +70,10 @@ class Change(Struct, frozen=True, kw_only=True, eq=False):
     def applies_in_part(self) -> bool:
         """True when the parts that need no download may be applied first: after a saved file or a reload.
 
-        An explicit apply, a start and an undo are applied completely or not at all.
+        An explicit apply, one of targets, a start and an undo are applied completely or not at all.
         """
-        return self.desired is not None and self.options.trigger in ("watch", "signal", "api")
+        whole = self.desired is not None and not self.options.targets
+        return whole and self.options.trigger in ("watch", "signal", "api")
 
     @property
     def proves_valid(self) -> bool:

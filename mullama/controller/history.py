@@ -46,7 +46,7 @@ class History:
                 when=time.time(),
                 trigger=change.options.trigger,
                 by=change.options.by,
-                origin=_tree(origin),
+                origin=_tree(origin) | ({"targets": list(plan.targets)} if plan.targets else {}),
                 summary={**summary(plan), "subjects": subjects(plan)},
                 overlay=tuple(overlay),
             )

@@ -39,6 +39,7 @@ from mullama.runtime.serving.device_use import device_use
 from mullama.runtime.serving.usage_log import UsageLog
 from mullama.runtime.snapshot import Deployment
 from mullama.store.usage import UsageQuery
+from mullama.struct import replace
 from mullama.units import size
 
 
@@ -333,7 +334,7 @@ class LocalOperator:
         desired, overlay = self._reconciler.history.restore(to)
         return Change(
             desired=desired,
-            origin=self._reconciler.current.origin,
+            origin=replace(self._reconciler.current.origin, targets=()),
             options=ApplyOptions(trigger="undo", allow_empty=True),
             edit=lambda _: overlay,
         )
@@ -460,4 +461,5 @@ def _origin(origin: Origin) -> dict[str, Any]:
         "profiles": list(origin.profiles),
         "digest": origin.digest,
         "commit": origin.commit or None,
+        "targets": list(origin.targets),
     }

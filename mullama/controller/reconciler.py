@@ -39,12 +39,13 @@ from mullama.manifest.tree import revision
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, KnownFiles, Machine, Observed
 from mullama.plan.steps import Action, Plan, to_tree
+from mullama.plan.targets import only_targets, require_undisturbed, targeted
 from mullama.reconcile.execute import Outcome, Result, execute
 from mullama.reconcile.files import Files, is_local, read_lock
 from mullama.reconcile.gc import declare, prunable
 from mullama.reconcile.lock import require_locked
 from mullama.reconcile.machine import observe_machine
-from mullama.reconcile.observe import last_applied, with_use
+from mullama.reconcile.observe import last_applied, last_manifest, with_use
 from mullama.reconcile.overlay import combine, effective_entries, models_beside
 from mullama.reconcile.partial_apply import expendable, limited, missing_models, servable_part, without
 from mullama.runtime.base import Access, ApplyOptions
@@ -268,6 +269,8 @@ class Reconciler:
         access = await self._access(run.change, planned, restart=applied is not None)
         self._check_options(run.change, planned, moved=bool(run.fetched) or self._pending.accepted(run))
         check_surges(plan)
+        if plan.targets:
+            require_undisturbed(planned.manifest, planned.origin.path)
         self._check_protected(plan, planned.observed)
         models, fetched = desired.models, run.fetched
         missing = frozenset(name for name in planned.missing if not fetched.issuperset(models[name].sources))
@@ -322,15 +325,21 @@ class Reconciler:
         manifest = current.manifest if change.desired is None else change.desired
         origin = current.origin if change.desired is None else change.origin
         lock = await asyncio.to_thread(read_lock, origin.file)
+        part = targeted(manifest, self._applied_manifest(), options.targets) if options.targets else None
+        if part is not None:
+            # Without its digest: the watcher would take the file for applied completely.
+            manifest, origin = part.manifest, replace(origin, digest="", targets=part.targets)
         if options.locked:
-            require_locked(manifest, lock)
+            require_locked(part.chosen if part is not None else manifest, lock)
         overlay = change.edit(current.overlay)
         desired = combine(manifest, overlay)
         # Only an explicit apply deletes files: never a saved file or a start.
-        observed = await self._observe(desired, lock, pruning=options.trigger == "apply")
+        observed = await self._observe(desired, lock, pruning=options.trigger == "apply" and part is None)
         plan = make_plan(desired, observed, beside=models_beside(manifest, overlay))
         if change.only is not None:
             plan = limited(plan, change.only)
+        if part is not None:
+            plan = only_targets(plan, part, served=current.started, path=origin.path)
         return PlannedChange(
             manifest=manifest,
             overlay=overlay,
@@ -377,6 +386,10 @@ class Reconciler:
             return last_applied(self._records)
         return Applied(generation=snapshot.generation, revision=snapshot.revision, manifest=snapshot.manifest)
 
+    def _applied_manifest(self) -> Manifest | None:
+        """Return the manifest of the served revision, or of the last one, without the overlay; None for none."""
+        return self.current.manifest if self.current.snapshot.generation else last_manifest(self._records)
+
     def _require_stored(self, planned: PlannedChange) -> None:
         """Raise `Unavailable` for the first missing source, as an offline apply would."""
         library = self._files.library(planned.desired)
@@ -397,6 +410,8 @@ class Reconciler:
                 outcome=Outcome.APPLIED, message=message, generation=self.current.snapshot.generation,
                 revision=plan.desired,
             )  # fmt: skip
+            if plan.targets:
+                return result
             # Not swapped by the effects, but the manifest may differ in ways that need no step.
             overlay = effective_entries(planned.manifest, planned.overlay)
             self.state.update(manifest=planned.manifest, overlay=overlay, origin=planned.origin)

@@ -58,11 +58,11 @@ class Run(Struct, eq=False, kw_only=True):
     """The plan was reported."""
 
     revision: str = ""
-    """The revision of the desired manifest; empty for a change of the overlay alone."""
+    """The revision of the desired manifest, with the targets; empty for a change of the overlay alone."""
 
     def __post_init__(self) -> None:
         if self.change.desired is not None:
-            self.revision = revision(self.change.desired)
+            self.revision = " ".join((revision(self.change.desired), *self.change.options.targets))
 
     def report(self, line: Line) -> None:
         self.loading |= line.get("phase") == "load"

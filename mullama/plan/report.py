@@ -147,10 +147,18 @@ def lines(plan: Plan) -> tuple[Line, ...]:
         Line(_GAP.join([*(cells[i].ljust(widths[i]) for i in range(3)), cells[3]]).rstrip(), tone)
         for tone, cells in rows
     ]
-    warnings = [Line(f"warning: {printable(text)}") for text in plan.warnings]
+    warnings = [Line(f"warning: {printable(text)}") for text in _warnings(plan)]
     legend = [Line(text)] if (text := _legend(plan)) else []
     notes = [Line(printable(text)) for text in _beside(plan)]
     return (*table, *warnings, *legend, *notes, Line(counts(plan)))
+
+
+def _warnings(plan: Plan) -> tuple[str, ...]:
+    """Return the warnings of a plan, with the one that it is for a part of the manifest."""
+    if not plan.targets:
+        return plan.warnings
+    part = f"only {_shown(plan.targets)} and what they need are planned: the rest of the manifest was not looked at"
+    return (*plan.warnings, part)
 
 
 def _legend(plan: Plan) -> str:
@@ -166,8 +174,11 @@ def _beside(plan: Plan) -> tuple[str, ...]:
 
 def beside_line(names: Sequence[str]) -> str:
     """Return `2 models beside the manifest: a, b (mullama rm NAME removes one)`."""
-    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    return f"{counted(len(names), 'model')} beside the manifest: {shown} (mullama rm NAME removes one)"
+    return f"{counted(len(names), 'model')} beside the manifest: {_shown(names)} (mullama rm NAME removes one)"
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def counts(plan: Plan) -> str:
@@ -212,7 +223,7 @@ def markdown(plan: Plan, stack: str, broken: Sequence[str] = ()) -> str:
     if broken:
         head += [f"**{counted(len(broken), 'rule')} of the policy broken**", ""]
         head += [*(f"- {_cell(text)}" for text in broken), ""]
-    warnings = [f"- warning: {_cell(text)}" for text in plan.warnings]
+    warnings = [f"- warning: {_cell(text)}" for text in _warnings(plan)]
     warnings += [f"- {_cell(text)}" for text in _beside(plan)]
     if plan.empty:
         return "\n".join([*head, *warnings])

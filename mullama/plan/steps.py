@@ -122,6 +122,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """False if the download size of a step is not known."""
     beside: tuple[str, ...] = ()
     """Models that commands added beside the manifest; they are served and need no step."""
+    targets: tuple[str, ...] = ()
+    """The models and routes that the plan is limited to (see `plan.targets`); empty for the whole manifest."""
 
     @property
     def empty(self) -> bool:
@@ -170,6 +172,7 @@ def to_tree(plan: Plan) -> dict[str, Any]:
         "drift": [s for s in steps if s["cause"] == Cause.DRIFT],
         "warnings": list(plan.warnings),
         "beside": list(plan.beside),
+        "targets": list(plan.targets),
     }
 
 
@@ -208,6 +211,7 @@ class _PlanTree(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     complete: bool
     beside: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
     desired: str = ""
     wish: str = ""  # the name of `desired` before 0.2
 
@@ -223,6 +227,7 @@ def from_tree(tree: object) -> Plan:
         warnings=read.warnings,
         complete=read.complete,
         beside=read.beside,
+        targets=read.targets,
     )
 
 

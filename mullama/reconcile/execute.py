@@ -237,11 +237,12 @@ async def _load(names: Collection[str], steps: Mapping[str, Step], effects: Effe
 
 
 def _result(plan: Plan, touched: tuple[str, ...], failures: Mapping[str, MullamaError]) -> Result:
+    applied = f"revision {plan.generation} is applied" + (f" (only {', '.join(plan.targets)})" if plan.targets else "")
     if failures:
         names = ", ".join(failures)
-        message, outcome = f"revision {plan.generation} is applied, except {names}", Outcome.PARTLY_APPLIED
+        message, outcome = f"{applied}, except {names}", Outcome.PARTLY_APPLIED
     else:
-        message, outcome = f"revision {plan.generation} is applied", Outcome.APPLIED
+        message, outcome = applied, Outcome.APPLIED
     return Result(
         outcome=outcome,
         message=message,

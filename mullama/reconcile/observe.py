@@ -11,6 +11,7 @@ from mullama.plan.observed import Applied, KnownFiles, Observed
 from mullama.reconcile.files import Files
 from mullama.reconcile.gc import prunable
 from mullama.reconcile.machine import observe_machine
+from mullama.reconcile.overlay import split
 from mullama.store.records import Records
 from mullama.struct import replace
 from mullama.weights.stored import LockEntry
@@ -51,3 +52,9 @@ def last_applied(records: Records) -> Applied | None:
     except MullamaError:
         return None
     return Applied(generation=last.generation, revision=last.revision, manifest=manifest, when=last.when)
+
+
+def last_manifest(records: Records) -> Manifest | None:
+    """Return the manifest of the last committed revision without the overlay; None like `last_applied`."""
+    last, applied = records.last(), last_applied(records)
+    return split(applied.manifest, last.overlay)[0] if last is not None and applied is not None else None

@@ -82,6 +82,8 @@ class ApplyOptions(Struct, frozen=True, kw_only=True):
     """Use no network."""
     locked: bool = False
     """Require every remote source in the lock file."""
+    targets: tuple[str, ...] = ()
+    """The models and routes that the change is limited to; empty for the whole manifest."""
     trigger: Literal["apply", "watch", "signal", "start", "api", "undo", "retry", "drift"] = "apply"
     by: str = ""
     """The author, for history."""
@@ -99,6 +101,8 @@ class Origin(Struct, frozen=True, kw_only=True):
     """The file in the checkout of a git repository that has the content; None for the content of `path`."""
     commit: str = ""
     """The commit of the checkout."""
+    targets: tuple[str, ...] = ()
+    """The models and routes that were applied of the manifest; empty for the whole one."""
 
     @property
     def file(self) -> str | None:

@@ -14,7 +14,7 @@ from mullama.chat.inventory import PullModel
 from mullama.errors import Conflict, MullamaError, NotFound, Refused, Unavailable
 from mullama.reconcile.files import Files
 from mullama.runtime.base import ApplyOptions, Origin
-from tests.runtime.runtime_fixture import LocalServer
+from tests.runtime.runtime_fixture import LocalServer, local_server
 
 pytestmark = pytest.mark.anyio
 
@@ -134,6 +134,89 @@ async def test_only_the_plan_of_an_apply_prunes_files(server: LocalServer) -> No
     assert path.exists()
     assert (await server.apply(models, ApplyOptions(trigger="apply"), prune=prune))["outcome"] == "applied"
     assert not path.exists()
+
+
+UNWATCHED = {"sync": {"watch": False}}
+
+
+async def test_targets_are_applied_alone_and_history_status_and_events_say_so(server: LocalServer) -> None:
+    origin = Origin(path="/m.yaml", digest="whole")
+    before = {"a": server.script("a"), "b": server.script("b")}
+    after = {name: {"from": source, "system": "x"} for name, source in before.items()} | {"c": server.script("c")}
+    only = ApplyOptions(targets=("a",))
+    await server.apply(before, origin=origin, **UNWATCHED)
+
+    planned = await server.operator.plan(server.tree(after, routes={"r": "c"}, **UNWATCHED), origin, only)
+    applied = await server.apply(after, only, origin, routes={"r": "c"}, **UNWATCHED)
+
+    assert ([step["subject"] for step in planned["steps"]], planned["targets"]) == (["a"], ["a"])
+    assert (applied["outcome"], applied["message"]) == ("applied", "revision 2 is applied (only a)")
+    now = server.snapshot.manifest
+    assert {name: model.system for name, model in now.models.items()} == {"a": "x", "b": None}
+    assert now.routes == {}
+    status = server.operator.status()
+    assert (status["origin"]["targets"], status["origin"]["digest"]) == (["a"], "")
+    assert [kept["origin"].get("targets") for kept in server.operator.history()] == [["a"], None]
+    assert server.event_log.kept()[-1]["message"] == "revision 2 is applied (only a)"
+
+    assert await plan(server, after, ApplyOptions(), origin, routes={"r": "c"}, **UNWATCHED) == ["b", "c", "routes"]
+    again = await server.apply(after, only, origin, routes={"r": "c"}, **UNWATCHED)
+    assert (again["message"], server.snapshot.generation) == ("nothing to do", 2)
+    await server.apply(after, ApplyOptions(), origin, routes={"r": "c"}, **UNWATCHED)
+    assert server.operator.status()["origin"]["targets"] == []
+
+
+async def test_an_undo_of_targets_is_no_part_of_a_manifest(server: LocalServer) -> None:
+    await server.apply({"a": server.script("a")}, **UNWATCHED)
+    await server.apply({"a": {"from": server.script("a"), "system": "x"}}, ApplyOptions(targets=("a",)), **UNWATCHED)
+    await collect(server.operator.undo(None))
+
+    assert server.snapshot.manifest.models["a"].system is None
+    assert [kept["origin"].get("targets") for kept in server.operator.history()] == [None, ["a"], None]
+    assert server.operator.status()["origin"]["targets"] == []
+
+
+async def test_targets_of_a_file_that_the_server_watches_are_refused_and_planned_with_a_warning(
+    server: LocalServer,
+) -> None:
+    origin, only = Origin(path="/m.yaml"), ApplyOptions(targets=("a",))
+    await server.apply({"a": server.script("a")}, origin=origin)
+    after = {"a": {"from": server.script("a"), "system": "x"}}
+    reason = "the server watches /m.yaml (sync.watch) and would apply the rest of it at once"
+
+    planned = await server.operator.plan(server.tree(after), origin, only)
+    refused = await server.apply(after, only, origin)
+
+    assert planned["warnings"] == [f"{reason}: apply refuses it"]
+    assert (refused["outcome"], refused["message"].startswith(reason)) == ("refused", True)
+    assert server.snapshot.generation == 1
+
+
+async def test_unknown_targets_are_not_found_and_a_locked_part_needs_its_own_pins_only(server: LocalServer) -> None:
+    await server.apply({"a": server.script("a")}, **UNWATCHED)
+    after = {"a": {"from": server.script("a"), "system": "x"}, "far": FAR}
+
+    unknown = await server.apply(after, ApplyOptions(targets=("fur",)), **UNWATCHED)
+    mine = await plan(server, after, ApplyOptions(targets=("a",), locked=True), **UNWATCHED)
+
+    assert unknown["outcome"] == "not_found"
+    assert unknown["message"] == "there is no model or route 'fur' to target (did you mean far?)"
+    assert mine == ["a"]
+    with pytest.raises(Refused, match="hf:org/m"):
+        await plan(server, after, ApplyOptions(targets=("far",), locked=True), **UNWATCHED)
+
+
+async def test_a_server_that_starts_with_targets_loads_what_was_applied_before(tmp_path: Path) -> None:
+    async with local_server(tmp_path) as first:
+        models = {"a": first.script("a"), "b": first.script("b")}
+        await first.apply(models, **UNWATCHED)
+    async with local_server(tmp_path) as second:
+        after = {name: {"from": source, "system": "x"} for name, source in models.items()}
+        applied = await second.apply(after, ApplyOptions(targets=("a",)), **UNWATCHED)
+
+        assert applied["outcome"] == "applied"
+        served = {name: model.system for name, model in second.snapshot.manifest.models.items()}
+        assert (served, second.status("b")["state"]) == ({"a": "x", "b": None}, "ready")
 
 
 async def test_memory_that_models_share_counts_once(server: LocalServer) -> None:

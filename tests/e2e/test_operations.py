@@ -196,6 +196,33 @@ def test_profiles_and_includes_are_followed(scripted: Stack) -> None:
     assert stack["manifest"]["models"]["more"]["system"] == "Small."
 
 
+def test_targets_of_an_edited_file_are_applied_and_the_next_diff_has_the_rest(scripted: Stack) -> None:
+    def write(system: str, **blocks: Any) -> None:
+        models = {name: {"from": "./demo.script.json", "system": system} for name in ("demo", "two")}
+        scripted.write(models, sync={"watch": False}, **blocks)
+
+    def diff(*arguments: str) -> list[str]:
+        plan = scripted.json("diff", "-f", scripted.name, "--format", "json", *arguments, code=2)
+        return [step["subject"] for step in plan["steps"]]
+
+    write("One.")
+    scripted.apply("--target", "demo")
+    assert [model["name"] for model in scripted.status()["models"]] == ["demo"]
+    scripted.apply()
+    write("Two.", routes={"fast": "two"})
+    assert diff() == ["demo", "two", "routes"]
+    assert diff("--target", "fast") == ["two", "routes"]
+
+    shown = scripted.apply("--target", "fast").stdout
+
+    assert "warning: only fast and what they need are planned" in shown
+    assert "revision 3 is applied (only fast)" in shown
+    assert diff() == ["demo"]
+    assert "(only fast applied of it)" in scripted.run("status", "-f", scripted.name).stdout
+    assert "applied (only fast)" in scripted.run("history", "-f", scripted.name).stdout
+    assert "did you mean fast?" in scripted.apply("--target", "fasd", code=3).stderr
+
+
 def test_a_killed_server_is_drift_and_apply_brings_it_back(scripted: Stack) -> None:
     scripted.apply()
     os.kill(scripted.record["pid"], signal.SIGKILL)

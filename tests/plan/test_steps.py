@@ -64,6 +64,7 @@ TREE: dict[str, Any] = {
     ],
     "warnings": ["w"],
     "beside": [],
+    "targets": [],
 }  # fmt: skip
 
 

@@ -110,16 +110,14 @@ def start_manifest(call: CommandContext) -> StartManifest:
 def _last_applied(call: CommandContext) -> tuple[LoadedManifest, Records] | None:
     """Return the last revision that was applied from the manifest file of the call, and its state folder."""
     from mullama.manifest.load import LoadedManifest
-    from mullama.reconcile.observe import last_applied
-    from mullama.reconcile.overlay import split
+    from mullama.reconcile.observe import last_manifest
 
     path, profiles = _named_path(call), tuple(call.options.profile)
     for records in instances(state_root(call.env)):
-        last, applied = records.last(), last_applied(records)
-        if path is None or last is None or applied is None:
+        last, manifest = records.last(), last_manifest(records)
+        if path is None or last is None or manifest is None:
             continue
         if (last.origin.get("path"), tuple(last.origin.get("profiles") or ())) == (str(path), profiles):
-            manifest, _ = split(applied.manifest, last.overlay)
             loaded = LoadedManifest(
                 manifest=manifest, path=str(path), profiles=profiles, places={}, files=(), folders=(), digest=""
             )

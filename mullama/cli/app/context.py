@@ -120,6 +120,16 @@ def yes_option(parser: Parser) -> None:
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask for confirmation")
 
 
+def target_option(parser: Parser) -> None:
+    parser.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this model or route and what it needs; may be repeated. The rest stays as it is applied",
+    )
+
+
 def timeout_option(parser: Parser, default: str) -> None:
     parser.add_argument(
         "--timeout",

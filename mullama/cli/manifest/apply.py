@@ -13,9 +13,10 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE, REFUSED, outcome_code
 from mullama.cli.manifest import plan_file
 from mullama.cli.manifest.apply_progress import ApplyView
-from mullama.cli.manifest.planning import plan_for
+from mullama.cli.manifest.plan_file import SavedPlan
+from mullama.cli.manifest.planning import plan_for, require_undisturbed
 from mullama.cli.server.background import start, stop
-from mullama.errors import MullamaError, Refused, TimedOut, Unsupported
+from mullama.errors import MullamaError, Refused, TimedOut
 from mullama.plan import report
 from mullama.plan.steps import Plan
 from mullama.struct import Struct
@@ -35,7 +36,7 @@ def apply_options(parser: Parser) -> None:
     parser.add_argument(
         "--allow-empty", action="store_true", help="accept a manifest without models, which removes all models"
     )
-    parser.add_argument("--target", action="append", metavar="NAME", help="not supported yet")
+    context.target_option(parser)
     parser.add_argument("--offline", action="store_true", help="download nothing")
     parser.add_argument("--locked", action="store_true", help="use only the files that the lock file pins")
     parser.add_argument("--no-wait", action="store_true", help="return after the commit, before the models are loaded")
@@ -52,23 +53,24 @@ class ApplyRequest(Struct, frozen=True, kw_only=True):
 
 
 def apply(call: CommandContext) -> int:
-    if call.options.target:
-        raise Unsupported(
-            "--target: applying a part of the models is not supported yet", hint="a profile can leave models out"
-        )
     loaded = load_manifest(call)
-    if not loaded.manifest.models and loaded.manifest.sync.git is None and not call.options.allow_empty:
+    saved = plan_file.load_plan(call.folder / call.options.plan) if call.options.plan is not None else None
+    targets = _targets(call, saved)
+    whole = not targets and loaded.manifest.sync.git is None
+    if not loaded.manifest.models and whole and not call.options.allow_empty:
         raise Refused(
             "the manifest has no models: applying it would remove every model",
             hint="--allow-empty applies it",
         )
     with _lock(call, loaded):
         server = find(call, lambda: loaded)
-        request = _request(call, loaded, server)
+        request = _request(call, loaded, server, saved, targets)
         if not call.options.json:
             call.terminal.toned(report.lines(request.plan))
-        if server is not None and request.plan.empty and _is_up_to_date(server, request):
+        if server is not None and request.plan.empty and (targets or _is_up_to_date(server, request)):
             return DONE
+        if server is None:
+            require_undisturbed(call, loaded, targets)
         if not _confirmed(call, request.plan):
             call.terminal.note("nothing was changed")
             return REFUSED
@@ -90,25 +92,41 @@ def _lock(call: CommandContext, loaded: LoadedManifest) -> Iterator[None]:
         yield
 
 
-def _request(call: CommandContext, loaded: LoadedManifest, server: FoundServer | None) -> ApplyRequest:
-    """Return the manifest with its plan. Nothing of a saved plan is used that is not in the printed one."""
+def _targets(call: CommandContext, saved: SavedPlan | None) -> tuple[str, ...]:
+    """Return the names of --target, or those of the saved plan. Raise `UsageError` if both are given and differ."""
+    given = tuple(call.options.target)
+    if saved is None:
+        return given
+    if given and set(given) != set(saved.plan.targets):
+        of = f"for {', '.join(saved.plan.targets)}" if saved.plan.targets else "for the whole manifest"
+        raise UsageError(f"--target: the saved plan is {of}", hint="leave out --target, or save another plan")
+    return saved.plan.targets
+
+
+def _request(
+    call: CommandContext,
+    loaded: LoadedManifest,
+    server: FoundServer | None,
+    saved: SavedPlan | None,
+    targets: tuple[str, ...],
+) -> ApplyRequest:
+    """Return the manifest with its plan. A saved plan only names the targets, and must equal the printed one."""
     from mullama.manifest.tree import manifest_to_tree
 
-    saved = plan_file.load_plan(call.folder / call.options.plan) if call.options.plan is not None else None
     if saved is not None:
         plan_file.require_same_manifest(saved, loaded.manifest)
-    plan = plan_for(call, loaded, server)
+    plan = plan_for(call, loaded, server, targets)
     if saved is not None:
         plan_file.require_fresh(saved, plan)
     return ApplyRequest(tree=manifest_to_tree(loaded.manifest), origin=origin(loaded), plan=plan)
 
 
 def _is_up_to_date(server: FoundServer, request: ApplyRequest) -> bool:
-    """Return True if the server is ready and follows the same file and profiles."""
+    """Return True if the server is ready and follows the same file and profiles, all of which was applied."""
     status = server.client.get("/api/v1/status")
     known = status.get("origin") or {}
     same = all(known.get(key) == request.origin[key] for key in ("path", "profiles"))
-    return same and status.get("state") == "ready"
+    return same and not known.get("targets") and status.get("state") == "ready"
 
 
 def _confirmed(call: CommandContext, plan: Plan) -> bool:
@@ -174,6 +192,7 @@ def _send(call: CommandContext, server: FoundServer, request: ApplyRequest, view
             "allow_empty": options.allow_empty,
             "offline": options.offline,
             "locked": options.locked,
+            "targets": list(request.plan.targets),
             "expect": request.plan.base,
             "trigger": "apply",
             "by": user(),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mullama.cli.api_client.discover import display_path, find, load_manifest, manifest_path, origin
-from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options, server_options
+from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options, server_options, target_option
 from mullama.cli.app.exit_codes import DIFFERS, DONE, REFUSED
 from mullama.cli.manifest.findings import CI_FORMATS, show_findings
 from mullama.cli.manifest.plan_file import save_plan
@@ -44,6 +44,7 @@ def diff_options(parser: Parser) -> None:
         metavar="GITREF",
         help="compare the manifest at a git branch, tag or commit instead of the file, as sync.git would apply it",
     )
+    target_option(parser)
     parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
     parser.add_argument(
         "--fail-on",
@@ -92,10 +93,10 @@ def exit_code_of(plan: Plan, fail_on: tuple[str, ...], *, exit_zero: bool = Fals
 
 def _plan(call: CommandContext, loaded: LoadedManifest) -> Plan:
     if call.options.base is None:
-        return plan_for(call, loaded, find(call, lambda: loaded))
+        return plan_for(call, loaded, find(call, lambda: loaded), call.options.target)
     if call.options.out:
         raise UsageError("--out saves a plan for a server", hint="use either --base or --out")
-    return plan_between(_load_at(call, call.options.base, "--base"), loaded)
+    return plan_between(_load_at(call, call.options.base, "--base"), loaded, call.options.target)
 
 
 def _load_at(call: CommandContext, reference: str, option: str) -> LoadedManifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.discover import FoundServer, records_of
@@ -14,20 +15,28 @@ from mullama.struct import replace
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
     from mullama.plan.observed import KnownFiles
+    from mullama.plan.targets import TargetedManifest
 
 
-def plan_for(call: CommandContext, loaded: LoadedManifest, server: FoundServer | None) -> Plan:
-    """Return the plan of an apply, each step with its location in the manifest."""
+def plan_for(
+    call: CommandContext, loaded: LoadedManifest, server: FoundServer | None, targets: Sequence[str] = ()
+) -> Plan:
+    """Return the plan of an apply, each step with its location in the manifest.
+
+    targets: the models and routes that the plan is limited to; none for the whole manifest.
+    """
     if server is None:
-        return _plan_locally(call, loaded)
+        return _plan_locally(call, loaded, targets)
     from mullama.manifest.tree import manifest_to_tree
 
-    return located(plan_by_server(server, manifest_to_tree(loaded.manifest)), loaded.places)
+    return located(plan_by_server(server, manifest_to_tree(loaded.manifest), targets), loaded.places)
 
 
-def plan_by_server(server: FoundServer, tree: dict[str, Any]) -> Plan:
+def plan_by_server(server: FoundServer, tree: dict[str, Any], targets: Sequence[str] = ()) -> Plan:
     """Return the plan that the server makes for a resolved manifest."""
-    options = {"trigger": "apply", "allow_empty": True}
+    options: dict[str, Any] = {"trigger": "apply", "allow_empty": True}
+    if targets:  # a server of an earlier version refuses the option
+        options["targets"] = list(targets)
     answer = server.client.post("/api/v1/plan", {"manifest": tree, "options": options})
     try:
         return from_tree(answer)
@@ -38,7 +47,7 @@ def plan_by_server(server: FoundServer, tree: dict[str, Any]) -> Plan:
         ) from error
 
 
-def _plan_locally(call: CommandContext, loaded: LoadedManifest) -> Plan:
+def _plan_locally(call: CommandContext, loaded: LoadedManifest, targets: Sequence[str]) -> Plan:
     from mullama.plan.make import make_plan
     from mullama.reconcile.files import Files, read_lock
     from mullama.reconcile.observe import observe
@@ -46,24 +55,52 @@ def _plan_locally(call: CommandContext, loaded: LoadedManifest) -> Plan:
 
     records = records_of(call, loaded)
     overlay = records.overlay()
-    desired = combine(loaded.manifest, overlay)
+    part = _part(call, loaded, targets)
+    manifest = part.manifest if part is not None else loaded.manifest
+    desired = combine(manifest, overlay)
     observed = observe(desired, records, Files.here(call.env), read_lock(loaded.path))
-    beside = models_beside(loaded.manifest, overlay)
-    return located(make_plan(desired, observed, beside=beside), loaded.places)
+    plan = make_plan(desired, observed, beside=models_beside(manifest, overlay))
+    if part is not None:
+        from mullama.plan.targets import only_targets
+
+        plan = only_targets(plan, part, served=False, path=loaded.path)
+    return located(plan, loaded.places)
 
 
-def plan_between(base: LoadedManifest, desired: LoadedManifest) -> Plan:
+def require_undisturbed(call: CommandContext, loaded: LoadedManifest, targets: Sequence[str]) -> None:
+    """Raise `Refused` for targets of a manifest that a server would apply as a whole as soon as it starts."""
+    if (part := _part(call, loaded, targets)) is not None:
+        from mullama.plan.targets import require_undisturbed
+
+        require_undisturbed(part.manifest, loaded.path)
+
+
+def _part(call: CommandContext, loaded: LoadedManifest, targets: Sequence[str]) -> TargetedManifest | None:
+    """Return the last applied manifest with the targets; None without targets."""
+    if not targets:
+        return None
+    from mullama.plan.targets import targeted
+    from mullama.reconcile.observe import last_manifest
+
+    return targeted(loaded.manifest, last_manifest(records_of(call, loaded)), targets)
+
+
+def plan_between(base: LoadedManifest, desired: LoadedManifest, targets: Sequence[str] = ()) -> Plan:
     """Return the steps between two versions of the manifest, without this machine and without a network.
 
-    Nothing is observed, so steps caused by drift are left out. Sizes and memory come from the lock file.
+    Nothing is observed, so steps caused by drift are left out. Sizes and memory come from the lock file. targets: see
+    `plan_for`.
     """
     from mullama.manifest.tree import revision
     from mullama.plan.make import make_plan
     from mullama.plan.observed import Applied, Observed
+    from mullama.plan.targets import only_targets, targeted
 
     applied = Applied(generation=0, revision=revision(base.manifest), manifest=base.manifest)
     observed = Observed(applied=applied, files=_pinned_files(base, desired))
-    plan = located(make_plan(desired.manifest, observed), desired.places)
+    part = targeted(desired.manifest, base.manifest, targets) if targets else None
+    plan = make_plan(part.manifest if part is not None else desired.manifest, observed)
+    plan = located(only_targets(plan, part, served=True, path=None) if part is not None else plan, desired.places)
     return replace(plan, steps=tuple(step for step in plan.steps if step.cause is Cause.DESIRED))
 
 

@@ -43,7 +43,8 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
     )
     origin = tree.get("origin") or {}
     profiles = "".join(f" --profile {name}" for name in origin.get("profiles") or ())
-    terminal.line(f"manifest  {origin.get('path') or 'none'}{profiles}")
+    part = f" (only {', '.join(targets)} applied of it)" if (targets := origin.get("targets")) else ""
+    terminal.line(f"manifest  {origin.get('path') or 'none'}{profiles}{part}")
     if git := tree.get("git"):
         commit = f" at commit {git['commit'][:12]}" if git["commit"] else ""
         terminal.line(f"git       {git['url']} {git['ref']}{commit}")

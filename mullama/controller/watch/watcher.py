@@ -90,7 +90,8 @@ class ManifestWatcher:
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, origin: Origin) -> None:
-        """Watch the file of the manifest that was applied."""
+        """Watch the file of the manifest that was applied, of which a reload applies the whole."""
+        origin = replace(origin, targets=())
         self._watched = Watched(applied=origin.digest, seen=origin.digest)
         if origin != self._origin:
             self._origin = origin
@@ -238,7 +239,7 @@ class ManifestWatcher:
         if same and not await self._reconciler.look_at_files():
             self._watched = Watched(applied=loaded.digest, seen=loaded.digest)
             self._status.valid_again()
-            if origin.checkout is not None:
+            if origin.checkout is not None or self._reconciler.current.origin.targets:
                 self._reconciler.state.update(origin=origin)
             return Reload(message=await self._reconciler.refresh_keys())
         if origin.commit and options.trigger == "watch":

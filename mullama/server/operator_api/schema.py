@@ -33,6 +33,7 @@ _OPTIONS = _object(
     allow_empty=_FLAG,
     offline=_FLAG,
     locked=_FLAG,
+    targets={"type": "array", "items": _TEXT, "description": "apply only these models and routes and what they need"},
     expect={"type": ["string", "null"], "description": "the revision that must be applied now"},
     trigger={"enum": ["apply", "watch", "signal", "start", "api", "undo"]},
     by=_TEXT,
@@ -152,7 +153,7 @@ def read_options(tree: Any) -> ApplyOptions:
     refuse_unknown(given, field_names(ApplyOptions), "options")
     for name, value in given.items():
         _check_option(name, value)
-    return ApplyOptions(**{"trigger": "api", **given})
+    return ApplyOptions(**{"trigger": "api", **given, "targets": tuple(given.get("targets", ()))})
 
 
 def _check_option(name: str, value: Any) -> None:
@@ -161,6 +162,8 @@ def _check_option(name: str, value: Any) -> None:
             fits = value is None or isinstance(value, str)
         case "by":
             fits = isinstance(value, str)
+        case "targets":
+            fits = isinstance(value, list) and all(isinstance(name, str) for name in value)
         case "trigger":
             fits = value in _TRIGGERS
         case _:

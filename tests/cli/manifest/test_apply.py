@@ -12,6 +12,7 @@ import pytest
 
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step, to_tree
 from mullama.store.records import Records, instance_name
+from mullama.struct import replace
 from tests.cli.conftest import Ran
 from tests.cli.tinyserver import Answer, TinyServer
 
@@ -236,6 +237,62 @@ def test_a_saved_origin_has_no_effect(run: Run, server: TinyServer, tmp_path: Pa
     assert run("apply", "--plan", "p.json", "--host", server.url).code == 0
     origin = server.asked[-1].body["origin"]
     assert (origin["path"], origin["profiles"]) == (str(manifest), [])
+
+
+def part(*names: str) -> Answer:
+    return Answer(to_tree(replace(plan(CHANGED), targets=names)))
+
+
+def test_targets_are_planned_sent_and_named_in_a_warning(run: Run, server: TinyServer) -> None:
+    server.answers["POST /api/v1/plan"] = part("chat", "default")
+    ran = run("apply", "--target", "chat", "--target", "default", "--host", server.url)
+    assert ran.code == 0
+    assert ran.out.splitlines()[1:3] == [
+        "warning: only chat, default and what they need are planned: the rest of the manifest was not looked at",
+        "1 changed.",
+    ]
+    assert [asked.body["options"].get("targets") for asked in server.asked] == [["chat", "default"]] * 2
+
+
+def test_a_saved_plan_carries_its_targets(run: Run, server: TinyServer) -> None:
+    server.answers["POST /api/v1/plan"] = part("chat")
+    assert run("diff", "--target", "chat", "--out", "p.json", "--host", server.url).code == 2
+    assert run("apply", "--plan", "p.json", "--host", server.url).code == 0
+    assert [asked.body["options"].get("targets") for asked in server.asked] == [["chat"]] * 3
+
+    other = run("apply", "--plan", "p.json", "--target", "x", "--host", server.url)
+    assert (other.code, other.err.splitlines()[0]) == (4, "error: --target: the saved plan is for chat")
+    server.answers["POST /api/v1/plan"] = Answer(to_tree(plan(CHANGED)))
+    stale = run("apply", "--plan", "p.json", "--host", server.url)
+    assert (stale.code, "targets changed since it was saved" in stale.err) == (10, True)
+
+
+def test_nothing_to_do_for_targets_sends_nothing(run: Run, server: TinyServer) -> None:
+    server.answers["POST /api/v1/plan"] = Answer(to_tree(replace(plan(), targets=("chat",))))
+    assert run("apply", "--target", "chat", "--host", server.url).code == 0
+    assert [asked.method for asked in server.asked] == ["POST"]
+
+
+def test_the_whole_manifest_is_sent_after_a_part_of_it(run: Run, server: TinyServer) -> None:
+    server.answers["POST /api/v1/plan"] = Answer(to_tree(plan()))
+    settled = server.answers["GET /api/v1/status"]
+    assert isinstance(settled, Answer)
+    origin = settled.body["origin"] | {"targets": ["chat"]}
+    server.answers["GET /api/v1/status"] = Answer(settled.body | {"origin": origin})
+    assert run("apply", "--host", server.url).code == 0
+    assert server.asked[-1].method == "PUT"
+
+
+def test_targets_without_a_server_are_refused_before_one_is_started_that_watches_the_file(
+    run: Run, manifest: Path
+) -> None:
+    ran = run("apply", "--yes", "--target", "chat")
+    assert ran.code == 9
+    assert f"the server watches {manifest} (sync.watch) and would apply the rest of it at once" in ran.err
+    unknown = run("apply", "--yes", "--target", "chatt")
+    assert (unknown.code, unknown.err) == (
+        3, "error: there is no model or route 'chatt' to target\nhint: did you mean chat?\n",
+    )  # fmt: skip
 
 
 def test_a_manifest_that_changed_since_the_plan_was_saved_is_refused(

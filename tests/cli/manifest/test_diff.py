@@ -147,6 +147,19 @@ def test_another_ref_is_compared_instead_of_the_file(run: Run, repository: Path)
     assert "is not in the repository at HEAD~1" in missing.err
 
 
+def test_targets_of_a_commit_are_compared_alone(run: Run, repository: Path) -> None:
+    path = repository / "mullama.yaml"
+    path.write_text(path.read_text().replace("models:", "routes: {r: other}\nmodels:\n  other: builtin:tiny", 1))
+
+    arguments = ("diff", "-f", str(path), "--base", "HEAD")
+    whole, alone = (run(*arguments, *more) for more in ((), ("--target", "other")))
+
+    assert [line.split()[1] for line in whole.out.splitlines()[:2]] == ["other", "routes"]
+    assert alone.code == 2
+    assert [line.split()[:2] for line in alone.out.splitlines() if line[0] in "+~"] == [["+", "other"]]
+    assert "warning: only other and what they need are planned" in alone.out
+
+
 def test_an_unchanged_tree_differs_in_nothing_from_its_commit(run: Run, repository: Path) -> None:
     ran = run("diff", "-f", "deploy/mullama.yaml", "--base", "HEAD")
     assert (ran.code, ran.out, ran.err) == (0, "Nothing to do.\n", "")
