@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -22,6 +21,7 @@ from mullama.chat.reader import read
 from mullama.chat.types import Constraint, ResponseFormat, Tool, ToolChoice
 from mullama.errors import Invalid
 from tests.chat.grammars import _TOKENIZER, accepts, matcher, wander
+from tests.processor_time import processor_time
 
 PLAIN = family_with("hermes")
 S, INT, N, B, NULL = ({"type": kind} for kind in ("string", "integer", "number", "boolean", "null"))
@@ -195,9 +195,9 @@ def test_sane_numbers_are_accepted(kind: str) -> None:
 
 def test_patterns_of_names_take_no_exponential_time() -> None:
     pattern = {"type": "object", "patternProperties": {"^(a+)+$": S, "^x": INT}, "additionalProperties": False}
-    begun = time.process_time()
-    made = of({**pattern, "allOf": [{"properties": {"a" * 60 + "!": S, "x1": {"minimum": 3}}, "required": ["x1"]}]})
-    assert time.process_time() - begun < 1.0
+    with processor_time() as cost:
+        made = of({**pattern, "allOf": [{"properties": {"a" * 60 + "!": S, "x1": {"minimum": 3}}, "required": ["x1"]}]})
+    assert cost.seconds < 5.0
     assert accepts(made, '{"x1": 3}')
     assert not accepts(made, '{"x1": 2}')
 
