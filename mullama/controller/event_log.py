@@ -31,6 +31,21 @@ _LEVELS = {
     "warning": logging.WARNING,
 }
 
+# The parts of the log, see `manifest.spec.observability.LogParts`. Events of other kinds belong to no part.
+_PARTS = {
+    **dict.fromkeys(
+        (
+            "applied", "not-applied", "invalid-manifest", "held", "git-commit", "git-failed", "git-edited",
+            "files-changed", "watch-failed", "keys", "pruned",
+        ),
+        "manifest",
+    ),
+    **dict.fromkeys(("degraded", "recovered", "fetch-failed", "evicted"), "models"),
+    **dict.fromkeys(("worker", "worker-failed"), "workers"),
+    **dict.fromkeys(("listening", "not-listening", "certificate", "certificate-refused"), "server"),
+    **dict.fromkeys(("usage-not-recorded", "webhook-failed"), "telemetry"),
+}  # fmt: skip
+
 
 class EventLog:
     """Keeps the last events and writes each to the log. Append from the event loop; any number of followers."""
@@ -47,7 +62,7 @@ class EventLog:
             facts |= trace.headers
         event = {"id": self._last, "when": time.time(), "kind": kind, "subject": subject, "message": message, **facts}
         self._events.append(event)
-        logging.getLogger("mullama").log(level_of(kind), "%s", _text(kind, subject, message))
+        _logger(kind).log(level_of(kind), "%s", _text(kind, subject, message))
         self._added.set()
         self._added = asyncio.Event()
         return event
@@ -73,6 +88,11 @@ class EventLog:
 def level_of(kind: str) -> int:
     """Return the level of the log for a kind of event."""
     return _LEVELS.get(kind, logging.INFO)
+
+
+def _logger(kind: str) -> logging.Logger:
+    part = _PARTS.get(kind)
+    return logging.getLogger(f"mullama.{part}" if part else "mullama")
 
 
 def _text(kind: str, subject: str, message: str) -> str:

@@ -9,7 +9,7 @@ from mullama.runtime.rates.book import RateBook
 from mullama.store.records import Records
 
 _SAVE_SECONDS = 2.0  # a crash forgets the requests of this time at most
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("mullama.telemetry")
 
 
 class RateState:

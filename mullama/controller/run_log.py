@@ -8,7 +8,7 @@ from typing import Any
 
 from mullama.units import size
 
-_log = logging.getLogger("mullama")
+_log = logging.getLogger("mullama.models")
 _PHASES = ("downloading", "verifying", "retrying", "waiting")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from mullama.runtime.scheduler.events import UnitKey
 from mullama.runtime.scheduler.passes import over_budget, wanted
 from mullama.runtime.scheduler.room import used
 from mullama.runtime.scheduler.state import Phase, State, failure
+from mullama.runtime.scheduler.wording import describe
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.cores import CoreAllocator
 from mullama.runtime.worker.hosts import failure as lost_host_failure
@@ -28,6 +30,8 @@ from mullama.runtime.worker.spawn import SpawnedWorker, SpawnWorker, spawn_worke
 from mullama.runtime.worker.watchdog import StallLimits
 from mullama.store.index import changed
 from mullama.struct import Struct, field
+
+_log = logging.getLogger("mullama.scheduler")
 
 _LONG_STALL = 10.0  # seconds without progress that are worth a remark
 _SPARE_PAUSE = 5.0
@@ -401,7 +405,11 @@ class Pool:
     def _feed(self, event: ev.Event) -> None:
         """Let the scheduler decide on an event, perform its commands and wake the waiters for a change."""
         loop = asyncio.get_running_loop()
-        for command in decide(self.state, event, loop.time()):
+        now = loop.time()
+        commands = decide(self.state, event, now)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s", describe(self.state, event, commands, now))
+        for command in commands:
             self._perform(command)
         self._changed.set()
         self._changed = asyncio.Event()

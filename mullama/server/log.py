@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from mullama.manifest.spec import Logs
 from mullama.server.http.exchange import Exchange
 from mullama.trace_context import current
 
-_log = logging.getLogger("mullama.request")
+_log = logging.getLogger("mullama.requests")
 
 _PROMPT = 16 * 1024  # characters of a logged prompt
 _CLIENT_CLOSED_REQUEST = 499  # nginx's status; HTTP has none
@@ -55,12 +57,27 @@ def _fields(exchange: Exchange, status: int) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in (None, "")}
 
 
-def configure(logs: Logs) -> None:
-    """Use this format and level from now on, on every handler with our formatter."""
+ALL = ""
+"""The name of the whole log among levels by part."""
+
+
+def configure(logs: Logs, levels: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Use this format and these levels from now on, on every handler with our formatter.
+
+    levels: of parts, by name, and of the log itself as `ALL`, in place of those of `logs`.
+    """
     for handler in logging.getLogger().handlers:
         if isinstance(handler.formatter, Lines):
             handler.formatter.form = logs.format
-    logging.getLogger("mullama").setLevel(logs.level.upper())
+    logging.getLogger("mullama").setLevel(levels.get(ALL, logs.level).upper())
+    for part, declared in vars(logs.parts).items():
+        level = levels.get(part) or declared
+        logging.getLogger(_logger(part)).setLevel(level.upper() if level else logging.NOTSET)
+
+
+def _logger(part: str) -> str:
+    """Return the logger of a part of the log. The loggers of the modules of the HTTP server are below its own."""
+    return "mullama.server" if part == "http" else f"mullama.{part}"
 
 
 class Lines(logging.Formatter):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from typing import get_args
+
 import pytest
 
-from mullama.controller.event_log import EventLog
+from mullama.controller.event_log import _PARTS, EventLog
+from mullama.manifest.spec import Logs
+from mullama.manifest.spec.observability import EventKind
 from mullama.trace_context import TraceContext, begin
 
 pytestmark = pytest.mark.anyio
@@ -35,3 +40,21 @@ async def test_an_event_has_the_trace_of_the_request_that_caused_it() -> None:
     assert during["traceparent"] == "00-00000000000000000000000000000001-0000000000000002-01"
     assert during["tracestate"] == "a=1"
     assert "traceparent" not in after
+
+
+def test_every_event_but_a_warning_belongs_to_a_part_of_the_log() -> None:
+    assert set(get_args(EventKind)) - _PARTS.keys() == {"warning"}
+    assert {"http" if part == "server" else part for part in _PARTS.values()} <= vars(Logs().parts).keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "logger"),
+    [
+        ("applied", "mullama.manifest"), ("evicted", "mullama.models"), ("worker-failed", "mullama.workers"),
+        ("listening", "mullama.server"), ("webhook-failed", "mullama.telemetry"), ("warning", "mullama"),
+    ],
+)  # fmt: skip
+async def test_an_event_is_a_line_of_its_part(kind: str, logger: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "mullama"):
+        EventLog().add(kind, "a")
+    assert [record.name for record in caplog.records] == [logger]

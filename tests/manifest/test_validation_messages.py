@@ -137,6 +137,14 @@ GOLDEN = [
         "models.a.thinking.default: expected one of none,",
     ),
     (
+        "observability: {logs: {parts: {schedular: debug}}}",
+        "m.yaml:2:32: observability.logs.parts.schedular: no such field (did you mean scheduler?)",
+    ),
+    (
+        "observability: {logs: {parts: {http: warn}}}",
+        "observability.logs.parts.http: expected one of debug, info, warning, error, got 'warn'",
+    ),
+    (
         "observability: {webhooks: [{url: ftp://a}]}",
         "m.yaml:2:34: observability.webhooks[0].url: 'ftp://a' is not the address of a webhook",
     ),

@@ -55,7 +55,7 @@ def test_a_disconnect_ends_the_completion_at_once(script: Any, stream: bool, abr
 
 
 def test_a_disconnect_is_logged_as_499(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "mullama.request")
+    caplog.set_level("INFO", "mullama.requests")
     runtime = StubRuntime(script=HELD_BEFORE)
     with running_server(runtime) as server:
         with server.connect() as connection:
@@ -64,7 +64,7 @@ def test_a_disconnect_is_logged_as_499(caplog: pytest.LogCaptureFixture) -> None
         assert runtime.closed.acquire(timeout=60)
         assert server.nothing_runs()
         server.ask("GET", "/livez")
-    assert [r.fields["status"] for r in caplog.records if r.name == "mullama.request"] == [499]  # type: ignore[attr-defined]
+    assert [r.fields["status"] for r in caplog.records if r.name == "mullama.requests"] == [499]  # type: ignore[attr-defined]
 
 
 def test_a_disconnect_within_a_body_is_no_error(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.errors import Busy
-from mullama.server.log import Lines, configure
+from mullama.server.log import ALL, Lines, configure
 from tests.server.server_fixture import CHAT, SAYS_HELLO, RunningServer, StubRuntime, key, manifest, running_server
 
 
@@ -30,7 +30,7 @@ class Kept(logging.Handler):
 @pytest.fixture
 def log() -> Iterator[Kept]:
     kept = Kept("json")
-    logger = logging.getLogger("mullama.request")
+    logger = logging.getLogger("mullama.requests")
     logger.addHandler(kept)
     logger.setLevel(logging.INFO)
     yield kept
@@ -149,6 +149,59 @@ def test_probes_are_logged_at_debug_level(log: Kept) -> None:
             server.ask("GET", path)
         settled(server)
     assert log.lines == []
+
+
+@pytest.fixture
+def everything() -> Iterator[Kept]:
+    """All lines that reach the root logger, as text; the levels are restored."""
+    handler, root = Kept("text"), logging.getLogger()
+    root.addHandler(handler)
+    yield handler
+    root.removeHandler(handler)
+    configure(manifest().observability.logs)
+    logging.getLogger("mullama").setLevel(logging.NOTSET)
+
+
+def levels(**logs: Any) -> Any:
+    return manifest(observability={"logs": logs}).observability.logs
+
+
+def test_each_part_has_a_level_of_its_own_until_the_manifest_drops_it(everything: Kept) -> None:
+    def written() -> list[str]:
+        everything.lines.clear()
+        for part in ("scheduler", "server.http.listen", "models", "other"):
+            for level in (logging.DEBUG, logging.INFO, logging.ERROR):
+                logging.getLogger(f"mullama.{part}").log(level, part)
+        return [line.split(" ", 1)[1] for line in everything.lines]
+
+    configure(levels(level="error", parts={"scheduler": "debug", "http": "info"}))
+    assert written() == [
+        "debug scheduler", "info scheduler", "error scheduler",
+        "info server.http.listen", "error server.http.listen", "error models", "error other",
+    ]  # fmt: skip
+
+    configure(levels(level="error", parts={"scheduler": "debug"}), {"scheduler": "error", ALL: "info"})
+    assert written() == [
+        "error scheduler", "info server.http.listen", "error server.http.listen", "info models", "error models",
+        "info other", "error other",
+    ]  # fmt: skip
+
+    configure(levels(level="error"))
+    assert written() == ["error scheduler", "error server.http.listen", "error models", "error other"]
+
+
+def test_the_lines_of_requests_are_a_part(everything: Kept) -> None:
+    configure(levels(parts={"requests": "warning"}))
+    with running_server() as server:
+        server.ask("POST", "/api/chat", CHAT)
+        settled(server)
+    assert everything.lines == []
+
+    configure(levels(level="error", parts={"requests": "debug"}))
+    with running_server() as server:
+        settled(server)
+        settled(server)
+    assert "path=/livez" in everything.lines[0]
 
 
 def test_form_and_level_follow_the_manifest() -> None:

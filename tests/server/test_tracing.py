@@ -26,7 +26,7 @@ class Kept(logging.Handler):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_response_and_the_log_line_name_the_trace(stream: bool) -> None:
-    kept, logger = Kept(), logging.getLogger("mullama.request")
+    kept, logger = Kept(), logging.getLogger("mullama.requests")
     logger.addHandler(kept)
     logger.setLevel(logging.INFO)
     try:

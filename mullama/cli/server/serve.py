@@ -6,7 +6,7 @@ Without a manifest, the options of the command line make an implicit one; `pull`
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from mullama.cli.api_client.discover import StartManifest, has_manifest, origin, records_of, start_manifest
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 11434
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 # Options that make an implicit manifest, by their attribute in the parsed arguments.
 _IMPLICIT_OPTIONS = {
@@ -34,6 +35,10 @@ _IMPLICIT_OPTIONS = {
 def serve_options(parser: Parser) -> None:
     manifest_options(parser)
     implicit_options(parser)
+    parser.add_argument(
+        "--log-level", action="append", metavar="[PART=]LEVEL",
+        help="minimum level of the log or of one part of it, in place of observability.logs; may be repeated",
+    )  # fmt: skip
     # Used by apply: listen on the control socket only and wait there for the first manifest.
     parser.add_argument("--held", action="store_true", help=argparse.SUPPRESS)
     # Used by commands that find no manifest: serve the implicit one.
@@ -64,9 +69,10 @@ def serve(call: CommandContext) -> int:
     """Run the server until it is stopped; `wiring` builds it."""
     if call.options.file == "-":
         raise UsageError("serve watches a file and cannot read standard input", hint="name it with -f FILE")
+    levels = log_levels(call.options.log_level or ())
     worker = _first_worker()
     try:
-        return _serve(call, worker)
+        return _serve(call, worker, levels)
     finally:
         if worker is not None:
             worker.end()
@@ -82,7 +88,28 @@ def _first_worker() -> SpawnedWorker | None:
         return None
 
 
-def _serve(call: CommandContext, worker: SpawnedWorker | None) -> int:
+def log_levels(given: Iterable[str]) -> dict[str, str]:
+    """Return the levels of --log-level by part, as `server.log.configure` takes them; the last of a part counts.
+
+    Raises `UsageError` for an unknown part or level, with the nearest one.
+    """
+    levels: dict[str, str] = {}
+    for text in given:
+        from mullama.manifest.spec import Logs
+        from mullama.names import suggest
+
+        part, separator, level = text.rpartition("=")
+        parts = vars(Logs().parts) if separator else ("",)
+        for kind, value, known in (("part of the log", part, parts), ("level", level, LOG_LEVELS)):
+            if value not in known:
+                near = suggest(value, tuple(known))
+                hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(known)}"
+                raise UsageError(f"--log-level {text}: no {kind} is called {value!r}", hint=hint)
+        levels[part] = level
+    return levels
+
+
+def _serve(call: CommandContext, worker: SpawnedWorker | None, levels: Mapping[str, str]) -> int:
     from mullama.cli.server.wiring import run_server
 
     start = _start_manifest(call)
@@ -95,6 +122,7 @@ def _serve(call: CommandContext, worker: SpawnedWorker | None) -> int:
         problem=start.problem,
         default=start.default,
         worker=worker,
+        log_levels=levels,
     )
 
 

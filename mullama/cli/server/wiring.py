@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mullama
@@ -69,14 +70,15 @@ def run_server(
     problem: MullamaError | None = None,
     default: str = "",
     worker: SpawnedWorker | None = None,
+    log_levels: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Serve until stopped and return the exit code.
 
     held: wait for the first manifest on the control socket. problem: the reason why `loaded` is not what the file
     declares, but the last applied revision. default: a model beside the manifest that becomes the default. worker: the
-    process of the first worker.
+    process of the first worker. log_levels: by part of the log, in place of those of the manifest.
     """
-    _log_to_stderr(loaded.manifest)
+    _log_to_stderr(loaded.manifest, log_levels)
     source = Origin(path=origin["path"], profiles=tuple(origin["profiles"]), digest=origin["digest"])
     if problem is None:
         loaded, source, problem = from_checkout(loaded, source, records, env)
@@ -88,20 +90,23 @@ def run_server(
     gc.set_threshold(_GC_THRESHOLD)
     with records.lock("serve", name="serving.lock"):
         records.free_memory()
-        serving = _serve(loaded, source, records, env, held=held, problem=problem, default=default, worker=worker)
+        serving = _serve(
+            loaded, source, records, env,
+            held=held, problem=problem, default=default, worker=worker, log_levels=log_levels,
+        )  # fmt: skip
         try:
             return asyncio.run(serving)
         finally:
             records.free_memory()
 
 
-def _log_to_stderr(manifest: Manifest) -> None:
+def _log_to_stderr(manifest: Manifest, levels: Mapping[str, str]) -> None:
     """Write one line for each event, in the manifest's format and level. Libraries log warnings and errors only."""
     settings = manifest.observability.logs
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(log.Lines(settings.format))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    logging.getLogger("mullama").setLevel(settings.level.upper())
+    log.configure(settings, levels)
 
 
 async def _serve(
@@ -114,6 +119,7 @@ async def _serve(
     problem: MullamaError | None,
     default: str,
     worker: SpawnedWorker | None,
+    log_levels: Mapping[str, str],
 ) -> int:
     process = _Process.make(records, env)
     process.pool.keep_spare("llamacpp", worker)
@@ -130,7 +136,7 @@ async def _serve(
             process.watcher.follow,
             process.git.applied,
             lambda origin: process.announce(control, origin),
-            lambda _: log.configure(process.service.access().manifest.observability.logs),
+            lambda _: log.configure(process.service.access().manifest.observability.logs, log_levels),
         )
         process.watcher.start()
         if held:

@@ -323,9 +323,19 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'watch': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': True}},
         'git': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['GitSync']}, 'default': None}},
     })
+    s['LogParts'] = b.block('LogParts', 'Minimum levels of parts of the log; the other parts have the level of the log.', {
+        'requests': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'literal', 'expected': ['debug', 'info', 'warning', 'error']}}, 'default': None}},
+        'http': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'literal', 'expected': ['debug', 'info', 'warning', 'error']}}, 'default': None}},
+        'manifest': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'literal', 'expected': ['debug', 'info', 'warning', 'error']}}, 'default': None}},
+        'models': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'literal', 'expected': ['debug', 'info', 'warning', 'error']}}, 'default': None}},
+        'workers': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'literal', 'expected': ['debug', 'info', 'warning', 'error']}}, 'default': None}},
+        'scheduler': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'literal', 'expected': ['debug', 'info', 'warning', 'error']}}, 'default': None}},
+        'telemetry': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'literal', 'expected': ['debug', 'info', 'warning', 'error']}}, 'default': None}},
+    })
     s['Logs'] = b.block('Logs', 'Log of the server.', {
         'format': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['text', 'json']}, 'default': 'text'}},
         'level': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['debug', 'info', 'warning', 'error']}, 'default': 'info'}},
+        'parts': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['LogParts'], 'default': b.default('LogParts')}},
         'prompts': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': False}},
     })
     s['UsageRecords'] = b.block('UsageRecords', 'Records of usage: sums of requests and tokens by key, route and model, and no text of any request.', {

@@ -23,13 +23,37 @@ HookUrl = Annotated[
 ]
 
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class LogParts(Block):
+    """Minimum levels of parts of the log; the other parts have the level of the log."""
+
+    requests: LogLevel | None = None
+    """A line for each request; debug adds those of health probes and of /metrics."""
+    http: LogLevel | None = None
+    """Listeners, certificates, connections and faults of streams."""
+    manifest: LogLevel | None = None
+    """Changes of the manifest: what was applied or not, the git repository, and the files that are watched."""
+    models: LogLevel | None = None
+    """States and downloads of models."""
+    workers: LogLevel | None = None
+    """Starts and ends of workers."""
+    scheduler: LogLevel | None = None
+    """Decisions of the scheduler, at debug: each event with the loads, unloads and requests that it leads to."""
+    telemetry: LogLevel | None = None
+    """Webhooks, exported traces and metrics, and records of usage."""
+
+
 class Logs(Block):
     """Log of the server."""
 
     format: Literal["text", "json"] = "text"
     """Format of the lines: text for people, json for programs."""
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: LogLevel = "info"
     """Minimum level of the lines."""
+    parts: LogParts = Field(default=LogParts(), examples=[{"scheduler": "debug", "requests": "warning"}])
+    """Minimum levels of parts of the log."""
     prompts: Flag = False
     """Log prompts and answers."""
 

@@ -49,6 +49,6 @@ class AcceptReports:
             loop.default_exception_handler(context)
         elif self._clock() >= self._due:
             self._due = self._clock() + REPORT_EVERY
-            logging.getLogger("mullama").warning(
+            logging.getLogger(__name__).warning(
                 "new connections wait: %s; raise the limit of open files (ulimit -n)", context.get("exception")
             )

@@ -129,3 +129,34 @@ def test_the_last_applied_revision_starts_when_the_file_cannot_be_used(
     assert (loaded.path, loaded.digest) == (str(path), "")
     assert more["records"].folder == records.folder
     assert more["problem"] is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "levels"),
+    [
+        (["warning"], {"": "warning"}),
+        (["scheduler=debug", "http=error"], {"scheduler": "debug", "http": "error"}),
+        (["http=debug", "http=error", "info"], {"http": "error", "": "info"}),
+    ],
+)
+def test_log_levels_by_part(given: list[str], levels: dict[str, str], run: Run, started: Started) -> None:
+    ran = run("serve", "-m", "builtin:tiny", *(word for level in given for word in ("--log-level", level)))
+    assert ran.code == 0, ran.err
+    assert started.calls[-1][1]["log_levels"] == levels
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("schedular=debug", "no part of the log is called 'schedular' (did you mean scheduler?)"),
+        ("warn", "no level is called 'warn' (did you mean warning?)"),
+        ("http=loud", "no level is called 'loud'"),
+        ("=debug", "no part of the log is called ''"),
+        ("", "no level is called ''"),
+    ],
+)
+def test_an_unknown_part_or_level_is_refused_with_the_nearest(given: str, words: str, run: Run) -> None:
+    ran = run("serve", "-m", "builtin:tiny", "--log-level", given)
+    assert ran.code != 0
+    assert words.partition(" (")[0] in ran.err
+    assert words.partition("(")[2].rstrip(")") in ran.err
