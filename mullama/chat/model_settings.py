@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mullama.chat.families import Family, family_of
-from mullama.chat.media import MediumKind
+from mullama.chat.media import MediaLimits, MediumKind
 from mullama.chat.template import ChatInput, ChatTemplate, Rendered, SpecialTexts, compile_template, protected
 from mullama.chat.token_texts import TokenTexts
 from mullama.chat.types import Message, Sampling, text_message
@@ -45,6 +45,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     """The vocabulary has fill-in-the-middle tokens."""
     media: tuple[MediumKind, ...] = ()
     """Kinds of media that the projector of the model reads."""
+    media_limits: MediaLimits = MediaLimits()
     reserved: TokenTexts = field(default_factory=TokenTexts)
     """Texts that only the template writes: of control tokens, and the marks of the reasoning."""
 

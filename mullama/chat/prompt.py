@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from mullama.chat.constraint import Built, build
 from mullama.chat.families import GENERIC, Family
 from mullama.chat.media import Medium
+from mullama.chat.media.limits import check_count, check_file
 from mullama.chat.media_marks import PLACEHOLDER, mark_media, media_of, split_prompt
 from mullama.chat.model_settings import ModelSettings
 from mullama.chat.reader import Reader, read
@@ -144,7 +145,7 @@ def shortened(request: ChatRequest, turns: int = 1) -> ChatRequest | None:
 def _chat(request: ChatRequest, settings: ModelSettings, now: float, new_id: Callable[[], str]) -> Prepared:
     if not request.messages:
         raise Invalid("messages is empty", hint="a conversation has at least one message", field="messages")
-    check_kinds(media_of(request.messages), settings)
+    _check_media(tuple(media_of(request.messages)), settings)
     tools = () if request.tool_choice.mode == "none" else request.tools
     whole = ChatInput(
         messages=_conversation(request.messages, settings), tools=tools, arguments=request.template_arguments
@@ -305,7 +306,7 @@ def _completion(request: CompletionRequest, settings: ModelSettings, now: float,
             hint="set `template` of the model in the manifest",
             field="template",
         )
-    check_kinds(request.media, settings)
+    _check_media(request.media, settings)
     if not request.prompts:
         raise Invalid("prompt is empty", field="prompt")
     if request.raw or (request.suffix is not None and not settings.template.traits.suffix):
@@ -381,3 +382,11 @@ def check_kinds(parts: Iterable[MediaPart], settings: ModelSettings) -> None:
                 hint="a model reads images and sound by a projector: `mmproj` in the manifest",
                 field=part.place or "messages",
             )
+
+
+def _check_media(parts: tuple[MediaPart, ...], settings: ModelSettings) -> None:
+    """Raise `Unsupported` as `check_kinds`, and `Invalid` or `TooLarge` for files that `chat.media.limits` refuses."""
+    check_kinds(parts, settings)
+    check_count(len(parts), settings.media_limits)
+    for part in parts:
+        check_file(part.kind, part.data or b"", part.place, settings.media_limits)

@@ -23,16 +23,15 @@ def check_media(media: Sequence[Medium], limits: MediaLimits, facts: MediaFacts 
             raise Unsupported(f"the model reads no {_NAMES[medium.kind]}", hint=_hint(facts))
         if not medium.data:
             raise Invalid(f"medium {place} of the request is empty", hint="send the bytes of a file")
-        if len(medium.data) > limits.bytes:
+        if len(medium.data) > (most := limits.bytes(medium.kind)):
             raise TooLarge(
-                f"medium {place} of the request has {size_text(len(medium.data))}, and "
-                f"{size_text(limits.bytes)} is the most",
-                hint="send a smaller file, or raise limits.media.bytes of the model",
+                f"medium {place} of the request has {size_text(len(medium.data))}, and {size_text(most)} is the most",
+                hint="send a smaller file, or raise server.limits.media in the manifest",
             )
     if len(media) > limits.count:
         raise TooLarge(
             f"the request has {len(media)} media, and {limits.count} is the most",
-            hint="send fewer, or raise limits.media.count of the model",
+            hint="send fewer, or raise server.limits.media.count in the manifest",
         )
 
 

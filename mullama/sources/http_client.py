@@ -135,11 +135,14 @@ class Web:
         waits: Timeouts | None = None,
         allowed: Allowed | None = None,
         trusted: frozenset[tuple[str, int]] = frozenset(),
+        each_host: Callable[[str], None] = lambda host: None,
         direct_read: int = 1024**2,
         cancelled: Cancelled = lambda: False,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        """each_host: is called with the host of each request, also after a redirect, and may raise."""
         self.waits = waits or Timeouts()
+        self._each_host = each_host
         self.pause = pause
         self.cancelled = cancelled
         self._deadline = Deadline(cancelled=cancelled)
@@ -224,6 +227,7 @@ class Web:
 
     def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> HttpResponse:
         waits = self.waits
+        self._each_host(_origin(url)[1])
         if self._allowed is not None and proxy_of(url):
             self._check_behind_proxy(url, self._allowed)
         try:

@@ -14,8 +14,9 @@ from mullama.chat.prompt import Prepared, prepare
 from mullama.chat.types import ChatRequest, CompletionRequest, MediaPart, Message, Part, TextPart, Tool, text_message
 from mullama.errors import Invalid, Unsupported
 from mullama.struct import replace
+from tests.chat.media.test_formats import PNG, WAV
 
-ONE, TWO = MediaPart(data=b"one", place="a"), MediaPart(kind="audio", data=b"two", place="b")
+ONE, TWO = MediaPart(data=PNG, place="a"), MediaPart(kind="audio", data=WAV, place="b")
 TURNS = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}"
 
 
@@ -38,8 +39,8 @@ def test_a_mark_stands_where_the_medium_stands() -> None:
     assert found.prompt == f"[user]Look:{found.marker}and hear{found.marker}well\ndone\n"
     assert found.shown == f"[user]Look:{PLACEHOLDER}and hear{PLACEHOLDER}well\ndone\n"
     assert [(m.kind, m.data, m.digest) for m in found.media] == [
-        ("image", b"one", hashlib.sha256(b"one").hexdigest()),
-        ("audio", b"two", hashlib.sha256(b"two").hexdigest()),
+        ("image", PNG, hashlib.sha256(PNG).hexdigest()),
+        ("audio", WAV, hashlib.sha256(WAV).hexdigest()),
     ]
 
 
@@ -51,12 +52,12 @@ def test_a_conversation_without_media_has_no_marker() -> None:
 def test_the_media_follow_the_order_of_the_template() -> None:
     backwards = model("{% for m in messages | reverse %}{{ m.content }}{% endfor %}")
     found = made(turn(ONE, "1"), turn("A shape.", role="assistant"), turn(TWO, "2"), settings=backwards)
-    assert [medium.data for medium in found.media] == [b"two", b"one"]
+    assert [medium.data for medium in found.media] == [WAV, PNG]
 
 
 def test_a_template_may_write_a_medium_twice() -> None:
     found = made(turn(ONE), settings=model("{{ messages[0].content }}{{ messages[0].content }}"))
-    assert [medium.data for medium in found.media] == [b"one", b"one"]
+    assert [medium.data for medium in found.media] == [PNG, PNG]
 
 
 def test_a_template_that_leaves_a_medium_out_is_refused_by_the_place_of_the_medium() -> None:
@@ -94,7 +95,7 @@ def test_generate_puts_its_media_before_its_prompt() -> None:
     request = CompletionRequest(model="m", prompts=("What?",), raw=False, media=(ONE, TWO))
     found = prepare(request, model(), 0.0, str)
     assert found.shown == f"[user]{PLACEHOLDER}{PLACEHOLDER}What?\n"
-    assert [medium.data for medium in found.media] == [b"one", b"two"]
+    assert [medium.data for medium in found.media] == [PNG, WAV]
 
 
 def test_a_raw_prompt_marks_its_media_itself() -> None:

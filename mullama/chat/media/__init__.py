@@ -29,11 +29,17 @@ class Medium(Struct, frozen=True, kw_only=True):
 class MediaLimits(Struct, frozen=True, kw_only=True):
     """The most that the media of one request may need."""
 
-    count: int = 32
+    count: int = 16
     """Media of one request."""
-    bytes: int = 20 * 2**20
-    """Bytes of one file."""
-    pixels: int = 32 * 2**20
-    """Pixels of one picture, as its file declares them: width x height."""
-    seconds: float = 1800.0
+    image: int = 20 * 2**20
+    """Bytes of one image file."""
+    pixels: int = 40_000_000
+    """Pixels of one image, as its file declares them: width x height."""
+    sound: int = 200 * 2**20
+    """Bytes of one sound file."""
+    seconds: float = 10_800.0
     """Duration of one sound, in seconds."""
+
+    def bytes(self, kind: MediumKind) -> int:
+        """Return the most bytes of one file."""
+        return self.image if kind == "image" else self.sound

@@ -25,11 +25,19 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'key': {'type': 'model-field', 'schema': {'type': 'str', 'min_length': 1}},
         'client_ca': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
     })
+    s['MediaBounds'] = b.block('MediaBounds', 'Limits on the images and sounds of a request. A request that exceeds one gets an error.', {
+        'image': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'ge': 1, 'strict': True, 'le': 9007199254740991}}, 'default': 20971520}},
+        'pixels': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 2147483647, 'strict': True}, 'default': 40000000}},
+        'sound': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'ge': 1, 'strict': True, 'le': 9007199254740991}}, 'default': 209715200}},
+        'seconds': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'gt': 0, 'strict': True, 'ge': 0}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 10800.0}},
+        'count': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 1024, 'strict': True}, 'default': 16}},
+    })
     s['ServerLimits'] = b.block('ServerLimits', 'Limits on requests to all models together.', {
         'body': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'ge': 1024, 'strict': True, 'le': 9007199254740991}}, 'default': 8388608}},
         'concurrency': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 65536, 'strict': True}, 'default': 64}},
         'queue': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 0, 'le': 1000000, 'strict': True}, 'default': 256}},
         'queue_timeout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'strict': True, 'ge': 0}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 30.0}},
+        'media': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['MediaBounds'], 'default': b.default('MediaBounds')}},
     })
     s['StoredObjects'] = b.block('StoredObjects', 'Responses and chat completions that clients store, each for the API key that made it.', {
         'keep': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'strict': True, 'ge': 0}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 2592000.0}},
@@ -42,6 +50,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'allowed_hosts': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_host}, 'schema': {'type': 'str'}}], 'variadic_item_index': 0, 'max_length': 64}, 'default': ()}},
         'tls': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['Tls']}, 'default': None}},
         'limits': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['ServerLimits'], 'default': b.default('ServerLimits')}},
+        'fetch_media': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_host}, 'schema': {'type': 'str'}}], 'variadic_item_index': 0, 'max_length': 64}, 'default': ()}},
         'stored': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['StoredObjects'], 'default': b.default('StoredObjects')}},
     })
     s['SecretRef'] = b.block('SecretRef', 'Reference to a secret: exactly one of `from_env` and `from_file`.', {

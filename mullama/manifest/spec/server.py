@@ -40,6 +40,21 @@ class Tls(Block):
     """PEM file with certificate authorities: clients need a certificate of one of them (mTLS)."""
 
 
+class MediaBounds(Block):
+    """Limits on the images and sounds of a request. A request that exceeds one gets an error."""
+
+    image: Size = Field(default=20 * 2**20, ge=1, examples=["20MiB"])
+    """Maximum size of an image file. `server.limits.body` bounds the whole request."""
+    pixels: Whole = Field(default=40_000_000, ge=1, le=2**31 - 1)
+    """Maximum number of pixels of an image: width x height."""
+    sound: Size = Field(default=200 * 2**20, ge=1, examples=["200MiB"])
+    """Maximum size of a sound file."""
+    seconds: Duration = Field(default=10_800.0, gt=0, examples=["3h"])
+    """Maximum length of a sound."""
+    count: Whole = Field(default=16, ge=1, le=1024)
+    """Maximum number of images and sounds in one request."""
+
+
 class ServerLimits(Block):
     """Limits on requests to all models together."""
 
@@ -51,6 +66,8 @@ class ServerLimits(Block):
     """Number of requests that may wait; further requests fail with a retry hint."""
     queue_timeout: Duration = Field(default=30.0, examples=["30s"])
     """Maximum time in the queue; a request that waits longer fails with a retry hint."""
+    media: MediaBounds = MediaBounds()
+    """Limits on the images and sounds of a request."""
 
 
 class StoredObjects(Block):
@@ -83,6 +100,11 @@ class Server(Block):
     """TLS of the TCP listeners; unix sockets stay without it."""
     limits: ServerLimits = ServerLimits()
     """Limits on requests to all models together."""
+    fetch_media: tuple[Annotated[str, AfterValidator(check_host)], ...] = Field(
+        default=(), max_length=64, examples=[["images.example.org"]]
+    )
+    """Hosts from which the server fetches images and sounds that a request names by address: `NAME`, `*.DOMAIN`, or `*`
+    for every public host. Addresses of private networks are never fetched. Without it, none is."""
     stored: StoredObjects = StoredObjects()
     """Responses and chat completions that clients store."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from mullama.chat.media import MediaLimits
 from mullama.chat.model_settings import ModelSettings
 from mullama.chat.template import Rendered
 from mullama.engines.base import Adapter, ContextOptions, DraftOptions, EngineChoice, LayerFit, Prefix, WeightsOptions
@@ -207,9 +208,17 @@ class DeploymentBuilder:
         access: Access,
     ) -> Snapshot:
         limits = manifest.server.limits
+        media = limits.media
+        media_limits = MediaLimits(
+            count=media.count, image=media.image, pixels=media.pixels, sound=media.sound, seconds=media.seconds
+        )
         deployments = MappingProxyType(
             {
-                name: replace(d, serve=replace(d.serve, queue_timeout=limits.queue_timeout))
+                name: replace(
+                    d,
+                    serve=replace(d.serve, queue_timeout=limits.queue_timeout),
+                    settings=replace(d.settings, media_limits=media_limits),
+                )
                 for name, d in deployments.items()
             }
         )

@@ -169,6 +169,8 @@ class Completion:
         """Return the prompts, after the tokens of an earlier answer if the client sent them."""
         if len(prepared.prompts) > 1:
             check_ids(prepared.prompts, lease.worker.facts.vocabulary, "prompt")
+        if prepared.media and isinstance(prepared.prompt, str):
+            return ((*prepared.context, prepared.prompt),) if prepared.context else (prepared.prompt,)
         if not prepared.context or not isinstance(prepared.prompt, str):
             return tuple([await self._tokenized(lease, prepared, prompt) for prompt in prepared.prompts])
         tokens = await lease.worker.tokenize(
@@ -196,7 +198,10 @@ class Completion:
                 id=lease.worker.next_id(),
                 context=lease.context,
                 prompt=prompt,
-                joint=prepared.joint if isinstance(prompt, str) else "",
+                joint=prepared.joint if isinstance(prompt, str) or prepared.media else "",
+                marker=prepared.marker,
+                media=prepared.media,
+                media_limits=self._deployment.settings.media_limits,
                 suffix=prepared.suffix,
                 sampling=_seeded(prepared.sampling, choice),
                 max_tokens=_bounded(prepared.max_tokens, limits.max_tokens),

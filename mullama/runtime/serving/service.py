@@ -29,6 +29,7 @@ from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
+from mullama.runtime.serving.fetched_media import named_by_address, with_fetched
 from mullama.runtime.serving.metering import Metered, RequestResult
 from mullama.runtime.serving.model_info import cards, running_cards, show_card, states
 from mullama.runtime.serving.places import PlaceBoard
@@ -52,6 +53,7 @@ from mullama.runtime.worker.inbox import Inbox
 from mullama.struct import replace
 
 _T = TypeVar("_T")
+_Text = TypeVar("_Text", bound=chat.TextRequest)
 _Computed = Request | chat.EmbedRequest | chat.RerankRequest | chat.TokenizeRequest | chat.DetokenizeRequest
 _Inventory = (
     inv.ListModels
@@ -256,11 +258,21 @@ class ModelService:
         limit = size - room_for_answer(prepared.max_tokens, size)
 
         async def count(shorter: chat.ChatRequest) -> int:
-            return len(await self._prompt_tokens(shorter, caller))
+            return await self._prompt_length(shorter, caller)
 
         return await fitted(request, limit, count)
 
+    async def _with_media(self, request: _Text, caller: Caller) -> _Text:
+        """Return the request with the files of the media that it names by address."""
+        if not named_by_address(request):
+            return request
+        return await with_fetched(request, self.find(request.model, caller), self._snapshot().manifest)
+
     async def answer(self, operation: dialect.Operation, caller: Caller) -> dialect.Result:
+        if isinstance(operation, chat.ChatRequest | chat.CompletionRequest):
+            operation = await self._with_media(operation, caller)
+        elif isinstance(operation, chat.CountRequest | chat.RenderRequest):
+            operation = replace(operation, chat=await self._with_media(operation.chat, caller))
         match operation:
             case chat.ChatRequest() | chat.CompletionRequest():
                 return await self._answered(operation, caller, self._folded)
@@ -270,7 +282,7 @@ class ModelService:
                 return await self._answered(operation, caller, self._rerank)
             case chat.CountRequest():
                 first = Tries(self._snapshot, operation.chat, caller)
-                return chat.TokenCount(tokens=len(await self._prompt_tokens(first.request, first.caller)))
+                return chat.TokenCount(tokens=await self._prompt_length(first.request, first.caller))
             case chat.RenderRequest():
                 first = Tries(self._snapshot, operation.chat, caller)
                 shown = await self._fitted(first.request, first.caller)
@@ -488,12 +500,20 @@ class ModelService:
         self._metrics.add_decodes(deployment.name, lease.worker.pid, (found,))
         return found, lease.load_seconds
 
-    async def _prompt_tokens(self, request: chat.ChatRequest, caller: Caller) -> tuple[int, ...]:
+    async def _prompt_length(self, request: chat.ChatRequest, caller: Caller) -> int:
+        """Return the tokens of the prompt of a conversation, with those of its media."""
         deployment = self.find(request.model, caller)
         prepared = await prepared_for(request, deployment)
-        return await self._asked(
-            request, caller, lambda lease: _tokens_of(prepared.prompt, lease, joint=prepared.joint)
-        )
+
+        async def work(lease: Lease) -> int:
+            if not prepared.media:
+                return len(await _tokens_of(prepared.prompt, lease, joint=prepared.joint))
+            return await lease.worker.count_tokens(
+                lease.context, prepared.prompt, joint=prepared.joint, marker=prepared.marker, media=prepared.media,
+                limits=deployment.settings.media_limits,
+            )  # fmt: skip
+
+        return await self._asked(request, caller, work)
 
     async def _tokenize(self, request: chat.TokenizeRequest, caller: Caller) -> chat.Tokens:
         async def work(lease: Lease) -> chat.Tokens:

@@ -1,0 +1,95 @@
+"""Fetches the images and sounds that a request names by address."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from mullama.chat import types as chat
+from mullama.chat.media.formats import KINDS, format_of
+from mullama.chat.media_marks import media_of
+from mullama.chat.prompt import check_kinds
+from mullama.errors import Invalid, MullamaError, Refused, TooLarge, Unsupported
+from mullama.manifest.spec import Manifest
+from mullama.manifest.spec.web_origins import canonical_host, host_pattern
+from mullama.runtime.snapshot import Deployment
+from mullama.struct import replace
+
+_R = TypeVar("_R", bound="chat.TextRequest")
+Fetch = Callable[[str, Callable[[str], bool], int], bytes]
+
+
+def named_by_address(request: chat.TextRequest) -> Sequence[chat.MediaPart]:
+    """Return the media of a request that are addresses."""
+    return tuple(part for part in _parts(request) if part.data is None and part.url is not None)
+
+
+async def with_fetched(request: _R, deployment: Deployment, manifest: Manifest, fetch: Fetch | None = None) -> _R:
+    """Return the request with the files of its addresses.
+
+    Raises `Unsupported` for a model that does not read them, for a manifest that allows no host, and for a host that
+    it does not allow, and `Invalid` for a file that cannot be fetched.
+    """
+    linked = named_by_address(request)
+    if not linked:
+        return request
+    check_kinds(_parts(request), deployment.settings)
+    server = manifest.server
+    if not server.fetch_media:
+        raise Unsupported(
+            f"{linked[0].place or 'the request'} names an address, and this server fetches none",
+            hint="send the file itself as a data: URI, or list its host in server.fetch_media of the manifest",
+            field=linked[0].place or "messages",
+        )
+    if len(linked) > server.limits.media.count:
+        linked = linked[: server.limits.media.count + 1]  # the check of the number reports it
+    patterns = [host_pattern(text) for text in server.fetch_media]
+
+    def permits(host: str) -> bool:
+        return any(pattern.fullmatch(_bracketed(canonical_host(host))) for pattern in patterns)
+
+    get = fetch or _fetcher()
+    files: dict[str, bytes] = {}
+    for part in linked:
+        assert part.url is not None
+        if part.url not in files:
+            most = server.limits.media.image if part.kind == "image" else server.limits.media.sound
+            try:
+                files[part.url] = await asyncio.to_thread(get, part.url, permits, most)
+            except TooLarge:
+                raise
+            except MullamaError as error:
+                kind = Unsupported if isinstance(error, Refused) else Invalid
+                raise kind(f"{part.place}: {error.message}", hint=error.hint, field=part.place) from error
+    return _filled(request, files)
+
+
+def _fetcher() -> Fetch:
+    from mullama.sources.media import fetch_medium  # with an HTTP client, which few requests need
+
+    return fetch_medium
+
+
+def _parts(request: chat.TextRequest) -> Iterable[chat.MediaPart]:
+    if isinstance(request, chat.ChatRequest):
+        return media_of(request.messages)
+    return request.media if isinstance(request, chat.CompletionRequest) else ()
+
+
+def _filled(request: _R, files: dict[str, bytes]) -> _R:
+    def filled(part: chat.Part) -> chat.Part:
+        data = files.get(part.url or "") if isinstance(part, chat.MediaPart) and part.data is None else None
+        if data is None or not isinstance(part, chat.MediaPart):
+            return part
+        name = format_of(data)
+        return replace(part, data=data, kind=KINDS[name] if name else part.kind)
+
+    if isinstance(request, chat.ChatRequest):
+        messages = tuple(replace(m, content=tuple(map(filled, m.content))) for m in request.messages)
+        return replace(request, messages=messages)
+    return replace(request, media=tuple(map(filled, request.media)))  # type: ignore[attr-defined]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,121 @@
+"""Addresses of media are fetched from allowed hosts only, each hop is checked, and a refusal names the field."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mullama.chat.model_settings import settings_for
+from mullama.chat.types import ChatRequest, CompletionRequest, MediaPart, Message, TextPart
+from mullama.errors import Invalid, Refused, TooLarge, Unavailable, Unsupported
+from mullama.manifest.spec import Manifest
+from mullama.runtime.serving.fetched_media import with_fetched
+from mullama.sources.media import fetch_medium
+from mullama.struct import replace
+from tests.chat.media.test_formats import PNG, WAV
+from tests.stub_hub import Redirect, Status, StubHub
+
+
+@pytest.fixture
+def hub() -> Iterator[StubHub]:
+    with StubHub() as running:
+        yield running
+
+
+class Sees:
+    """A deployment whose model reads images and sounds."""
+
+    settings = replace(settings_for("m", ""), media=("image", "audio"))
+
+
+class Blind:
+    settings = settings_for("m", "")
+
+
+def link(url: str, kind: str = "image") -> MediaPart:
+    return MediaPart(kind=kind, url=url, place="messages[0].content[0].image_url.url")  # type: ignore[arg-type]
+
+
+def fetched(request: Any, hosts: tuple[str, ...] = ("images.example.org",), model: Any = Sees, **more: Any) -> Any:
+    server = {"fetch_media": hosts, "limits": {"media": {"image": 200}}}
+    return asyncio.run(with_fetched(request, model, Manifest(mullama="v1", server=server), **more))  # type: ignore[arg-type]
+
+
+def chat(*parts: Any) -> ChatRequest:
+    return ChatRequest(model="m", messages=(Message(role="user", content=parts),))
+
+
+def test_a_file_takes_the_place_of_its_address_and_is_fetched_once() -> None:
+    asked: list[str] = []
+
+    def fetch(url: str, permits: Any, most: int) -> bytes:
+        asked.append(url)
+        assert permits("images.example.org")
+        assert not permits("example.org")
+        assert most == 200
+        return WAV if "wav" in url else PNG
+
+    one, two = link("https://images.example.org/a"), link("https://images.example.org/wav")
+    made = fetched(chat(TextPart(text="x"), one, one, two), fetch=fetch)
+    assert [getattr(part, "data", None) for part in made.messages[0].content] == [None, PNG, PNG, WAV]
+    assert made.messages[0].content[3].kind == "audio"
+    assert asked == ["https://images.example.org/a", "https://images.example.org/wav"]
+    raw = CompletionRequest(model="m", prompts=("x",), media=(one,))
+    assert fetched(raw, fetch=fetch).media[0].data == PNG
+    plain = chat(TextPart(text="x"))
+    assert fetched(plain) is plain
+
+
+def test_a_model_without_vision_and_a_manifest_without_hosts_refuse_before_anything_is_fetched() -> None:
+    def fetch(*_: Any) -> bytes:
+        raise AssertionError
+
+    request = chat(link("https://images.example.org/a"))
+    with pytest.raises(Unsupported, match="does not support vision"):
+        fetched(request, model=Blind, fetch=fetch)
+    with pytest.raises(Unsupported, match="this server fetches none") as caught:
+        fetched(request, hosts=(), fetch=fetch)
+    assert caught.value.field == "messages[0].content[0].image_url.url"
+    assert "server.fetch_media" in caught.value.hint
+
+
+def test_a_failure_names_the_field() -> None:
+    def refuses(url: str, permits: Any, most: int) -> bytes:
+        raise Refused("no")
+
+    def fails(url: str, permits: Any, most: int) -> bytes:
+        raise Unavailable("away")
+
+    request = chat(link("https://images.example.org/a"))
+    with pytest.raises(Unsupported, match=r"image_url\.url: no"):
+        fetched(request, fetch=refuses)
+    with pytest.raises(Invalid, match=r"image_url\.url: away"):
+        fetched(request, fetch=fails)
+
+
+def test_each_hop_must_be_an_allowed_host_with_an_allowed_address(hub: StubHub) -> None:
+    hub.files["/a.png"] = PNG
+    here = "127.0.0.1".__eq__
+    assert fetch_medium(f"{hub.url}/a.png", here, 100, allowed=lambda address: True) == PNG
+    with pytest.raises(Refused, match="not a public address"):
+        fetch_medium(f"{hub.url}/a.png", here, 100)
+    with pytest.raises(Refused, match="not a host from which media are fetched"):
+        fetch_medium(f"{hub.url}/a.png", "example.org".__eq__, 100, allowed=lambda address: True)
+    with StubHub("127.0.0.2") as other:
+        other.files["/a.png"] = PNG
+        hub.script("/away", Redirect(f"{other.url}/a.png"))
+        with pytest.raises(Refused, match=r"127\.0\.0\.2 is not a host"):
+            fetch_medium(f"{hub.url}/away", here, 100, allowed=lambda address: True)
+        assert other.requests == []
+
+
+def test_a_file_is_bounded_and_a_refusal_of_the_host_is_an_error(hub: StubHub) -> None:
+    hub.files["/a.png"] = PNG
+    hub.script("/gone", Status(410))
+    with pytest.raises(TooLarge, match="larger than 8 B"):
+        fetch_medium(f"{hub.url}/a.png", lambda host: True, 8, allowed=lambda address: True)
+    with pytest.raises(Unavailable, match="answered 410"):
+        fetch_medium(f"{hub.url}/gone", lambda host: True, 8, allowed=lambda address: True)
