@@ -27,6 +27,7 @@ COSTS: Mapping[str, Cost] = {
     "server.cors": Cost.LIVE,
     "server.allowed_hosts": Cost.LIVE,
     "server.limits": Cost.LIVE,
+    "server.fetch_media": Cost.LIVE,
     "server.stored": Cost.LIVE,
     "auth": Cost.LIVE,
     "sources": Cost.NONE,
