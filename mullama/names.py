@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from mullama.errors import Invalid, masked
 from mullama.struct import Struct
@@ -162,7 +163,7 @@ def parse_source(text: str) -> SourceRef:
         return _hub(text.partition("/")[2], text)
     if scheme == "ollama":
         return _registry(rest, text)
-    if scheme in ("https", "http", "file", "s3"):
+    if scheme in ("https", "http", "file", "s3") or re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
         return _url(text)
     if text.startswith(("/", "./", "../", "~", ".\\", "\\")) or re.match(r"[A-Za-z]:[\\/]", text):
         return PathRef(text)
@@ -170,6 +171,16 @@ def parse_source(text: str) -> SourceRef:
         return PathRef(text)
     ModelName.parse(text)
     return AliasRef(text)
+
+
+def is_loopback(host: str) -> bool:
+    """Return True for a host of this machine: `localhost`, or an address of the loopback network."""
+    import ipaddress  # addresses are rare
+
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def require_utf8(text: str) -> None:
@@ -256,9 +267,19 @@ def _registry(rest: str, whole: str) -> RegistryRef:
 
 
 def _url(text: str) -> UrlRef:
-    if not re.fullmatch(r"https?://[^\s/@]+/\S+", text):
+    shown = repr(masked(text)[:120])
+    try:
+        parts = urlsplit(text)
+        known = parts.port is None or parts.port > 0
+    except ValueError:
+        known = False
+    if not known or not re.fullmatch(r"https?://[^\s/@]+/\S+", text):
         raise Invalid(
-            f"{masked(text)[:120]!r} is not a URL that mullama downloads from",
+            f"{shown} is not a URL that mullama downloads from",
             hint="https://host/file.gguf, without a user name; s3: and file: are not supported",
         )
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise Invalid(f"{shown} is not encrypted", hint="use https://; http:// only for this machine")
+    if not unquote(parts.path).lower().endswith(".gguf"):
+        raise Invalid(f"{shown} does not end in .gguf", hint="only GGUF files can be run")
     return UrlRef(text)

@@ -8,11 +8,11 @@ import pytest
 
 from mullama.chat import inventory
 from mullama.errors import Invalid, masked, masked_tree
-from mullama.names import model_name_of, parse_source
+from mullama.names import is_loopback, model_name_of, parse_source
 from mullama.plan.report import lines, markdown
 from mullama.plan.steps import to_tree
 from mullama.problems import Problem
-from mullama.sources.url import UrlSource, is_loopback
+from mullama.sources.url import UrlSource
 from tests import ggufs
 from tests.runtime.runtime_fixture import CALLER, LocalServer
 from tests.runtime.runtime_fixture import server as server

@@ -34,3 +34,21 @@ def test_what_could_mean_something_else_is_no_name(text: str) -> None:
 def test_a_name_that_is_not_utf8_is_refused_by_that_name(text: str) -> None:
     with pytest.raises(Invalid, match="is not UTF-8"):
         parse_source(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("http://example.org/x.gguf", "not encrypted"), ("http://127.evil.example/x.gguf", "not encrypted"),
+        ("https://h/x.bin", "does not end in .gguf"), ("https://h:port/x.gguf", "not a URL"),
+        ("https://[::1/x.gguf", "not a URL"), ("ftp://h/x.gguf", "not a URL"),
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_downloaded_is_refused_where_it_is_read(text: str, why: str) -> None:
+    with pytest.raises(Invalid, match=why):
+        parse_source(text)
+
+
+@pytest.mark.parametrize("text", ["http://localhost:1/x.gguf", "http://[::1]:2/x%2Egguf", "https://h/x.GGUF?sig=1"])
+def test_an_address_of_a_gguf_file_is_a_source(text: str) -> None:
+    assert str(parse_source(text)) == text

@@ -67,6 +67,11 @@ class Change(Struct, frozen=True, kw_only=True, eq=False):
     progress: ProgressQueue = field(default_factory=ProgressQueue)
 
     @property
+    def edits_overlay(self) -> bool:
+        """True when the change is an edit of the overlay and nothing else, as a client's `pull` is."""
+        return self.desired is None and self.edit is not unchanged
+
+    @property
     def applies_in_part(self) -> bool:
         """True when the parts that need no download may be applied first: after a saved file or a reload.
 

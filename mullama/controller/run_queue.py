@@ -205,7 +205,8 @@ class RunQueue:
             self._status.not_applied(failed)
             raise failed from error
         except (MullamaError, asyncio.CancelledError) as error:
-            if not run.superseded:
+            # A refused edit of the overlay leaves the server in line with what is declared: its caller gets the error.
+            if not run.superseded and not run.change.edits_overlay:
                 self._status.not_applied(error)
             raise
         except Exception as error:

@@ -96,7 +96,9 @@ class StatusTracker:
         if self.absent_keys:
             self.conditions.set(Condition.SYNCED, False, Reason.FETCH_FAILED, "; ".join(self.absent_keys))
         else:
-            self.conditions.set(Condition.SYNCED, not self.failures, self._degraded(), result.message)
+            earlier = [name for name in self.failures if name not in result.failures]
+            message = f"{result.message}; earlier failures: {', '.join(earlier)}" if earlier else result.message
+            self.conditions.set(Condition.SYNCED, not self.failures, self._degraded(), message)
         self._set_degraded()
         self._event_log.add("applied", f"revision {result.generation}", result.message)
 

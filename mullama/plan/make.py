@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from mullama.errors import masked
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
+from mullama.names import PathRef, parse_source
 from mullama.plan.changes import compare_models, compare_rest, highest_cost, set_fields
 from mullama.plan.drafting import draft_kind
 from mullama.plan.fit import (
@@ -189,6 +190,11 @@ def _download(model: Model, observed: Observed) -> int | None:
     return None if None in wanted else sum(size for size in wanted if size is not None)
 
 
+def _is_path(model: Model) -> bool:
+    """True when the weights are a file of this machine, which no pull brings back."""
+    return isinstance(parse_source(model.from_), PathRef)
+
+
 def _added(name: str, model: Model, observed: Observed) -> Step:
     memory = _need(model, observed)
     stored = _stored(model, observed)
@@ -318,7 +324,8 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
     if not files.stored and observed.applied is not None:
         broken = live.changed if live is not None else ()
         again = "fetch it again, or restore it"
-        detail, cost = f"{broken[0]} is missing or damaged: {again}" if broken else "files are gone: pull", Cost.FILES
+        gone = f"{model.from_} does not exist: restore it" if _is_path(model) else "files are gone: pull"
+        detail, cost = f"{broken[0]} is missing or damaged: {again}" if broken else gone, Cost.FILES
     elif observed.live is None:
         return None
     elif live is None:
@@ -334,14 +341,14 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
     elif live.revision != revision(model):
         detail, cost = f"an older revision serves ({live.message or live.reason})", Cost.WEIGHTS
     elif live.state in ("failed", "degraded"):
-        detail, cost = f"{live.message or live.reason}: load again", Cost.WEIGHTS
+        detail, cost = f"the last attempt failed ({live.message or live.reason}): load again", Cost.WEIGHTS
     elif live.state in ("absent", "idle") and _should_be_loaded(model):
         detail, cost = "unloaded since the apply: load", Cost.WEIGHTS
     else:
         return None
     return Step(
         subject=name, kind="model", action=Action.REPAIR, cause=Cause.DRIFT, cost=cost, detail=detail,
-        bytes_download=_download(model, observed) if cost is Cost.FILES else 0,
+        bytes_download=_download(model, observed) if cost is Cost.FILES and not _is_path(model) else 0,
         pause=_pauses(name, model, cost, observed),
     )  # fmt: skip
 

@@ -12,10 +12,9 @@ from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from mullama.errors import Denied, NotFound, TransferFailed, Unavailable
-from mullama.names import Digest, RegistryRef
+from mullama.names import Digest, RegistryRef, is_loopback
 from mullama.sources.base import Cancelled
 from mullama.sources.http_client import HttpResponse, TransientError, Web
-from mullama.sources.url import is_loopback
 from mullama.weights.located import Credential, Located, LocatedFile
 from mullama.weights.registry_manifest import MEDIA, Layer, read_manifest
 

@@ -9,6 +9,8 @@ import pytest
 from mullama.controller.conditions import Condition, Conditions, Reason
 from mullama.controller.event_log import EventLog
 from mullama.controller.status import StatusTracker
+from mullama.errors import NotFound
+from mullama.reconcile.execute import Outcome, Result
 from mullama.runtime.metrics import Metrics
 from mullama.server.operator_api.schema import SCHEMAS
 
@@ -42,6 +44,24 @@ def test_a_condition_keeps_its_moment_while_only_its_message_changes() -> None:
     assert conditions.set(Condition.SYNCED, False, Reason.HELD, "two")
     assert not conditions.set(Condition.SYNCED, False, Reason.HELD, "two")
     assert conditions.items[Condition.SYNCED]["since"] == since
+
+
+def test_a_run_names_the_models_that_an_earlier_run_could_not_change() -> None:
+    status = StatusTracker(EventLog(), Metrics())
+    failed = Result(
+        outcome=Outcome.PARTLY_APPLIED, message="revision 1 is applied, except a", generation=1, revision="r",
+        failures={"a": NotFound("gone")}, touched=("a",),
+    )  # fmt: skip
+    status.applied(failed, {"a", "b"})
+    assert status.conditions.items[Condition.SYNCED]["message"] == "revision 1 is applied, except a"
+
+    status.applied(
+        Result(outcome=Outcome.APPLIED, message="revision 2 is applied", generation=2, revision="s", touched=("b",)),
+        {"a", "b"},
+    )
+
+    synced = status.conditions.items[Condition.SYNCED]
+    assert (synced["status"], synced["message"]) == (False, "revision 2 is applied; earlier failures: a")
 
 
 @pytest.mark.parametrize(("phase", "reason"), [("fetch", "Pulling"), ("load", "Applying")])

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mullama.chat.inventory import CopyModel, DeleteModel, SetAdapterScales
+from mullama.chat.inventory import CopyModel, DeleteModel, PullModel, SetAdapterScales
 from mullama.controller.change import ProgressQueue
 from mullama.controller.model_commands import _statuses
-from mullama.errors import Conflict, Invalid, Unsupported
+from mullama.errors import Conflict, Invalid, NotFound, Unsupported
 from tests import ggufs
 from tests.runtime.runtime_fixture import LocalServer, until
 
@@ -39,6 +39,18 @@ async def test_a_command_that_waited_for_an_apply_does_not_restore_the_old_manif
     await slow
 
     assert set(server.snapshot.deployments) == {"a", "new", "copy"}
+
+
+async def test_a_failed_pull_is_an_error_of_its_client_and_no_condition_of_the_server(server: LocalServer) -> None:
+    await server.apply({"a": server.script()})
+
+    with pytest.raises(NotFound, match="does not exist"):
+        async for _ in server.commands.pull(PullModel(source=str(server.home / "absent.gguf"))):
+            pass
+
+    await until(lambda: server.condition("Reconciling")["status"] is False)
+    assert server.condition("Synced")["status"] is True
+    assert server.reconciler.current.overlay == {}
 
 
 async def test_scales_of_adapters_are_set_for_models_beside_the_manifest(server: LocalServer) -> None:

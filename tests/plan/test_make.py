@@ -253,6 +253,17 @@ def test_a_world_that_differs_from_what_was_applied_is_drift(state: str, says: s
         assert says in only(plan).detail
 
 
+def test_a_file_of_this_machine_that_is_gone_is_not_downloaded() -> None:
+    hub, path = "hf:org/m:m.gguf", "/m/a.gguf"
+    desired = manifest(h=model(**{"from": hub}), p=model(**{"from": path}))
+    gone = {source: replace(STORED, stored=False) for source in (hub, path)}
+
+    steps = {step.subject: step for step in make_plan(desired, replace(observed(desired), files=gone)).steps}
+
+    assert (steps["h"].detail, steps["h"].bytes_download) == ("files are gone: pull", 10**9)
+    assert (steps["p"].detail, steps["p"].bytes_download) == ("/m/a.gguf does not exist: restore it", 0)
+
+
 @pytest.mark.parametrize(("digest", "drifts"), [("a", False), ("b", True)])
 def test_a_source_that_has_other_weights_than_are_served_is_drift(digest: str, drifts: bool) -> None:
     desired = manifest(a=model(residency={"load": "on_demand"}))

@@ -107,8 +107,8 @@ def as_mullama_error(raised: Exception) -> MullamaError:
             return raised
         case UnicodeEncodeError(object=text, start=start, end=end) if "\ud800" <= text[start:end] <= "\udfff":
             return Invalid(
-                f"{text[max(0, start - 60) : end + 60]!r} is not UTF-8: a name in it cannot be sent or written",
-                hint="rename the file, or use a link whose name is UTF-8",
+                f"{text[max(0, start - 30) : end + 30]!r} is not UTF-8",
+                hint="write texts in UTF-8, and rename a file whose name is not (or use a link)",
             )
         case PermissionError(filename=path, strerror=why):
             return Denied(f"{path}: {why}", authenticated=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mullama.cli.api_client.errors import CLASSES
-from mullama.cli.app.exit_codes import MEANINGS, exit_code, explain, outcome_code
+from mullama.cli.app.exit_codes import MEANINGS, as_mullama_error, exit_code, explain, outcome_code
 from mullama.errors import EngineFailed, Invalid, Kind, ManifestError, NotFound, Unavailable
 from mullama.manifest.modelfile import parse_modelfile
 from mullama.problems import Location, Problem
@@ -75,3 +75,13 @@ def test_the_last_lines_of_a_failed_engine_are_shown() -> None:
 
 def test_no_error_can_move_the_cursor() -> None:
     assert explain(Invalid("bad \x1b[2J name\r\nrest")) == ("error: bad \\x1b[2J name", "  rest")
+
+
+def test_a_text_that_is_not_utf8_is_a_mistake_of_the_caller_and_shown_with_its_surroundings() -> None:
+    with pytest.raises(UnicodeEncodeError) as raised:
+        ("a" * 100 + "hi\udcff" + "b" * 100).encode()
+    error = as_mullama_error(raised.value)
+
+    assert error.kind is Kind.INVALID
+    assert error.message == repr("a" * 28 + "hi\udcff" + "b" * 30) + " is not UTF-8"
+    assert "texts in UTF-8" in error.hint
