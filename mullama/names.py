@@ -270,14 +270,13 @@ def _url(text: str) -> UrlRef:
     shown = repr(masked(text)[:120])
     try:
         parts = urlsplit(text)
-        known = parts.port is None or parts.port > 0
-    except ValueError:
-        known = False
-    if not known or not re.fullmatch(r"https?://[^\s/@]+/\S+", text):
+        if not re.fullmatch(r"https?://[^\s/@]+/\S+", text) or parts.port == 0:
+            raise ValueError(text)
+    except ValueError as error:  # also of a port that is no number, and of half an IPv6 address
         raise Invalid(
             f"{shown} is not a URL that mullama downloads from",
             hint="https://host/file.gguf, without a user name; s3: and file: are not supported",
-        )
+        ) from error
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise Invalid(f"{shown} is not encrypted", hint="use https://; http:// only for this machine")
     if not unquote(parts.path).lower().endswith(".gguf"):
