@@ -417,7 +417,8 @@ class LocalOperator:
                     Gauge(name="mullama_model_checkpoint_bytes", help=_KEPT, labels=labels, value=stats.bytes),
                     Gauge(name="mullama_model_checkpoints_used", help=_USED, labels=labels, value=stats.restored),
                 ]
-        return gauges + self._pool_gauges(current) + self._device_gauges(current)
+        others = [gauge for part in self._metrics.gauges for gauge in part()]
+        return gauges + self._pool_gauges(current) + self._device_gauges(current) + others
 
     def _device_gauges(self, current: Current) -> list[Gauge]:
         """Return the memory of each device, and that of each model on it; none on a machine without devices."""

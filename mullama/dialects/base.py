@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypeGuard, TypeVar
 
 from mullama.chat import inventory, types
 from mullama.dialects.rate_limits import RateReport, openai_headers
+from mullama.dialects.resumable_streams import ResumableOperation, StreamStates
 from mullama.dialects.stored_objects import StoredObject, StoredOperation, StoredPage
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
@@ -102,6 +103,7 @@ Operation = (
     | inventory.StoreBlob
     | inventory.WatchModels
     | StoredOperation
+    | ResumableOperation
     | StaticReply
 )
 
@@ -123,6 +125,7 @@ Result = (
     | inventory.Done
     | StoredObject
     | StoredPage
+    | StreamStates
 )
 
 StreamEvent = types.Event | inventory.TaskStatus | inventory.ModelStateReport

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate, zip_longest
 
 from mullama.chat.types import Timings, Usage
@@ -88,6 +88,10 @@ class Metrics(Struct):
     fallbacks: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
     """Requests that went from a failed model to the next of its route, by (route, failed model, next model, failure).
     """
+    streams: dict[str, int] = field(default_factory=dict)
+    """Events of streams that clients may take up again: kept, resumed, cancelled, dropped, lost."""
+    gauges: list[Callable[[], Iterable[Gauge]]] = field(default_factory=list)
+    """Parts of the server with values that are computed at each scrape."""
     engines: dict[int, tuple[int, int]] = field(default_factory=dict)
     """The last reported decodes and requests of each worker, by its process id."""
 

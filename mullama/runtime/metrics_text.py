@@ -89,6 +89,12 @@ class _Collector(Collector):
         for fallback, count in metrics.fallbacks.items():
             fallbacks.add_metric(fallback, count)
         yield fallbacks
+        streams = CounterMetricFamily(
+            "mullama_resumable_streams", "Streams that clients may take up again, by event.", labels=["event"]
+        )
+        for event, count in metrics.streams.items():
+            streams.add_metric([event], count)
+        yield streams
         reloads = CounterMetricFamily("mullama_reloads", "Reloads by result.", labels=["result"])
         for result, count in metrics.reloads.items():
             reloads.add_metric([result], count)

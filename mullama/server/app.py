@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -29,6 +30,7 @@ from mullama.server.http.exchange import (
 )
 from mullama.server.http.limits import DEFAULT, Bounds
 from mullama.server.inflight import Inflight
+from mullama.server.kept_streams import StreamKeeper
 from mullama.server.keys import Failures, find_key, may
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
@@ -45,9 +47,15 @@ def create_app(
     dialects: Mapping[str, Dialect],
     bounds: Bounds = DEFAULT,
     version: str = mullama.__version__,
+    kept: StreamKeeper | None = None,
 ) -> App:
-    """Return the application over one runtime. `dialects` are keyed by their names in the manifest."""
-    return App(service, operator, dialects, bounds, version)
+    """Return the application over one runtime.
+
+    dialects: by their names in the manifest. kept: the streams that clients may take up again.
+    """
+    if kept is None:
+        kept = StreamKeeper(lambda: service.access().manifest.server.resumable, {})
+    return App(service, operator, dialects, bounds, version, kept)
 
 
 class App:
@@ -60,14 +68,21 @@ class App:
         dialects: Mapping[str, Dialect],
         bounds: Bounds,
         version: str,
+        kept: StreamKeeper,
     ) -> None:
         self._service = service
         self._failures = Failures(bounds.failed_keys, time.monotonic)
         self.inflight = Inflight()
         pool = BodyBudget(bounds.body_pool)
-        self._runs = BackgroundRuns()
+        self._runs, self._kept = BackgroundRuns(), kept
         endpoints = Endpoints(
-            service=service, pool=pool, inflight=self.inflight, bounds=bounds, version=version, runs=self._runs
+            service=service,
+            pool=pool,
+            inflight=self.inflight,
+            bounds=bounds,
+            version=version,
+            runs=self._runs,
+            kept=kept,
         )
         own = operator_api.OperatorApi(
             service=service,
@@ -96,7 +111,7 @@ class App:
 
     async def close(self, drain_seconds: float) -> None:
         """End the work that no request waits for; it may complete within this time."""
-        await self._runs.close(drain_seconds)
+        await asyncio.gather(self._runs.close(drain_seconds), self._kept.close(drain_seconds))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -20,6 +20,7 @@ from mullama.dialects.base import (
     ResponseRequest,
     StaticReply,
     Streamed,
+    StreamEncoder,
     StreamEvent,
     WireRequest,
     is_streamed,
@@ -29,6 +30,13 @@ from mullama.dialects.base import (
     with_model,
 )
 from mullama.dialects.native import MANAGEMENT
+from mullama.dialects.resumable_streams import (
+    CONVERSATION_HEADER,
+    CancelStream,
+    FindStreams,
+    ResumableOperation,
+    ResumeStream,
+)
 from mullama.dialects.stored_objects import CancelStored, DeleteStored, FetchStored, ReplayStream, StoredObject
 from mullama.errors import Internal, MullamaError, Unsupported
 from mullama.names import JSONValue
@@ -39,6 +47,7 @@ from mullama.server.http.body import BodyBudget, BodyShare, parse_body, pieces, 
 from mullama.server.http.exchange import ErrorFormat, Exchange, to_body
 from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
+from mullama.server.kept_streams import StreamKeeper
 from mullama.server.route_table import HttpRoute, RouteSchema
 from mullama.server.streams import relay, replay
 from mullama.struct import Struct, replace
@@ -66,6 +75,7 @@ class Endpoints(Struct, frozen=True, kw_only=True):
     bounds: Bounds
     version: str
     runs: BackgroundRuns
+    kept: StreamKeeper
 
     def routes(self, dialects: Mapping[str, Dialect]) -> list[HttpRoute]:
         """Return the routes of the dialects, and mullama's own, which every configuration of dialects keeps."""
@@ -116,11 +126,10 @@ class Endpoints(Struct, frozen=True, kw_only=True):
                 await self._generate(endpoint, exchange, operation, context)
             elif isinstance(operation, FetchStored | DeleteStored):
                 await self._stored(endpoint, exchange, operation, context)
+            elif isinstance(operation, ResumableOperation):
+                await self._resumable(endpoint, exchange, operation, context)
             elif endpoint.stream is not None and is_streamed(operation):
-                encoder = endpoint.stream(context)
-                events = self._events(operation, exchange.caller)
-                remember = partial(self._remember, endpoint, exchange, operation)
-                await relay(exchange, events, encoder, self.inflight, self.bounds, remember)
+                await self._stream(endpoint, exchange, operation, endpoint.stream(context))
             else:
                 await self._answer(endpoint, exchange, context)
 
@@ -205,6 +214,45 @@ class Endpoints(Struct, frozen=True, kw_only=True):
             _log.error("request %s: the answer could not be stored: %s", exchange.request_id, error)
             if not exchange.response_started:
                 exchange.warn((f"store: {error.message}",))
+
+    # Streams
+
+    async def _stream(
+        self, endpoint: Endpoint, exchange: Exchange, operation: Streamed, encoder: StreamEncoder
+    ) -> None:
+        """Reply with the stream of an operation, which is kept if its client may take it up again."""
+
+        async def answer(exchange: Exchange) -> None:
+            events = self._events(operation, exchange.caller)
+            remember = partial(self._remember, endpoint, exchange, operation)
+            await relay(exchange, events, encoder, self.inflight, self.bounds, remember)
+
+        conversation = exchange.headers.get(CONVERSATION_HEADER)
+        if not conversation or encoder.media != "text/event-stream" or text_request(operation) is None:
+            await answer(exchange)
+        elif not self.kept.keeps:
+            exchange.warn((f"{CONVERSATION_HEADER}: the manifest keeps no streams (server.resumable.keep is 0s)",))
+            await answer(exchange)
+        else:
+            await self.kept.send(exchange, self.kept.start(conversation, exchange, answer), 0, self.inflight)
+
+    async def _resumable(
+        self,
+        endpoint: Endpoint,
+        exchange: Exchange,
+        operation: ResumableOperation,
+        context: ReplyContext[Operation, Any],
+    ) -> None:
+        """Reply to an operation on kept streams."""
+        match operation:
+            case ResumeStream(offset=offset):
+                await self.kept.send(exchange, self.kept.find(operation, exchange.caller), offset, self.inflight)
+            case FindStreams():
+                found = self.kept.look_up(operation, exchange.caller)
+                await exchange.reply(endpoint.encode(replace(context, result=found)))
+            case CancelStream():
+                self.kept.cancel(operation, exchange.caller)
+                await exchange.reply(endpoint.encode(context))
 
     # Responses in the background
 

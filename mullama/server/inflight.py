@@ -23,6 +23,10 @@ class Inflight:
         """Return a context manager for the work of one request."""
         return RequestScope(exchange, self._scopes)
 
+    def watch(self, exchange: Exchange) -> RequestScope:
+        """Return a context manager that ends with the connection of its client; a drain does not end it."""
+        return RequestScope(exchange, set())
+
     def interrupt(self, error: MullamaError) -> None:
         """End all requests in progress: each client receives `error` in its own dialect."""
         for scope in tuple(self._scopes):

@@ -36,7 +36,7 @@ from mullama.manifest.load import LoadedManifest
 from mullama.manifest.spec import Manifest
 from mullama.reconcile.files import Files
 from mullama.runtime.base import ApplyOptions, Origin, Reload
-from mullama.runtime.metrics import Metrics
+from mullama.runtime.metrics import Gauge, Metrics
 from mullama.runtime.pool import Attempts, Pool
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.serving.captures import CaptureLog
@@ -47,6 +47,7 @@ from mullama.runtime.worker.spawn import SpawnedWorker
 from mullama.server import log
 from mullama.server.app import App, create_app
 from mullama.server.http.listen import HttpServer
+from mullama.server.kept_streams import StreamKeeper
 from mullama.store.client_objects import ObjectFile
 from mullama.store.process import process_identity
 from mullama.store.records import Records, ServerRecord
@@ -212,6 +213,8 @@ class _Process(Struct, kw_only=True):
             usage,
             captures,
         )
+        kept = StreamKeeper(lambda: reconciler.current.snapshot.manifest.server.resumable, metrics.streams)
+        metrics.gauges.append(lambda: _gauges_of(kept))
         git = GitFollower(
             folder=records.git_folder,
             current=lambda: reconciler.current,
@@ -241,7 +244,7 @@ class _Process(Struct, kw_only=True):
         return cls(
             records=records,
             http=http,
-            app=create_app(service, operator, DIALECTS),
+            app=create_app(service, operator, DIALECTS, kept=kept),
             objects=objects,
             rates=RateState(rates, records),
             usage=usage,
@@ -361,6 +364,13 @@ class _Process(Struct, kw_only=True):
 
     async def _drain(self) -> None:
         await asyncio.gather(self.http.stop(DRAIN_SECONDS), self.app.close(DRAIN_SECONDS))
+
+
+def _gauges_of(kept: StreamKeeper) -> tuple[Gauge, ...]:
+    return (
+        Gauge(name="mullama_streams_kept", help="Streams that can be taken up again.", value=len(kept)),
+        Gauge(name="mullama_streams_kept_bytes", help="Bytes of these streams.", value=kept.bytes),
+    )
 
 
 def control_path(records: Records, env: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from mullama.dialects.formats import THINK, effort
 from mullama.dialects.openai.messages import MESSAGES
 from mullama.dialects.openai.native_form import NO_OPTIONS, ReplyOptions
 from mullama.dialects.openai.request_fields import COMMON, METADATA, STORE, include_usage, read_common
+from mullama.dialects.resumable_streams import CONVERSATION_HEADER
 from mullama.dialects.sampling import TOP_LOGPROBS
 from mullama.dialects.tools import (
     MOST_MESSAGES,
@@ -52,7 +53,6 @@ _LOGPROBS = fields.flag("logprobs")
 _PARALLEL = fields.flag("parallel_tool_calls")
 _CONTINUE = fields.flag("continue_final_message")
 _GENERATION_PROMPT = fields.flag("add_generation_prompt")
-_CONVERSATION = "x-conversation-id"  # llama-server's header of a stream to take up again
 _KWARGS = fields.record("chat_template_kwargs")
 _ENABLE_THINKING = fields.flag("enable_thinking")
 _EFFORT = effort("reasoning_effort")
@@ -72,12 +72,9 @@ REQUEST_SCHEMA = fields.request_schema(*CHAT_FIELDS, required="messages")
 def decode(request: WireRequest) -> ChatCall:
     """Decode a conversation to continue."""
     call = read_chat(fields.body_of(request.body))
-    if (conversation := request.headers.get(_CONVERSATION)) is None:
+    if (conversation := request.headers.get(CONVERSATION_HEADER)) is None:
         return call
-    return replace(
-        call, conversation=call.conversation or conversation,
-        warnings=(*call.warnings, f"{_CONVERSATION}: a stream cannot be taken up again"),
-    )  # fmt: skip
+    return replace(call, conversation=call.conversation or conversation)
 
 
 def decode_count(request: WireRequest) -> types.CountRequest:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         RateLimit,
         RequestParameters,
         Residency,
+        ResumableStreams,
         Rollout,
         Rope,
         Route,
@@ -75,6 +76,7 @@ __all__ = [
     "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Captures", "Context", "DialectName", "Draft", "Embedding",
     "GitSync", "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest",
     "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Policy", "Probe",
-    "Prune", "RateLimit", "RequestParameters", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef",
-    "Server", "ServerLimits", "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Webhook", "share_of",
+    "Prune", "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route",
+    "RouteTarget", "SecretRef", "Server", "ServerLimits", "Sources", "StoredObjects", "Stores", "Sync", "Template",
+    "Tls", "Webhook", "share_of",
 ]  # fmt: skip

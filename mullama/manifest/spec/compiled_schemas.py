@@ -43,6 +43,10 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'keep': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'strict': True, 'ge': 0}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 2592000.0}},
         'size': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'strict': True, 'le': 9007199254740991}}, 'default': 536870912}},
     })
+    s['ResumableStreams'] = b.block('ResumableStreams', 'Streams of requests with the header `X-Conversation-Id`, which their clients may take up again.', {
+        'keep': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'strict': True, 'ge': 0}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 300.0}},
+        'size': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'ge': 65536, 'le': 9007199254740991, 'strict': True}}, 'default': 67108864}},
+    })
     s['Server'] = b.block('Server', 'The HTTP server.', {
         'listen': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_address}, 'schema': {'type': 'str'}}], 'variadic_item_index': 0, 'min_length': 1, 'max_length': 16}, 'default': ('127.0.0.1:11434', )}},
         'dialects': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['ollama', 'openai', 'anthropic']}], 'variadic_item_index': 0, 'min_length': 1}, 'default': ('ollama', 'openai', 'anthropic', )}},
@@ -52,6 +56,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'limits': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['ServerLimits'], 'default': b.default('ServerLimits')}},
         'fetch_media': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_host}, 'schema': {'type': 'str'}}], 'variadic_item_index': 0, 'max_length': 64}, 'default': ()}},
         'stored': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['StoredObjects'], 'default': b.default('StoredObjects')}},
+        'resumable': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['ResumableStreams'], 'default': b.default('ResumableStreams')}},
     })
     s['SecretRef'] = b.block('SecretRef', 'Reference to a secret: exactly one of `from_env` and `from_file`.', {
         'from_env': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'pattern': '^[A-Za-z_][A-Za-z0-9_]*$'}}, 'default': None}},

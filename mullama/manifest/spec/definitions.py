@@ -30,6 +30,7 @@ from mullama.manifest.spec.server import (
     Metadata,
     Moved,
     Prune,
+    ResumableStreams,
     SecretRef,
     Server,
     ServerLimits,
@@ -42,10 +43,10 @@ from mullama.manifest.spec.sync import GitSync, Sync
 from mullama.manifest.spec.values import Block
 
 __all__ = [
-    "AdapterRef", "Auth", "Block", "Budget", "Captures", "Context", "Draft", "Embedding", "GitSync",
-    "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest",
-    "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Policy", "Probe",
-    "Prune", "RateLimit", "RequestParameters", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef",
+    "AdapterRef", "Auth", "Block", "Budget", "Captures", "Context", "Draft", "Embedding", "GitSync", "Gpu", "Group",
+    "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage",
+    "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Policy", "Probe", "Prune", "RateLimit",
+    "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef",
     "Server", "ServerLimits", "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Webhook",
 ]  # fmt: skip
 

@@ -79,6 +79,16 @@ class StoredObjects(Block):
     """Maximum size of all stored objects; the oldest are deleted first."""
 
 
+class ResumableStreams(Block):
+    """Streams of requests with the header `X-Conversation-Id`, which their clients may take up again."""
+
+    keep: Duration = Field(default=300.0, examples=["5m"])
+    """Time for which a stream is kept after its end; `0s` keeps none, and a request ends with its connection."""
+    size: Size = Field(default=64 * 1024**2, ge=65_536, le=2**34, examples=["64MiB"])
+    """Maximum size of all kept streams in memory; the oldest complete ones are dropped first. One stream keeps its
+    last 4 MiB."""
+
+
 class Server(Block):
     """The HTTP server."""
 
@@ -107,6 +117,8 @@ class Server(Block):
     for every public host. Addresses of private networks are never fetched. Without it, none is."""
     stored: StoredObjects = StoredObjects()
     """Responses and chat completions that clients store."""
+    resumable: ResumableStreams = ResumableStreams()
+    """Streams that clients take up again after they lost their connection."""
 
 
 class Key(Block):

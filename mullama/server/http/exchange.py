@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from copy import copy
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
@@ -179,6 +180,12 @@ class Exchange:
         if model:
             self.extra["mullama-model"] = model
             self.notes.answered_by = model if model != self.notes.model else ""
+
+    def redirected(self, receive: Receive, send: Send) -> Exchange:
+        """Return this exchange, after its body was read, with another connection; it shares the notes and headers."""
+        other = copy(self)
+        other._receive, other._send, other._body_read = receive, send, True
+        return other
 
     async def wait_disconnected(self) -> None:
         """Wait until the connection is closed. Call it only after the body is read."""

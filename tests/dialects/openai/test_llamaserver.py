@@ -37,6 +37,7 @@ from mullama.chat.types import (
     Vectors,
 )
 from mullama.dialects.base import WireRequest
+from mullama.dialects.resumable_streams import CancelStream, FindStreams, ResumeStream, StreamState, StreamStates
 from mullama.errors import Invalid, Unavailable, Unsupported
 from mullama.struct import replace
 from tests.dialects.wire import (
@@ -406,18 +407,38 @@ def test_limits_of_guesses_that_make_no_sense_are_refused_by_name(body: Any) -> 
         decode("/completion", {"prompt": "x", **body})
 
 
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_a_stream_cannot_be_taken_up_again(method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "query", "operation"),
+    [
+        ("GET", {"conv_id": "c::org/m", "from": "12"}, ResumeStream(conversation="c::org/m", offset=12)),
+        ("GET", {"conv_id": "c", "from": ""}, ResumeStream(conversation="c", offset=0)),
+        ("DELETE", {"conv_id": "c"}, CancelStream(conversation="c")),
+    ],
+)
+def test_operations_on_kept_streams(method: str, query: dict[str, str], operation: object) -> None:
     one = endpoint("/v1/stream", method)
-    refused = encode(one, one.decode(WireRequest(query={"conv_id": "x"})), None)
-    body: Any = refused.body
+    assert one.decode(WireRequest(query=query)) == operation
 
-    assert (refused.status, body["error"]["type"]) == (501, "not_supported_error")
-    assert "cannot be taken up again" in body["error"]["message"]
-    lookup = endpoint("/v1/streams/lookup")
-    assert encode(lookup, lookup.decode(WireRequest(body={"conversation_ids": ["x"]})), None).body == []
-    [warning] = decode("/v1/chat/completions", HELLO, headers={"x-conversation-id": "x"}).warnings
-    assert warning.startswith("x-conversation-id: ")
+
+def test_kept_streams_have_the_form_of_llama_server() -> None:
+    one = endpoint("/v1/streams/lookup")
+    operation = one.decode(WireRequest(body={"conversation_ids": ["a", "", "b", "a"]}))
+    assert operation == FindStreams(conversations=("a", "b"))
+
+    states = StreamStates(
+        streams=(
+            StreamState(conversation="a", started=5, completed=9, total=70),
+            StreamState(conversation="b::m", started=6, completed=0, total=0),
+        )
+    )
+    first = {"conversation_id": "a", "is_done": True, "total_bytes": 70, "started_at": 5, "completed_at": 9}
+    second = {"conversation_id": "b::m", "is_done": False, "total_bytes": 0, "started_at": 6, "completed_at": 0}
+    assert encode(one, operation, states).body == [first, second]
+
+
+def test_the_id_of_a_conversation_is_its_name_for_routes() -> None:
+    call = decode("/v1/chat/completions", HELLO, headers={"x-conversation-id": "x"})
+    assert (call.conversation, call.warnings) == ("x", ())
 
 
 @pytest.mark.parametrize(
