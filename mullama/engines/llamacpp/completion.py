@@ -78,7 +78,7 @@ class RunningCompletion:
         self._echoed = 0  # tokens of the prompt that were reported
         self._detailed = len(prompt)  # tokens of prompt and answer that were reported with details
         self._last_row: Floats | None = None
-        sampler.accept_prompt(prompt)
+        sampler.accept_prompt(self._texts(prompt))
 
     @property
     def running(self) -> bool:
@@ -124,13 +124,23 @@ class RunningCompletion:
         self.sequence, self.cached, self.computed = sequence, cached, cached
         self._begun = now
         self._append_forced()
-        text = self._vocabulary.decode(self.prompt).decode("utf-8", "replace") if self.job.want_prompt else ""
-        return Begun(id=self.id, prompt_tokens=len(self.prompt), cached_tokens=cached, prompt=text)
+        texts = self._texts(self.prompt)
+        text = self._vocabulary.decode(texts).decode("utf-8", "replace") if self.job.want_prompt else ""
+        cells = self._cells
+        return Begun(id=self.id, prompt_tokens=cells(len(self.prompt)), cached_tokens=cells(cached), prompt=text)
+
+    def _cells(self, length: int) -> int:
+        """Return the tokens of a beginning of this length; media take more of them than positions."""
+        return length
+
+    def _texts(self, tokens: Sequence[int]) -> Sequence[int]:
+        """Return the tokens that are of the vocabulary: those of media are not."""
+        return tokens
 
     def prefilled(self, now: float) -> Prefilled:
         """Return the progress of the prompt."""
-        total = len(self.prompt)
-        return Prefilled(id=self.id, done=min(self.computed, total), total=total, seconds=now - self._begun)
+        total, done = self._cells(len(self.prompt)), self._cells(min(self.computed, len(self.prompt)))
+        return Prefilled(id=self.id, done=done, total=total, seconds=now - self._begun)
 
     def chooses_one(self, part: Slice) -> bool:
         """Return True if after the decode of this part one token is chosen, from one row of logits."""
@@ -375,15 +385,15 @@ class RunningCompletion:
             id=self.id,
             reason=self.reason,
             stop=self._text.stop,
-            prompt_tokens=len(self.prompt),
-            cached_tokens=self.cached,
+            prompt_tokens=self._cells(len(self.prompt)),
+            cached_tokens=self._cells(self.cached),
             completion_tokens=self.completion_tokens,
             prompt_seconds=self.first - self._begun if self.running else 0.0,
             decode_seconds=now - self.first if self.running else 0.0,
             draft_tokens=self.draft_tokens,
             draft_accepted=self.draft_accepted,
-            tokens=tuple(self.tokens) if self.job.want_tokens else (),
-            held_tokens=self.computed,
+            tokens=tuple(self._texts(self.tokens)) if self.job.want_tokens else (),
+            held_tokens=self._cells(self.computed),
             drafts=self.drafts,
             draft_accepted_at=tuple(self.draft_accepted_at),
             engine_decodes=decodes,

@@ -369,7 +369,9 @@ class TextContext:
         if other.scales != queued.scales:
             return False
         common = common_length(other.prompt, queued.prompt[:-1])
-        if common < held + self.cache.worth_waiting or other.computed >= len(other.prompt) - 1:
+        if common <= held or other.computed >= len(other.prompt) - 1:
+            return False
+        if self._gain(queued.prompt, held, common) < self.cache.worth_waiting:
             return False
         if self.cache.cuttable or other is self.prefixes.work:
             return self.cache.cuttable or common == len(other.prompt)
@@ -377,6 +379,10 @@ class TextContext:
             return False
         self._states.stop_at(other.sequence, common)
         return True
+
+    def _gain(self, prompt: Sequence[int], held: int, common: int) -> int:
+        """Return the cells of a part of a prompt."""
+        return common - held
 
     def _computing(self) -> list[RunningCompletion | PrefixWork]:
         """Return the completions and the declared prefix whose prompts are being computed."""
@@ -633,9 +639,14 @@ class TextContext:
         self._states.end(completion.sequence, keep=keep)
         self._apply(self.cache.release(completion.sequence, keep=keep))
         if self._kept and keep:
+            self._remember(completion)
+        completion.close()
+
+    def _remember(self, completion: RunningCompletion) -> None:
+        """Remember a conversation that may outlive the context."""
+        if self._kept:
             tokens = completion.tokens[: completion.computed]
             self._kept.note(tokens, completion.job.owner, completion.scales)
-        completion.close()
 
     def _in_use(self) -> int:
         """Return the tokens that requests hold, or would hold in a larger pool."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.sampling_fields import fold_seed
@@ -24,6 +25,7 @@ from mullama.engines.base import (
     LoadProgress,
     Output,
     Prefix,
+    Projector,
     WeightsOptions,
 )
 from mullama.engines.llamacpp.batcher import Pace
@@ -56,6 +58,9 @@ from mullama.engines.media_checks import check_media
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, NotFound, Unsupported
 from mullama.machine import usable_cores
 from mullama.struct import replace
+
+if TYPE_CHECKING:
+    from mullama.engines.llamacpp.media.encoder import MediaEncoder
 
 _MOST_STOPS, _LONGEST_STOP = 64, 4096  # strings, characters
 _LONGEST_WARMING = 20.0  # seconds that opening a context may take for its declared prefixes
@@ -137,6 +142,7 @@ class LlamaEngine:
         self._vocabulary = Vocabulary(model)
         self._grammars = Grammars(self._vocabulary)
         self._adapters: dict[str, NativeAdapter] = {}
+        self._encoders: dict[Projector, MediaEncoder] = {}
         self._facts = _facts(model, self._vocabulary)
 
     @property
@@ -154,6 +160,7 @@ class LlamaEngine:
                 if self._options or (model := self._lower(self._model)) is None:
                     raise
                 self._drafters.keep(())
+                self._keep_encoders(())
                 self._grammars.close()
                 self._use(model)
                 lowered = True
@@ -164,6 +171,7 @@ class LlamaEngine:
         started = time.monotonic()
         threads = self._threads(options)
         adapters = [(self._adapter(a.path), a.scale) for a in options.adapters]
+        encoder = self._encoder(options.projector, threads[1]) if options.projector else None
         if options.embedding:
             vectors = open_vector_context(self._model, options, threads, adapters, self._counters)
             self._vectors[name] = vectors
@@ -179,6 +187,7 @@ class LlamaEngine:
                 pace=self._pace(),
                 pool_threshold=self._pool_threshold,
                 drafters=self._drafters,
+                encoder=encoder,
             )
             idle = not self.busy
             self._contexts[name] = opened.context
@@ -198,7 +207,23 @@ class LlamaEngine:
             prefix_tokens=prefix,
             prefix_restored=restored,
             placed=native.placed,
+            media=encoder.facts if encoder else None,
         )
+
+    def _encoder(self, projector: Projector, threads: int) -> MediaEncoder:
+        """Return the encoder of a projector, which its contexts share."""
+        found = self._encoders.get(projector)
+        if found is None:
+            from mullama.engines.llamacpp.media.encoder import MediaEncoder  # loads libmtmd
+
+            found = MediaEncoder(projector, self._model, self._vocabulary, threads=threads)
+            self._encoders[projector] = found
+        return found
+
+    def _keep_encoders(self, used: Iterable[Projector | None]) -> None:
+        """Free the encoders that no context uses."""
+        for unused in self._encoders.keys() - set(used):
+            self._encoders.pop(unused).close()
 
     def _warm(self, context: TextContext, started: float) -> None:
         """Compute the declared prefixes at once. Only while idle: nothing else is decoded in this time."""
@@ -261,11 +286,13 @@ class LlamaEngine:
         self._vectors.pop(name, None)
         self._options.pop(name, None)
         self._drafters.keep(options.draft for options in self._options.values())
+        self._keep_encoders(options.projector for options in self._options.values())
 
     def prepare(self, job: Job) -> Job:
         if isinstance(job, Generate):
-            check_media(job.media, job.media_limits, None)
             size = self._known(job.context).size or self._model.train_context
+            if job.media:
+                return self._media_of(job.context, job.media, job.media_limits).prepare(job, size)
             return replace(job, prompt=tuple(prompt_tokens(job, self._vocabulary, size)), suffix=None, joint="")
         whole = replace(job, truncate=True)
         inputs = tuple(map(tuple, embed_inputs(whole, self._vocabulary, sys.maxsize)))
@@ -281,9 +308,20 @@ class LlamaEngine:
         media: tuple[Medium, ...],
         limits: MediaLimits,
     ) -> int:
-        self._known(context)
-        check_media(media, limits, None)
-        return len(main_tokens(prompt, self._vocabulary, joint))
+        if not media:
+            return len(main_tokens(prompt, self._vocabulary, joint))
+        encoder = self._media_of(context, media, limits)
+        return encoder.count(prompt, joint=joint, marker=marker, media=media, limits=limits)
+
+    def _media_of(self, context: str, media: tuple[Medium, ...], limits: MediaLimits) -> MediaEncoder:
+        """Return the encoder of a context; raise `Unsupported` for one without."""
+        projector = self._known(context).projector
+        if projector is None:
+            check_media(media, limits, None)
+        encoder = self._encoders.get(projector) if projector else None
+        if encoder is None:
+            raise EngineFailed(f"the context {context!r} was closed")
+        return encoder
 
     def submit(self, job: Job) -> None:
         try:
@@ -389,28 +427,44 @@ class LlamaEngine:
         context = self._contexts.get(job.context)
         if context is None:
             raise Unsupported(f"the context {job.context!r} computes vectors, not text")
-        check_media(job.media, job.media_limits, None)
         if reason := invalid_setting(job.sampling, self._vocabulary.size) or _bad_stop(job.stop):
             raise Invalid(reason)
         size = options.size or self._model.train_context
-        prompt = prompt_tokens(job, self._vocabulary, size)
+        if job.media:
+            prepared = self.prepare(job)
+            assert isinstance(prepared, Generate)
+            job = prepared
+        kind: Callable[..., RunningCompletion] = RunningCompletion
+        if type(job) is Generate:
+            prompt = prompt_tokens(job, self._vocabulary, size)
+            room = size - len(prompt)
+        else:  # `prepare` has encoded its media
+            from mullama.engines.llamacpp.media.completion import MediaCompletion
+
+            kind = MediaCompletion
+            prompt = [part for part in job.prompt if isinstance(part, int)]
+            room = size - context.cache.cells_of(prompt)
         grammar = self._grammars.request(job.constraint) if job.constraint else None
-        queued = Queued(job.id, prompt, job.cache, partial(self._completion, job, prompt, size, grammar))
+        queued = Queued(job.id, prompt, job.cache, partial(self._completion, kind, job, prompt, room, grammar))
         queued.grammar = grammar
-        room = size - len(prompt)
         queued.most = room if job.max_tokens is None or job.max_tokens < 0 else min(job.max_tokens, room)
         queued.scales, queued.owner = _scales(job, options), job.owner
         context.submit(queued)
 
     def _completion(
-        self, job: Generate, prompt: list[int], size: int, grammar: Compilation | None
+        self,
+        kind: Callable[..., RunningCompletion],
+        job: Generate,
+        prompt: list[int],
+        room: int,
+        grammar: Compilation | None,
     ) -> RunningCompletion:
         seed = fold_seed(-1 if job.sampling.seed is None else job.sampling.seed)
         sampler = Sampler(
             self._model,
             self._candidates,
             job.sampling,
-            context_size=size,
+            context_size=len(prompt) + room,
             seed=secrets.randbits(32) if seed is None else seed,
             forbidden=self._vocabulary.ends if job.ignore_eos else (),
             shortcuts=() if job.post_sampling and job.logprobs is not None else SHORTCUTS,
@@ -422,7 +476,7 @@ class LlamaEngine:
         if job.reasoning is not None:
             closing = self._vocabulary.encode(job.reasoning.closing, add_special=False, parse_special=True)
             budget = ReasoningBudget(job.reasoning, closing)
-        return RunningCompletion(job, prompt, self._vocabulary, sampler, state, room=size - len(prompt), budget=budget)
+        return kind(job, prompt, self._vocabulary, sampler, state, room=room, budget=budget)
 
     def _submit_vectors(self, job: Embed) -> None:
         self._known(job.context)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mullama.engines.base import ContextOptions, Prefix
 from mullama.engines.llamacpp.batcher import Pace
@@ -29,6 +31,9 @@ from mullama.errors import Refused, Unsupported
 from mullama.folders import is_own_folder
 from mullama.struct import Struct, replace
 from mullama.weights.memory import DRAFT_STATES, ROWS, draft_rows
+
+if TYPE_CHECKING:
+    from mullama.engines.llamacpp.media.encoder import MediaEncoder
 
 _IDLE_SEQUENCES = 64  # ended conversations whose cells may be kept, where a sequence needs no memory of its own
 POOL_THRESHOLD = 256  # tokens of declared prefixes from which a pool is faster than slots, see `cache/slots.py`
@@ -75,6 +80,7 @@ def open_text_context(
     pace: Pace,
     pool_threshold: int,
     drafters: DraftModels,
+    encoder: MediaEncoder | None = None,
 ) -> OpenedContext:
     """Open a context for answers; restore its declared prefixes from disk. Raise `Refused` or `Unsupported`."""
     if not model.causal:
@@ -87,7 +93,9 @@ def open_text_context(
     worst = size * options.parallel
     scarce = min(worst, max(size, options.pool) + sum(map(len, prefixes))) if options.pool else worst
     limited = scarce < worst and not model.cellless
-    pool = not cuttable or options.parallel == 1 or limited or sum(map(len, prefixes)) >= pool_threshold
+    # A medium has many cells, and requests often share it, so they need one pool.
+    shares = encoder is not None or sum(map(len, prefixes)) >= pool_threshold
+    pool = not cuttable or options.parallel == 1 or limited or shares
     slots = options.parallel + 1 if pool else options.parallel  # one for a prefix that is being computed
     kept = min(len(prefixes) + (_IDLE_SEQUENCES if cuttable else _IDLE_STATES), MAX_SEQUENCES - slots)
     # llama.cpp shares cells between sequences without memory for them, but allocates a recurrent state for each.
@@ -117,6 +125,7 @@ def open_text_context(
             checkpoints=Checkpoints(options.checkpoint_bytes),
             intact=native.complete,
             cellless=model.cellless,
+            cells_of=len if encoder is None else encoder.numbers.cells_of,
         )
     ends = frozenset(vocabulary.ends)
     rollback = Rollback(native, cache, spares)
@@ -125,7 +134,7 @@ def open_text_context(
     except BaseException:
         native.close()
         raise
-    context = TextContext(
+    context = _kind_of(encoder)(
         native,
         cache,
         prefix_files(options),
@@ -151,6 +160,15 @@ def open_text_context(
         context=context, size=size, pool=native.cells if limited else 0, prefix_tokens=known,
         restored=restored and known > 0,
     )  # fmt: skip
+
+
+def _kind_of(encoder: MediaEncoder | None) -> Callable[..., TextContext]:
+    """Return what makes the context."""
+    if encoder is None:
+        return TextContext
+    from mullama.engines.llamacpp.media.context import MediaContext  # loads libmtmd
+
+    return partial(MediaContext, encoder=encoder)
 
 
 def _padded(size: int) -> int:

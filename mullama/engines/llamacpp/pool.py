@@ -106,7 +106,8 @@ class CellPool:
         if self._full and running:
             self._full -= 1
             return False
-        pending = len(prompt) - (self._cache.shared(prompt[:-1], scales) if share else 0)
+        shared = self._cache.shared(prompt[:-1], scales) if share else 0
+        pending = self._cache.cells_of(prompt[shared:])
         demands = [Demand(pending=c.left_to_decode, left=c.left) for c in running]
         free = self._cache.cells - self._cache.held - promised
         fits = may_begin(Demand(pending=pending, left=answer), demands, free=free, reserve=self._reserve)

@@ -11,7 +11,7 @@ The first rule whose `when` (a regular expression, case ignored) matches in the 
 one, commands in the message answer: `say TEXT`, `think TEXT` (up to the end of the line), `call NAME {JSON}`,
 `count to N`, `N tokens`. Without a command the answer is `default`, where `echo` repeats the message. `slow 50ms`
 delays every token. `crash segv|abort|exit`, `hang`, `flood stderr` and `garbage` misbehave if `faults` is true.
-A picture in the message has the text `[image 1a2b3c4d]`, by the first digits of its SHA-256, and a sound `[audio …]`.
+An image in the message has the text `[image 1a2b3c4d]`, by the first digits of its SHA-256, and a sound `[audio …]`.
 A scripted answer cannot be made to follow a grammar: constrained requests are refused unless `constraints` is true,
 which promises that the answers follow every constraint.
 """

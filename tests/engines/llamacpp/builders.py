@@ -310,3 +310,38 @@ def split(source: Path, parts: list[Path]) -> None:
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
+
+
+def mrope(path: Path) -> None:
+    """Write a decoder with positions in time, rows and columns (Qwen2-VL)."""
+    model = ModelWriter(path, "qwen2vl")
+    model.attention()
+    model.writer.add_layer_norm_rms_eps(1e-5)
+    model.writer.add_rope_dimension_count(EMBD // HEADS)
+    model.writer.add_rope_dimension_sections([2, 3, 3, 0])
+    model.random("token_embd.weight", model.vocabulary, EMBD)
+    for layer in range(model.layers):
+        _decoder_block(model, layer)
+    model.full("output_norm.weight", EMBD)
+    model.write()
+
+
+def gemma3(path: Path, *, window: int = 64) -> None:
+    """Write a decoder with a sliding window in five of its six layers (Gemma 3)."""
+    model = ModelWriter(path, "gemma3", layers=6)
+    head = EMBD // HEADS
+    model.attention()
+    model.writer.add_layer_norm_rms_eps(1e-5)
+    model.writer.add_key_length(head)
+    model.writer.add_value_length(head)
+    model.writer.add_sliding_window(window)
+    model.random("token_embd.weight", model.vocabulary, EMBD)
+    for layer in range(model.layers):
+        block = f"blk.{layer}."
+        _decoder_block(model, layer)
+        model.full(block + "post_attention_norm.weight", EMBD)
+        model.full(block + "post_ffw_norm.weight", EMBD)
+        model.full(block + "attn_k_norm.weight", head)
+        model.full(block + "attn_q_norm.weight", head)
+    model.full("output_norm.weight", EMBD)
+    model.write()

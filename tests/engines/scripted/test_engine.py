@@ -221,11 +221,9 @@ def test_media_are_texts_of_the_prompt(scripted: Callable[..., Engine]) -> None:
 @pytest.mark.parametrize(
     ("script", "media", "changes", "message"),
     [
-        ({}, (Medium.of("image", b"x"),), {}, "the model reads no pictures"),
+        ({}, (Medium.of("image", b"x"),), {}, "the model reads no images"),
         ({"media": ["image"]}, (Medium.of("audio", b"x"),), {}, "the model reads no sounds"),
-        ({"media": ["image"]}, (Medium.of("image", b""),), {}, "medium 1 of the request is empty"),
-        ({"media": ["image"]}, (Medium.of("image", b"xy"),), {"bytes": 1}, "medium 1 of the request has 2 B"),
-        ({"media": ["image"]}, (Medium.of("image", b"x"),) * 2, {"count": 1}, "the request has 2 media"),
+        ({"media": ["image"]}, (Medium.of("image", b"x"),) * 2, {"count": 1}, "the request has 2 images and sounds"),
         ({"media": ["image"]}, (Medium.of("image", b"x"),) * 2, {}, "the prompt has 1 places for 2 media"),
     ],
 )

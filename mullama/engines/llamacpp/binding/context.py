@@ -6,7 +6,7 @@ import ctypes
 import sys
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import llama_cpp.llama_cpp as c
 import numpy as np
@@ -87,6 +87,14 @@ class NativeBatch:
         return self._struct
 
 
+class Batch(Protocol):
+    """The content of one decode."""
+
+    def struct(self) -> Any:
+        """Return the llama_batch."""
+        ...
+
+
 class NativeContext:
     """One llama.cpp context: its cells, its logits, and the byte that stops a decode.
 
@@ -159,7 +167,7 @@ class NativeContext:
             raise EngineFailed("the context is closed")
         return self._handle
 
-    def decode(self, batch: NativeBatch) -> int:
+    def decode(self, batch: Batch) -> int:
         """Return DECODED, NO_CELLS (nothing was changed) or ABORTED (tokens of the batch may have cells).
 
         Raise `EngineFailed` for every other status.
@@ -168,6 +176,10 @@ class NativeContext:
         if status in (DECODED, NO_CELLS, ABORTED):
             return status
         raise EngineFailed(f"llama_decode failed with {status}", report=log.report())
+
+    def set_causal(self, causal: bool) -> None:
+        """Let tokens see only those before them, as usual, or all tokens of their decode."""
+        c.llama_set_causal_attn(self.handle, causal)
 
     def synchronize(self) -> None:
         """Wait until the last decode is computed. A GPU computes it after `decode` has returned."""

@@ -107,6 +107,7 @@ class PrefixCache:
     `intact(sequence, length)` tells where a sequence has it without one. `cellless` memory has no other part. Memory
     of both parts has few numbers, because each needs memory. They are all alike: an ended request keeps its own until
     a new one needs it.
+    `cells_of` counts the cells of tokens: those of media may need more than one for each position, see `media.runs`.
     """
 
     def __init__(
@@ -120,8 +121,10 @@ class PrefixCache:
         checkpoints: Checkpoints | None = None,
         intact: Callable[[int, int], bool] = lambda _sequence, _length: False,
         cellless: bool = False,
+        cells_of: Callable[[Sequence[int]], int] = len,
     ) -> None:
         self.cells = cells
+        self.cells_of = cells_of
         self.checkpoints = checkpoints or Checkpoints()
         self._intact = intact
         self.cellless = cellless
@@ -163,7 +166,7 @@ class PrefixCache:
         """Return the cells that only this sequence holds."""
         node, cells = self._ends[sequence], 0
         while node.parent is not None and len(node.sequences) == 1:
-            cells += len(node.tokens)
+            cells += self.cells_of(node.tokens)
             node = node.parent
         return cells
 
@@ -280,7 +283,7 @@ class PrefixCache:
         if not tokens:
             return
         end = self._ends[sequence]
-        self.used += len(tokens)
+        self.used += self.cells_of(tokens)
         self._lengths[sequence] += len(tokens)
         if end.parent is not None and len(end.sequences) == 1 and not end.children:
             end.tokens.extend(tokens)
@@ -417,7 +420,7 @@ class PrefixCache:
             node: _Node | None = end
             while sequence not in self._idle and node is not None and id(node) not in needed:
                 needed.add(id(node))
-                cells += len(node.tokens)
+                cells += self.cells_of(node.tokens)
                 node = node.parent
         return self.used - cells
 
@@ -476,7 +479,7 @@ class PrefixCache:
         node.sequences.discard(sequence)
         if node.sequences:
             return
-        self.used -= len(node.tokens)
+        self.used -= self.cells_of(node.tokens)
         parent = node.parent
         assert parent is not None
         siblings = parent.children[node.tokens[0]]

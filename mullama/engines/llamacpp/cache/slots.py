@@ -34,6 +34,7 @@ class SlotCache:
     pinned: tuple[int, ...] = ()
     cuttable = True
     cellless = False
+    cells_of = staticmethod(len)
     worth_waiting = WORTH_A_COPY
 
     def __init__(self, *, size: int, slots: int) -> None:

@@ -1,0 +1,242 @@
+"""One projector of an engine: prompts with media in, jobs with encoded runs out.
+
+A job is prepared in a thread of its own (`Child`), beside the decodes for other requests: to encode an image takes as
+long as many of them. The media thread alone encodes; the lock is for the main thread, which closes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+
+from mullama.chat.media import MediaLimits, Medium
+from mullama.chat.media.limits import check_file
+from mullama.chat.types import DraftLimits, PromptInput
+from mullama.engines.base import Generate, MediaFacts, Projector
+from mullama.engines.llamacpp.binding.media import MediaChunk, NativeProjector, Pieces
+from mullama.engines.llamacpp.binding.model import NativeModel
+from mullama.engines.llamacpp.media.files import checked, damaged, name_of
+from mullama.engines.llamacpp.media.runs import MediaJob, Numbers, PlacedRun, Run
+from mullama.engines.llamacpp.prompt_tokens import text_tokens
+from mullama.engines.llamacpp.vocabulary import Vocabulary
+from mullama.engines.media_checks import check_media
+from mullama.errors import ContextOverflow, Invalid, TooLarge, Unsupported
+from mullama.struct import Struct, field_names
+
+_MOST_REMEMBERED = 4096  # media whose runs keep their numbers
+
+Part = list[int] | Run
+
+
+class _Known(Struct, eq=False):
+    """A medium that was encoded."""
+
+    seconds: float
+    """Of a sound."""
+    parts: tuple[Part, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(part.vectors.nbytes for part in self.parts if isinstance(part, Run))
+
+    def check(self, medium: Medium, limits: MediaLimits, place: int) -> None:
+        """Raise `TooLarge` where another model has smaller limits."""
+        check_file(medium.kind, medium.data, name_of(place), limits)
+        if self.seconds > limits.seconds:
+            raise TooLarge(f"{name_of(place)} has {self.seconds:.0f} s, and {limits.seconds:g} s is the most")
+
+
+class _Opened(Struct, frozen=True, eq=False):
+    """A medium that is decoded and not encoded."""
+
+    seconds: float
+    pieces: Pieces
+
+
+class MediaEncoder:
+    """The media of all contexts with one projector. Raises the errors of `NativeProjector`."""
+
+    def __init__(self, projector: Projector, model: NativeModel, vocabulary: Vocabulary, *, threads: int) -> None:
+        self._native = NativeProjector(projector.path, model, gpu=projector.gpu, threads=threads)
+        self._vocabulary = vocabulary
+        self._most_bytes = projector.cache_bytes
+        self._known: OrderedDict[str, _Known] = OrderedDict()  # by digest, least recently used first
+        self._bytes = 0
+        self._lock = threading.RLock()
+        self.numbers = Numbers()
+        self.encoded = 0
+        """Chunks that were encoded."""
+
+    @property
+    def facts(self) -> MediaFacts:
+        native = self._native
+        return MediaFacts(
+            vision=native.vision, audio=native.audio, audio_rate=native.audio_rate, bytes=native.bytes
+        )  # fmt: skip
+
+    def prepare(self, job: Generate, size: int) -> MediaJob:
+        """Return the job with its text as tokens and its media encoded. size: tokens that one request may use.
+
+        Raises `Invalid`, `TooLarge` or `Unsupported` for media that cannot be read, `ContextOverflow` before anything
+        is encoded, and `EngineFailed` when an encoder fails.
+        """
+        if job.suffix is not None or job.echo:
+            what = "fill in the middle" if job.suffix is not None else "echo its prompt"
+            raise Unsupported(f"a request with media cannot {what}", hint="send text alone for it")
+        with self._lock:
+            known, opened = self._read(job.media, job.media_limits)
+            try:
+                texts = self._texts(job.prompt, job.joint, job.marker, len(job.media))
+                counted = [known[m.digest].parts if m.digest in known else opened[m.digest].pieces.items
+                           for m in job.media]  # fmt: skip
+                total = sum(map(len, texts)) + sum(map(_tokens_of, counted))
+                if total >= size:
+                    raise ContextOverflow(total, size)
+                for digest, medium in zip(opened, self._encode(list(opened.values())), strict=True):
+                    known[digest] = medium
+                    self._remember(digest, medium)
+            finally:
+                for item in opened.values():
+                    item.pieces.close()
+        return self._placed(job, texts, [known[medium.digest].parts for medium in job.media])
+
+    def count(
+        self, prompt: PromptInput, *, joint: str, marker: str, media: tuple[Medium, ...], limits: MediaLimits
+    ) -> int:
+        """Return the tokens of a prompt without encoding its media. Errors: as for `prepare`."""
+        with self._lock:
+            check_media(media, limits, self.facts)
+            total = sum(map(len, self._texts(prompt, joint, marker, len(media))))
+            counts: dict[str, int] = {}
+            for place, medium in enumerate(media, start=1):
+                if medium.digest not in counts:
+                    counts[medium.digest] = self._count(medium, limits, place)
+                total += counts[medium.digest]
+            return total
+
+    def _count(self, medium: Medium, limits: MediaLimits, place: int) -> int:
+        if known := self._known.get(medium.digest):
+            known.check(medium, limits, place)
+            return _tokens_of(known.parts)
+        checked(medium, limits, place)
+        pieces = self._native.pieces(medium.data, count_only=True)
+        if pieces is None:
+            raise damaged(place, medium.kind)
+        try:
+            return _tokens_of(pieces.items)
+        finally:
+            pieces.close()
+
+    def _read(
+        self, media: Sequence[Medium], limits: MediaLimits
+    ) -> tuple[dict[str, _Known], dict[str, _Opened]]:  # fmt: skip
+        """Return the media that are encoded, and those that are not, decoded, each once."""
+        check_media(media, limits, self.facts)
+        known: dict[str, _Known] = {}
+        opened: dict[str, _Opened] = {}
+        try:
+            for place, medium in enumerate(media, start=1):
+                if medium.digest in known or medium.digest in opened:
+                    continue
+                if found := self._known.get(medium.digest):
+                    found.check(medium, limits, place)
+                    self._known.move_to_end(medium.digest)
+                    known[medium.digest] = found
+                    continue
+                seconds = checked(medium, limits, place).seconds
+                pieces = self._native.pieces(medium.data, count_only=False)
+                if pieces is None:
+                    raise damaged(place, medium.kind)
+                opened[medium.digest] = _Opened(seconds, pieces)
+        except BaseException:
+            for item in opened.values():
+                item.pieces.close()
+            raise
+        return known, opened
+
+    def _texts(self, prompt: PromptInput, joint: str, marker: str, media: int) -> list[list[int]]:
+        """Return the tokens before, between and after the media; raise `Invalid` for another number of markers."""
+        texts: list[list[int]] = [[]]
+        begun = False
+        for part in (prompt,) if isinstance(prompt, str) else prompt:
+            if isinstance(part, int):
+                self._vocabulary.check([part])
+                texts[-1].append(part)
+                begun = True
+                continue
+            for index, text in enumerate(part.split(marker) if marker else [part]):
+                if index:
+                    texts.append([])
+                # A BOS stands at the beginning alone, also before a medium that begins the prompt.
+                texts[-1] += text_tokens(text, self._vocabulary, joint, begins=not begun)
+                begun = True
+        if len(texts) - 1 != media:
+            raise Invalid(f"the prompt has {len(texts) - 1} places for {media} media")
+        if not texts[-1]:
+            raise Invalid("the prompt ends with a medium", hint="put text after it: a question, or a turn's end")
+        return texts
+
+    def _encode(self, opened: Sequence[_Opened]) -> list[_Known]:
+        """Encode all chunks of these media together, as far as the projector can batch them."""
+        chunks = [item for medium in opened for item in medium.pieces.items if isinstance(item, MediaChunk)]
+        vectors = iter(self._native.encode(chunks))
+        self.encoded += len(chunks)
+
+        def run(chunk: MediaChunk) -> Run:
+            numbers = self.numbers.take(chunk.positions, chunk.tokens)
+            return Run(
+                numbers=numbers, tokens=chunk.tokens, whole=chunk.whole, vectors=next(vectors), place=chunk.place
+            )
+
+        return [
+            _Known(medium.seconds, tuple(
+                run(item) if isinstance(item, MediaChunk) else _written(item) for item in medium.pieces.items
+            ))
+            for medium in opened
+        ]  # fmt: skip
+
+    def _remember(self, digest: str, medium: _Known) -> None:
+        """Keep the vectors of a medium, and forget those that were used longest ago.
+
+        A request keeps its own until its end, so one that is set aside can be computed again.
+        """
+        if medium.bytes > self._most_bytes:
+            return
+        self._known[digest] = medium
+        self._bytes += medium.bytes
+        while self._bytes > self._most_bytes or len(self._known) > _MOST_REMEMBERED:
+            _, forgotten = self._known.popitem(last=False)
+            self._bytes -= forgotten.bytes
+
+    def _placed(self, job: Generate, texts: Sequence[list[int]], media: Iterable[Sequence[Part]]) -> MediaJob:
+        tokens = list(texts[0])
+        runs: list[PlacedRun] = []
+        for parts, text in zip(media, texts[1:], strict=True):
+            for part in parts:
+                if isinstance(part, Run):
+                    runs.append(PlacedRun(start=len(tokens), run=part))
+                    tokens += part.numbers
+                else:
+                    tokens += part
+            tokens += text
+        fields = {name: getattr(job, name) for name in field_names(job)}
+        fields |= {"prompt": tuple(tokens), "runs": tuple(runs), "joint": "", "media": ()}
+        # Guesses are switched off: a draft model does not see the media, an n-gram would repeat their numbers, and the
+        # nextn layers would need the hidden states of vectors.
+        return MediaJob(**fields | {"draft": DraftLimits(most=0)})
+
+    def close(self) -> None:
+        """Free the projector; wait for the encode that runs."""
+        with self._lock:
+            self._known.clear()
+            self._native.close()
+
+
+def _written(tokens: Iterable[int]) -> list[int]:
+    """Return the text around an image. llama.cpp gives -1 for a token that the vocabulary lacks."""
+    return [token for token in tokens if token >= 0]
+
+
+def _tokens_of(items: Iterable[list[int] | Run | MediaChunk]) -> int:
+    return sum(len(_written(item)) if isinstance(item, list) else item.tokens for item in items)
