@@ -52,7 +52,7 @@ def parse_size(text: str) -> int:
 
 def size_literal(count: int) -> str:
     """Return bytes as a manifest spells them: `8MiB`, `2GiB`; the number where no unit divides it."""
-    for unit, length in (("GiB", 2**30), ("MiB", 2**20)):
+    for unit, length in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count and count % length == 0:
             return f"{count // length}{unit}"
     return str(count)
@@ -105,7 +105,7 @@ def duration_literal(seconds: float) -> str:
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds and seconds % length == 0:
             return f"{seconds // length:.0f}{unit}"
-    return f"{seconds:g}s"
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
 def ago(seconds: float) -> str:

@@ -7,29 +7,31 @@ from collections.abc import Mapping
 
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.spec import Key, Manifest
-from mullama.reconcile.secrets import read_secret
+from mullama.reconcile.secrets import joined, read_secret
 from mullama.runtime.base import Access, KeyRecord
 
 
 def resolve_access(
     manifest: Manifest, generation: int, env: Mapping[str, str], absent: list[MullamaError] | None = None
 ) -> Access:
-    """Return what the guard needs. Raises `NotFound` for a declared key without a secret, and when no key is left.
+    """Return what the guard needs. Raises `NotFound` for declared keys without a secret, and when no key is left.
 
     absent: receives the errors of keys without a secret, instead of a raise. Without any key that has a secret, every
     request is refused.
     """
-    keys = []
+    keys, errors = [], []
     for name, key in manifest.auth.keys.items():
         try:
             record = _record(name, key, env)
         except MullamaError as error:
-            if absent is None:
-                raise
-            absent.append(error)
+            errors.append(error)
             record = None
         if record is not None:
             keys.append(record)
+    if absent is not None:
+        absent += errors
+    elif errors:
+        raise joined(errors)
     if manifest.auth.keys and not keys and absent:
         keys = [KeyRecord(name="", sha256=b"", models=(), roles=(), priority=0)]  # no secret has an empty digest
     if manifest.auth.keys and not keys:

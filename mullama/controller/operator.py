@@ -322,20 +322,20 @@ class LocalOperator:
             async for line in lines:
                 yield line
 
-    async def undo(self, to: int | None) -> AsyncGenerator[dict[str, Any], None]:
-        async with aclosing(self._reconciler.apply(self._undo(to))) as lines:
+    async def undo(self, to: int | None, by: str = "") -> AsyncGenerator[dict[str, Any], None]:
+        async with aclosing(self._reconciler.apply(self._undo(to, by))) as lines:
             async for line in lines:
                 yield line
 
     async def plan_undo(self, to: int | None) -> dict[str, Any]:
         return to_tree(await self._reconciler.plan(self._undo(to)))
 
-    def _undo(self, to: int | None) -> Change:
+    def _undo(self, to: int | None, by: str = "") -> Change:
         desired, overlay = self._reconciler.history.restore(to)
         return Change(
             desired=desired,
             origin=replace(self._reconciler.current.origin, targets=()),
-            options=ApplyOptions(trigger="undo", allow_empty=True),
+            options=ApplyOptions(trigger="undo", allow_empty=True, by=by),
             edit=lambda _: overlay,
         )
 

@@ -1,11 +1,16 @@
-"""Writes a JSON tree as YAML text that YAML 1.1 and 1.2 read as the same tree."""
+"""Writes a JSON tree as YAML text that YAML 1.1 and 1.2 read as the same tree, and sizes and durations with units."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
+
+from mullama.manifest.spec import Block, readers
+from mullama.manifest.spec.compiled import fields_of
+from mullama.units import duration_literal, parse_duration, parse_size, size_literal
 
 # Text that every version of YAML reads as a string. Other text is quoted as JSON, which is valid YAML.
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*(?::[A-Za-z0-9_./-]+)*")
@@ -15,6 +20,54 @@ _WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null",
 def to_yaml(tree: Mapping[str, Any]) -> str:
     """Return the YAML text of a tree."""
     return "".join(f"{line}\n" for line in _map(tree, ""))
+
+
+def with_units(tree: Mapping[str, Any], block: type[Block]) -> dict[str, Any]:
+    """Return the tree of a block with its bytes and seconds as a manifest spells them: `8MiB`, `30s`.
+
+    A number that no such text has exactly stays a number.
+    """
+    schemas = {info.alias or name: info.schema for name, info in fields_of(block).items()}
+    return {key: _with_unit(value, schemas[key]) for key, value in tree.items()}
+
+
+def _with_unit(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Return a value with its unit. schema: the core schema of its field."""
+    match schema:
+        case {"type": "model", "cls": block} if isinstance(value, Mapping):
+            return with_units(value, block)
+        case {"type": "dict", "values_schema": each} if isinstance(value, Mapping):
+            return {key: _with_unit(item, each) for key, item in value.items()}
+        case {"type": "tuple", "items_schema": [each, *_]} if isinstance(value, (list, tuple)):
+            return [_with_unit(item, each) for item in value]
+        case {"type": "union" | "tagged-union", "choices": choices}:
+            arms = choices.values() if isinstance(choices, Mapping) else choices
+            shown = (_with_unit(value, arm) for arm in arms)
+            return next((text for text in shown if text != value), value)
+        case {"type": "function-before", "function": {"function": read}} if read in _LITERALS:
+            return _literal(value, *_LITERALS[read])
+        case {"schema": inner}:  # a default, None as well, another function
+            return _with_unit(value, inner)
+        case _:
+            return value
+
+
+def _literal(value: Any, write: Callable[[Any], str], read: Callable[[str], float]) -> Any:
+    """Return the text of a number, unless it does not read as the same number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    text = write(value)
+    with suppress(ValueError):
+        return text if read(text) == value else value
+    return value
+
+
+_LITERALS: Mapping[Any, tuple[Callable[[Any], str], Callable[[str], float]]] = {
+    readers.read_size: (size_literal, parse_size),
+    readers.parse_share: (size_literal, parse_size),
+    readers.read_duration: (duration_literal, parse_duration),
+}
+"""How a number is written and read, by the function that reads its field."""
 
 
 def _map(tree: Mapping[str, Any], indent: str) -> Iterator[str]:

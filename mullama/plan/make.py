@@ -14,7 +14,7 @@ Then one step for each changed block outside the models. The plan is empty if al
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mullama.errors import masked
 from mullama.manifest.spec import Manifest, Model
@@ -34,7 +34,7 @@ from mullama.plan.fit import (
 )
 from mullama.plan.groups import too_narrow
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
-from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
+from mullama.plan.steps import Action, Cause, Cost, FieldChange, MissingFile, Plan, Step
 from mullama.struct import replace
 from mullama.units import size
 
@@ -186,7 +186,8 @@ def _stored(model: Model, observed: Observed) -> bool:
 
 def _download(model: Model, observed: Observed) -> int | None:
     """Return the bytes to download for a model, None if they are not known."""
-    wanted = [files.size for files in (_files(model, observed), *_adapters(model, observed)) if not files.stored]
+    files = (_files(model, observed), *_adapters(model, observed))
+    wanted = [known.size for known in files if not known.stored]
     return None if None in wanted else sum(size for size in wanted if size is not None)
 
 
@@ -195,9 +196,21 @@ def _is_path(model: Model) -> bool:
     return isinstance(parse_source(model.from_), PathRef)
 
 
+def _missing(model: Model, observed: Observed) -> tuple[MissingFile, ...]:
+    named = dict(zip(("from", "draft.from"), model.sources, strict=False))
+    named |= {f"adapters[{index}].from": adapter.from_ for index, adapter in enumerate(model.adapters)}
+    found = ((path, observed.files.get(source, _NOTHING).missing) for path, source in named.items())
+    return tuple(MissingFile(path=path, file=file) for path, file in found if file)
+
+
+def _not_there(missing: Sequence[MissingFile]) -> str:
+    return f"{', '.join(gone.file for gone in missing)} {'does' if len(missing) == 1 else 'do'} not exist"
+
+
 def _added(name: str, model: Model, observed: Observed) -> Step:
     memory = _need(model, observed)
     stored = _stored(model, observed)
+    missing = _missing(model, observed)
     when = f"load {model.residency.load.replace('_', ' ')}{_on_devices(memory)}"
     when += _in_pool(model, observed)
     return Step(
@@ -206,18 +219,20 @@ def _added(name: str, model: Model, observed: Observed) -> Step:
         action=Action.ADD,
         cause=Cause.DESIRED,
         cost=Cost.WEIGHTS if stored else Cost.FILES,
-        detail=when if stored else f"pull, {when}",
+        detail=_not_there(missing) if missing else when if stored else f"pull, {when}",
         changes=set_fields(model),
         bytes_download=_download(model, observed),
         memory_before=0,
         memory_after=memory.total if memory else None,
         memory_worst_case=_worst_case(model, observed),
+        missing=missing,
     )
 
 
 def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange, ...], observed: Observed) -> Step:
     files = _files(after, observed)
     moved = _changed_too(name, before, after, observed)
+    missing = _missing(after, observed)
     stored = _stored(after, observed)
     lacks = moved or (files.stored and not stored)  # an adapter that must be downloaded
     cost = max(highest_cost(changes), Cost.FILES if lacks else Cost.NONE, key=lambda cost: cost.rank)
@@ -239,13 +254,15 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
         + (_on_devices(new_need) if heavy else "")
         + (_in_pool(after, observed) if cost.rank >= Cost.CONTEXT.rank else "")
         + _with_load(name, after, cost, observed)
-        + (f"; {changed_on_disk(moved)}" if moved else ""),
+        + (f"; {changed_on_disk(moved)}" if moved else "")
+        + (f"; {_not_there(missing)}" if missing else ""),
         bytes_download=_download(after, observed) if cost is Cost.FILES else 0,
         memory_before=old_need.total if old_need else None,
         memory_after=new_need.total if new_need else None,
         memory_worst_case=_worst_case(after, observed),
         pause=pause,
         refusal=refusal,
+        missing=missing,
     )
 
 
@@ -323,8 +340,9 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
     live = observed.live.get(name) if observed.live is not None else None
     if not files.stored and observed.applied is not None:
         broken = live.changed if live is not None else ()
-        again = "fetch it again, or restore it"
-        gone = f"{model.from_} does not exist: restore it" if _is_path(model) else "files are gone: pull"
+        missing, again = _missing(model, observed), "fetch it again, or restore it"
+        unusable = f"{model.from_} cannot be used: restore it" if _is_path(model) else "files are gone: pull"
+        gone = f"{_not_there(missing)}: restore it" if missing else unusable
         detail, cost = f"{broken[0]} is missing or damaged: {again}" if broken else gone, Cost.FILES
     elif observed.live is None:
         return None

@@ -22,6 +22,8 @@ class KnownFiles(Struct, frozen=True, kw_only=True):
     facts: WeightFacts | None = None
     stored: bool = False
     """True if the files are on this machine and can be loaded."""
+    missing: str = ""
+    """The path of a file of this machine that does not exist; "" for a source that can be fetched."""
     paths: tuple[str, ...] = ()
     stamps: Mapping[str, str] = field(default_factory=dict)
     """The state of each file for which the digest holds, by path; see `store.index.stamp`."""

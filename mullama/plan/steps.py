@@ -72,6 +72,14 @@ class FieldChange(Struct, frozen=True, kw_only=True):
     after: Any = None
 
 
+class MissingFile(Struct, frozen=True, kw_only=True):
+    """A file of the machine that a model names and that does not exist."""
+
+    path: str
+    """Dotted path of the model's field, without `models.NAME`."""
+    file: str
+
+
 class Step(Struct, frozen=True, kw_only=True):
     """One step of a plan."""
 
@@ -99,6 +107,8 @@ class Step(Struct, frozen=True, kw_only=True):
     destructive: bool = False
     refusal: str = ""
     """The reason why an apply refuses the plan; "" for a step that it carries out."""
+    missing: tuple[MissingFile, ...] = ()
+    """Files of the machine that do not exist, so that an apply fails."""
     place: Location | None = None
     renamed_from: str | None = None
 
@@ -139,7 +149,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def located(plan: Plan, places: Mapping[str, Location]) -> Plan:
-    """Return the plan with places: a step without one gets that of its first changed field that has a place.
+    """Return the plan with places: a step without one gets that of its first missing file or changed field.
 
     places: the place of each dotted path of the manifest.
     """
@@ -149,7 +159,8 @@ def located(plan: Plan, places: Mapping[str, Location]) -> Plan:
 
 def _place(step: Step, places: Mapping[str, Location]) -> Location | None:
     root = f"models.{step.subject}" if step.kind == "model" else ""
-    paths = [f"{root}.{change.path}".strip(".") for change in step.changes] or [root or step.subject]
+    fields = (*(gone.path for gone in step.missing), *(change.path for change in step.changes))
+    paths = [f"{root}.{path}".strip(".") for path in fields] or [root or step.subject]
     found = (nearest(path, lambda part: None if part == "models" else places.get(part)) for path in paths)
     return next(filter(None, found), None)
 

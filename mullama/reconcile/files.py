@@ -17,6 +17,7 @@ from mullama.reconcile.scripted_models import is_script, script_files
 from mullama.reconcile.secrets import place_of, read_secret
 from mullama.sources.base import DownloadProgress
 from mullama.sources.fetch import HASHED_AT_ONCE, FileFetcher
+from mullama.sources.file import PathSource
 from mullama.sources.library import Library, find_stored, require_digest
 from mullama.sources.local_files import regular_size
 from mullama.sources.registry import Wanted
@@ -87,7 +88,7 @@ class Files:
         try:
             return self._adapter(source, entry, foreign, most=HASHED_AT_ONCE)
         except MullamaError:  # the check of the model reports the error
-            return KnownFiles(source=source)
+            return _absent(source)
 
     def adapter(self, declared: AdapterRef, manifest: Manifest, entry: LockEntry | None) -> KnownFiles:
         """Return the stored file of an adapter. Raises for one that is not on this machine or has another digest."""
@@ -123,7 +124,7 @@ class Files:
             stored = None
         if stored is not None:
             return described(stored)
-        return pinned(entry) if entry is not None else KnownFiles(source=source)
+        return pinned(entry) if entry is not None and not is_local(source) else _absent(source)
 
     async def ensure(
         self,
@@ -245,11 +246,31 @@ def is_local(source: str) -> bool:
     return is_script(source) or isinstance(parse_source(source), (BuiltinRef, PathRef))
 
 
+def _absent(source: str) -> KnownFiles:
+    """Return the files of a source that is not on this machine; nothing has to be downloaded for a missing path."""
+    gone = _absent_file(source)
+    return KnownFiles(source=source, missing=gone, size=0 if gone else None)
+
+
+def _absent_file(source: str) -> str:
+    """Return the path of the file of this machine that a source names and that does not exist, "" for none."""
+    ref = parse_source(source)
+    if not isinstance(ref, PathRef):
+        return ""
+    try:
+        PathSource().locate(ref, lambda: False)
+    except NotFound as error:
+        return error.name or source
+    except MullamaError:  # the check of the model reports the error
+        return ""
+    return ""
+
+
 def _known_script(source: str) -> KnownFiles:
     try:
         return script_files(source)
     except MullamaError:
-        return KnownFiles(source=source)
+        return _absent(source)
 
 
 def described(stored: StoredWeights) -> KnownFiles:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mullama.errors import Denied, NotFound
+from mullama.errors import Denied, MullamaError, NotFound
 from mullama.manifest.spec import SecretRef
 
 
@@ -30,6 +30,17 @@ def read_secret(ref: SecretRef, field: str, env: Mapping[str, str]) -> str | Non
         f"{field}: {place_of(ref)} is missing or empty",
         hint="set it where the server starts, or declare it with optional: true",
     )
+
+
+def joined(errors: Sequence[MullamaError]) -> MullamaError:
+    """Return one error for several secrets that cannot be read: the error itself for one, else with all messages."""
+    first = next((error for error in errors if isinstance(error, Denied)), errors[0])
+    if len(errors) == 1:
+        return first
+    text = "; ".join(error.message for error in errors)
+    hints = dict.fromkeys(error.hint for error in errors)
+    hint = "; ".join(hints)
+    return Denied(text, hint=hint, authenticated=True) if isinstance(first, Denied) else NotFound(text, hint=hint)
 
 
 def place_of(ref: SecretRef) -> str:

@@ -235,8 +235,8 @@ class Operator(Protocol):
         """Return the plan of `undo`. Raises `NotFound` for a revision that is not kept."""
         ...
 
-    def undo(self, to: int | None) -> AsyncIterator[dict[str, Any]]:
-        """Apply the manifest of an old revision as a new revision; lines as `apply`."""
+    def undo(self, to: int | None, by: str = "") -> AsyncIterator[dict[str, Any]]:
+        """Apply the manifest of an old revision as a new revision; lines as `apply`. by: the author, for history."""
         ...
 
     def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:

@@ -57,3 +57,20 @@ def test_an_optional_key_may_be_absent_but_not_every_key() -> None:
     with pytest.raises(NotFound, match="open to everyone"):
         resolve_access(both, 1, {})
     assert resolve_access(parse_resolved({"mullama": "v1"}), 1, {}).keys == ()
+
+
+def test_all_missing_secrets_are_named_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("x")
+    path.chmod(0o644)
+    refs = {"a": {"from_env": "A"}, "b": {"from_env": "B"}, "c": {"from_env": "C"}}
+
+    with pytest.raises(NotFound) as raised:
+        resolve_access(keys(**refs), 1, {"B": "b"})
+    with pytest.raises(Denied) as denied:
+        resolve_access(keys(**refs, d={"from_file": str(path)}), 1, {"B": "b"})
+
+    missing = "; ".join(f"auth.keys.{n.lower()}.secret: the environment variable {n} is missing or empty" for n in "AC")
+    assert raised.value.message == missing
+    assert raised.value.hint == "set it where the server starts, or declare it with optional: true"
+    assert denied.value.message == f"{missing}; auth.keys.d.secret: {path} can be read by others"

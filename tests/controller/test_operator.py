@@ -37,11 +37,15 @@ async def test_undo_applies_the_revision_before_as_a_new_one(server: LocalServer
     await server.apply({"a": {"from": server.script(), "description": "one"}})
     await server.apply({"a": {"from": server.script(), "description": "two"}})
 
-    lines = await collect(server.operator.undo(None))
+    lines = await collect(server.operator.undo(None, "ann"))
 
     assert lines[-1]["outcome"] == "applied"
     assert server.snapshot.manifest.models["a"].description == "one"
-    assert [kept["trigger"] for kept in server.operator.history()] == ["undo", "apply", "apply"]
+    assert [(kept["trigger"], kept["by"]) for kept in server.operator.history()] == [
+        ("undo", "ann"),
+        ("apply", ""),
+        ("apply", ""),
+    ]
     with pytest.raises(NotFound, match="not kept"):
         await collect(server.operator.undo(99))
 

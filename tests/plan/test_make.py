@@ -10,8 +10,8 @@ from hypothesis import given
 from mullama.manifest.spec import Manifest, Prune
 from mullama.manifest.tree import parse_resolved
 from mullama.plan.make import make_plan
-from mullama.plan.observed import LiveModel, Machine
-from mullama.plan.steps import Action, Cause, Cost, Plan, Step, to_tree
+from mullama.plan.observed import KnownFiles, LiveModel, Machine
+from mullama.plan.steps import Action, Cause, Cost, MissingFile, Plan, Step, to_tree
 from mullama.struct import replace
 from tests.plan.builders import BIG, MANIFESTS, SMALL, STORED, manifest, model, observed
 
@@ -261,7 +261,7 @@ def test_a_file_of_this_machine_that_is_gone_is_not_downloaded() -> None:
     steps = {step.subject: step for step in make_plan(desired, replace(observed(desired), files=gone)).steps}
 
     assert (steps["h"].detail, steps["h"].bytes_download) == ("files are gone: pull", 10**9)
-    assert (steps["p"].detail, steps["p"].bytes_download) == ("/m/a.gguf does not exist: restore it", 0)
+    assert (steps["p"].detail, steps["p"].bytes_download) == ("/m/a.gguf cannot be used: restore it", 0)
 
 
 @pytest.mark.parametrize(("digest", "drifts"), [("a", False), ("b", True)])
@@ -347,3 +347,18 @@ def test_what_requests_used_decides_an_automatic_pool() -> None:
 
     assert "pool of 4096 of" in only(make_plan(desired, world)).detail
     assert "pool of 10240 of" in only(make_plan(desired, busy)).detail
+
+
+def test_a_file_that_does_not_exist_is_in_the_step_and_is_no_download() -> None:
+    gone = KnownFiles(source="/m/b.gguf", size=0, missing="/m/b.gguf")
+    lost = MissingFile(path="from", file="/m/b.gguf")
+    state = replace(observed(manifest(a=model())), files={"/m/a.gguf": STORED, "/m/b.gguf": gone})
+
+    added = make_plan(manifest(a=model(), b=model(**{"from": "/m/b.gguf"})), state)
+    changed = only(make_plan(manifest(a=model(**{"from": "/m/b.gguf"})), state))
+    drifted = only(make_plan(manifest(a=model()), replace(state, files={"/m/a.gguf": gone})))
+
+    assert (only(added).missing, only(added).detail) == ((lost,), "/m/b.gguf does not exist")
+    assert (only(added).bytes_download, added.complete) == (0, True)
+    assert (changed.missing, changed.detail.endswith("; /m/b.gguf does not exist")) == ((lost,), True)
+    assert (drifted.missing, drifted.detail) == ((), "/m/b.gguf does not exist: restore it")

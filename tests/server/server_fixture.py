@@ -215,8 +215,8 @@ class StubRuntime:
         self.seen.append(("plan undo", to))
         return {"format": "mullama.plan/1", "steps": []}
 
-    def undo(self, to: int | None) -> AsyncIterator[dict[str, Any]]:
-        self.seen.append(to)
+    def undo(self, to: int | None, by: str = "") -> AsyncIterator[dict[str, Any]]:
+        self.seen.append((to, by))
         return self.play(self.lines)
 
     def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:

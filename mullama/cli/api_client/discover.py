@@ -103,8 +103,19 @@ def start_manifest(call: CommandContext) -> StartManifest:
         applied = _last_applied(call)
         if applied is None:
             raise
-        return StartManifest(loaded=applied[0], records=applied[1], problem=problem)
+        return StartManifest(loaded=applied[0], records=applied[1], problem=_with_absolute_path(call, problem))
     return StartManifest(loaded=loaded, records=records_of(call, loaded))
+
+
+def _with_absolute_path(call: CommandContext, problem: MullamaError) -> MullamaError:
+    """Return the problem of the manifest with its absolute path, as the watcher of the server reports it."""
+    from mullama.manifest.load import load
+
+    try:
+        load(str(manifest_path(call)), profiles=tuple(call.options.profile), env=call.env)
+    except MullamaError as found:
+        return found
+    return problem  # the file was saved in the meantime
 
 
 def _last_applied(call: CommandContext) -> tuple[LoadedManifest, Records] | None:

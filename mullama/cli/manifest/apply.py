@@ -14,7 +14,7 @@ from mullama.cli.app.exit_codes import DONE, REFUSED, outcome_code
 from mullama.cli.manifest import plan_file
 from mullama.cli.manifest.apply_progress import ApplyView
 from mullama.cli.manifest.plan_file import SavedPlan
-from mullama.cli.manifest.planning import plan_for, require_undisturbed
+from mullama.cli.manifest.planning import plan_for, require_files, require_undisturbed
 from mullama.cli.server.background import start, stop
 from mullama.errors import MullamaError, Refused, TimedOut
 from mullama.plan import report
@@ -67,6 +67,7 @@ def apply(call: CommandContext) -> int:
         request = _request(call, loaded, server, saved, targets)
         if not call.options.json:
             call.terminal.toned(report.lines(request.plan))
+        require_files(call, request.plan, loaded)
         if server is not None and request.plan.empty and (targets or _is_up_to_date(server, request)):
             return DONE
         if server is None:

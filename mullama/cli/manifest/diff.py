@@ -11,7 +11,7 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest
 from mullama.cli.app.exit_codes import DIFFERS, DONE, REFUSED
 from mullama.cli.manifest.findings import CI_FORMATS, show_findings
 from mullama.cli.manifest.plan_file import save_plan
-from mullama.cli.manifest.planning import plan_between, plan_for
+from mullama.cli.manifest.planning import plan_between, plan_for, require_files
 from mullama.cli.manifest.policy import Review, review
 from mullama.errors import NotFound
 from mullama.plan import report
@@ -82,6 +82,7 @@ def diff(call: CommandContext) -> int:
         save_plan(call.folder / call.options.out, plan, manifest_to_tree(loaded.manifest), origin(loaded))
     reviewed = review(call, plan, loaded)
     _show(call, plan, loaded, reviewed)
+    require_files(call, plan, loaded)
     return REFUSED if reviewed.broken else exit_code_of(plan, call.options.fail_on, exit_zero=call.options.exit_zero)
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mullama.cli.api_client.discover import find, load_manifest, records_of, require
+from mullama.cli.api_client.discover import find, load_manifest, records_of, require, user
 from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE, REFUSED, outcome_code
@@ -90,7 +90,7 @@ def undo(call: CommandContext) -> int:
             call.terminal.note("nothing was changed")
             return REFUSED
     view = ApplyView(call.terminal, as_json=options.json)
-    events = server.client.lines("POST", "/api/v1/undo", {"to": options.to}, within=options.timeout)
+    events = server.client.lines("POST", "/api/v1/undo", {"to": options.to, "by": user()}, within=options.timeout)
     result = view.run(events).result
     view.show_outcome()
     return outcome_code(result["outcome"]) if result else DONE

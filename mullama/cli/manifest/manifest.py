@@ -11,7 +11,7 @@ from mullama.cli.app.context import CommandContext, Parser, manifest_options
 from mullama.cli.app.exit_codes import DONE, INVALID
 from mullama.cli.manifest.findings import CI_FORMATS, show_findings
 from mullama.errors import ManifestError, Refused, masked_tree
-from mullama.manifest.dump import to_yaml
+from mullama.manifest.dump import to_yaml, with_units
 from mullama.manifest.load import LoadedManifest
 from mullama.problems import Problem
 from mullama.units import counted
@@ -112,11 +112,17 @@ def _check_machine(call: CommandContext, loaded: LoadedManifest) -> None:
 
 def config_options(parser: Parser) -> None:
     manifest_options(parser)
-    parser.add_argument("--format", choices=("yaml", "json"), default="yaml", help="output format (default: yaml)")
+    parser.add_argument(
+        "--format",
+        choices=("yaml", "json"),
+        default="yaml",
+        help="output format (default: yaml, with units; json has bytes and seconds)",
+    )
 
 
 def config(call: CommandContext) -> int:
     """Print the resolved manifest. It has references to secrets and no secret: secrets in addresses are masked."""
+    from mullama.manifest.spec import Manifest
     from mullama.manifest.tree import manifest_to_tree
 
     tree = manifest_to_tree(load_manifest(call).manifest)
@@ -124,11 +130,10 @@ def config(call: CommandContext) -> int:
     shown = {**tree, "sources": masked_tree(tree["sources"]), "models": models}
     if shown != tree:
         call.terminal.note("warning: secrets in addresses are masked as ***: from_env:NAME in a query keeps them out")
-    tree = shown
     if call.options.format == "json":
-        call.terminal.json(tree)
+        call.terminal.json(shown)
     else:
-        call.terminal.raw(to_yaml(tree))
+        call.terminal.raw(to_yaml(with_units(shown, Manifest)))
     return DONE
 
 

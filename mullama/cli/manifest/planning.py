@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.discover import FoundServer, records_of
 from mullama.cli.app.context import CommandContext
-from mullama.errors import Invalid, MullamaError
+from mullama.errors import Invalid, MullamaError, NotFound
 from mullama.names import BuiltinRef, PathRef, parse_source
 from mullama.plan.steps import Cause, Plan, from_tree, located
+from mullama.problems import Problem
 from mullama.struct import replace
 
 if TYPE_CHECKING:
@@ -65,6 +66,20 @@ def _plan_locally(call: CommandContext, loaded: LoadedManifest, targets: Sequenc
 
         plan = only_targets(plan, part, served=False, path=loaded.path)
     return located(plan, loaded.places)
+
+
+def require_files(call: CommandContext, plan: Plan, loaded: LoadedManifest) -> None:
+    """Raise `NotFound` if the plan names files that do not exist on the machine of the models."""
+    from mullama.manifest.nodes import longest_prefix
+
+    found = [(f"models.{step.subject}.{gone.path}", gone.file) for step in plan.steps for gone in step.missing]
+    problems = [Problem(path, longest_prefix(path, loaded.places), f"{file} does not exist") for path, file in found]
+    if len(problems) == 1:
+        raise NotFound(str(problems[0]))
+    for problem in problems:
+        call.terminal.note(str(problem))
+    if problems:
+        raise NotFound(f"{len(problems)} files of the manifest do not exist")
 
 
 def require_undisturbed(call: CommandContext, loaded: LoadedManifest, targets: Sequence[str]) -> None:

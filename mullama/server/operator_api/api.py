@@ -201,6 +201,7 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
     async def _apply(self, exchange: Exchange, _: Params) -> None:
         body = await self._body(exchange, {"manifest", "origin", "options"})
         options = self._with_precondition(exchange, schema.read_options(body.get("options")))
+        options = replace(options, by=options.by or exchange.caller.key or "")
         lines = self.operator.apply(schema.read_manifest(body), schema.read_origin(body.get("origin")), options)
         await report(exchange, lines, self.inflight)
 
@@ -237,8 +238,9 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
         await exchange.reply(Reply(body=await self.operator.plan_undo(int(text) if text else None)))
 
     async def _undo(self, exchange: Exchange, _: Params) -> None:
-        to = schema.read_generation(await self._body(exchange, {"to"}))
-        await report(exchange, self.operator.undo(to), self.inflight)
+        body = await self._body(exchange, {"to", "by"})
+        to, by = schema.read_generation(body), schema.read_author(body, exchange.caller.key)
+        await report(exchange, self.operator.undo(to, by), self.inflight)
 
     async def _shutdown(self, exchange: Exchange, _: Params) -> None:
         await self._body(exchange, set())

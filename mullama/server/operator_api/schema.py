@@ -114,7 +114,7 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
     ),
     ("POST", "/api/v1/undo"): RouteSchema(
         summary="Apply the manifest of an earlier revision",
-        request=_object({}, closed=True, to={"type": ["integer", "null"]}),
+        request=_object({}, closed=True, to={"type": ["integer", "null"]}, by=_TEXT),
         stream=_NDJSON,
     ),
     ("POST", "/api/v1/sync"): RouteSchema(
@@ -210,6 +210,14 @@ def read_filter(query: Mapping[str, str]) -> Mapping[str, str]:
     if query.get("result", "ok") not in ("ok", "error", "cancelled"):
         raise Invalid(f"result cannot be {query['result'][:80]!r}", field="result", hint="ok, error or cancelled")
     return query
+
+
+def read_author(body: Mapping[str, Any], key: str | None) -> str:
+    """Return `by` of an undo: the author for the history; without it the name of the API key."""
+    by = body.get("by", key or "")
+    if not isinstance(by, str):
+        raise Invalid("by must be a string", field="by")
+    return by
 
 
 def read_generation(body: Mapping[str, Any]) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,14 @@ from typing import Any
 
 import pytest
 
+from mullama.cli.api_client.discover import start_manifest
+from mullama.cli.app.context import CommandContext
+from mullama.cli.console.terminal import Terminal
 from mullama.cli.server import doctor
+from mullama.errors import ManifestError, NotFound
+from mullama.manifest.load import load
+from mullama.manifest.tree import manifest_to_tree, parse_resolved, revision
+from mullama.store.records import Records, Revision
 from tests.cli.conftest import Ran
 from tests.cli.tinyserver import Answer, TinyServer
 
@@ -105,3 +114,30 @@ def test_doctor_tells_a_mullama_server_from_others(
 
     assert found["state"] == level
     assert remedy in found["hint"]
+
+
+def test_a_start_reports_a_broken_manifest_by_its_absolute_path_as_the_watcher_does(tmp_path: Path) -> None:
+    """The log has one line for it, not one for each spelling of the path."""
+    path = tmp_path / "m.yaml"
+    manifest = parse_resolved({"mullama": "v1", "models": {"a": {"from": "builtin:tiny"}}})
+    records = Records(tmp_path / "state", "test")
+    records.create()
+    records.commit(
+        Revision(
+            generation=1, revision=revision(manifest), manifest=manifest_to_tree(manifest), when=0.0, trigger="apply",
+            by="", origin={"path": str(path), "profiles": []}, summary={},
+        )
+    )  # fmt: skip
+    options = argparse.Namespace(file="m.yaml", profile=[])
+    terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO(), {})
+    call = CommandContext(options, terminal, {"MULLAMA_STATE_DIR": str(tmp_path / "state")}, tmp_path)
+
+    for text, kind in (("models: [", ManifestError), (None, NotFound)):
+        path.unlink(missing_ok=True) if text is None else path.write_text(text)
+        started = start_manifest(call)
+        with pytest.raises(kind) as raised:
+            load(str(path), env={})
+
+        assert list(started.loaded.manifest.models) == ["a"]
+        assert str(started.problem) == str(raised.value)
+        assert str(path) in str(started.problem)

@@ -239,6 +239,14 @@ def test_a_saved_origin_has_no_effect(run: Run, server: TinyServer, tmp_path: Pa
     assert (origin["path"], origin["profiles"]) == (str(manifest), [])
 
 
+def test_a_missing_file_is_named_before_a_server_is_started(run: Run, manifest: Path) -> None:
+    manifest.write_text("mullama: v1\nmodels:\n  chat: ./gone.gguf\n")
+    ran = run("apply", "--yes")
+    gone = manifest.parent / "gone.gguf"
+    assert (ran.code, ran.err) == (3, f"error: mullama.yaml:3:9: models.chat.from: {gone} does not exist\n")
+    assert "server started" not in ran.out
+
+
 def part(*names: str) -> Answer:
     return Answer(to_tree(replace(plan(CHANGED), targets=names)))
 

@@ -79,6 +79,30 @@ def test_the_json_form_is_the_published_one(run: Run, manifest: Path, tiny: Tiny
     assert tree["steps"][0]["line"] == 3, "the place is added from the manifest at hand"
 
 
+def test_files_that_do_not_exist_are_named_with_their_lines(run: Run, manifest: Path) -> None:
+    manifest.write_text(
+        "mullama: v1\nmodels:\n  a: ./gone.gguf\n  b:\n    from: builtin:tiny\n"
+        "    draft: {from: ./no.gguf}\n    adapters:\n      - from: ./x.gguf\n  c: ./m-00001-of-00002.gguf\n"
+    )
+    (manifest.parent / "m-00001-of-00002.gguf").write_bytes(b"")
+
+    ran = run("diff")
+    alone = run("diff", "--target", "a", "--exit-zero")
+    annotated = run("diff", "--format", "github")
+
+    assert (ran.code, "4 added" in ran.out, "download" in ran.out) == (1, False, False)
+    folder = manifest.parent
+    assert ran.err.splitlines() == [
+        f"mullama.yaml:3:6: models.a.from: {folder}/gone.gguf does not exist",
+        f"mullama.yaml:6:19: models.b.draft.from: {folder}/no.gguf does not exist",
+        f"mullama.yaml:8:15: models.b.adapters[0].from: {folder}/x.gguf does not exist",
+        f"mullama.yaml:9:6: models.c.from: {folder}/m-00002-of-00002.gguf does not exist",
+        "error: 4 files of the manifest do not exist",
+    ]
+    assert (alone.code, alone.err) == (1, f"error: {ran.err.splitlines()[0]}\n")
+    assert annotated.out.startswith("::error file=mullama.yaml,line=3,col=6,")
+
+
 def test_annotations_name_the_file_relative_to_the_build(run: Run, manifest: Path, tiny: TinyServer) -> None:
     place = Location(str(manifest), 3, 3)
     tiny.answers["POST /api/v1/plan"] = Answer(to_tree(plan(step(place=place))))

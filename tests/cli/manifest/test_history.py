@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mullama.cli.api_client.discover import user
 from mullama.plan.steps import Action, Cause, Cost, Plan, Step, to_tree
 from tests.cli.conftest import Ran
 from tests.cli.tinyserver import Answer, TinyServer
@@ -37,8 +38,10 @@ def test_undo_shows_its_plan_and_asks(undo: Callable[..., Ran], tiny: TinyServer
     assert ran.out.index("- chat") < (ran.out + ran.err).index("Go back to the previous revision?")
 
 
-def test_undo_with_yes_shows_its_plan_and_applies(undo: Callable[..., Ran]) -> None:
+def test_undo_with_yes_shows_its_plan_and_applies(undo: Callable[..., Ran], tiny: TinyServer) -> None:
     ran = undo("--yes")
+
+    assert tiny.asked[-1].body == {"to": None, "by": user()}
 
     assert ran.code == 0
     assert "- chat" in ran.out

@@ -102,6 +102,28 @@ def test_a_plan_passes_the_manifest_its_origin_and_the_options_on(server: Runnin
     assert server.runtime.seen[-1][2] == ApplyOptions(allow_empty=True, expect="r", by="me", trigger="api")
 
 
+def test_targets_are_a_list_of_names(server: RunningServer) -> None:
+    assert server.ask("POST", "/api/v1/plan", {"manifest": {}, "options": {"targets": ["a", "b"]}}).status == 200
+    assert server.runtime.seen[-1][2].targets == ("a", "b")
+    for wrong in ("a", [1], None):
+        answer = server.ask("POST", "/api/v1/plan", {"manifest": {}, "options": {"targets": wrong}})
+        assert (answer.status, "options.targets cannot be" in answer.json["error"]["message"]) == (400, True)
+
+
+def test_the_author_of_a_change_is_the_key_unless_the_request_names_one(server: RunningServer) -> None:
+    digest = hashlib.sha256(b"boss").digest()
+    server.runtime.keys = (KeyRecord(name="ops", sha256=digest, models=(), roles=("admin",), priority=0),)
+    bearer = {"authorization": "Bearer boss"}
+    try:
+        for by in ({}, {"by": "ann"}):
+            server.ask("PUT", "/api/v1/stack", {"manifest": {}, "options": by}, headers=bearer)
+            server.ask("POST", "/api/v1/undo", by, headers=bearer)
+    finally:
+        server.runtime.keys = ()
+    put, undone, named, again = server.runtime.seen[-4:]
+    assert (put[2].by, undone[1], named[2].by, again[1]) == ("ops", "ops", "ann", "ann")
+
+
 def test_an_apply_streams_its_progress(server: RunningServer) -> None:
     server.runtime.lines = ({"event": "phase", "phase": "load"}, {"event": "result", "outcome": "applied"})
     origin = {"path": "/m.yaml", "profiles": ["gpu"], "digest": "d"}
@@ -167,8 +189,8 @@ def test_an_apply_without_a_result_is_an_error(server: RunningServer) -> None:
 
 def test_an_undo_takes_a_revision_or_none(server: RunningServer) -> None:
     assert server.ask("POST", "/api/v1/undo", {"to": 3}).lines == [{"event": "result", "outcome": "applied"}]
-    server.ask("POST", "/api/v1/undo", {})
-    assert server.runtime.seen == [3, None]
+    server.ask("POST", "/api/v1/undo", {"by": "ann"})
+    assert server.runtime.seen == [(3, ""), (None, "ann")]
 
 
 def test_a_reload_returns_its_result(server: RunningServer) -> None:
