@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mullama.reconcile.certificate import Certificate, Stamps
 
 _LOOK_SECONDS = 1.0
+_RETRY_LOOKS = 60  # files that were refused may be right later: the clock was wrong, or a folder was away
 
 
 class Certificates:
@@ -38,6 +39,7 @@ class Certificates:
         self._current: Certificate | None = None
         self._seen: Stamps = ()
         self._refused: Stamps = ()
+        self._looks_to_retry = 0
 
     @property
     def current(self) -> Certificate | None:
@@ -84,9 +86,10 @@ class Certificates:
 
         stamps = await asyncio.to_thread(stamps_of, used.settings)
         settled, self._seen = stamps == self._seen, stamps
-        if stamps in (used.stamps, self._refused):
-            if (error := untimely(used, self._clock())) is not None and not self._refused:
-                self._report(error)
+        if stamps == used.stamps:
+            self._report(untimely(used, self._clock()))
+        elif stamps == self._refused and self._looks_to_retry > 0:
+            self._looks_to_retry -= 1
         elif settled:
             try:
                 new = await asyncio.to_thread(load_certificate, used.settings, now=self._clock())
@@ -94,7 +97,7 @@ class Certificates:
                     return
                 await self._renew(new.context, new.stamps[2:] != used.stamps[2:])
             except MullamaError as error:
-                self._refused = stamps
+                self._refused, self._looks_to_retry = stamps, _RETRY_LOOKS
                 self._report(error)
             else:
                 self._current = new

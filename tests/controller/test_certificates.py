@@ -97,6 +97,27 @@ async def test_the_certificate_in_use_may_expire(followed: Followed) -> None:
     assert "expired on" in followed.condition["message"]
 
 
+async def test_a_clock_that_jumps_changes_the_condition_alone(followed: Followed) -> None:
+    await followed.begin()
+    old = followed.all.current
+    for days, valid in ((40, False), (-40, True), (-400, False), (400, True)):
+        followed.now += days * 86400
+        await followed.look(1)
+        assert (followed.condition["status"], followed.all.current, followed.renewed) == (valid, old, [])
+
+
+async def test_a_certificate_that_was_refused_by_a_wrong_clock_is_tried_again(followed: Followed) -> None:
+    await followed.begin()
+    followed.now -= 86400
+    followed.authority.issue("server")
+    await followed.look()
+    assert "is valid from" in followed.condition["message"]
+    followed.now += 86400
+    await followed.look(61)
+    assert len(followed.renewed) == 1
+    assert followed.condition["status"] is True
+
+
 async def test_a_start_accepts_an_expired_certificate_and_a_change_does_not(followed: Followed) -> None:
     followed.now += 31 * 86400
     with pytest.raises(Invalid, match="expired on"):

@@ -15,6 +15,7 @@ from mullama.store.usage import SUMS, UsageFile, UsageQuery, UsageRow
 T = TypeVar("T")
 _WRITE_SECONDS = 2.0  # a crash loses the requests of this time at most
 _PURGE_SECONDS = 3600.0
+_JUMP_SECONDS = 300.0
 _MOST_PENDING = 50_000  # rows in memory while the file cannot be written; each has some 300 bytes
 
 
@@ -31,11 +32,14 @@ class UsageLog:
         keep: Callable[[], float],
         report: Callable[[MullamaError | None], None],
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._file, self._keep, self._report, self._clock = file, keep, report, clock
+        """clock: Unix time in seconds. steady: seconds that never jump."""
+        self._file, self._keep, self._report, self._clock, self._steady = file, keep, report, clock, steady
         self._pending: dict[tuple[int, str, str, str], list[float]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="usage")
-        self._purged = float("-inf")
+        self._next_purge = float("-inf")  # by the steady clock
+        self._ahead = clock() - steady()
 
     def add(self, ended: Metered) -> None:
         """Count a request."""
@@ -67,7 +71,7 @@ class UsageLog:
     async def write(self) -> None:
         """Write what was counted."""
         batch, self._pending = self._pending, {}
-        purge = self._clock() - self._purged >= _PURGE_SECONDS
+        purge = self._is_time_to_purge()
         if not batch and not purge:
             return
         try:
@@ -78,6 +82,14 @@ class UsageLog:
         else:
             self._report(None)
 
+    def _is_time_to_purge(self) -> bool:
+        """Return True once an hour. A clock that jumped may be wrong, and soon right again: nothing is deleted then."""
+        now, ahead = self._steady(), self._clock() - self._steady()
+        if abs(ahead - self._ahead) > _JUMP_SECONDS:
+            self._next_purge = now + _PURGE_SECONDS
+        self._ahead = ahead
+        return now >= self._next_purge
+
     def _write(self, batch: dict[tuple[int, str, str, str], list[float]], *, purge: bool) -> None:
         if batch:
             self._file.add(
@@ -85,9 +97,8 @@ class UsageLog:
                 for (minute, key, route, model), sums in batch.items()
             )
         if purge:
-            now = self._clock()
-            self._file.purge(self._keep(), now)
-            self._purged = now
+            self._file.purge(self._keep(), self._clock())
+            self._next_purge = self._steady() + _PURGE_SECONDS
 
     def _take_back(self, batch: dict[tuple[int, str, str, str], list[float]]) -> None:
         """Count a batch again that was not written."""

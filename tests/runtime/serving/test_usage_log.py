@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from tests.runtime.rates.test_book import manifest
 from tests.runtime.runtime_fixture import CALLER, LocalServer, request_of
 
 pytestmark = pytest.mark.anyio
+DAY = 86400.0
 ENDED = Metered(
     key="ci", route="chat", model="a", usage=chat.Usage(prompt_tokens=3, completion_tokens=2), seconds=0.1, result="ok"
 )
@@ -45,11 +45,16 @@ class FullDisk(UsageFile):
 class Log:
     def __init__(self, path: Path, keep: float = 1e6) -> None:
         self.file, self.keep = FullDisk(path), keep
+        self.now, self.steady = 20_000.0 * DAY, 0.0
         self.reports: list[MullamaError | None] = []
-        self.log = UsageLog(self.file, lambda: self.keep, self.reports.append)
+        self.log = UsageLog(self.file, lambda: self.keep, self.reports.append, lambda: self.now, lambda: self.steady)
 
-    async def total(self) -> dict[str, Any]:
-        rows = await self.log.read(UsageQuery(since=time.time() - 600))
+    def wait(self, seconds: float, *, jump: float = 0.0) -> None:
+        """Let both clocks run, and set the first one by some more seconds."""
+        self.now, self.steady = self.now + seconds + jump, self.steady + seconds
+
+    async def total(self, since: float = 600.0) -> dict[str, Any]:
+        rows = await self.log.read(UsageQuery(since=self.now - since))
         return rows[0] if rows else {}
 
 
@@ -82,6 +87,37 @@ async def test_a_full_disk_keeps_the_usage_in_memory_until_there_is_room(tmp_pat
     await log.log.write()
     assert log.reports[-1] is None
     assert (await log.total())["requests"] == 4
+    await log.log.close()
+
+
+@pytest.mark.parametrize("jumps", [(400 * DAY, -400 * DAY), (-400 * DAY, 400 * DAY), (3600.0, -7200.0, 3600.0)])
+async def test_a_clock_that_jumps_there_and_back_deletes_nothing_and_counts_on(
+    jumps: tuple[float, ...], tmp_path: Path
+) -> None:
+    log = Log(tmp_path / "usage.sqlite", keep=90 * DAY)
+    log.log.add(ENDED)
+    await log.log.write()
+    log.wait(2 * 3600.0)
+    for jump in jumps:
+        log.wait(2.0, jump=jump)
+        log.log.add(ENDED)
+        await log.log.write()
+    rows = await log.log.read(UsageQuery(since=0))
+    assert sum(row["requests"] for row in rows) == 1 + len(jumps)
+    await log.log.close()
+
+
+async def test_old_usage_is_deleted_also_after_a_clock_was_set(tmp_path: Path) -> None:
+    log = Log(tmp_path / "usage.sqlite", keep=DAY)
+    log.wait(0, jump=-1000 * DAY)
+    log.log.add(ENDED)
+    await log.log.write()
+    log.wait(0, jump=1000 * DAY)
+    await log.log.write()
+    assert (await log.total(since=2000 * DAY))["requests"] == 1
+    log.wait(3601.0)
+    await log.log.write()
+    assert await log.total(since=2000 * DAY) == {}
     await log.log.close()
 
 
