@@ -1,4 +1,4 @@
-"""Reads YAML (JSON is YAML) as a tree with places, within limits; the only importer of yaml.
+"""Reads YAML (JSON is YAML) as a tree with places, within limits.
 
 It uses the events of the pure-Python parser and no loader: deep nesting crashes the C parser, and loaders construct
 objects from tags. Aliases share nodes and count against a budget, which stops exponential documents.
@@ -9,25 +9,25 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
-from yaml.events import (
+from mullama.errors import ManifestError
+from mullama.manifest.load.yaml_parts import (
     AliasEvent,
     CollectionStartEvent,
     DocumentStartEvent,
     Event,
     MappingEndEvent,
+    MarkedYAMLError,
     NodeEvent,
+    Parser,
+    Reader,
+    ReaderError,
     ScalarEvent,
+    ScalarToken,
+    Scanner,
     SequenceEndEvent,
     SequenceStartEvent,
     StreamEndEvent,
 )
-from yaml.parser import Parser
-from yaml.reader import Reader, ReaderError
-from yaml.scanner import Scanner
-from yaml.tokens import ScalarToken
-
-from mullama.errors import ManifestError
 from mullama.manifest.nodes import Fields, Items, Leaf, Node
 from mullama.manifest.scalars import read_plain
 from mullama.problems import Location, Problem
@@ -137,7 +137,7 @@ class _Builder:
         try:
             self._events = _Events(self._text)
             return Document(self._root(), self._problems)
-        except yaml.MarkedYAMLError as error:
+        except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             if "<stream end>" in (error.problem or "") and self._brackets and self._brackets[-1]:
                 mark = self._brackets[-1]  # far before the end of the text
@@ -341,7 +341,7 @@ _WORDS = (
 )
 
 
-def _plain_words(error: yaml.MarkedYAMLError) -> tuple[str, str]:
+def _plain_words(error: MarkedYAMLError) -> tuple[str, str]:
     reason = error.problem or error.context or "the text is not valid YAML"
     for pattern, message, hint in _WORDS:
         if re.search(pattern, reason):

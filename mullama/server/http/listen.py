@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mullama.errors import MullamaError, Unavailable
 from mullama.manifest.addresses import Address, TcpAddress, UnixAddress, parse_address
@@ -72,7 +72,7 @@ class HttpServer:
         """
         allow_descriptors(2 * self._bounds.connections)
         self._app = app
-        self._config = _uvicorn_config(app, self._bounds)
+        self._config = Config(loaded_app=app, timeout_keep_alive=self._bounds.keep_alive)
         self._clock = asyncio.create_task(self._keep_date())
         asyncio.get_running_loop().set_exception_handler(AcceptReports())
         try:
@@ -263,24 +263,6 @@ def _overlap(one: Address, other: Address) -> bool:
     if isinstance(one, TcpAddress) and isinstance(other, TcpAddress):
         return one.port == other.port
     return one == other
-
-
-def _uvicorn_config(app: Application, bounds: Bounds) -> Config:
-    config = Config(
-        cast(Any, app),
-        http=BoundedProtocol,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=cast(int, bounds.keep_alive),
-    )
-    config.load()
-    return config
 
 
 def allow_descriptors(wanted: int) -> int:

@@ -47,7 +47,7 @@ class BoundedProtocol(HttpToolsProtocol):
         cap: ConnectionCap[BoundedProtocol] | None,
         on_lost: Callable[[], None],
     ) -> None:
-        super().__init__(config, state, app_state)
+        super().__init__(cast(Any, config), state, app_state)
         self._bounds = bounds
         self._cap = cap
         self._surplus = False  # opened beyond the bound: its requests get a 503 until others are closed

@@ -1,32 +1,40 @@
-"""The parts of uvicorn that the server is made of, imported without its command line."""
+"""The parts of uvicorn that the server is made of, imported without its command line and its configuration.
+
+Those read other files, logging settings and WSGI applications; their imports take longer than that of the protocol.
+"""
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
+import logging
+from typing import Any
 
+from mullama.imports import placeholders
+from mullama.struct import Struct
 
-def _import_without_command_line() -> None:
-    """Import the package with an empty module for its command line.
-
-    The package imports `uvicorn.main`, and with it click and the supervisors of worker processes, which take half of
-    the time and are never used.
-    """
-    if "uvicorn" in sys.modules:
-        return
-    empty = ModuleType("uvicorn.main")
-    vars(empty).update(Server=None, main=None, run=None)
-    sys.modules[empty.__name__] = empty
-    try:
-        import uvicorn  # noqa: F401 - for its effect
-    finally:
-        del sys.modules[empty.__name__]
-
-
-_import_without_command_line()
-
-from uvicorn.config import Config  # noqa: E402 - after the package
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle  # noqa: E402
-from uvicorn.server import ServerState  # noqa: E402
+with placeholders(
+    {
+        "uvicorn.main": {"Server": None, "main": None, "run": None},
+        "uvicorn.config": {"Config": object, "STARTUP_FAILURE": 3},
+    }
+):
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+    from uvicorn.server import ServerState
 
 __all__ = ["Config", "HttpToolsProtocol", "RequestResponseCycle", "ServerState"]
+
+logging.getLogger("uvicorn.access").propagate = False  # the protocol writes no line for a request
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """The attributes of `uvicorn.Config` that the protocol reads."""
+
+    loaded_app: Any
+    """The application, by ASGI 3."""
+    timeout_keep_alive: float
+    """Seconds that an idle connection stays open."""
+    loaded: bool = True
+    ws_protocol_class: None = None
+    root_path: str = ""
+    asgi_version: str = "3.0"
+    limit_concurrency: None = None
+    reset_contextvars: bool = False

@@ -5,29 +5,27 @@ llama.cpp's grammar parser is not bound, so that no client's text can reach it.
 
 from __future__ import annotations
 
-import sys
-from importlib.util import find_spec, module_from_spec
-from typing import Any
+from contextlib import suppress
+from typing import TypeAlias
 
+from mullama.imports import placeholders, without_package
 
-def _import_functions_only() -> None:
-    """Let `llama_cpp.llama_cpp`, the C functions, be imported without the classes of its package.
+# The package imports classes of its own, with Jinja, asyncio and servers, which take as long as all other imports of a
+# worker. A worker uses `llama_cpp.llama_cpp` alone, the C functions, which need one name of typing_extensions.
+without_package("llama_cpp")
+with placeholders({"typing_extensions": {"TypeAlias": TypeAlias}}), suppress(ImportError):  # its importer reports it
+    import llama_cpp.llama_cpp  # noqa: F401 - for its effect
 
-    The package imports its own classes, with Jinja, asyncio and servers, which take as long as all other imports of a
-    worker. It is executed at the first use of one of its names, which is never in a worker.
-    """
-    spec = None if "llama_cpp" in sys.modules else find_spec("llama_cpp")
-    if spec is None or spec.loader is None:
-        return
-    package, loader = module_from_spec(spec), spec.loader
-
-    def execute(name: str) -> Any:
-        del vars(package)["__getattr__"]
-        loader.exec_module(package)
-        return getattr(package, name)
-
-    vars(package)["__getattr__"] = execute
-    sys.modules["llama_cpp"] = package
-
-
-_import_functions_only()
+# The texts of numpy's documentation and its types for checkers are a third of its import. `numpy.linalg` alone uses
+# one of the types, in annotations.
+with (
+    placeholders(
+        {
+            "numpy._core._add_newdocs": {},
+            "numpy._core._add_newdocs_scalars": {},
+            "numpy._typing": {"NDArray": list},
+        }
+    ),
+    suppress(ImportError),
+):
+    import numpy  # noqa: F401 - for its effect

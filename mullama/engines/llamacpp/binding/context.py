@@ -6,11 +6,10 @@ import ctypes
 import sys
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import llama_cpp.llama_cpp as c
 import numpy as np
-from numpy.typing import NDArray
 
 from mullama.engines.base import ContextOptions
 from mullama.engines.llamacpp.binding.devices import placed
@@ -18,8 +17,11 @@ from mullama.engines.llamacpp.binding.library import first_reason, log, sum_size
 from mullama.engines.llamacpp.binding.model import DeviceMemoryShort, NativeAdapter, NativeModel, short_of_memory
 from mullama.errors import EngineFailed, Refused
 
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int32]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Floats = np.ndarray[tuple[Any, ...], np.dtype[np.float32]]
+Ids = np.ndarray[tuple[Any, ...], np.dtype[np.int32]]
 
 MAX_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
 DECODED, NO_CELLS, ABORTED = 0, 1, 2  # results of `NativeContext.decode`

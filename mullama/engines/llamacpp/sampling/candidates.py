@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mullama.engines.llamacpp.binding.context import Floats, Ids
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _BLOCKS = 64  # rows of the folded logits, see `largest`
 _OFFSETS = np.arange(_BLOCKS)[:, None]

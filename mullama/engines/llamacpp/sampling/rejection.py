@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mullama.engines.llamacpp.binding.context import Floats
 from mullama.struct import Struct
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 COLDEST = 1e-6  # lowest temperature; a lower one would overflow the quotient
 _TRIES = 4  # top-p usually keeps nine tenths of the probability or more

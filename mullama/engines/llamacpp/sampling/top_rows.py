@@ -7,18 +7,21 @@ large vocabulary are treated in groups that fit the processor's cache.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mullama.engines.llamacpp.binding.context import Floats
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _GROUP = 1 << 16  # logits: 256 KB, so that a temporary copy stays in a core's own cache
 _LARGEST_FOLD = 64
 _SPREAD = 8  # columns for each value that is searched, so that few of the largest share a column
 _CROWD = 8  # candidates for each value that is searched; more only where many logits are equal
 
-Indexes = NDArray[np.intp]
+Indexes = np.ndarray[tuple[Any, ...], np.dtype[np.intp]]
 
 
 class TopRows:

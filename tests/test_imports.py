@@ -1,0 +1,80 @@
+"""Imports of a part of a library."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mullama.imports import placeholders, without_package
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = tmp_path / "somelibrary"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from somelibrary import heavy\nNAME = heavy.VALUE\n")
+    (folder / "heavy.py").write_text("VALUE = 3\n")
+    (folder / "light.py").write_text("from somelibrary.other import USED\n")
+    (folder / "other.py").write_text("USED = 4\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "somelibrary"]:
+        del sys.modules[name]
+
+
+def test_a_module_is_imported_without_the_code_of_its_package(library: Path) -> None:
+    without_package("somelibrary")
+    import somelibrary.light  # type: ignore[import-not-found]
+
+    assert somelibrary.light.USED == 4
+    assert "somelibrary.heavy" not in sys.modules
+    assert somelibrary.NAME == 3, "the code of the package runs at the first use of its names"
+    assert "somelibrary.heavy" in sys.modules
+    with pytest.raises(AttributeError):
+        _ = somelibrary.NONE
+
+
+def test_a_package_that_is_missing_or_imported_stays_as_it_is(library: Path) -> None:
+    without_package("a_package_that_nobody_installs")
+    import somelibrary
+
+    without_package("somelibrary")
+    assert sys.modules["somelibrary"] is somelibrary
+
+
+def test_a_placeholder_is_there_inside_the_block_only(library: Path) -> None:
+    without_package("somelibrary")
+    with placeholders({"somelibrary.other": {"USED": 5}}):
+        import somelibrary.light
+
+        assert somelibrary.light.USED == 5
+    import somelibrary.other  # type: ignore[import-not-found]
+
+    assert somelibrary.other.USED == 4
+    with placeholders({"somelibrary.other": {"USED": 6}}):
+        assert sys.modules["somelibrary.other"].USED == 4, "a module that is imported stays"
+
+
+def test_the_reader_of_yaml_refuses_the_same_characters_as_the_library() -> None:
+    program = "import re; print(re.compile); from {} import Reader; print(re.compile); print(Reader.NON_PRINTABLE)"
+    own = subprocess.run(
+        [sys.executable, "-c", program.format("mullama.manifest.load.yaml_parts")], capture_output=True, check=True
+    ).stdout.splitlines()
+    assert own[0] == own[1], "`re.compile` is the library's again"
+    from mullama.manifest.load import yaml_parts
+
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    refused = [found.start() for found in re.finditer(yaml_parts._UNPRINTABLE, every)]
+    assert [found.start() for found in re.finditer(yaml_parts._SAME, every)] == refused
+    assert yaml_parts.Reader.NON_PRINTABLE.pattern in (yaml_parts._SAME, yaml_parts._UNPRINTABLE)
+
+
+def test_the_library_writes_the_pattern_as_it_is_replaced() -> None:
+    program = "from yaml.reader import Reader; from mullama.manifest.load import yaml_parts as p; "
+    program += "assert Reader.NON_PRINTABLE.pattern == p._UNPRINTABLE"
+    subprocess.run([sys.executable, "-c", program], check=True)
