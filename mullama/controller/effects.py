@@ -247,7 +247,7 @@ class LiveEffects:
         worker = self._pool.worker(new.unit)
         if worker is None:
             raise EngineFailed("the worker ended before the probe")
-        rendered = self._builder.probe_prompt(new, prompt)
+        rendered = self._builder.probe_prompt(new, prompt, answered=full)
         job = Generate(
             id=worker.next_id(),
             context=new.unit.context,

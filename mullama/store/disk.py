@@ -129,10 +129,11 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace a file, durably: after a crash the path has the old bytes or the new ones.
 
     Every `OSError` names a path; a full disk gives none by itself.
+    durable: False for a file that is void after a crash of the system, whose writer does not wait for the disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     private = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
@@ -141,14 +142,16 @@ def write_atomic(path: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         private.replace(path)
     except BaseException as error:
         private.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def overwrite(path: Path, data: bytes) -> bool:

@@ -153,7 +153,7 @@ class Records:
         """Write the record of the running server: on a full disk over the one of the server before."""
         data = json.dumps(record._asdict(), indent=1).encode()
         try:
-            write_atomic(self._server, data)
+            write_atomic(self._server, data, durable=False)  # after a crash of the system the record is void
         except OSError:
             if not overwrite(self._server, data):
                 raise

@@ -69,7 +69,7 @@ async def test_a_full_disk_keeps_the_last_revision_and_the_file_is_applied_later
     await serve_before(tmp_path, A)
     whole = store_records.write_atomic
 
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, *, durable: bool = True) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     changed = {"a": {"from": A["a"], "system": "new"}}

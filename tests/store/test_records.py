@@ -144,7 +144,7 @@ def test_a_file_is_overwritten_in_its_own_space(tmp_path: Path, data: bytes, wri
 def test_a_server_is_recorded_over_the_one_before_when_the_file_cannot_be_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, *, durable: bool = True) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     records = Records(tmp_path, "x")

@@ -245,8 +245,8 @@ class DeploymentBuilder:
             ),
         )
 
-    def probe_prompt(self, deployment: Deployment, prompt: str) -> Rendered:
-        return probe_prompt(deployment.settings, prompt)
+    def probe_prompt(self, deployment: Deployment, prompt: str, *, answered: bool) -> Rendered:
+        return probe_prompt(deployment.settings, prompt, answered=answered)
 
 
 def draft_options(model: Model, files: KnownFiles, drafter: KnownFiles | None) -> DraftOptions | None:

@@ -100,10 +100,15 @@ def warm_prefix(settings: ModelSettings) -> Rendered:
     return declared_prefix(settings, opening(settings))
 
 
-def probe_prompt(settings: ModelSettings, prompt: str) -> Rendered:
-    """Return a prompt that tests whether the model generates."""
-    messages = (*opening(settings), text_message("user", prompt or "Say ok."))
-    return settings.render(ChatInput(messages=messages))
+def probe_prompt(settings: ModelSettings, prompt: str, *, answered: bool) -> Rendered:
+    """Return a prompt that tests whether the model generates. answered: a test reads the answer.
+
+    The template is rendered in any case, which is a part of the test. Without a declared prompt or beginning its text
+    is not computed: many templates add a system message, whose tokens took a tenth of the start of a small model.
+    """
+    declared = opening(settings)
+    rendered = settings.render(ChatInput(messages=(*declared, text_message("user", prompt or "Say ok."))))
+    return rendered if prompt or answered or declared else Rendered(text="ok")
 
 
 def capabilities(settings: ModelSettings, facts: WeightFacts | None) -> tuple[str, ...]:

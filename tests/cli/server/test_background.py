@@ -60,7 +60,7 @@ def test_a_started_server_answers_in_a_session_of_its_own_and_logs_to_a_file(ser
 def test_a_full_disk_is_an_error_before_a_server_starts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the server would run without a record, and no command would find it."""
 
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, *, durable: bool = True) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("mullama.store.records.write_atomic", full)
