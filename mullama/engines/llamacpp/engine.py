@@ -54,7 +54,6 @@ from mullama.engines.llamacpp.sampling.reasoning_budget import ReasoningBudget
 from mullama.engines.llamacpp.sampling.sampler import SHORTCUTS, Sampler, invalid_setting
 from mullama.engines.llamacpp.speculation.draft_models import DraftModels
 from mullama.engines.llamacpp.vocabulary import Vocabulary
-from mullama.engines.media_checks import check_media
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, NotFound, Unsupported
 from mullama.machine import usable_cores
 from mullama.struct import replace
@@ -317,6 +316,8 @@ class LlamaEngine:
         """Return the encoder of a context; raise `Unsupported` for one without."""
         projector = self._known(context).projector
         if projector is None:
+            from mullama.engines.media_checks import check_media
+
             check_media(media, limits, None)
         encoder = self._encoders.get(projector) if projector else None
         if encoder is None:

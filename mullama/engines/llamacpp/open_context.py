@@ -116,7 +116,7 @@ def open_text_context(
     native.set_adapters(adapters)
     cache: Cells = SlotCache(size=native.cells // options.parallel, slots=options.parallel)
     if pool:
-        cache = PrefixCache(
+        cache = _cache_of(encoder)(
             cells=native.cells,
             running=slots,
             kept=kept,
@@ -125,7 +125,6 @@ def open_text_context(
             checkpoints=Checkpoints(options.checkpoint_bytes),
             intact=native.complete,
             cellless=model.cellless,
-            cells_of=len if encoder is None else encoder.numbers.cells_of,
         )
     ends = frozenset(vocabulary.ends)
     rollback = Rollback(native, cache, spares)
@@ -169,6 +168,15 @@ def _kind_of(encoder: MediaEncoder | None) -> Callable[..., TextContext]:
     from mullama.engines.llamacpp.media.context import MediaContext  # loads libmtmd
 
     return partial(MediaContext, encoder=encoder)
+
+
+def _cache_of(encoder: MediaEncoder | None) -> Callable[..., PrefixCache]:
+    """Return what makes the account of its cells."""
+    if encoder is None:
+        return PrefixCache
+    from mullama.engines.llamacpp.media.run_cache import RunCache
+
+    return partial(RunCache, encoder.numbers)
 
 
 def _padded(size: int) -> int:

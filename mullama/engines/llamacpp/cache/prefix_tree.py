@@ -107,8 +107,10 @@ class PrefixCache:
     `intact(sequence, length)` tells where a sequence has it without one. `cellless` memory has no other part. Memory
     of both parts has few numbers, because each needs memory. They are all alike: an ended request keeps its own until
     a new one needs it.
-    `cells_of` counts the cells of tokens: those of media may need more than one for each position, see `media.runs`.
     """
+
+    cells_of: Callable[[Sequence[int]], int] = staticmethod(len)
+    """Returns the cells of tokens. Those of media may need more than one for each position, see `media.run_cache`."""
 
     def __init__(
         self,
@@ -121,10 +123,8 @@ class PrefixCache:
         checkpoints: Checkpoints | None = None,
         intact: Callable[[int, int], bool] = lambda _sequence, _length: False,
         cellless: bool = False,
-        cells_of: Callable[[Sequence[int]], int] = len,
     ) -> None:
         self.cells = cells
-        self.cells_of = cells_of
         self.checkpoints = checkpoints or Checkpoints()
         self._intact = intact
         self.cellless = cellless
@@ -283,7 +283,7 @@ class PrefixCache:
         if not tokens:
             return
         end = self._ends[sequence]
-        self.used += self.cells_of(tokens)
+        self.used += len(tokens)
         self._lengths[sequence] += len(tokens)
         if end.parent is not None and len(end.sequences) == 1 and not end.children:
             end.tokens.extend(tokens)

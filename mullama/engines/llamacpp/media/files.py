@@ -7,6 +7,7 @@ its request. A file that crashes them ends the worker, and its request is not re
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 
@@ -24,6 +25,10 @@ _SAMPLES = {  # per frame, by (version, layer); version 3 is MPEG 1, layer 1 is 
     (3, 1): 1152, (3, 2): 1152, (3, 3): 384, (2, 1): 576, (2, 2): 1152, (2, 3): 384,
     (0, 1): 576, (0, 2): 1152, (0, 3): 384,
 }  # fmt: skip
+# The first bytes of a frame: the sync word, a version and a layer that exist, a bitrate and a rate that are stated.
+_FRAME = re.compile(
+    b"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][" + b"".join(b"\\x%x0-\\x%xb" % (n, n) for n in range(1, 15)) + b"]"
+)
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _BITRATES = {  # kbit/s, by (MPEG 1, layer)
     (True, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -54,7 +59,7 @@ def checked(medium: Medium, limits: MediaLimits, place: int) -> MediaHeader:
             _check_png(name, data)
         return header
     if header.format == "mp3":
-        header = replace(header, seconds=_mp3_seconds(data))
+        header = replace(header, seconds=_mp3_seconds(data, limits.seconds))
     if header.seconds > limits.seconds:
         raise TooLarge(
             f"{name} has {header.seconds:.0f} s, and {limits.seconds:g} s is the most",
@@ -118,29 +123,25 @@ def _png_pixels(data: bytes) -> Iterator[bytes]:
         at += 12 + size
 
 
-def _mp3_seconds(data: bytes) -> float:
-    """Return the duration of an MPEG stream by the headers of its frames: nothing else states it."""
+def _mp3_seconds(data: bytes, most: float) -> float:
+    """Return the duration of an MPEG stream by the headers of its frames, or some number above `most`.
+
+    Nothing else states it. A decoder looks for the next frame after bytes that are none, and so does this.
+    """
     at, seconds = 0, 0.0
     if data[:3] == b"ID3" and len(data) > 10:
         at = 10 + (data[6] & 127) * 2**21 + (data[7] & 127) * 2**14 + (data[8] & 127) * 2**7 + (data[9] & 127)
-    while 0 <= at <= len(data) - 4:
-        frame = _mp3_frame(data[at : at + 4])
-        if frame is None:
-            at = data.find(b"\xff", at + 1)  # a decoder looks for the next frame as well
-            continue
-        at += frame[0]
-        seconds += frame[1]
+    while seconds <= most and (found := _FRAME.search(data, at)):
+        size, duration = _mp3_frame(found[0])
+        at = found.start() + size
+        seconds += duration
     return seconds
 
 
-def _mp3_frame(header: bytes) -> tuple[int, float] | None:
-    """Return the bytes and seconds of a frame, None for bytes that begin none (ISO 11172-3, 2.4.1.3)."""
-    if header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
-        return None
+def _mp3_frame(header: bytes) -> tuple[int, float]:
+    """Return the bytes and seconds of a frame (ISO 11172-3, 2.4.1.3)."""
     version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
     bitrate, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
-    if version == 1 or layer == 0 or bitrate in (0, 15) or rate == 3:
-        return None
     samples, hertz = _SAMPLES[version, layer], _RATES[version][rate]
     bits = _BITRATES[version == 3, layer][bitrate - 1] * 1000
     unit = 4 if layer == 3 else 1

@@ -6,7 +6,7 @@ finds a medium again by comparing numbers, as it finds text, and two prompts nev
 they differ, they differ at the first number of a run.
 
 A position of the list is a position of llama.cpp, for media as well. With M-RoPE an image of 40 x 25 vectors takes
-1,000 cells and 40 positions, so cells are counted by `cells_of`, and `PrefixCache` counts with it.
+1,000 cells and 40 positions, so cells are counted by `Numbers.cells_of`, see `run_cache`.
 """
 
 from __future__ import annotations

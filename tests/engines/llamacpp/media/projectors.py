@@ -137,8 +137,11 @@ def qwen2vl(path: Path, *, seed: int = 0) -> None:
     model.write()
 
 
-def qwen2a(path: Path, *, seed: int = 0) -> None:
-    """Write the encoder of Whisper with pooled frames (Qwen2-Audio): 750 vectors for each 30 seconds."""
+def qwen2a(path: Path, *, seed: int = 0, positions: int = 1500) -> None:
+    """Write the encoder of Whisper with pooled frames (Qwen2-Audio): 750 vectors for each 30 seconds.
+
+    With fewer positions llama.cpp ends the process at the first sound.
+    """
     model = ProjectorWriter(path, "qwen2a", "a", seed=seed)
     mels = 80
     model.writer.add_uint32("clip.audio.num_mel_bins", mels)
@@ -146,7 +149,7 @@ def qwen2a(path: Path, *, seed: int = 0) -> None:
     model.full("a.conv1d.1.bias", WIDTH, 1, value=0.0)
     model.random("a.conv1d.2.weight", WIDTH, WIDTH, 3)
     model.full("a.conv1d.2.bias", WIDTH, 1, value=0.0)
-    model.random("a.position_embd.weight", 1500, WIDTH)
+    model.random("a.position_embd.weight", positions, WIDTH)
     model.norm("a.post_ln")
     model.blocks(key_bias=False)
     model.random("mm.a.fc.weight", EMBD, WIDTH)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -304,3 +306,16 @@ def test_a_closed_context_frees_its_projector(opened: Open) -> None:
     assert not engine._encoders
     with pytest.raises(MullamaError):
         engine.prepare(see(1, f"{M}?", RED))
+
+
+def test_text_alone_loads_no_library_of_media(tiny_path: str) -> None:
+    code = (
+        "import sys\n"
+        "from mullama.engines.base import ContextOptions, WeightsOptions\n"
+        "from mullama.engines.llamacpp.engine import load\n"
+        f"engine = load(({tiny_path!r},), WeightsOptions(), lambda _: True)\n"
+        "engine.open_context('main', ContextOptions(size=256))\n"
+        "print([name for name in sys.modules if 'mtmd' in name or '.media' in name])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "['mullama.chat.media']"
