@@ -68,8 +68,12 @@ def test_a_server_follows_its_repository(empty_stack: Stack, host: GitHost, tmp_
     assert "mullama.yaml:3:" in condition("ConfigValid")["message"]
     assert models() == {"one", "two"}
 
-    good = host.commit({"mullama.yaml": text("one", "two", "three")})
+    # A force-pushed commit waits for `reload`.
+    good = host.commit({"mullama.yaml": text("one", "two", "three")}, amend=True)
     notice()
+    eventually(lambda: condition("GitSynced").get("reason") == "HistoryRewritten", stack.log)
+    assert models() == {"one", "two"}
+    stack.run("reload", "-f", stack.name)
     eventually(lambda: models() == {"one", "two", "three"}, stack.log)
 
     # A hand edit is reported, and `reload` applies the commit again.

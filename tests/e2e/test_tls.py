@@ -39,6 +39,9 @@ def test_a_server_with_tls_follows_its_certificate(empty_stack: Stack) -> None:
     assert "is not the key of the certificate" in str(condition()["message"])
     assert stack.json("status", "--host", url, "--ca-file", authority.cert, "--json", code=None)["tls"]
     key.write_text(good)
+    authority.issue("server", days=-1)
+    eventually(lambda: "expired on" in str(condition()["message"]), stack.log)
+    assert stack.json("status", "--host", url, "--ca-file", authority.cert, "--json", code=None)["tls"] == shown["tls"]
     authority.issue("server", days=60)
     eventually(lambda: stack.status()["tls"]["expires"] > shown["tls"]["expires"] + 86400, stack.log)
     assert condition()["status"] is True

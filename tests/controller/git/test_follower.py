@@ -113,6 +113,31 @@ async def test_each_commit_is_adopted_once_and_a_bad_one_is_a_condition(server: 
 
 @pytest.mark.anyio
 @pytest.mark.timeout(60)
+async def test_an_unsigned_commit_leaves_the_signed_one_in_force(
+    server: LocalServer, host: GitHost, tmp_path: Path
+) -> None:
+    followed = Followed(server)
+    ann, line = host.signer("ann")
+    (tmp_path / "signers").write_text(line)
+    signed = host.commit({"mullama.yaml": TEXT}, key=ann)
+    await followed.begin(url=host.url, verify={"ssh_signers": str(tmp_path / "signers")})
+    await followed.git.sync()
+    for _ in range(2):
+        host.commit({"mullama.yaml": TEXT + "# anybody\n"})
+        with pytest.raises(MullamaError, match="is not signed"):
+            await followed.git.sync()
+        with pytest.raises(MullamaError, match="is not signed"):
+            await followed.git.sync(forced=True)
+    assert followed.condition == (False, "UnsignedCommit")
+    assert [origin.commit for origin in followed.adopted] == [signed]
+    assert Path(followed.adopted[0].checkout or "").read_text() == TEXT
+    again = host.commit({"mullama.yaml": TEXT + "# ann\n"}, key=ann)
+    await followed.git.sync()
+    assert (followed.condition, followed.adopted[-1].commit) == ((True, "Applied"), again)
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(60)
 async def test_a_manifest_applied_by_hand_is_reported(server: LocalServer, host: GitHost) -> None:
     followed = Followed(server)
     host.commit({"mullama.yaml": TEXT})

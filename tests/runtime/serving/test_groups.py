@@ -39,6 +39,27 @@ async def test_the_models_of_a_group_replace_each_other_and_no_request_is_lost(s
     assert "other" in loaded(server)
 
 
+async def test_a_group_that_is_larger_than_the_budget_is_named_and_served_in_turns(server: LocalServer) -> None:
+    on_demand = {"residency": {"load": "on_demand"}}
+    models = {name: {"from": server.script(name, default=f"I am {name}"), **on_demand} for name in "abc"}
+    groups = {"g": {"models": ["a", "b", "c"], "max": 3}}
+    await server.apply(models)
+    await server.ask("a", "hello")
+    each = server.status("a")["memory"]
+    assert each > 0
+    await server.apply(models)
+    lines = await server.apply_lines(models, groups=groups, hardware={"budget": {"ram": str(int(each * 1.5))}})
+
+    (plan,) = (line["plan"] for line in lines if line["event"] == "plan")
+    assert any("the group g allows 3 loaded models" in text for text in plan["warnings"]), plan["warnings"]
+    assert lines[-1]["outcome"] == "applied"
+    most: set[int] = set()
+    for name in "abcab":
+        assert await server.ask(name, "hello") == f"I am {name}"
+        most.add(len(loaded(server)))
+    assert most == {1}
+
+
 async def test_the_status_shows_which_models_of_a_group_are_loaded_and_which_wait(server: LocalServer) -> None:
     on_demand = {"residency": {"load": "on_demand"}}
     models = {name: {"from": server.script(name), **on_demand} for name in "abc"}
