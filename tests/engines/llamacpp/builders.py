@@ -257,14 +257,14 @@ def _write_encoder(model: ModelWriter, *, rank: bool) -> None:
     model.write()
 
 
-def adapter(path: Path, *, seed: int = 3) -> None:
-    """Write a LoRA of rank 4 over the attention of the built-in model."""
+def adapter(path: Path, *, seed: int = 3, weights: Path = TINY) -> None:
+    """Write a LoRA of rank 4 over the attention of the built-in model, or of other weights of its architecture."""
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 8.0)
     rng = np.random.default_rng(seed)
-    for tensor in gguf.GGUFReader(str(TINY)).tensors:
+    for tensor in gguf.GGUFReader(str(weights)).tensors:
         if "attn_q" in tensor.name or "ffn_down" in tensor.name:
             inputs, outputs = int(tensor.shape[0]), int(tensor.shape[1])
             left = rng.standard_normal((4, inputs), dtype=np.float32) * 0.2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -87,6 +88,9 @@ class NativeProjector:
         if not handle:
             raise _refusal(path, lines, gpu=gpu)
         self._handle: Any = handle
+        found = (re.search(r"projector: +(\S+)", line) for line in lines)
+        self.kinds = frozenset(match[1] for match in found if match)
+        """Names of its encoders, as in the key clip.projector_type."""
         self._width = int(c.llama_model_n_embd_inp(model.handle))
         self.vision = bool(m.mtmd_support_vision(handle))
         self.audio = bool(m.mtmd_support_audio(handle))

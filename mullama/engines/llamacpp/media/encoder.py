@@ -24,6 +24,7 @@ from mullama.engines.media_checks import check_media
 from mullama.errors import ContextOverflow, Invalid, TooLarge, Unsupported
 from mullama.struct import Struct, field_names
 
+_ALIGNED, _NUMBERED = "deepseek4v", "hunyuanvl"  # see clip.projector_type in clip-impl.h
 _MOST_REMEMBERED = 4096  # media whose runs keep their numbers
 
 Part = list[int] | Run
@@ -59,6 +60,12 @@ class MediaEncoder:
 
     def __init__(self, projector: Projector, model: NativeModel, vocabulary: Vocabulary, *, threads: int) -> None:
         self._native = NativeProjector(projector.path, model, gpu=projector.gpu, threads=threads)
+        if _ALIGNED in self._native.kinds:
+            self._native.close()
+            raise Unsupported(
+                f"the projector {projector.path} ({_ALIGNED}) cannot be used",
+                hint="the vectors of its images depend on the tokens before them, so no two requests can share one",
+            )
         self._vocabulary = vocabulary
         self._most_bytes = projector.cache_bytes
         self._known: OrderedDict[str, _Known] = OrderedDict()  # by digest, least recently used first
@@ -84,6 +91,9 @@ class MediaEncoder:
         if job.suffix is not None or job.echo:
             what = "fill in the middle" if job.suffix is not None else "echo its prompt"
             raise Unsupported(f"a request with media cannot {what}", hint="send text alone for it")
+        if _NUMBERED in self._native.kinds and len(job.media) > 1:
+            # A run is the same wherever it stands, and this model's positions tell the first image from the second.
+            raise Unsupported(f"this model ({_NUMBERED}) reads one image in a request", hint="send one image")
         with self._lock:
             known, opened = self._read(job.media, job.media_limits)
             try:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mullama.chat.media import MediaLimits, Medium
-from mullama.engines.base import ContextOptions, Generate, Projector
+from mullama.engines.base import Adapter, ContextOptions, DraftOptions, Generate, Projector
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.errors import BadWeights, Kind, MullamaError
 from mullama.struct import replace
@@ -306,6 +306,36 @@ def test_a_closed_context_frees_its_projector(opened: Open) -> None:
     assert not engine._encoders
     with pytest.raises(MullamaError):
         engine.prepare(see(1, f"{M}?", RED))
+
+
+@pytest.mark.parametrize("name", ["qwen2vl", "gemma3", "hybrid"])
+def test_guesses_for_text_leave_requests_with_media_alone(name: str, opened: Open) -> None:
+    engine, (one, _) = opened(name), FAMILIES[name].media
+    guessing = opened(name, draft=DraftOptions(kind="ngram"))
+    jobs = [
+        ask(1, "one two three four " * 12, max_tokens=32, logprobs=ALTERNATIVES),
+        see(2, f"one two three {M} four one two three four", one, max_tokens=32),
+    ]
+    alone = [answers(engine, job)[0] for job in jobs]
+    assert_same_answers(engine.facts, answers(guessing, *jobs), alone)
+    assert_same_answers(engine.facts, [answers(guessing, job)[0] for job in jobs], alone)
+    (again,) = answers(guessing, replace(jobs[1], id=3))
+    assert again.ended is not None
+    assert again.ended.draft_tokens == 0
+
+
+def test_requests_with_other_adapter_scales_share_no_run(
+    opened: Open, files: Callable[[Callable[[Path], None]], str], tmp_path: Path
+) -> None:
+    builders.adapter(tmp_path / "adapter.gguf", weights=Path(files(builders.llama)))
+    engine = opened("llava", adapters=(Adapter(path=str(tmp_path / "adapter.gguf"), scale=1.0),))
+    jobs = [see(number, f"{M} What is it?", LONG, scales=(float(number),)) for number in range(3)]
+    alone = [answers(engine, replace(job, id=job.id + 10, cache=False))[0] for job in jobs]
+    together = answers(engine, *jobs)
+    assert_same_answers(engine.facts, together, alone)
+    assert [ended(result)[1] for result in together] == [0, 0, 0]
+    assert together[0].logprobs != together[2].logprobs
+    assert encoded(engine) == 1
 
 
 def test_text_alone_loads_no_library_of_media(tiny_path: str) -> None:
