@@ -21,7 +21,7 @@ from mullama.engines.llamacpp.cache.checkpoints import Scales
 from mullama.engines.llamacpp.cache.kept_states import KeptStates
 from mullama.engines.llamacpp.cache.partial_states import PartialStates
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
-from mullama.engines.llamacpp.cache.prefix_tree import Copy, Operation, PrefixCache, Restore, Trim, common_length
+from mullama.engines.llamacpp.cache.prefix_tree import Copy, Operation, Restore, Trim, common_length
 from mullama.engines.llamacpp.cache.slots import Cells
 from mullama.engines.llamacpp.cache.warmup import KEY, DeclaredPrefixes, PrefixWork
 from mullama.engines.llamacpp.completion import RunningCompletion
@@ -124,7 +124,7 @@ class TextContext:
         self._running: dict[int, RunningCompletion] = {}  # oldest first
         self._begun = 0  # requests so far
         self.pool: CellPool | None = None
-        if pool and isinstance(cache, PrefixCache):
+        if pool:
             self.pool = CellPool(
                 native, cache, states, self._apply, size=options.size or native.model.train_context,
                 token_seconds=lambda: pace.token_seconds,
@@ -711,7 +711,7 @@ class TextContext:
                     if not self._states.copy(source, target, length):
                         self._lose(source, target)
                 case Trim(sequence=sequence, length=length):
-                    self.native.cut(sequence, length)
+                    self.native.trim(sequence, length)
                 case Restore(sequence=sequence, checkpoint=checkpoint):
                     if not self._states.restore(sequence, checkpoint):
                         self._lose(sequence)

@@ -13,6 +13,7 @@ from mullama.engines.llamacpp.batcher import Pace
 from mullama.engines.llamacpp.binding.context import MAX_SEQUENCES, NativeContext
 from mullama.engines.llamacpp.binding.library import version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
+from mullama.engines.llamacpp.binding.paged_memory import can_page
 from mullama.engines.llamacpp.cache.checkpoints import Checkpoints
 from mullama.engines.llamacpp.cache.kept_states import KeptStates, StateFolder
 from mullama.engines.llamacpp.cache.partial_states import PartialStates
@@ -94,14 +95,18 @@ def open_text_context(
     scarce = min(worst, max(size, options.pool) + sum(map(len, prefixes))) if options.pool else worst
     limited = scarce < worst and not model.cellless
     # A medium has many cells, and requests often share it, so they need one pool.
-    shares = encoder is not None or sum(map(len, prefixes)) >= pool_threshold
-    pool = not cuttable or options.parallel == 1 or limited or shares
+    long = encoder is not None or sum(map(len, prefixes)) >= pool_threshold
+    shared = not cuttable or options.parallel == 1 or long
+    # Attention in a pool reads the mask of all cells, so slots are faster on the CPU, and cells in use can be limited.
+    paged = limited and not shared and options.flash != "off" and not model.gpu_layers and can_page()
+    pool = shared or (limited and not paged)
     slots = options.parallel + 1 if pool else options.parallel  # one for a prefix that is being computed
     kept = min(len(prefixes) + (_IDLE_SEQUENCES if cuttable else _IDLE_STATES), MAX_SEQUENCES - slots)
     # llama.cpp shares cells between sequences without memory for them, but allocates a recurrent state for each.
     states = slots if cuttable else slots + kept
     spares = range(states, states + (DRAFT_STATES if options.draft and model.recurrent else 0))
     cells = (scarce if limited else worst) if pool else _padded(size) * options.parallel
+    used = min(scarce, cells) if paged else 0
     batch = max(options.batch, options.parallel)
     guesses = draft_rows(options.draft.tokens, options.parallel, model.vocabulary) if options.draft else 0
     native = NativeContext(
@@ -112,9 +117,10 @@ def open_text_context(
         outputs=max(ROWS, states + len(spares)) + guesses,
         threads=threads,
         pool=pool,
+        paged=used,
     )
     native.set_adapters(adapters)
-    cache: Cells = SlotCache(size=native.cells // options.parallel, slots=options.parallel)
+    cache: Cells = SlotCache(size=native.cells // options.parallel, slots=options.parallel, cells=used)
     if pool:
         cache = _cache_of(encoder)(
             cells=native.cells,
@@ -156,7 +162,7 @@ def open_text_context(
         raise
     known = sum(map(len, prefixes)) if pool else 0
     return OpenedContext(
-        context=context, size=size, pool=native.cells if limited else 0, prefix_tokens=known,
+        context=context, size=size, pool=cache.cells if limited else 0, prefix_tokens=known,
         restored=restored and known > 0,
     )  # fmt: skip
 

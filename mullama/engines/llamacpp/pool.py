@@ -12,7 +12,8 @@ from mullama.engines.base import PoolUse
 from mullama.engines.llamacpp.binding.context import NativeContext
 from mullama.engines.llamacpp.cache.checkpoints import Scales
 from mullama.engines.llamacpp.cache.partial_states import PartialStates
-from mullama.engines.llamacpp.cache.prefix_tree import Operation, PrefixCache
+from mullama.engines.llamacpp.cache.prefix_tree import Operation
+from mullama.engines.llamacpp.cache.slots import Cells
 from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.pool_policy import Demand, may_begin, recompute, reserve_of
 from mullama.struct import Struct
@@ -40,7 +41,7 @@ class CellPool:
     def __init__(
         self,
         native: NativeContext,
-        cache: PrefixCache,
+        cache: Cells,
         states: PartialStates,
         apply: Callable[[Iterable[Operation]], None],
         *,

@@ -29,9 +29,20 @@ def hardly_a_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mullama.engines.llamacpp.pool.reserve_of", lambda _size: 1)
 
 
-@pytest.fixture(params=["tiny", *BUILDERS])
-def path(request: pytest.FixtureRequest, tiny_path: str, random_model: Callable[[str], str]) -> str:
-    """The built-in model, and a random one of each kind of memory: plain, sliding window, recurrent."""
+@pytest.fixture(params=["tiny", "llama in one pool", *BUILDERS])
+def path(
+    request: pytest.FixtureRequest,
+    tiny_path: str,
+    random_model: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """The built-in model, and a random one of each kind of memory: plain, sliding window, recurrent.
+
+    Plain memory has slots of its own where the system can give pages back, and one pool of cells elsewhere.
+    """
+    if request.param == "llama in one pool":
+        monkeypatch.setattr("mullama.engines.llamacpp.open_context.can_page", lambda: False)
+        return random_model("llama")
     return tiny_path if request.param == "tiny" else random_model(request.param)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,7 @@ from mullama.engines.base import ContextOptions
 from mullama.engines.llamacpp.binding.devices import placed
 from mullama.engines.llamacpp.binding.library import first_reason, log, sum_sizes
 from mullama.engines.llamacpp.binding.model import DeviceMemoryShort, NativeAdapter, NativeModel, short_of_memory
+from mullama.engines.llamacpp.binding.paged_memory import PagedMemory
 from mullama.errors import EngineFailed, Refused
 
 if TYPE_CHECKING:
@@ -113,9 +115,13 @@ class NativeContext:
         outputs: int,
         threads: tuple[int, int],
         pool: bool = True,
+        paged: int = 0,
         nextn_of: NativeContext | None = None,
     ) -> None:
-        """nextn_of: the main context, for the context of the layers that predict further tokens."""
+        """paged: the most cells in use at once, for a cache without `pool` whose other cells take no memory.
+
+        nextn_of: the main context, for the context of the layers that predict further tokens.
+        """
         params = c.llama_context_default_params()
         params.n_ctx = cells
         params.n_batch = options.batch
@@ -137,7 +143,8 @@ class NativeContext:
         if nextn_of is not None:
             params.ctx_type, params.ctx_other = c.LLAMA_CONTEXT_TYPE_MTP, nextn_of.handle
         log.errors.clear()
-        with log.recording() as lines:
+        self._paged = PagedMemory() if paged else None
+        with log.recording() as lines, self._paged.allocating() if self._paged else nullcontext():
             handle = c.llama_init_from_model(model.handle, params)
         if not handle and model.gpu_layers and short_of_memory(lines):
             raise DeviceMemoryShort(
@@ -162,6 +169,11 @@ class NativeContext:
         self._stop = ctypes.create_string_buffer(2)
         c.llama_set_abort_callback(handle, _stop_reader(), ctypes.addressof(self._stop))
         self._views: dict[tuple[int, int], Floats] = {}
+        if self._paged:
+            if not self._paged.divide(sequences, self.cells // sequences):
+                self.close()
+                raise Refused("llama.cpp divides this cache in another way", hint="context.pool: worst_case")
+            self.kv_bytes = self.kv_bytes * paged // self.cells
 
     @property
     def handle(self) -> Any:
@@ -228,10 +240,16 @@ class NativeContext:
     def copy(self, source: int, target: int, end: int) -> None:
         """Copy the tokens of `source` at positions below `end` to `target`, which is empty.
 
-        In a pool both share the same cells, else llama_memory_seq_cp copies the memory of the complete sequence.
+        In a pool both share the same cells, else llama_memory_seq_cp copies the memory of the complete sequence, also
+        that of cells without tokens.
         """
         if self._pool:
             c.llama_memory_seq_cp(self._memory, source, target, -1, end)
+        elif self._paged:
+            if not self.restore(target, self.save(source)):
+                raise EngineFailed("llama.cpp refuses the state of another sequence", report=log.report())
+            self.cut(target, end)
+            self._paged.release(target, end)
         else:
             c.llama_memory_seq_cp(self._memory, source, target, -1, -1)
             self.cut(target, end)
@@ -239,6 +257,12 @@ class NativeContext:
     def cut(self, sequence: int, start: int) -> bool:
         """Remove a sequence from a position on; return False for memory that cannot be cut there."""
         return bool(c.llama_memory_seq_rm(self._memory, sequence, start, -1))
+
+    def trim(self, sequence: int, start: int) -> None:
+        """Remove a sequence from a position on, and give the memory of these cells back, where cells have their own."""
+        self.cut(sequence, start)
+        if self._paged:
+            self._paged.release(sequence, start)
 
     def clear(self) -> None:
         if self._memory:
@@ -306,6 +330,8 @@ class NativeContext:
             c.llama_free(self._handle)
             self._handle = None
             self._views.clear()
+        if self._paged:
+            self._paged.close()
 
 
 def _address(data: NDArray[np.uint8]) -> Any:

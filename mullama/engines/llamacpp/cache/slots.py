@@ -2,8 +2,9 @@
 
 The other way to divide a cache is `prefix_tree`: one pool for all sequences. A pool shares prefixes for free, but
 every decode reads all of its cells; in slots, the cells of other requests cost nothing. So slots are used where no
-declared prefix is long enough to be worth sharing. A slot keeps its tokens until it is needed. A new prompt with the
-same prefix uses them in place or, when the slot is busy, as a copy.
+declared prefix is long enough to be worth sharing. The cells in use may be limited to fewer than those of all slots,
+where other cells take no memory, see `binding/paged_memory.py`. A slot keeps its tokens until it is needed. A new
+prompt with the same prefix uses them in place or, when the slot is busy, as a copy.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ class SlotCache:
     cells_of = staticmethod(len)
     worth_waiting = WORTH_A_COPY
 
-    def __init__(self, *, size: int, slots: int) -> None:
-        self.cells = size * slots
+    def __init__(self, *, size: int, slots: int, cells: int = 0) -> None:
+        """cells: the most cells in use at once, 0 for those of all slots."""
+        self.cells = cells or size * slots
         self._tokens: list[list[int]] = [[] for _ in range(slots)]
         self._scales: list[Scales] = [() for _ in range(slots)]  # with which the tokens of each slot were computed
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(slots))  # least recently used first
@@ -56,6 +58,14 @@ class SlotCache:
     def held(self) -> int:
         """Cells that running requests hold."""
         return sum(len(tokens) for slot, tokens in enumerate(self._tokens) if slot not in self._free)
+
+    def own(self, sequence: int) -> int:
+        """Return the cells that only this sequence holds: slots share none."""
+        return len(self._tokens[sequence])
+
+    def shared(self, _tokens: list[int], _scales: Scales = ()) -> int:
+        """Return the length of the prefix that these tokens would share with `held` cells: a busy slot is copied."""
+        return 0
 
     def place(self, tokens: list[int], *, share: bool = True, scales: Scales = ()) -> SequencePlacement | None:
         """Return a slot for this prompt, None when all are busy. scales: of the adapters."""
@@ -116,13 +126,17 @@ class SlotCache:
         """Do nothing: no slot is pinned."""
 
     def make_room(self, count: int) -> tuple[Operation, ...]:
-        """Free all idle slots if `count` is all cells; every slot has its own room otherwise."""
-        if count < self.cells:
-            return ()
-        held = [slot for slot in self._free if self._tokens[slot]]
-        for slot in held:
-            self._tokens[slot] = []
-        return tuple(Trim(sequence=slot, length=0) for slot in held)
+        """Free idle slots, least recently used first, until `count` cells are free."""
+        missing = self.used + count - self.cells
+        operations = []
+        for slot in self._free:
+            if missing <= 0:
+                break
+            if self._tokens[slot]:
+                missing -= len(self._tokens[slot])
+                self._tokens[slot] = []
+                operations.append(Trim(sequence=slot, length=0))
+        return tuple(operations)
 
     def length(self, sequence: int) -> int:
         return len(self._tokens[sequence])

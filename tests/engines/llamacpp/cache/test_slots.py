@@ -119,6 +119,18 @@ def test_everything_idle_can_be_forgotten_at_once() -> None:
     assert slots.used == len(OTHER)
 
 
+def test_fewer_cells_than_those_of_all_slots_leave_the_latest_conversations() -> None:
+    slots = SlotCache(size=512, slots=4, cells=512)
+    first, second = ended(slots, LONG), ended(slots, OTHER)
+    running = slots.place(list(range(800, 900)))
+    assert running is not None
+    assert slots.make_room(112) == ()
+    assert slots.make_room(113) == (Trim(sequence=first, length=0),)
+    slots.extend(running.sequence, list(range(800, 900)))
+    assert (slots.used, slots.held, slots.own(second), slots.shared(LONG)) == (300, 100, 200, 0)
+    assert slots.make_room(512) == (Trim(sequence=second, length=0),), "a running request keeps its cells"
+
+
 prompts = st.lists(st.integers(0, 1), min_size=1, max_size=200)
 
 
