@@ -13,20 +13,21 @@ _Tree = Mapping[str, Any]
 def memory_in_use(models: Sequence[_Tree], snapshot: Snapshot) -> dict[str, int]:
     """Return the bytes in use by all loaded models, the number of their names, and of the contexts behind them."""
     loaded = [model["name"] for model in models if model["memory"]]
-    parts = {part: count for name in loaded for part, count in _parts(name, snapshot)}
+    parts = _sizes(loaded, snapshot)
     contexts = {snapshot.deployments[name].unit for name in loaded}
     return {"used": sum(parts.values()), "names": len(loaded), "models": len(contexts)}
 
 
 def with_shares(models: Sequence[_Tree], snapshot: Snapshot) -> list[dict[str, Any]]:
     """Return the models with `memory_own`, the bytes that no earlier model counts, and `shared_with`, its name."""
+    sizes = _sizes([model["name"] for model in models if model["memory"]], snapshot)
     owners: dict[object, str] = {}
     found: list[dict[str, Any]] = []
     for model in models:
         name, own, shared = model["name"], 0, None
-        for part, count in _parts(name, snapshot) if model["memory"] else ():
+        for part, _ in _parts(name, snapshot) if model["memory"] else ():
             owner = owners.setdefault(part, name)
-            own += count if owner == name else 0
+            own += sizes[part] if owner == name else 0
             shared = shared if owner == name else owner
         found.append({**model, "memory_own": own, "shared_with": shared})
     return found
@@ -39,6 +40,15 @@ def own_memory(memory: Mapping[str, int], snapshot: Snapshot) -> dict[str, int]:
     """
     shares = with_shares([{"name": name, "memory": count} for name, count in memory.items()], snapshot)
     return {share["name"]: share["memory_own"] for share in shares}
+
+
+def _sizes(names: Sequence[str], snapshot: Snapshot) -> dict[object, int]:
+    """Return the bytes of the parts of these models: of a shared one, the most that a model counts for it."""
+    sizes: dict[object, int] = {}
+    for name in names:
+        for part, count in _parts(name, snapshot):
+            sizes[part] = max(count, sizes.get(part, 0))
+    return sizes
 
 
 def _parts(name: str, snapshot: Snapshot) -> tuple[tuple[object, int], ...]:

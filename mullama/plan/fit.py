@@ -445,8 +445,14 @@ class MemoryLedger:
         if model is None or known is None or wanted is None:
             return {}
         weights = (known.digest or model.from_, repr(model.gpu), repr(model.memory))
-        context = (weights, context_shape(model, known.facts, known.used), repr(model.adapters), repr(model.draft))
+        context = (weights, *_context_key(model, known))
         return {weights: wanted.weights, context: wanted.context}
+
+
+def _context_key(model: Model, known: KnownFiles) -> tuple[object, ...]:
+    """Return what models with one context have in common. They may declare different prefixes."""
+    asked = requested_shape(model, known.facts, known.used)
+    return (asked, model.task, model.context.checkpoints, repr(model.adapters), repr(model.draft))
 
 
 def stays(model: Model) -> bool:
@@ -485,8 +491,11 @@ def too_large(
     wanted, bound = need(model, facts, machine, drafter), memory_bound(budget, machine)
     if wanted is None or bound is None or wanted.total <= bound:
         return None
-    fitting = largest_context(facts, WeightsPlacement(), context_shape(model, facts), bound)
-    instead = f"a context.size of {fitting} would fit" if fitting else "no context of any size would fit"
+    shape, fields = context_shape(model, facts), "context.size"
+    if isinstance(model.context.pool, int) and shape.pool:
+        shape, fields = replace(shape, pool=shape.size), "context.size and a context.pool"
+    fitting = largest_context(facts, WeightsPlacement(), shape, bound)
+    instead = f"a {fields} of {fitting} would fit" if fitting else "no context of any size would fit"
     return f"{name} needs {size(wanted.total, digits=2)} and may use {size(bound, digits=2)}: {instead}"
 
 
@@ -512,7 +521,8 @@ def oversubscribed(desired: Manifest, files: Mapping[str, KnownFiles], machine: 
         counted.append(name)
         digest = known.digest or model.from_
         weights[digest] = max(wanted.weights, weights.get(digest, 0))
-        contexts[digest, context_shape(model, known.facts, known.used), model.adapters, model.draft] = wanted.context
+        key = (digest, *_context_key(model, known))
+        contexts[key] = max(wanted.context, contexts.get(key, 0))
     total = sum(weights.values()) + sum(contexts.values())
     if total <= bound:
         return None

@@ -310,12 +310,16 @@ def _host_buffers(facts: WeightFacts, context: ContextShape) -> int:
 def largest_context(facts: WeightFacts, shape: WeightsPlacement, context: ContextShape, ram: int) -> int:
     """Return the largest context size that needs at most `ram` bytes of main memory.
 
-    The result is a multiple of 256, at most the trained context; 0 when no size fits.
+    The result is a multiple of 256, at most the trained context; 0 when no size fits. A pool keeps its share of the
+    worst case, and has one request at least.
     """
+    worst = (context.size or facts.train_context) * max(1, context.parallel)
     low, high = 0, max(1, facts.train_context // _STEP)
     while low < high:
         middle = (low + high + 1) // 2
-        tried = replace(context, size=middle * _STEP)
+        size = middle * _STEP
+        pool = max(size, context.pool * size * max(1, context.parallel) // worst) if context.pool else 0
+        tried = replace(context, size=size, pool=pool)
         low, high = (middle, high) if need(facts, shape, (tried,)).ram <= ram else (low, middle - 1)
     return low * _STEP
 

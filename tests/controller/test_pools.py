@@ -55,7 +55,7 @@ async def test_the_status_shows_the_pool_and_a_change_keeps_the_weights(server: 
     assert changed is not None
     assert (changed["size"], server.operator.status()["models"][0]["worker"]) == (256, before)
 
-    await server.apply(chat())
+    await server.apply(chat(pool="worst_case"))
     assert await pool_of(server) is None
     assert "mullama_pool_size" not in server.operator.metrics()
 

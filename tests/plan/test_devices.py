@@ -286,7 +286,7 @@ def test_models_that_cannot_be_placed_are_listed_with_their_field() -> None:
 def test_a_plan_names_the_devices_and_one_model_that_cannot_be_placed_spoils_no_plan() -> None:
     tree = {
         "gone": {"from": "/m/a.gguf", "gpu": {"devices": ["CUDA7"]}},
-        "right": {"from": "/m/a.gguf", "gpu": {"devices": ["CUDA0"]}, "context": {"size": 1024}},
+        "right": {"from": "/m/a.gguf", "gpu": {"devices": ["CUDA0"]}, "limits": {"parallel": 1}},
     }
     known = KnownFiles(source="/m/a.gguf", facts=DENSE, stored=True)
     observed = Observed(files={"/m/a.gguf": known}, machine=machine(FIRST))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -125,7 +126,7 @@ def test_a_context_has_the_sequences_and_rows_that_the_engine_adds(
 @pytest.mark.parametrize(
     ("context", "used", "pool"),
     [
-        ({}, 0, 0),
+        ({}, 0, 8192),
         ({"pool": "worst_case"}, 3000, 0),
         ({"pool": 9000}, 0, 9000),
         ({"pool": 9000}, 3000, 9000),
@@ -230,7 +231,7 @@ def test_the_bound_is_the_budget_or_the_machine(budget: Budget, machine: Machine
 
 
 def test_what_is_too_large_is_told_with_the_numbers_and_what_would_fit() -> None:
-    desired = model(context={"size": 32768}, limits={"parallel": 64})
+    desired = model(context={"size": 32768, "pool": "worst_case"}, limits={"parallel": 64})
 
     told = too_large("a", desired, FACTS, Budget(ram=11 * GIB), CPU)
 
@@ -243,8 +244,26 @@ def test_what_is_too_large_is_told_with_the_numbers_and_what_would_fit() -> None
     assert "no context of any size" in never
 
 
+@pytest.mark.parametrize("pool", ["auto", "worst_case", 262144])
+def test_a_context_of_the_size_that_is_advised_fits(pool: str | int) -> None:
+    desired = model(context={"size": 65536, "pool": pool}, limits={"parallel": 64})
+    bound = Budget(ram=11 * GIB)
+
+    reason = too_large("a", desired, FACTS, bound, CPU)
+
+    assert reason is not None
+    advised = re.search(r"a context\.size( and a context\.pool)? of (\d+) would fit", reason)
+    assert advised is not None
+    assert bool(advised[1]) == isinstance(pool, int)
+    found = int(advised[2])
+    for size in (found, found + 512):
+        smaller = model(context={"size": size, "pool": size if advised[1] else pool}, limits={"parallel": 64})
+        fits = size == found or found == FACTS.train_context
+        assert (too_large("a", smaller, FACTS, bound, CPU) is None) == fits
+
+
 ELSEWHERE = {"from": "/m/b.gguf"}
-MANY = {"context": {"size": 65536}, "limits": {"parallel": 16}}
+MANY = {"context": {"size": 65536, "pool": "worst_case"}, "limits": {"parallel": 16}}
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,9 @@ def test_a_new_key_shows_its_permissions_and_set_fields(
 
 
 def test_a_plan_warns_of_models_that_do_not_fit_together_and_only_where_the_machine_is_the_servers() -> None:
-    desired = manifest(first=model(), second=model(context={"size": 4096}, limits={"parallel": 256}))
+    desired = manifest(
+        first=model(), second=model(context={"size": 4096, "pool": "worst_case"}, limits={"parallel": 256})
+    )
 
     (told,) = make_plan(desired, observed(desired, machine=SMALL)).warnings
     assert "first, second" in told
@@ -329,14 +331,14 @@ def test_a_plan_shows_the_pool_and_the_worst_case() -> None:
     desired = manifest(a=model(context={"size": 4096, "pool": 4096}))
 
     added = only(make_plan(desired, observed()))
-    changed = only(make_plan(desired, observed(manifest(a=model(context={"size": 4096})))))
+    changed = only(make_plan(desired, observed(manifest(a=model(context={"size": 4096, "pool": "worst_case"})))))
 
     assert added.detail.startswith("load at start, pool of 4096 of 16384 tokens (")
     assert changed.detail.startswith("new context, no pause, pool of 4096 of 16384 tokens (")
     assert changed.cost is Cost.CONTEXT
     assert changed.memory_after is not None
     assert changed.memory_after < (changed.memory_worst_case or 0) == changed.memory_before
-    plain = only(make_plan(manifest(a=model()), observed()))
+    plain = only(make_plan(manifest(a=model(context={"pool": "worst_case"})), observed()))
     assert (plain.memory_worst_case, "pool" in plain.detail) == (None, False)
 
 

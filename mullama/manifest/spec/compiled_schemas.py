@@ -121,7 +121,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
     })
     s['Context'] = b.block('Context', 'Context: the memory of conversations. A change makes a new context and keeps the weights loaded.', {
         'size': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': 1, 'le': 2147483647}}, 'default': None}},
-        'pool': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.check_pool}, 'schema': {'type': 'union', 'choices': [{'type': 'literal', 'expected': ['auto', 'worst_case']}, {'type': 'int'}]}}, 'default': 'worst_case'}},
+        'pool': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.check_pool}, 'schema': {'type': 'union', 'choices': [{'type': 'literal', 'expected': ['auto', 'worst_case']}, {'type': 'int'}]}}, 'default': 'auto'}},
         'batch': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 65536, 'strict': True}, 'default': 512}},
         'ubatch': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': 1, 'le': 65536}}, 'default': None}},
         'kv': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Kv'], 'default': b.default('Kv')}},

@@ -33,10 +33,11 @@ class Context(Block):
 
     size: Whole | None = Field(default=None, ge=1, le=2**31 - 1, examples=[16384])
     """Context size of one request in tokens, for any `limits.parallel`. Default: the trained size, at most 8192."""
-    pool: Pool = Field(default="worst_case", examples=["auto", 16384])
-    """Tokens that all requests together have in the cache: `worst_case` for `size` times `limits.parallel`, a number of
-    tokens, at least `size`, or `auto` for what requests have really used, at first a quarter of the worst case. When
-    the pool runs out, the youngest request is set aside in main memory, and resumed when there is room."""
+    pool: Pool = Field(default="auto", examples=["worst_case", 16384])
+    """Tokens that all requests together have in the cache: `auto` for what requests have really used, at first a
+    quarter of the worst case, a number of tokens, or `worst_case` for `size` times `limits.parallel`. A pool has at
+    least `size`, so each request has its `size`. When it runs out, the youngest request is set aside in main memory,
+    and resumed when there is room."""
     batch: Whole = Field(default=512, ge=1, le=65_536)
     """Maximum number of tokens of one decode step (logical batch)."""
     ubatch: Whole | None = Field(default=None, ge=1, le=65_536)

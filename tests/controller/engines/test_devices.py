@@ -141,7 +141,12 @@ async def test_a_full_device_evicts_the_model_on_it(server: LocalServer, lent: t
         "first": "idle", "other": "ready", "second": "ready",
     }  # fmt: skip
     huge = tiny(layers="all", devices=["RPC0"])
-    huge = {**huge, "context": {"size": 1024}, "limits": {"parallel": 64}, "residency": {"load": "on_demand"}}
+    huge = {
+        **huge,
+        "context": {"size": 1024, "pool": "worst_case"},
+        "limits": {"parallel": 64},
+        "residency": {"load": "on_demand"},
+    }
     await server.apply({"huge": huge}, hardware=hardware(*lent, RPC0=18 * MIB))
     with pytest.raises(Refused, match="not enough memory on RPC0"):
         await answer(server, "huge")

@@ -41,6 +41,7 @@ class SlotCache:
     def __init__(self, *, size: int, slots: int, cells: int = 0) -> None:
         """cells: the most cells in use at once, 0 for those of all slots."""
         self.cells = cells or size * slots
+        self._limited = self.cells < size * slots
         self._tokens: list[list[int]] = [[] for _ in range(slots)]
         self._scales: list[Scales] = [() for _ in range(slots)]  # with which the tokens of each slot were computed
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(slots))  # least recently used first
@@ -127,6 +128,8 @@ class SlotCache:
 
     def make_room(self, count: int) -> tuple[Operation, ...]:
         """Free idle slots, least recently used first, until `count` cells are free."""
+        if count < self.cells and not self._limited:  # every slot has its own room
+            return ()
         missing = self.used + count - self.cells
         operations = []
         for slot in self._free:
