@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from mullama.errors import masked_tree
 from mullama.manifest.interpolate import SECRETS
 from mullama.manifest.nodes import longest_prefix, matches
 from mullama.manifest.spec import Block, Key, Manifest, Model
-from mullama.manifest.spec.readers import DRAFT_WORDS
+from mullama.manifest.spec.readers import DRAFT_WORDS, moves_of
 from mullama.manifest.tree import block_to_tree
 from mullama.names import JSONValue
 from mullama.plan.steps import Cost, FieldChange
+
+T = TypeVar("T")
 
 # The longest matching prefix decides. `*` is any key of a map; a list is compared as one value.
 COSTS: Mapping[str, Cost] = {
@@ -96,6 +98,7 @@ def compare_models(old: Model, new: Model) -> tuple[FieldChange, ...]:
 
 def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, ...]]:
     """Return the changed fields outside of the models, by top-level block (`server`, `auth`, `routes`, …)."""
+    old, renames = _renamed(old, new)
     before, after = block_to_tree(old), block_to_tree(new)
     given = _given(old).keys() | _given(new).keys()
     found: dict[str, tuple[FieldChange, ...]] = {}
@@ -110,7 +113,32 @@ def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, .
             found[block] = shown or changes
     if "auth" in found:
         found["auth"] = _with_keys(found["auth"], old, new)
-    return found
+    for rename in renames:
+        block = rename.path.partition(".")[0]
+        found[block] = (rename, *found.get(block, ()))
+    return {block: found[block] for block in before if block in found}
+
+
+def _renamed(old: Manifest, new: Manifest) -> tuple[Manifest, list[FieldChange]]:
+    """Return the old manifest with the routes and keys that `moved` renames under their new names, and the renames."""
+    routes, route_moves = _with_new_names(old.routes, new.routes, moves_of(new.moved, "route"))
+    keys, key_moves = _with_new_names(old.auth.keys, new.auth.keys, moves_of(new.moved, "key"))
+    auth = old.auth.model_copy(update={"keys": keys})
+    renames = [
+        FieldChange(path=path, cost=cost_of(path), renamed_from=before)
+        for block, moves in (("routes", route_moves), ("auth.keys", key_moves))
+        for before, name in moves.items()
+        for path in (f"{block}.{name}",)
+    ]
+    return old.model_copy(update={"routes": routes, "auth": auth}) if renames else old, renames
+
+
+def _with_new_names(
+    old: Mapping[str, T], new: Mapping[str, T], moves: Mapping[str, str]
+) -> tuple[dict[str, T], dict[str, str]]:
+    """Return the old entries under their new names, and the moves that take effect."""
+    done = {name: to for name, to in moves.items() if name in old and name not in new and to in new and to not in old}
+    return {done.get(name, name): entry for name, entry in old.items()}, done
 
 
 def _with_keys(changes: tuple[FieldChange, ...], old: Manifest, new: Manifest) -> tuple[FieldChange, ...]:

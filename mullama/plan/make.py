@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mullama.errors import masked
 from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.spec.readers import moves_of
 from mullama.manifest.tree import revision
 from mullama.names import PathRef, parse_source
 from mullama.plan.changes import compare_models, compare_rest, highest_cost, set_fields
@@ -106,7 +107,8 @@ def _number(applied: Applied | None, desired: Manifest) -> int:
 
 
 def _model_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterator[Step]:
-    renamed = {m.to: m.from_ for m in desired.moved if m.from_ in old.models and m.from_ not in desired.models}
+    moves = moves_of(desired.moved, "model").items()
+    renamed = {to: name for name, to in moves if name in old.models and name not in desired.models}
     for name, model in desired.models.items():
         before = old.models.get(name) or old.models.get(renamed.get(name, ""))
         if before is None:

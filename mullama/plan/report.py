@@ -22,7 +22,7 @@ _MARKDOWN = str.maketrans(
 )
 
 _KEYS = "auth.keys."
-_DURATIONS = frozenset({"drain_timeout", "interval", "keep", "queue_timeout", "timeout", "ttl"})
+_DURATIONS = frozenset({"drain_timeout", "interval", "keep", "queue_timeout", "seconds", "timeout", "ttl"})
 """The names of the manifest's durations."""
 _SIGNS = {Action.REPLACE: "loads its weights again", Action.RENAME: "is renamed"}
 
@@ -56,6 +56,9 @@ def value(tree: object, field: str = "") -> str:
 def change(item: FieldChange) -> str:
     """Return `context.size 8192 -> 16384`; only the path of a sensitive field, the rights of a key as a whole."""
     path = printable(item.path)
+    if item.renamed_from is not None:
+        name = f"key {path.removeprefix(_KEYS)}" if path.startswith(_KEYS) else path
+        return f"{name} was {printable(item.renamed_from)}"
     if item.sensitive:
         return f"{path} changed"
     for rights, word in ((item.after, "added"), (item.before, "removed")):

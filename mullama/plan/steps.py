@@ -70,6 +70,8 @@ class FieldChange(Struct, frozen=True, kw_only=True):
     """True for a field of a secret; before and after are None."""
     before: Any = None
     after: Any = None
+    renamed_from: str | None = None
+    """The old name of a route or API key that is renamed; the path has the new one."""
 
 
 class MissingFile(Struct, frozen=True, kw_only=True):
@@ -211,7 +213,10 @@ def _step_tree(step: Step) -> dict[str, Any]:
 
 
 def _change_tree(tree: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in tree.items() if not (tree["sensitive"] and key in ("before", "after"))}
+    left_out = {"before", "after"} if tree["sensitive"] else set()
+    if tree["renamed_from"] is None:
+        left_out.add("renamed_from")
+    return {key: value for key, value in tree.items() if key not in left_out}
 
 
 class _PlanTree(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mullama.errors import Invalid, ManifestError, NotFound, Refused
 from mullama.manifest.spec import Group, Manifest, Route
-from mullama.manifest.spec.readers import targets_of
+from mullama.manifest.spec.readers import moves_of, targets_of
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import ModelName, suggest
 from mullama.plan.steps import Action, Plan
@@ -43,21 +43,20 @@ def targeted(desired: Manifest, applied: Manifest | None, names: Sequence[str]) 
     targets = _found(names, desired, base)
     chosen = _with_needs(targets, desired)
     keys = {_key(name) for name in chosen}
-    gone = {
-        move.from_
-        for move in desired.moved
-        if move.to in chosen and move.from_ in base.models and move.from_ not in desired.models
-    }
+    gone = _former(desired, "model", chosen, desired.models)
+    lost = _former(desired, "route", chosen, desired.routes)
     models = {name: model for name, model in base.models.items() if _key(name) not in keys and name not in gone}
     models |= {name: model for name, model in desired.models.items() if name in chosen}
-    routes = {name: route for name, route in base.routes.items() if _key(name) not in keys}
+    routes = {name: route for name, route in base.routes.items() if _key(name) not in keys and name not in lost}
     routes |= {name: route for name, route in desired.routes.items() if name in chosen}
-    moves = dict.fromkeys(base.moved) | {move: None for move in desired.moved if move.to in chosen}
+    ours = (move for move in desired.moved if move.kind != "key" and move.from_ in {*gone, *lost})
+    moves = dict.fromkeys((*base.moved, *ours))
+    present: Mapping[str, Collection[str]] = {"model": models, "route": routes, "key": base.auth.keys}
     changed = {
         "models": models,
         "routes": routes,
         "groups": _groups(base, desired, models, keys),
-        "moved": tuple(move for move in moves if move.from_ not in models and move.from_ not in routes),
+        "moved": tuple(move for move in moves if move.from_ not in present[move.kind]),
     }
     try:
         manifest = parse_resolved(block_to_tree(base.model_copy(update=changed)))
@@ -121,15 +120,21 @@ def _without_models(desired: Manifest, names: Iterable[str]) -> Manifest:
 def _found(names: Iterable[str], desired: Manifest, base: Manifest) -> tuple[str, ...]:
     """Return the names in their spelling of the manifest, a former name as the new one; raise `NotFound`."""
     known = {_key(name): name for name in (*base.models, *base.routes, *desired.models, *desired.routes)}
-    known |= {
-        _key(move.from_): move.to for move in desired.moved if move.to in desired.models and move.from_ in base.models
-    }
+    for kind, old, new in (("model", base.models, desired.models), ("route", base.routes, desired.routes)):
+        moves = moves_of(desired.moved, kind).items()
+        known |= {_key(name): to for name, to in moves if name in old and name not in new and to in new}
     unknown = [name for name in names if _folded(name) not in known]
     if unknown:
         near = dict.fromkeys(close for name in unknown for close in suggest(name, set(known.values())))
         wanted = ", ".join(repr(name[:80]) for name in unknown)
         raise NotFound(f"there is no model or route {wanted} to target", name=unknown[0], near=tuple(near))
     return tuple(dict.fromkeys(known[_folded(name)] for name in names))
+
+
+def _former(desired: Manifest, kind: str, chosen: Collection[str], present: Collection[str]) -> set[str]:
+    """Return the former names of chosen models or routes, which are no names of the manifest."""
+    moves = moves_of(desired.moved, kind).items()
+    return {name for name, to in moves if to in chosen and to in present and name not in present}
 
 
 def _with_needs(targets: Iterable[str], desired: Manifest) -> dict[str, None]:

@@ -67,7 +67,7 @@ def servable_part(desired: Manifest, applied: Manifest, missing: Collection[str]
     """
     models = {name: model for name, model in desired.models.items() if name not in missing}
     taken = {_key(name) for name in (*models, *desired.routes)} | {
-        _key(m.from_) for m in desired.moved if m.to in models
+        _key(m.from_) for m in desired.moved if m.kind == "model" and m.to in models
     }
     models |= {name: model for name, model in applied.models.items() if _key(name) not in taken}
     routes = dict(_routes(desired, applied, models))
@@ -78,12 +78,14 @@ def servable_part(desired: Manifest, applied: Manifest, missing: Collection[str]
         for scope in key.models
         if scope in {*desired.models, *desired.routes}
     }
+    auth = desired.auth if scopes <= callable_names else applied.auth
+    names: Mapping[str, Collection[str]] = {"model": models, "route": routes, "key": auth.keys}
     changed = {
         "models": models,
         "routes": routes,
         "groups": dict(_groups(desired, models)),
-        "moved": tuple(move for move in desired.moved if move.from_ not in models),
-        "auth": desired.auth if scopes <= callable_names else applied.auth,
+        "moved": tuple(move for move in desired.moved if move.from_ not in names[move.kind]),
+        "auth": auth,
     }
     try:
         return parse_resolved(block_to_tree(desired.model_copy(update=changed)))

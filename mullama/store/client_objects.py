@@ -77,6 +77,15 @@ class ObjectFile(SqliteFile):
 
         self._run(work, create=True)
 
+    def give(self, owners: Mapping[str, str]) -> None:
+        """Give the objects of each owner to another one, which keeps its own of the same id."""
+
+        def work(db: sqlite3.Connection) -> None:
+            for old, new in owners.items():
+                db.execute("UPDATE OR IGNORE objects SET owner = ? WHERE owner = ?", (new, old))
+
+        self._run(work)
+
     def get(self, owner: str, kind: str, id: str, *, since: float) -> ObjectRecord | None:
         rows = self._run(
             lambda db: db.execute(

@@ -31,11 +31,14 @@ CREATE TABLE IF NOT EXISTS usage (
     {", ".join(f"{name} REAL NOT NULL" if name == "seconds" else f"{name} INTEGER NOT NULL" for name in SUMS)},
     PRIMARY KEY (span, start, key, route, model)) WITHOUT ROWID;
 """
+_SUM_UP: Final = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
 _ADD: Final = (
     f"INSERT INTO usage (span, start, key, route, model, {', '.join(SUMS)})"
-    f" VALUES ({', '.join('?' * (5 + len(SUMS)))}) ON CONFLICT DO UPDATE SET "
-    + ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
+    f" VALUES ({', '.join('?' * (5 + len(SUMS)))}) ON CONFLICT DO UPDATE SET {_SUM_UP}"
 )
+
+
+_COLUMNS: Final = f"span, start, key, route, model, {', '.join(SUMS)}"
 
 
 class UsageRow(Struct, frozen=True, kw_only=True):
@@ -84,6 +87,29 @@ class UsageFile(SqliteFile):
         """
         found = self._run(lambda db: _read(db, query, now))
         return found or []
+
+    def rename(self, renames: Iterable[tuple[Subject, str, str]]) -> None:
+        """Give the sums of each (subject, old name, new name) to the new name, all or none.
+
+        A request that names its model has the name as its route, too, so a model is renamed in both.
+        """
+
+        all_renames = tuple(renames)
+
+        def work(db: sqlite3.Connection) -> None:
+            for subject, old, new in all_renames:
+                columns = _COLUMNS.replace(subject, ":new", 1)
+                if subject == "model":
+                    columns = columns.replace("route", "CASE route WHEN :old THEN :new ELSE route END", 1)
+                names = {"old": old, "new": new}
+                db.execute(
+                    f"INSERT INTO usage ({_COLUMNS}) SELECT {columns} FROM usage WHERE {subject} = :old"
+                    f" ON CONFLICT DO UPDATE SET {_SUM_UP}",
+                    names,
+                )
+                db.execute(f"DELETE FROM usage WHERE {subject} = :old", names)
+
+        self._run(work)
 
     def purge(self, keep: float, now: float) -> None:
         """Delete what is older than `keep` seconds, and shorter spans earlier than that."""

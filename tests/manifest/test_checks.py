@@ -118,6 +118,16 @@ MISTAKES = [
     (M + "moved: [{from: x, to: a}, {from: x, to: b}]", "m.yaml:3:27: moved[1]: x has two entries"),
     (M + "moved: [{from: x, to: x}]", "moved[0]: the renames of x form a circle"),
     (M + "moved: [{from: x, to: y}, {from: y, to: z}, {from: z, to: y}]", "moved[0]: the renames of x form a circle"),
+    (
+        M + "routes: {r: a}\nmoved: [{from: r, to: s, kind: route}]",
+        "m.yaml:4:9: moved[0]: r is still a route (remove the entry, or rename the route)",
+    ),
+    (
+        M + "moved: [{from: k, to: l, kind: key}, {from: l, to: k, kind: key}]",
+        "m.yaml:3:9: moved[0]: the renames of k form a circle (remove one of them)",
+    ),
+    (M + "moved: [{from: 'k/1', to: k, kind: key}]", "m.yaml:3:16: moved[0].from: 'k/1' is not a valid key name"),
+    (M + "moved: [{from: x, to: a, kind: group}]", "m.yaml:3:32: moved[0].kind: "),
     (M + "moved: [{from: 'x y', to: a}]", "m.yaml:3:16: moved[0].from: 'x y' is not a model name"),
     (
         "server: {listen: ['0.0.0.0:80']}",
@@ -229,6 +239,9 @@ AGREES = [
     "models:",
     "",
     M + "moved: [{from: x, to: y}, {from: y, to: a}]",
+    M + "routes: {x: a, r: a}\nmoved: [{from: x, to: a}, {from: q, to: r, kind: route}, {from: a, to: r, kind: route}]",
+    "auth: {keys: {l: {secret: {from_env: K}}}}\nmodels: {n: builtin:tiny}\n"
+    "moved: [{from: l, to: m}, {from: m, to: n}, {from: k, to: l, kind: key}]",
     "server: {listen: ['127.0.0.1:0', '127.0.0.1:0', '[::1]:80', 'localhost:80', 'unix:./a']}",
     "server: {listen: ['0.0.0.0:80']}\nauth: {keys: {k: {secret: {from_env: K}}}}",
     M + "routes: {default: a}\nauth: {keys: {k: {secret: {from_env: K}, models: [a, default, 'b*', '*']}}}",
@@ -249,6 +262,10 @@ WARNINGS = [
         "m.yaml:3:51: auth.keys.k.models[0]: 'c*' matches no model or route",
     ),
     (M + "moved: [{from: x, to: y}]", "m.yaml:3:9: moved[0]: there is no model 'y'"),
+    (
+        M + "routes: {r: a}\nmoved: [{from: x, to: r}]",
+        "m.yaml:4:9: moved[0]: there is no model 'r' (it is a route: add kind: route)",
+    ),
     (
         "models: {a: 'https://example.org/a.gguf'}",
         "m.yaml:2:13: models.a.from: the file of a URL has no digest (add digest: sha256:…)",

@@ -11,7 +11,8 @@ from mullama.manifest.spec import Manifest, Prune
 from mullama.manifest.tree import parse_resolved
 from mullama.plan.make import make_plan
 from mullama.plan.observed import KnownFiles, LiveModel, Machine
-from mullama.plan.steps import Action, Cause, Cost, MissingFile, Plan, Step, to_tree
+from mullama.plan.report import change
+from mullama.plan.steps import Action, Cause, Cost, MissingFile, Plan, Step, from_tree, to_tree
 from mullama.struct import replace
 from tests.plan.builders import BIG, MANIFESTS, SMALL, STORED, manifest, model, observed
 
@@ -349,6 +350,29 @@ def test_what_requests_used_decides_an_automatic_pool() -> None:
 
     assert "pool of 4096 of" in only(make_plan(desired, world)).detail
     assert "pool of 10240 of" in only(make_plan(desired, busy)).detail
+
+
+def test_a_moved_route_or_key_is_a_rename_with_its_other_changes() -> None:
+    def named(route: str, key: str, target: str = "a", **rest: Any) -> Manifest:
+        keys = {key: {"secret": {"from_env": "K"}, "priority": rest.pop("priority", 0)}}
+        return parse_resolved(
+            {"mullama": "v1", "models": {"a": model()}, "routes": {route: target}, "auth": {"keys": keys}, **rest}
+        )
+
+    moved = [{"kind": "route", "from": "talk", "to": "chat"}, {"kind": "key", "from": "ci", "to": "build"}]
+    before = named("talk", "ci")
+    renamed = make_plan(named("chat", "build", moved=moved, priority=5), observed(before))
+    steps = {step.subject: step for step in renamed.steps}
+    unnamed = {step.subject: step for step in make_plan(named("chat", "build"), observed(before)).steps}
+    settled = make_plan(named("chat", "build", moved=moved), observed(named("chat", "build", moved=moved)))
+
+    assert [change(item) for item in steps["routes"].changes] == ["routes.chat was talk"]
+    assert [change(item) for item in steps["auth"].changes] == ["key build was ci", "auth.keys.build.priority 0 -> 5"]
+    assert {step.cost for step in (steps["routes"], steps["auth"])} == {Cost.LIVE}
+    assert len(unnamed["routes"].changes) == 2
+    assert settled.empty
+    again = {step.subject: step for step in from_tree(to_tree(renamed)).steps}
+    assert again["routes"] == steps["routes"]
 
 
 def test_a_file_that_does_not_exist_is_in_the_step_and_is_no_download() -> None:

@@ -91,6 +91,17 @@ def test_a_renamed_model_is_a_target_by_both_of_its_names_and_its_entry_comes_al
         assert [(s.action.value, s.subject) for s in steps if s.kind == "model"] == [("rename", "b")]
 
 
+def test_a_renamed_route_is_a_target_by_both_of_its_names() -> None:
+    moved = [{"from": "r", "to": "s", "kind": "route"}, {"from": "k", "to": "l", "kind": "key"}]
+    applied, desired = manifest("a", routes={"r": "a", "t": "a"}), manifest("a=x", routes={"s": "a"}, moved=moved)
+
+    for name in ("r", "s"):
+        part = targeted(desired, applied, [name])
+
+        assert part.manifest.routes == {"t": "a", "s": "a"}
+        assert [(move.from_, move.kind) for move in part.manifest.moved] == [("r", "route")]
+
+
 def test_other_blocks_stay_applied_and_groups_have_the_targets_in_their_places() -> None:
     applied = manifest("a b", groups={"g": {"models": ["a", "b"], "max": 1}}, observability={"metrics": False})
     blocks = {"groups": {"g": {"models": ["b", "c"], "max": 2}, "h": {"models": ["a", "d"]}}}

@@ -90,12 +90,13 @@ class LocalServer:
         self.addresses.count_keys = lambda: len(self.service.access().keys)
         self.commands = ModelCommands(self.reconciler, files, self.env)
         self.objects = ClientStore(
-            ObjectFile(self.records.objects_path), lambda: self.snapshot.manifest.server.stored, lambda: self.now
-        )
+            ObjectFile(self.records.objects_path), lambda: self.snapshot.manifest.server.stored, lambda: self.now,
+            lambda: self.snapshot.manifest.moved,
+        )  # fmt: skip
         self.rates = RateBook(lambda: self.snapshot.manifest, lambda: self.now, refused=self.metrics.rate_limited)
         self.usage = UsageLog(
             UsageFile(self.records.usage_path), lambda: self.snapshot.manifest.observability.usage.keep,
-            self.reconciler.status.usage_recorded, lambda: self.now,
+            self.reconciler.status.usage_recorded, lambda: self.now, moved=lambda: self.snapshot.manifest.moved,
         )  # fmt: skip
         self.captures = CaptureLog(lambda: self.snapshot.manifest.observability.captures)
         self.service = ModelService(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,3 +86,20 @@ def test_another_process_reads_what_a_killed_one_wrote(file: UsageFile, tmp_path
     assert again.read(UsageQuery(since=NOW - 60), NOW)[0]["requests"] == 1
     again.close()
     file.close()
+
+
+def test_a_renamed_key_route_or_model_has_the_sums_of_its_old_name(file: UsageFile) -> None:
+    file.rename([("key", "ci", "build")])  # without a file
+    file.add([row(0), row(35 * DAY), row(0, key="build"), row(0, key="ops", route="a"), row(0, key="ops", model="b")])
+
+    file.rename([("key", "ci", "build"), ("route", "r", "s"), ("model", "a", "c")])
+    file.rename([("key", "ci", "build"), ("route", "r", "s"), ("model", "a", "c")])
+
+    def sums(since: float, *by: Any) -> dict[tuple[str, ...], int]:
+        rows = file.read(UsageQuery(since=NOW - since, by=by), NOW)
+        return {tuple(found[name] for name in by): found["requests"] for found in rows}
+
+    assert sums(60, "key") == {("build",): 2, ("ops",): 2}
+    assert sums(40 * DAY, "key") == {("build",): 3, ("ops",): 2}
+    # A request that named the model itself has its new name as the route.
+    assert sums(60, "route", "model") == {("s", "c"): 2, ("c", "c"): 1, ("s", "b"): 1}

@@ -194,7 +194,9 @@ class _Process(Struct, kw_only=True):
         watcher = ManifestWatcher(reconciler=reconciler, pool=pool, event_log=event_log, env=env)
         stopping = asyncio.Event()
         objects = ClientStore(
-            ObjectFile(records.objects_path), lambda: reconciler.current.snapshot.manifest.server.stored
+            ObjectFile(records.objects_path),
+            lambda: reconciler.current.snapshot.manifest.server.stored,
+            moved=lambda: reconciler.current.snapshot.manifest.moved,
         )
         rates = RateBook(lambda: reconciler.current.snapshot.manifest, refused=metrics.rate_limited)
         captures = CaptureLog(lambda: reconciler.current.snapshot.manifest.observability.captures)
@@ -202,6 +204,7 @@ class _Process(Struct, kw_only=True):
             UsageFile(records.usage_path),
             lambda: reconciler.current.snapshot.manifest.observability.usage.keep,
             reconciler.status.usage_recorded,
+            moved=lambda: reconciler.current.snapshot.manifest.moved,
         )
         service = ModelService(
             lambda: reconciler.current.snapshot,

@@ -107,32 +107,44 @@ def _names(draft: PartialManifest, fail: AddProblem) -> None:
 
 
 def _moved(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
-    moves: dict[str, str] = {}
-    for index, move in enumerate(draft.manifest.moved):
+    manifest = draft.manifest
+    known = {"model": draft.names, "route": manifest.routes.keys(), "key": manifest.auth.keys.keys()}
+    moves: dict[str, dict[str, str]] = {kind: {} for kind in known}
+    for index, move in enumerate(manifest.moved):
         path = f"moved[{index}]"
-        if move.from_ in draft.names:
-            fail(path, f"{move.from_} is still a model", "remove the entry, or rename the model")
-        if move.from_ in moves:
+        if move.from_ in known[move.kind]:
+            fail(path, f"{move.from_} is still a {move.kind}", f"remove the entry, or rename the {move.kind}")
+        if move.from_ in moves[move.kind]:
             fail(path, f"{move.from_} has two entries", "keep one of them")
-        moves.setdefault(move.from_, move.to)
+        moves[move.kind].setdefault(move.from_, move.to)
         for part, name in (("from", move.from_), ("to", move.to)):
-            _name(name, f"{path}.{part}", fail)
-    for index, move in enumerate(draft.manifest.moved):
-        end = _follow(move.from_, moves)
+            if move.kind == "key":
+                _key_name(name, f"{path}.{part}", fail)
+            else:
+                _name(name, f"{path}.{part}", fail)
+    for index, move in enumerate(manifest.moved):
+        end = _follow(move.from_, moves[move.kind])
         if end is None:
             fail(f"moved[{index}]", f"the renames of {move.from_} form a circle", "remove one of them")
-        elif end not in draft.names:
-            warn(f"moved[{index}]", f"there is no model {end[:80]!r}", draft.suggest(end, draft.names))
+        elif end not in known[move.kind]:
+            other = next((f"it is a {kind}: add kind: {kind}" for kind, names in known.items() if end in names), "")
+            hint = other or draft.suggest(end, known[move.kind])
+            warn(f"moved[{index}]", f"there is no {move.kind} {end[:80]!r}", hint)
 
 
 def _follow(name: str, moves: Mapping[str, str]) -> str | None:
-    """Return the last new name of a model; None for a circle."""
+    """Return the last new name; None for a circle."""
     seen = {name}
     while (name := moves.get(name, name)) in moves:
         if name in seen:
             return None
         seen.add(name)
     return name if name not in seen else None
+
+
+def _key_name(name: str, path: str, fail: AddProblem) -> None:
+    if not _KEY_NAME.fullmatch(name):
+        fail(path, f"{name[:80]!r} is not a valid key name", "letters, digits, '.', '_' and '-'")
 
 
 def _name(name: str, path: str, fail: AddProblem) -> None:
@@ -162,8 +174,7 @@ def _keys(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     known = frozenset(callable_names)
     for name, key in draft.manifest.auth.keys.items():
         path = f"auth.keys.{name}"
-        if not _KEY_NAME.fullmatch(name):
-            fail(path, f"{name[:80]!r} is not a valid key name", "letters, digits, '.', '_' and '-'")
+        _key_name(name, path, fail)
         _secret(key.secret, f"{path}.secret", fail)
         for index, scope in enumerate(key.models):
             if any(c in scope for c in "*?["):

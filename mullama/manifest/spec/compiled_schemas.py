@@ -307,9 +307,10 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'force': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['RequestParameters'], 'default': b.default('RequestParameters')}},
         'strip': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['temperature', 'top_k', 'top_p', 'min_p', 'typical_p', 'top_n_sigma', 'xtc_probability', 'xtc_threshold', 'dynatemp_range', 'dynatemp_exponent', 'repeat_last_n', 'repeat_penalty', 'presence_penalty', 'frequency_penalty', 'dry_multiplier', 'dry_base', 'dry_allowed_length', 'dry_penalty_last_n', 'dry_sequence_breakers', 'mirostat', 'mirostat_tau', 'mirostat_eta', 'seed', 'min_keep', 'samplers', 'logit_bias', 'stop', 'num_predict', 'think', 'logprobs', 'format', 'tools', 'template_arguments', 'lora', 'draft', 'cache_prompt', 'ignore_eos', 'keep_alive']}], 'variadic_item_index': 0, 'max_length': 64}, 'default': ()}},
     })
-    s['Moved'] = b.block('Moved', 'A renamed model, whose weights stay loaded.', {
+    s['Moved'] = b.block('Moved', 'A renamed model, route or API key, which keeps its recorded usage. The weights of a model stay loaded, and a key keeps its rate limits and the objects that its clients stored.', {
         'from_': {'type': 'model-field', 'schema': {'type': 'str', 'min_length': 1}, 'validation_alias': 'from', 'serialization_alias': 'from'},
         'to': {'type': 'model-field', 'schema': {'type': 'str', 'min_length': 1}},
+        'kind': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['model', 'route', 'key']}, 'default': 'model'}},
     })
     s['Prune'] = b.block('Prune', 'Removal of models and files that the manifest no longer names.', {
         'running': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': True}},

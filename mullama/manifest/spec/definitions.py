@@ -73,7 +73,7 @@ class Manifest(Block):
     routes: dict[str, AnyRoute] = Field(default={})
     """Additional names for models; `default` is the model for requests that name none."""
     moved: tuple[Moved, ...] = Field(default=(), max_length=1000)
-    """Renamed models."""
+    """Renamed models, routes and API keys."""
     prune: Prune = Prune()
     """Removal of models and files that the manifest no longer names."""
     sync: Sync = Sync()

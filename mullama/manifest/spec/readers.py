@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -162,6 +162,19 @@ def targets_of(route: Any) -> tuple[str, ...]:
     if isinstance(route, str):
         return (route,)
     return tuple(target.model for target in sorted(route.to, key=lambda target: -target.weight))
+
+
+def moves_of(moved: Iterable[Any], kind: str) -> dict[str, str]:
+    """Return the last new name for each old name of a kind in `moved`."""
+    steps = {move.from_: move.to for move in moved if move.kind == kind}
+    ends: dict[str, str] = {}
+    for name in steps:
+        way: dict[str, None] = {}
+        while name in steps and name not in ends and name not in way:
+            way[name] = None
+            name = steps[name]
+        ends |= dict.fromkeys(way, ends.get(name, name))
+    return ends
 
 
 _GIT_REF = re.compile(r"(?!.*\.\.)(?!.*//)[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}")

@@ -177,12 +177,16 @@ class Sources(Block):
 
 
 class Moved(Block):
-    """A renamed model, whose weights stay loaded."""
+    """A renamed model, route or API key, which keeps its recorded usage. The weights of a model stay loaded, and a key
+    keeps its rate limits and the objects that its clients stored.
+    """
 
     from_: str = Field(alias="from", min_length=1, examples=["qwen:8b"])
-    """Old name of the model."""
+    """Old name."""
     to: Text = Field(examples=["qwen3:8b"])
-    """New name of the model."""
+    """New name."""
+    kind: Literal["model", "route", "key"] = "model"
+    """The kind of the name."""
 
 
 class Prune(Block):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mullama.dialects.rate_limits import RateReport, RateWindow
 from mullama.errors import Busy
 from mullama.manifest.spec import Manifest, RateLimit
+from mullama.manifest.spec.readers import moves_of
 from mullama.runtime.base import Admission
 from mullama.runtime.rates.bucket import Bucket
 from mullama.struct import Struct
@@ -159,7 +160,7 @@ class RateBook:
         for declared in _declared(manifest):
             for unit, text in _units(declared.rates):
                 path, (capacity, seconds) = f"{declared.path}.{unit}", parse_rate(text)
-                bucket = self._known(path, before, now)
+                bucket = self._known((path, *(f"{old}.{unit}" for old in declared.former)), before, now)
                 if bucket is None:
                     bucket = Bucket(capacity=capacity, seconds=seconds, level=capacity, at=now)
                 bucket.resize(capacity, seconds)
@@ -170,15 +171,15 @@ class RateBook:
         if manifest.models:  # not the empty manifest before the first one is applied
             self._restored = {}
 
-    def _known(self, path: str, before: Mapping[str, _Limit], now: float) -> Bucket | None:
-        if path in before:
-            bucket = before[path].bucket
-            bucket.refill(now)
-            return bucket
-        if path not in self._restored:
-            return None
-        capacity, seconds = parse_rate(self._restored[path]["rate"])
-        return Bucket(capacity=capacity, seconds=seconds, level=self._restored[path]["level"], at=now)
+    def _known(self, paths: Sequence[str], before: Mapping[str, _Limit], now: float) -> Bucket | None:
+        """Return the bucket of the first path that has one: that of the name itself, else of a former name."""
+        if live := next((before[path] for path in paths if path in before), None):
+            live.bucket.refill(now)
+            return live.bucket
+        if saved := next((self._restored[path] for path in paths if path in self._restored), None):
+            capacity, seconds = parse_rate(saved["rate"])
+            return Bucket(capacity=capacity, seconds=seconds, level=saved["level"], at=now)
+        return None
 
 
 def _refilled(entry: Mapping[str, Any], passed: float) -> dict[str, Any]:
@@ -198,21 +199,39 @@ class _Declared(NamedTuple):
     model: str | None = None
     field: str = ""
     """The field of the manifest, where the path has more: the name of the key."""
+    former: tuple[str, ...] = ()
+    """The paths under the former names of the key and the model."""
 
 
 def _declared(manifest: Manifest) -> Iterator[_Declared]:
     keys = manifest.auth.keys
+    key_names, model_names = _names(manifest, "key", keys), _names(manifest, "model", manifest.models)
     for name, key in keys.items():
-        yield _Declared(f"auth.keys.{name}.rate", f"the rate of the key '{name}'", key.rate, key=name)
-        yield _Declared(f"auth.keys.{name}.quota", f"the quota of the key '{name}'", key.quota, key=name)
+        for field, rates in (("rate", key.rate), ("quota", key.quota)):
+            path, *former = (f"auth.keys.{one}.{field}" for one in key_names[name])
+            yield _Declared(path, f"the {field} of the key '{name}'", rates, key=name, former=tuple(former))
     for name, model in manifest.models.items():
-        limits, path = model.limits, f"models.{name}.limits"
-        yield _Declared(f"{path}.rate", f"the rate of the model '{name}'", limits.rate, model=name)
+        limits = model.limits
+        path, *former = (f"models.{one}.limits.rate" for one in model_names[name])
+        yield _Declared(path, f"the rate of the model '{name}'", limits.rate, model=name, former=tuple(former))
         for key_name in keys if limits.rate_per_key is not None else ():
             subject = f"the rate of the key '{key_name}' on the model '{name}'"
-            yield _Declared(
-                f"{path}.rate_per_key.{key_name}", subject, limits.rate_per_key, key_name, name, f"{path}.rate_per_key"
+            field = f"models.{name}.limits.rate_per_key"
+            path, *former = (
+                f"models.{one}.limits.rate_per_key.{other}"
+                for one in model_names[name]
+                for other in key_names[key_name]
             )
+            yield _Declared(path, subject, limits.rate_per_key, key_name, name, field, tuple(former))
+
+
+def _names(manifest: Manifest, kind: str, present: Iterable[str]) -> dict[str, list[str]]:
+    """Return for each name the name itself and the former names that `moved` has for it."""
+    names = {name: [name] for name in present}
+    for old, new in moves_of(manifest.moved, kind).items():
+        if new in names and old not in names:
+            names[new].append(old)
+    return names
 
 
 def _units(rates: RateLimit | None) -> Iterator[tuple[str, str]]:

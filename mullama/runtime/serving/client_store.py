@@ -21,7 +21,8 @@ from mullama.dialects.stored_objects import (
     UpdateStored,
 )
 from mullama.errors import Invalid, NotFound
-from mullama.manifest.spec import StoredObjects
+from mullama.manifest.spec import Moved, StoredObjects
+from mullama.manifest.spec.readers import moves_of
 from mullama.runtime.base import Caller
 from mullama.store.client_objects import ObjectFile, ObjectQuery, ObjectRecord
 from mullama.struct import replace
@@ -32,12 +33,20 @@ _NAMES = {"response": "response", "chat.completion": "chat completion"}
 
 
 class ClientStore:
-    """Keeps the objects in a file, whose reads and writes run in a thread of its own."""
+    """Keeps the objects in a file, whose reads and writes run in a thread of its own.
+
+    moved: the renames of the manifest. The objects of a renamed key are those of its new name.
+    """
 
     def __init__(
-        self, file: ObjectFile, settings: Callable[[], StoredObjects], clock: Callable[[], float] = time.time
+        self,
+        file: ObjectFile,
+        settings: Callable[[], StoredObjects],
+        clock: Callable[[], float] = time.time,
+        moved: Callable[[], tuple[Moved, ...]] = tuple,
     ) -> None:
         self._file, self._settings, self._clock = file, settings, clock
+        self._moved, self._given = moved, tuple[Moved, ...]()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="objects")
 
     async def put(self, stored: StoredObject, caller: Caller) -> None:
@@ -105,7 +114,11 @@ class ClientStore:
         return self._clock() - self._settings().keep
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        loop, moved = asyncio.get_running_loop(), self._moved()
+        if moved != self._given:
+            await loop.run_in_executor(self._thread, self._file.give, moves_of(moved, "key"))
+            self._given = moved
+        return await loop.run_in_executor(self._thread, work)
 
 
 def _owner(caller: Caller) -> str:

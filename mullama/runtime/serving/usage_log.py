@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from mullama.errors import MullamaError
+from mullama.manifest.spec import Moved
+from mullama.manifest.spec.readers import moves_of
 from mullama.runtime.serving.metering import Metered
-from mullama.store.usage import SUMS, UsageFile, UsageQuery, UsageRow
+from mullama.store.usage import SUBJECTS, SUMS, UsageFile, UsageQuery, UsageRow
 
 T = TypeVar("T")
 _WRITE_SECONDS = 2.0  # a crash loses the requests of this time at most
@@ -23,7 +25,8 @@ class UsageLog:
     """Adds up the requests that end. `keep` returns the seconds for which usage is kept; 0 keeps none.
 
     report: receives the error of a write that failed, and None after one that succeeded. Requests are served, and
-    their usage waits in memory for the next write.
+    their usage waits in memory for the next write. moved: the renames of the manifest, whose old names are recorded
+    as the new ones.
     """
 
     def __init__(
@@ -33,9 +36,12 @@ class UsageLog:
         report: Callable[[MullamaError | None], None],
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
+        *,
+        moved: Callable[[], tuple[Moved, ...]] = tuple,
     ) -> None:
         """clock: Unix time in seconds. steady: seconds that never jump."""
         self._file, self._keep, self._report, self._clock, self._steady = file, keep, report, clock, steady
+        self._moved, self._renamed = moved, tuple[Moved, ...]()
         self._pending: dict[tuple[int, str, str, str], list[float]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="usage")
         self._next_purge = float("-inf")  # by the steady clock
@@ -71,11 +77,11 @@ class UsageLog:
     async def write(self) -> None:
         """Write what was counted."""
         batch, self._pending = self._pending, {}
-        purge = self._is_time_to_purge()
-        if not batch and not purge:
+        purge, moved = self._is_time_to_purge(), self._moved()
+        if not batch and not purge and moved == self._renamed:
             return
         try:
-            await self._run(lambda: self._write(batch, purge=purge))
+            await self._run(lambda: self._write(batch, moved, purge=purge))
         except MullamaError as error:
             self._take_back(batch)
             self._report(error)
@@ -90,12 +96,22 @@ class UsageLog:
         self._ahead = ahead
         return now >= self._next_purge
 
-    def _write(self, batch: dict[tuple[int, str, str, str], list[float]], *, purge: bool) -> None:
+    def _write(
+        self, batch: dict[tuple[int, str, str, str], list[float]], moved: tuple[Moved, ...], *, purge: bool
+    ) -> None:
+        names = {subject: moves_of(moved, subject) for subject in SUBJECTS}
+        if moved != self._renamed:
+            self._file.rename((subject, old, new) for subject in SUBJECTS for old, new in names[subject].items())
+            self._renamed = moved
         if batch:
+            # Requests that began under an old name may end later.
             self._file.add(
-                UsageRow(minute=minute, key=key, route=route, model=model, sums=tuple(sums))
+                UsageRow(
+                    minute=minute, key=names["key"].get(key, key), model=names["model"].get(model, model),
+                    route=names["model" if route == model else "route"].get(route, route), sums=tuple(sums),
+                )
                 for (minute, key, route, model), sums in batch.items()
-            )
+            )  # fmt: skip
         if purge:
             self._file.purge(self._keep(), self._clock())
             self._next_purge = self._steady() + _PURGE_SECONDS

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mullama.dialects.rate_limits import anthropic_headers, openai_headers
-from mullama.manifest.spec import Manifest
+from mullama.manifest.spec import Manifest, Moved
 from mullama.runtime.rates.book import RateBook
 
 
@@ -185,3 +185,33 @@ def test_the_headers_show_the_limit_that_is_nearest_to_its_end() -> None:
         "anthropic-ratelimit-requests-reset": "1970-01-01T09:36:00Z", "anthropic-ratelimit-tokens-limit": "1000",
         "anthropic-ratelimit-tokens-remaining": "1000", "anthropic-ratelimit-tokens-reset": "1970-01-01T00:00:00Z",
     }  # fmt: skip
+
+
+def renamed(live: Manifest, *moves: tuple[str, str, str], key: str = "build", model: str = "c") -> Manifest:
+    """The manifest with the key `ci` and the model `a` under new names."""
+    keys = {key if name == "ci" else name: entry for name, entry in live.auth.keys.items()}
+    models = {model if name == "a" else name: entry for name, entry in live.models.items()}
+    moved = tuple(Moved.model_validate({"kind": kind, "from": old, "to": new}) for kind, old, new in moves)
+    auth = live.auth.model_copy(update={"keys": keys})
+    return live.model_copy(update={"auth": auth, "models": models, "moved": moved})
+
+
+MOVES = (("key", "ci", "mid"), ("key", "mid", "build"), ("model", "a", "c"))
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize(
+    "live", [manifest(RATE), manifest(None, RATE), manifest(None, {"rate_per_key": {"requests": "2/m"}})]
+)
+def test_a_renamed_key_or_model_keeps_what_is_left(live: Manifest, restart: bool) -> None:
+    book = Book(live)
+    assert [book.ask() for _ in range(2)] == [0.0, 0.0]
+    book = book.after_restart(0.0) if restart else book
+    book.live = renamed(live, *MOVES)
+
+    assert book.ask("build", "c") > 0
+
+    other = Book(live)
+    assert [other.ask() for _ in range(2)] == [0.0, 0.0]
+    other.live = renamed(live)
+    assert other.ask("build", "c") == 0.0, "without an entry in moved it is a new name"

@@ -78,3 +78,17 @@ async def test_a_shorter_time_applies_to_objects_that_are_stored(server: LocalSe
     with pytest.raises(NotFound, match="not found") as caught:
         await server.service.answer(FetchStored(kind="chat.completion", id="c1"), ANN)
     assert "server.stored" in caught.value.hint
+
+
+async def test_the_objects_of_a_renamed_key_are_those_of_its_new_name(server: LocalServer) -> None:
+    await server.apply({"a": server.script()})
+    await server.service.store(completion("c1"), ANN)
+    fetch = FetchStored(kind="chat.completion", id="c1")
+
+    assert ANN.key is not None
+    assert BEN.key is not None
+    await server.apply({"a": server.script()}, moved=[{"kind": "key", "from": ANN.key, "to": BEN.key}])
+
+    assert await server.service.answer(fetch, BEN) == completion("c1")
+    with pytest.raises(NotFound):
+        await server.service.answer(fetch, ANN)

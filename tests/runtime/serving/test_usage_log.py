@@ -11,6 +11,7 @@ import pytest
 
 from mullama.chat import types as chat
 from mullama.errors import MullamaError
+from mullama.manifest.spec import Moved
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.serving.metering import Metered
 from mullama.runtime.serving.usage_log import UsageLog
@@ -164,3 +165,21 @@ async def test_a_failing_disk_is_a_condition(server: LocalServer) -> None:
     await server.usage.write()
     assert server.condition("UsageRecorded")["status"] is True
     await server.usage.close()
+
+
+async def test_a_rename_in_the_manifest_moves_what_was_counted_before_and_what_ends_after(tmp_path: Path) -> None:
+    log, moved = Log(tmp_path / "usage.sqlite"), list[Moved]()
+    log.log = UsageLog(log.file, lambda: log.keep, log.reports.append, moved=lambda: tuple(moved))
+    ended = replace(ENDED, key="ci", route="fast", model="a")
+    log.log.add(ended)
+    log.log.add(replace(ended, route="a"))
+    await log.log.write()
+
+    for kind, old, new in (("key", "ci", "build"), ("route", "fast", "quick"), ("model", "a", "b")):
+        moved.append(Moved.model_validate({"kind": kind, "from": old, "to": new}))
+    log.log.add(ended)  # began before the rename
+
+    rows = await log.log.read(UsageQuery(since=time.time() - 600, by=("key", "route", "model")))
+    found = {(row["key"], row["route"], row["model"]): row["requests"] for row in rows}
+    assert found == {("build", "quick", "b"): 2, ("build", "b", "b"): 1}
+    await log.log.close()
