@@ -169,7 +169,7 @@ async def test_a_failing_disk_is_a_condition(server: LocalServer) -> None:
 
 async def test_a_rename_in_the_manifest_moves_what_was_counted_before_and_what_ends_after(tmp_path: Path) -> None:
     log, moved = Log(tmp_path / "usage.sqlite"), list[Moved]()
-    log.log = UsageLog(log.file, lambda: log.keep, log.reports.append, moved=lambda: tuple(moved))
+    log.log = UsageLog(log.file, lambda: 1e6, log.reports.append, lambda: log.now, moved=lambda: tuple(moved))
     ended = replace(ENDED, key="ci", route="fast", model="a")
     log.log.add(ended)
     log.log.add(replace(ended, route="a"))
@@ -179,7 +179,7 @@ async def test_a_rename_in_the_manifest_moves_what_was_counted_before_and_what_e
         moved.append(Moved.model_validate({"kind": kind, "from": old, "to": new}))
     log.log.add(ended)  # began before the rename
 
-    rows = await log.log.read(UsageQuery(since=time.time() - 600, by=("key", "route", "model")))
+    rows = await log.log.read(UsageQuery(since=log.now - 600, by=("key", "route", "model")))
     found = {(row["key"], row["route"], row["model"]): row["requests"] for row in rows}
     assert found == {("build", "quick", "b"): 2, ("build", "b", "b"): 1}
     await log.log.close()
