@@ -330,6 +330,12 @@ class LocalOperator:
     async def plan_undo(self, to: int | None) -> dict[str, Any]:
         return to_tree(await self._reconciler.plan(self._undo(to)))
 
+    async def drift(self) -> dict[str, Any]:
+        return to_tree(await self._reconciler.drift())
+
+    async def refresh(self) -> dict[str, Any]:
+        return to_tree(await self._reconciler.refresh())
+
     def _undo(self, to: int | None, by: str = "") -> Change:
         desired, overlay = self._reconciler.history.restore(to)
         return Change(

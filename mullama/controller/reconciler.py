@@ -38,7 +38,7 @@ from mullama.manifest.spec import Hardware, Manifest
 from mullama.manifest.tree import revision
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, KnownFiles, Machine, Observed
-from mullama.plan.steps import Action, Plan, to_tree
+from mullama.plan.steps import Action, Cause, Plan, to_tree
 from mullama.plan.targets import only_targets, require_undisturbed, targeted
 from mullama.reconcile.execute import Outcome, Result, execute
 from mullama.reconcile.files import Files, is_local, read_lock
@@ -142,6 +142,28 @@ class Reconciler:
         if change.options.offline:
             await asyncio.to_thread(self._require_stored, planned)
         return planned.plan
+
+    async def drift(self) -> Plan:
+        """Return the steps from the observed state to the applied revision; the file of the manifest is not read."""
+        planned = await self._plan(Change(desired=None, options=ApplyOptions(trigger="drift")))
+        steps = tuple(step for step in planned.plan.steps if step.cause is Cause.DRIFT)
+        return replace(planned.plan, desired=planned.plan.base, steps=steps)
+
+    async def refresh(self) -> Plan:
+        """Record the files of the served models as they are now and return the drift. No model is changed.
+
+        The digests of changed files are computed. A file with the same bytes, as after a copy, is no drift then.
+        """
+        async with self._lock:
+            with self._records.lock("refresh"):
+                paths = set(await self.look_at_files())
+                await asyncio.to_thread(self._files.hash, sorted(paths))
+                deployments = self.current.snapshot.deployments.items()
+                await self._restamp([name for name, deployment in deployments if paths & deployment.stamps.keys()])
+                plan = await self.drift()
+        names = ", ".join(step.subject for step in plan.steps)
+        self._event_log.add("refreshed", "", f"drift: {names or 'none'}")
+        return plan
 
     async def refresh_keys(self) -> str:
         """Read the secrets of the API keys again and return a sentence about the outcome.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -113,6 +114,13 @@ class Files:
         digest, stamp = FileFetcher(self.index, Foreign(Roots()), Settings()).digest_at(path, most=most)
         size = regular_size(path)
         return KnownFiles(source=path, digest=digest, size=size, stored=True, paths=(path,), stamps={path: stamp})
+
+    def hash(self, paths: Iterable[str]) -> None:
+        """Record the digests of files as they are now; a file that cannot be read keeps none."""
+        fetcher = FileFetcher(self.index, Foreign(Roots()), Settings())
+        for path in paths:
+            with suppress(MullamaError):
+                fetcher.digest_at(path)
 
     def _known(self, source: str, entry: LockEntry | None, foreign: Foreign) -> KnownFiles:
         if is_script(source):

@@ -235,6 +235,14 @@ class Operator(Protocol):
         """Return the plan of `undo`. Raises `NotFound` for a revision that is not kept."""
         ...
 
+    async def drift(self) -> dict[str, Any]:
+        """Return the plan from the observed state to the applied revision."""
+        ...
+
+    async def refresh(self) -> dict[str, Any]:
+        """Record the files of the served models as they are now; return the plan of `drift`. Changes no model."""
+        ...
+
     def undo(self, to: int | None, by: str = "") -> AsyncIterator[dict[str, Any]]:
         """Apply the manifest of an old revision as a new revision; lines as `apply`. by: the author, for history."""
         ...

@@ -140,6 +140,30 @@ async def test_only_the_plan_of_an_apply_prunes_files(server: LocalServer) -> No
     assert not path.exists()
 
 
+async def test_a_refresh_records_the_files_as_they_are_and_changes_no_model(server: LocalServer) -> None:
+    models = {name: server.script(name) for name in ("a", "b")}
+    await server.apply(models, ApplyOptions())
+    await server.apply({**models, "c": server.script("c")}, ApplyOptions())
+    before, served = dict(server.snapshot.deployments), server.pool.pids()
+    assert (await server.operator.drift())["drift"] == []
+    os.utime(server.home / "a.script.json", (1, 1))
+    server.script("b", context=512)
+    await server.operator.look_at_files()
+    assert server.status("a")["conditions"][-1]["reason"] == "FilesChanged"
+
+    plan = await server.operator.refresh()
+
+    assert [step["subject"] for step in plan["drift"]] == ["b"]
+    assert (plan["steps"], plan["base"], plan["desired"]) == ([], server.snapshot.revision, server.snapshot.revision)
+    assert [c["type"] for c in server.status("a")["conditions"]] == ["Ready"]
+    assert server.status("b")["conditions"][-1]["reason"] == "FilesChanged"
+    assert (server.snapshot.generation, server.pool.pids()) == (2, served)
+    assert server.snapshot.deployments["b"].files == before["b"].files
+    assert server.event_log.kept()[-1]["message"] == "drift: b"
+    assert len(server.operator.history()) == 2
+    assert await server.operator.drift() == plan, "the drift stays until an apply"
+
+
 UNWATCHED = {"sync": {"watch": False}}
 
 

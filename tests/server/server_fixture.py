@@ -215,6 +215,14 @@ class StubRuntime:
         self.seen.append(("plan undo", to))
         return {"format": "mullama.plan/1", "steps": []}
 
+    async def drift(self) -> dict[str, Any]:
+        self.seen.append("drift")
+        return {"format": "mullama.plan/1", "steps": []}
+
+    async def refresh(self) -> dict[str, Any]:
+        self.seen.append("refresh")
+        return {"format": "mullama.plan/1", "steps": []}
+
     def undo(self, to: int | None, by: str = "") -> AsyncIterator[dict[str, Any]]:
         self.seen.append((to, by))
         return self.play(self.lines)

@@ -130,6 +130,19 @@ def target_option(parser: Parser) -> None:
     )
 
 
+def refresh_option(parser: Parser, help: str) -> None:
+    parser.add_argument("--refresh-only", action="store_true", help=help)
+
+
+def require_alone(options: argparse.Namespace, *others: str) -> None:
+    """Raise `UsageError` for --refresh-only with another option that chooses the manifest. others: their names."""
+    for name in others:
+        if getattr(options, name.replace("-", "_")):
+            raise UsageError(
+                f"--refresh-only compares the applied revision, so --{name} has no meaning", hint=f"leave out --{name}"
+            )
+
+
 def timeout_option(parser: Parser, default: str) -> None:
     parser.add_argument(
         "--timeout",

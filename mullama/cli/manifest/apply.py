@@ -7,7 +7,16 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mullama.cli.api_client.discover import FoundServer, find, is_remote, load_manifest, origin, records_of, user
+from mullama.cli.api_client.discover import (
+    FoundServer,
+    find,
+    is_remote,
+    load_manifest,
+    origin,
+    records_of,
+    require,
+    user,
+)
 from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE, REFUSED, outcome_code
@@ -18,7 +27,7 @@ from mullama.cli.manifest.planning import plan_for, require_files, require_undis
 from mullama.cli.server.background import start, stop
 from mullama.errors import MullamaError, Refused, TimedOut
 from mullama.plan import report
-from mullama.plan.steps import Plan
+from mullama.plan.steps import Plan, from_tree
 from mullama.struct import Struct
 from mullama.units import duration_literal
 
@@ -37,6 +46,7 @@ def apply_options(parser: Parser) -> None:
         "--allow-empty", action="store_true", help="accept a manifest without models, which removes all models"
     )
     context.target_option(parser)
+    context.refresh_option(parser, "record how the files of the models are now, and show the drift; change no model")
     parser.add_argument("--offline", action="store_true", help="download nothing")
     parser.add_argument("--locked", action="store_true", help="use only the files that the lock file pins")
     parser.add_argument("--no-wait", action="store_true", help="return after the commit, before the models are loaded")
@@ -53,6 +63,8 @@ class ApplyRequest(Struct, frozen=True, kw_only=True):
 
 
 def apply(call: CommandContext) -> int:
+    if call.options.refresh_only:
+        return _refresh(call)
     loaded = load_manifest(call)
     saved = plan_file.load_plan(call.folder / call.options.plan) if call.options.plan is not None else None
     targets = _targets(call, saved)
@@ -91,6 +103,18 @@ def _lock(call: CommandContext, loaded: LoadedManifest) -> Iterator[None]:
     records = server.records if server is not None and server.records else records_of(call, loaded)
     with records.lock("apply", name="apply.lock"):
         yield
+
+
+def _refresh(call: CommandContext) -> int:
+    context.require_alone(call.options, "plan", "target", "offline", "locked", "no-wait", "allow-empty")
+    tree = require(call).client.post("/api/v1/refresh", {})
+    plan = from_tree(tree)
+    if call.options.json:
+        call.terminal.json(tree)
+    else:
+        call.terminal.toned(report.lines(plan))
+        call.terminal.line("the files are recorded; no model is changed")
+    return DONE
 
 
 def _targets(call: CommandContext, saved: SavedPlan | None) -> tuple[str, ...]:

@@ -6,12 +6,21 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mullama.cli.api_client.discover import display_path, find, load_manifest, manifest_path, origin
-from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options, server_options, target_option
+from mullama.cli.api_client.discover import display_path, find, load_manifest, manifest_path, origin, start_manifest
+from mullama.cli.app.context import (
+    CommandContext,
+    Parser,
+    UsageError,
+    manifest_options,
+    refresh_option,
+    require_alone,
+    server_options,
+    target_option,
+)
 from mullama.cli.app.exit_codes import DIFFERS, DONE, REFUSED
 from mullama.cli.manifest.findings import CI_FORMATS, show_findings
 from mullama.cli.manifest.plan_file import save_plan
-from mullama.cli.manifest.planning import plan_between, plan_for, require_files
+from mullama.cli.manifest.planning import drift_of, plan_between, plan_for, require_files
 from mullama.cli.manifest.policy import Review, review
 from mullama.errors import NotFound
 from mullama.plan import report
@@ -45,6 +54,7 @@ def diff_options(parser: Parser) -> None:
         help="compare the manifest at a git branch, tag or commit instead of the file, as sync.git would apply it",
     )
     target_option(parser)
+    refresh_option(parser, "show only the drift from the applied revision; changes of the manifest are not compared")
     parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
     parser.add_argument(
         "--fail-on",
@@ -73,6 +83,8 @@ def grounds(text: str) -> tuple[str, ...]:
 
 
 def diff(call: CommandContext) -> int:
+    if call.options.refresh_only:
+        return _drift(call)
     reference = call.options.ref
     loaded = load_manifest(call) if reference is None else _load_at(call, reference, "--ref")
     plan = _plan(call, loaded)
@@ -84,6 +96,14 @@ def diff(call: CommandContext) -> int:
     _show(call, plan, loaded, reviewed)
     require_files(call, plan, loaded)
     return REFUSED if reviewed.broken else exit_code_of(plan, call.options.fail_on, exit_zero=call.options.exit_zero)
+
+
+def _drift(call: CommandContext) -> int:
+    require_alone(call.options, "base", "ref", "target", "out", "policy")
+    start = start_manifest(call)
+    plan = drift_of(call, find(call))
+    _show(call, plan, start.loaded, Review())
+    return exit_code_of(plan, call.options.fail_on, exit_zero=call.options.exit_zero)
 
 
 def exit_code_of(plan: Plan, fail_on: tuple[str, ...], *, exit_zero: bool = False) -> int:

@@ -59,6 +59,8 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
             ("GET", "/api/v1/requests/{id}", "admin", self._capture),
             ("POST", "/api/v1/plan", "read", self._plan),
             ("PUT", "/api/v1/stack", "admin", self._apply),
+            ("GET", "/api/v1/drift", "read", self._drift),
+            ("POST", "/api/v1/refresh", "admin", self._refresh),
             ("POST", "/api/v1/reload", "admin", self._reload),
             ("GET", "/api/v1/undo", "read", self._plan_undo),
             ("POST", "/api/v1/undo", "admin", self._undo),
@@ -218,6 +220,15 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
             )
             raise Rejection(412, error)
         return replace(options, expect=expected)
+
+    async def _drift(self, exchange: Exchange, _: Params) -> None:
+        await exchange.reply(Reply(body=await self.operator.drift()))
+
+    async def _refresh(self, exchange: Exchange, _: Params) -> None:
+        await self._body(exchange, set())
+        async with self.inflight.track(exchange):
+            plan = await self.operator.refresh()
+        await exchange.reply(Reply(body=plan))
 
     async def _reload(self, exchange: Exchange, _: Params) -> None:
         await self._body(exchange, set())

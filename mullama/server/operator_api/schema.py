@@ -104,6 +104,15 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
         request=_object({"manifest": _TREE}, closed=True, origin=_ORIGIN, options=_OPTIONS),
         stream=_NDJSON,
     ),
+    ("GET", "/api/v1/drift"): RouteSchema(
+        summary="Return the plan from the observed state to the applied revision",
+        response=_object({"format": {"const": "mullama.plan/1"}}),
+    ),
+    ("POST", "/api/v1/refresh"): RouteSchema(
+        summary="Record the files of the served models as they are now and return the drift; changes no model",
+        request=_NOTHING,
+        response=_object({"format": {"const": "mullama.plan/1"}}),
+    ),
     ("POST", "/api/v1/reload"): RouteSchema(
         summary="Read the followed manifest now",
         request=_NOTHING,

@@ -287,3 +287,31 @@ def test_a_policy_needs_no_server_with_a_base(run: Run, repository: Path) -> Non
     ran = run("diff", "-f", "deploy/mullama.yaml", "--base", "HEAD", "--policy", "deploy/policy.yaml")
     assert ran.code == 9
     assert ran.out.endswith("policy pinned: hf:org/repo:Q8_0 has no digest: mullama lock writes it\n")
+
+
+def test_a_diff_that_only_refreshes_shows_the_drift_from_the_applied_revision(
+    run: Run, manifest: Path, tiny: TinyServer
+) -> None:
+    tiny.answers["GET /api/v1/drift"] = Answer(to_tree(plan(DRIFT)))
+    ran = run("diff", "--refresh-only", "--host", tiny.url)
+    assert (ran.code, ran.out) == (2, "! chat  drift  next request\n1 drift.\n")
+    assert [(asked.method, asked.path) for asked in tiny.asked] == [("GET", "/api/v1/drift")]
+    assert run("diff", "--refresh-only", "--fail-on", "desired", "--host", tiny.url).code == 0
+    assert run("diff", "--refresh-only").out == "Nothing to do.\n", "nothing is applied here"
+    for option in (("--target", "chat"), ("--base", "HEAD"), ("--out", "p.json")):
+        refused = run("diff", "--refresh-only", *option)
+        assert (refused.code, refused.err.startswith("error: --refresh-only compares the applied revision")) == (
+            1,
+            True,
+        )
+
+
+def test_an_apply_that_only_refreshes_sends_no_manifest(run: Run, manifest: Path, tiny: TinyServer) -> None:
+    tiny.answers["POST /api/v1/refresh"] = Answer(to_tree(plan(DRIFT)))
+    ran = run("apply", "--refresh-only", "--host", tiny.url)
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, "the files are recorded; no model is changed")
+    assert [(asked.path, asked.body) for asked in tiny.asked] == [("/api/v1/refresh", {})]
+    tree = json.loads(run("apply", "--refresh-only", "--json", "--host", tiny.url).out)
+    assert tree["drift"][0]["subject"] == "chat"
+    assert run("apply", "--refresh-only", "--locked", "--host", tiny.url).code == 4
+    assert run("apply", "--refresh-only").code == 11

@@ -193,6 +193,13 @@ def test_an_undo_takes_a_revision_or_none(server: RunningServer) -> None:
     assert server.runtime.seen == [(3, ""), (None, "ann")]
 
 
+def test_drift_is_read_and_recorded(server: RunningServer) -> None:
+    assert server.ask("GET", "/api/v1/drift").json["format"] == "mullama.plan/1"
+    assert server.ask("POST", "/api/v1/refresh", {}).json["format"] == "mullama.plan/1"
+    assert server.ask("POST", "/api/v1/refresh", {"x": 1}).status == 400
+    assert server.runtime.seen == ["drift", "refresh"]
+
+
 def test_a_reload_returns_its_result(server: RunningServer) -> None:
     assert server.ask("POST", "/api/v1/reload", {}).json["changed"] is False
     assert server.ask("POST", "/api/v1/reload").status == 200
@@ -255,6 +262,8 @@ def test_a_body_that_is_wrong_is_a_400_that_names_the_field(
         ("GET", "/api/v1/history", None, 200),
         ("PUT", "/api/v1/stack", {"manifest": {}}, 403),
         ("POST", "/api/v1/reload", {}, 403),
+        ("GET", "/api/v1/drift", None, 200),
+        ("POST", "/api/v1/refresh", {}, 403),
         ("POST", "/api/v1/undo", {}, 403),
         ("POST", "/api/v1/shutdown", {}, 403),
     ],
