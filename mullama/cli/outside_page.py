@@ -8,7 +8,6 @@ from mullama.cli.app import unsupported
 from mullama.dialects import DIALECTS
 from mullama.dialects.base import Endpoint, Reply, StaticReply, WireRequest
 from mullama.errors import MullamaError
-from mullama.manifest.unsupported import INSTEAD, REFUSALS
 from mullama.server.outside import ENDPOINTS
 
 _BEYOND = (
@@ -17,7 +16,7 @@ _BEYOND = (
     "**A web interface.** `mullama chat` is the one of the terminal. Web interfaces use the API; `server.cors` names "
     "their origins.",
     "**Other files than GGUF** (safetensors, PyTorch, AWQ, GPTQ, UQFF). Convert them with llama.cpp.",
-    "**Images, sound and video**, as input or as output.",
+    "**Video** as input, and images, sound and video as output.",
     "**Training** of models and adapters.",
     "**One model on several machines.** A proxy distributes requests over servers.",
     "**Tools that the server calls** (web search, MCP, code). The client calls tools.",
@@ -34,16 +33,9 @@ def outside_page(note: str) -> str:
     lines += _table("Commands", "command", unsupported.COMMANDS.items())
     lines += _table("Arguments", "arguments", unsupported.arguments())
     lines += _table("Options of every command", "option", unsupported.EVERYWHERE.items())
-    lines += _table("Settings of the manifest", "field", _settings())
     lines += _table("Endpoints", "path", (*ENDPOINTS.items(), *_refusing_endpoints()))
     lines += ["## Beyond the program", "", *(f"- {text}" for text in _BEYOND)]
     return "\n".join(lines) + "\n"
-
-
-def _settings() -> Iterable[tuple[str, str]]:
-    for path, reason in REFUSALS.items():
-        instead = INSTEAD.get(path)
-        yield path, f"{reason}; {instead}" if instead else reason
 
 
 def _refusing_endpoints() -> Iterable[tuple[str, str]]:

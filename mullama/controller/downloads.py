@@ -137,7 +137,7 @@ class ModelDownloads:
             # too, must survive the end of the older run.
             self._pending.accept(run)
             await self._pending.wait(run, asyncio.create_task(work()))
-        run.fetched |= {source for model in models for source in model.sources}
+        run.fetched |= {source for model in models for source in model.all_sources}
 
     async def get(
         self,
@@ -176,6 +176,6 @@ class ModelDownloads:
         desired: Manifest, lock: Mapping[str, LockEntry], model: Model, offline: bool, author: Requester
     ) -> Hashable:
         digests = ((model.from_, model.digest), *((adapter.from_, adapter.digest) for adapter in model.adapters))
-        sources = (*digests, *((source, None) for source in model.sources[1:]))
+        sources = (*digests, *((source, None) for source in (*model.sources[1:], model.mmproj)))
         pins = tuple(pin.files for source, _ in sources if (pin := lock.get(source)))
         return (sources, pins, revision(desired.sources), offline, author)

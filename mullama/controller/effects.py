@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
 from mullama.controller.change import PlannedChange
@@ -26,6 +26,7 @@ from mullama.errors import (
     Invalid,
     ModelUnavailable,
     MullamaError,
+    NotFound,
     ProbeFailed,
     Refused,
     masked,
@@ -35,6 +36,7 @@ from mullama.names import PathRef, parse_source
 from mullama.plan.drafting import draft_problem
 from mullama.plan.fit import stays, too_large
 from mullama.plan.observed import KnownFiles
+from mullama.plan.projectors import TEXT_ONLY, abilities, projector_bytes, projector_of, projector_problem
 from mullama.plan.steps import Plan, Step
 from mullama.reconcile.execute import Overtaken, Report, Result
 from mullama.reconcile.files import Files
@@ -340,8 +342,17 @@ def checked(
     """
     require_installed(engine_of(files))
     facts = files.facts
-    if facts is not None and (missing := set(model.requires) - set(facts.capabilities)):
-        raise _lacking(name, model, missing, facts.capabilities)
+    beside = {model.from_: files}
+    if (other := model.projector_source) is not None:
+        beside[other] = store.source(other, desired, lock.get(other), "projector")
+        if not beside[other].stored:
+            raise NotFound(f"the projector {masked(other)} is not on this machine", name=other)
+    projector = projector_of(model, beside)
+    present = abilities(facts, projector)
+    if facts is not None and (missing := set(model.requires) - set(present)):
+        raise _lacking(name, model, missing, present)
+    if problem := projector_problem(model, facts, projector):
+        raise BadWeights(f"{name}: {problem}", hint=TEXT_ONLY)
     if facts is not None and (model.embedding.dimensions or 0) > facts.embedding_length > 0:
         raise Refused(
             f"{name} has embedding.dimensions {model.embedding.dimensions}, but the vectors of {masked(model.from_)} "
@@ -354,7 +365,9 @@ def checked(
     if problem := draft_problem(model, facts, small):
         raise BadWeights(f"{name}: {problem}", hint="draft: auto guesses without a draft model")
     budget = desired.hardware.budget
-    if facts is not None and (too_much := too_large(name, model, facts, budget, builder.machine, small)):
+    if facts is not None and (
+        too_much := too_large(name, model, facts, budget, builder.machine, small, projector_bytes(model, beside))
+    ):
         raise Refused(too_much, hint="use a smaller context.size, a smaller file, or a larger hardware.budget")
     adapters, weights = [], () if is_script(files.source) else files.paths
     for adapter in model.adapters:
@@ -363,7 +376,7 @@ def checked(
         check_adapter(known.paths[0] if known else adapter.from_, weights, facts)
         adapters.append(known or store.adapter(adapter, desired, pin))
     check_distinct(model, adapters)
-    return builder.build(name, model, files, 0, tuple(adapters), drafter, old)
+    return builder.build(name, model, files, 0, tuple(adapters), drafter, old, projector)
 
 
 def check_distinct(model: Model, adapters: Sequence[KnownFiles]) -> None:
@@ -377,11 +390,11 @@ def check_distinct(model: Model, adapters: Sequence[KnownFiles]) -> None:
             )
 
 
-def _lacking(name: str, model: Model, missing: Collection[str], present: Sequence[str]) -> Refused:
+def _lacking(name: str, model: Model, missing: Set[str], present: Sequence[str]) -> Refused:
     """Return the error for a model without the capabilities of its `requires`, with names that have them."""
     hint = f"remove it from models.{name}.requires"
-    if "vision" in missing:
-        hint = f"images are not supported yet, so no model has vision; {hint}"
+    if missing & {"vision", "audio"}:
+        hint = f"a model sees and hears by its projector, which `mmproj` names; {hint}"
     elif known := tagged(missing)[:3]:
         hint = f"known models that have it are {', '.join(known)}; or {hint}"
     return Refused(

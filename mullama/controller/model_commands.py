@@ -35,6 +35,7 @@ from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.serving.adapters import numbered
 from mullama.sources.settings import requester
 from mullama.struct import replace
+from mullama.weights.choose import role
 
 _ON_DEMAND = {"residency": {"load": "on_demand"}}
 _CHANGE_MANIFEST = "change the manifest and apply it"
@@ -90,7 +91,7 @@ class ModelCommands:
     def _base_tree(self, request: CreateModel) -> dict[str, Any]:
         """Return the tree on which the new model is based."""
         if request.files:
-            return {"from": self._uploaded_model(request.files), **_ON_DEMAND}
+            return {**self._uploaded_model(request.files), **_ON_DEMAND}
         if request.base is None:
             raise Invalid("neither 'from' or 'files' was specified", field="from")
         current = self._reconciler.current
@@ -118,12 +119,16 @@ class ModelCommands:
             raise NotFound(f"blob {digest} was not uploaded", name=digest)
         return self._blobs.path(digest)
 
-    def _uploaded_model(self, files: Mapping[str, str]) -> str:
-        """Return the path of the one uploaded file that is the model."""
-        models = [path for name, path in self._uploaded(files) if not name.startswith("mmproj")]
-        if len(models) != 1:
-            raise Unsupported("a model is created from one uploaded file", hint="merge a split file first")
-        return models[0]
+    def _uploaded_model(self, files: Mapping[str, str]) -> dict[str, str]:
+        """Return the paths of the one uploaded file that is the model, and of its projector if there is one."""
+        paths: dict[bool, list[str]] = {False: [], True: []}
+        for name, path in self._uploaded(files):
+            paths[role(name) == "projector"].append(path)
+        if len(paths[False]) != 1 or len(paths[True]) > 1:
+            raise Unsupported(
+                "a model is created from one uploaded file, and one projector", hint="merge a split file first"
+            )
+        return {"from": paths[False][0], **({"mmproj": paths[True][0]} if paths[True] else {})}
 
     def _uploaded(self, files: Mapping[str, str]) -> list[tuple[str, str]]:
         """Return the names and paths of uploaded files."""
@@ -188,8 +193,7 @@ class ModelCommands:
         if not requester.get().public_only or source.startswith("blob:") or _find(current, source) is not None:
             return
         models = current.manifest.models.values()
-        declared = {source for model in models for source in model.sources}
-        declared |= {source for model in models for source in model.adapter_sources}
+        declared = {source for model in models for source in model.all_sources}
         ref = parse_source(source)
         local = isinstance(ref, PathRef) or (isinstance(ref, UrlRef) and not ref.url.lower().startswith("https://"))
         if local and source not in declared:

@@ -38,10 +38,11 @@ from mullama.manifest.spec import Hardware, Manifest
 from mullama.manifest.tree import revision
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, KnownFiles, Machine, Observed
+from mullama.plan.projectors import projector_of
 from mullama.plan.steps import Action, Cause, Plan, to_tree
 from mullama.plan.targets import only_targets, require_undisturbed, targeted
 from mullama.reconcile.execute import Outcome, Result, execute
-from mullama.reconcile.files import Files, is_local, read_lock
+from mullama.reconcile.files import Files, is_local, read_lock, wanted_of
 from mullama.reconcile.gc import declare, prunable
 from mullama.reconcile.lock import require_locked
 from mullama.reconcile.machine import observe_machine
@@ -210,7 +211,10 @@ class Reconciler:
             old = deployments[name]
             files, *others = (_restamped(was, found) for was in old.described)
             drafter = others.pop(0) if old.drafter else None
-            deployments[name] = replace(old, files=files, drafter=drafter, adapters=tuple(others))
+            projector = projector_of(old.model, found)
+            if projector is None or old.projector is None or projector.digest != old.projector.digest:
+                projector = old.projector
+            deployments[name] = replace(old, files=files, drafter=drafter, adapters=tuple(others), projector=projector)
             self._pool.adopt(deployments[name])
         self.state.update(snapshot=replace(current.snapshot, deployments=MappingProxyType(deployments)))
 
@@ -295,7 +299,7 @@ class Reconciler:
             require_undisturbed(planned.manifest, planned.origin.path)
         self._check_protected(plan, planned.observed)
         models, fetched = desired.models, run.fetched
-        missing = frozenset(name for name in planned.missing if not fetched.issuperset(models[name].sources))
+        missing = frozenset(name for name in planned.missing if not fetched.issuperset(models[name].all_sources))
         spared = expendable(plan, desired, applied.manifest if applied is not None else None)
         planned = replace(planned, access=access, missing=missing, expendable=spared)
         return planned if run.change.waits_for_unchanged else self._without_waiting(run, planned)
@@ -319,7 +323,7 @@ class Reconciler:
         """
         spared = planned.missing & planned.expendable
         known = spared & self.current.snapshot.deployments.keys()
-        remote = {name for name in spared - known if not all(map(is_local, planned.desired.models[name].sources))}
+        remote = {name for name in spared - known if not all(map(is_local, planned.desired.models[name].all_sources))}
         pending = ModelUnavailable(Unavailable("its files are being fetched"), pending=True)
         run.unavailable |= dict.fromkeys(remote, pending)
         return replace(planned, plan=without(planned.plan, known), missing=planned.missing - known - remote)
@@ -417,11 +421,9 @@ class Reconciler:
         library = self._files.library(planned.desired)
         for name, model in planned.desired.models.items():
             if name in planned.missing:
-                for source in model.sources:
-                    library.locate(source, planned.lock.get(source), offline=True)
-                for adapter in model.adapters:
-                    pin = planned.lock.get(adapter.from_)
-                    library.locate(adapter.from_, pin, offline=True, wanted="adapter")
+                for source in model.all_sources:
+                    wanted = wanted_of([model], source)
+                    library.locate(source, planned.lock.get(source), offline=True, wanted=wanted)
 
     async def _apply_planned(self, run: Run, planned: PlannedChange) -> Result:
         plan = planned.plan

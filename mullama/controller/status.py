@@ -234,7 +234,8 @@ def _live_model(
         revision=deployment.revision,
         state=state,
         digest=deployment.files.digest or "",
-        files={path: file.digest or "" for file in deployment.described for path in file.paths},
+        files={path: file.digest or "" for file in deployment.described for path in file.paths}
+        | ({deployment.projector.path: deployment.projector.digest} if deployment.projector else {}),
         changed=tuple(path for path in deployment.stamps if path in changed),
         memory=(serve.weights_bytes + serve.context_bytes) if phase is Phase.READY else 0,
         reason=type(error).__name__ if error else "",

@@ -25,7 +25,7 @@ _FORCE = fields.flag("force")
 _NAMES = ("name", "model", "alias")
 
 # Properties of a model's declaration, which a load cannot change.
-_DECLARED = ("gpu_layers", "context_size")
+_DECLARED = ("gpu_layers", "context_size", "mmproj")
 
 # Models for a first try, by the short names of the alias table: name, description, tags.
 SUGGESTED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -178,9 +178,7 @@ def encode_copy(context: ReplyContext[inventory.CopyModel, inventory.Done]) -> R
 
 def decode_load(request: WireRequest) -> inventory.LoadModel:
     """Decode the load of a local model as it is declared; without a name, of the default model."""
-    body = _body(request, *_NAMES, "keep_alive", "mmproj", *_DECLARED)
-    if body.has("mmproj"):
-        raise Unsupported("images and sound are not supported yet", hint="leave mmproj out", field="mmproj")
+    body = _body(request, *_NAMES, "keep_alive", *_DECLARED)
     for name in _DECLARED:
         if body.has(name):
             raise Unsupported(

@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any, get_args, get_origin
 
 from mullama.manifest.spec.definitions import Block, Manifest
-from mullama.manifest.unsupported import REFUSALS
 from mullama.struct import Struct
 
 
@@ -25,8 +24,6 @@ class DescribedField(Struct, frozen=True, kw_only=True):
     name: str
     """Attribute of the block."""
     description: str
-    refused: str = ""
-    """Reason why the field is not supported, "" if it is."""
 
 
 @cache
@@ -47,8 +44,7 @@ def _below(block: type[Block], path: str, only: str = "") -> Iterator[DescribedF
             continue
         here = f"{path}.{key}" if path else key
         description = docs.get(name) or info.description or ""
-        refused = REFUSALS.get(here, "")
-        yield DescribedField(path=here, block=block, key=key, name=name, description=description, refused=refused)
+        yield DescribedField(path=here, block=block, key=key, name=name, description=description)
         inner, named = _inner(info.annotation)
         if inner is not None:
             yield from _below(inner, f"{here}.*" if named else here)

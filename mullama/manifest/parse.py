@@ -22,7 +22,6 @@ from mullama.manifest.shorthand import expand
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.spec.compiled import fields_of
 from mullama.manifest.spec.core import SchemaValidator, ValidationError
-from mullama.manifest.unsupported import refused
 from mullama.manifest.validation_messages import explain
 from mullama.names import JSONValue
 from mullama.problems import Location, Problem
@@ -181,8 +180,6 @@ def _check_defaults(defaults: Node | None, places: Mapping[str, Location], repor
 
 def validate(plain: Mapping[str, Any], where: Any, report: Diagnostics) -> PartialManifest:
     """Validate each top-level block and each model separately, so that one mistake does not hide others."""
-    for path, reason, hint in refused(plain):
-        report.add(path, nearest(path, where), reason, hint)
     parts: dict[str, Any] = {}
     for key, field in fields_of(Manifest).items():
         if key in plain and key not in ("models", "mullama"):

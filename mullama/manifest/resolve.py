@@ -26,7 +26,7 @@ _PATHS = (
 )
 _STORES = (("sources", "stores", "huggingface"), ("sources", "stores", "ollama"))
 _LISTEN = ("server", "listen", "*")
-_SOURCES = (("from",), ("draft", "from"), ("adapters", "*", "from"))
+_SOURCES = (("from",), ("mmproj",), ("draft", "from"), ("adapters", "*", "from"))
 
 
 class Environment(Protocol):

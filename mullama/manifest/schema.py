@@ -61,12 +61,11 @@ def _property(field: DescribedField, raw: JSON, costs: Mapping[str, str], secret
     value = {key: item for key, item in raw.items() if key not in ("default", "examples", "title")}
     value = _without_null(value)
     fixed = secret or field.path == "mullama"
-    text = f"{field.description} Refused: {field.refused}." if field.refused else field.description
     cost = longest_prefix(field.path, costs)
     arms = _arms(value if fixed else _loosened(value))
     required = field.block.model_fields[field.name].is_required()
     return {
-        "description": text,
+        "description": field.description,
         **({"x-mullama-cost": cost} if cost else {}),
         **kept,
         **_any_of(arms if required else [*arms, _NULL]),

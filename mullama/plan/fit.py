@@ -16,6 +16,7 @@ from mullama.manifest.spec import Budget, Gpu, Manifest, Model, share_of
 from mullama.plan.devices import device_bound, usable_devices
 from mullama.plan.drafting import draft_kind, draft_tokens
 from mullama.plan.observed import Device, KnownFiles, Machine
+from mullama.plan.projectors import projector_bytes
 from mullama.struct import Struct, replace
 from mullama.units import counted, size
 from mullama.weights.experts import expert_layers
@@ -281,14 +282,16 @@ def need(
     machine: Machine | None,
     drafter: WeightFacts | None = None,
     used: int = 0,
+    projector: int = 0,
 ) -> Need | None:
     """Return the memory on all devices together; None if the header is not known.
 
-    drafter: the facts of its draft model, which is a part of the context. used: see `pool_tokens`.
+    drafter: the facts of its draft model, which is a part of the context. used: see `pool_tokens`. projector: bytes of
+    its projector, which is a part of the context, too.
     """
     if facts is None:
         return None
-    return need_at(model, facts, placement(model, facts, machine, used), drafter, used)
+    return need_at(model, facts, placement(model, facts, machine, used), drafter, used, projector)
 
 
 def known_need(
@@ -297,10 +300,11 @@ def known_need(
     machine: Machine | None,
     drafter: WeightFacts | None = None,
     used: int = 0,
+    projector: int = 0,
 ) -> Need | None:
     """Return the memory as `need`; None for a model that cannot be placed: its load reports the reason."""
     try:
-        return need(model, facts, machine, drafter, used)
+        return need(model, facts, machine, drafter, used, projector)
     except Invalid:
         return None
 
@@ -324,14 +328,21 @@ _FIELDS = ("context.pool", "gpu.devices", "gpu.layers", "gpu.experts", "gpu.main
 
 
 def need_at(
-    model: Model, facts: WeightFacts | None, place: Placement, drafter: WeightFacts | None = None, used: int = 0
+    model: Model,
+    facts: WeightFacts | None,
+    place: Placement,
+    drafter: WeightFacts | None = None,
+    used: int = 0,
+    projector: int = 0,
 ) -> Need | None:
-    """Return the memory at this placement; None if the header is not known. used: see `pool_tokens`."""
+    """Return the memory at this placement; None if the header is not known. See `need`."""
     if facts is None:
         return None
     names = tuple(device.name for device in place.devices)
     shape = _shape(model.gpu, place)
     found = _need(facts, shape, context_shape(model, facts, used), names)
+    if projector:
+        found = _with_projector(found, projector, names[0] if place.layers and names else "")
     kind = draft_kind(model, facts)
     if kind == "mtp":
         return replace(found, context=found.context + _nextn_context(facts, drafting_shape(model, facts)))
@@ -340,6 +351,16 @@ def need_at(
     beside = replace(shape, gpu_layers=-1 if place.layers else 0, tensor_split=(), experts=0)
     small = _need(drafter, beside, drafting_shape(model, facts), names)
     return replace(found, context=found.context + small.total, devices=_with_drafter(found, small))
+
+
+def _with_projector(found: Need, projector: int, device: str) -> Need:
+    """Return the memory with a projector, which is loaded on the first device of the model, "" for main memory."""
+    on = {name: (weights, context) for name, weights, context in found.devices}
+    if device:
+        weights, context = on.get(device, (0, 0))
+        on[device] = weights, context + projector
+    devices = tuple((name, weights, context) for name, (weights, context) in on.items())
+    return replace(found, context=found.context + projector, devices=devices)
 
 
 def _with_drafter(found: Need, small: Need) -> tuple[tuple[str, int, int], ...]:
@@ -441,11 +462,12 @@ class MemoryLedger:
         """Return the weights and the context of a model with their bytes; empty if they are not known."""
         known = self._files.get(model.from_) if model else None
         drafter = drafter_facts(model, self._files)
-        wanted = known_need(model, known.facts, self._machine, drafter, known.used) if model and known else None
+        beside = projector_bytes(model, self._files) if model else 0
+        wanted = known_need(model, known.facts, self._machine, drafter, known.used, beside) if model and known else None
         if model is None or known is None or wanted is None:
             return {}
         weights = (known.digest or model.from_, repr(model.gpu), repr(model.memory))
-        context = (weights, *_context_key(model, known))
+        context = (weights, *_context_key(model, known), beside)
         return {weights: wanted.weights, context: wanted.context}
 
 
@@ -486,15 +508,16 @@ def too_large(
     budget: Budget,
     machine: Machine | None,
     drafter: WeightFacts | None = None,
+    projector: int = 0,
 ) -> str | None:
     """Return the reason why the machine can never load a model, with a context size that fits; None if it can."""
-    wanted, bound = need(model, facts, machine, drafter), memory_bound(budget, machine)
+    wanted, bound = need(model, facts, machine, drafter, projector=projector), memory_bound(budget, machine)
     if wanted is None or bound is None or wanted.total <= bound:
         return None
     shape, fields = context_shape(model, facts), "context.size"
     if isinstance(model.context.pool, int) and shape.pool:
         shape, fields = replace(shape, pool=shape.size), "context.size and a context.pool"
-    fitting = largest_context(facts, WeightsPlacement(), shape, bound)
+    fitting = largest_context(facts, WeightsPlacement(), shape, bound - projector)
     instead = f"a {fields} of {fitting} would fit" if fitting else "no context of any size would fit"
     return f"{name} needs {size(wanted.total, digits=2)} and may use {size(bound, digits=2)}: {instead}"
 
@@ -515,13 +538,14 @@ def oversubscribed(desired: Manifest, files: Mapping[str, KnownFiles], machine: 
         known = files.get(model.from_)
         if known is None or not stays(model):
             continue
-        wanted = known_need(model, known.facts, machine, drafter_facts(model, files), known.used)
+        beside = projector_bytes(model, files)
+        wanted = known_need(model, known.facts, machine, drafter_facts(model, files), known.used, beside)
         if wanted is None:
             continue
         counted.append(name)
         digest = known.digest or model.from_
         weights[digest] = max(wanted.weights, weights.get(digest, 0))
-        key = (digest, *_context_key(model, known))
+        key = (digest, *_context_key(model, known), beside)
         contexts[key] = max(wanted.context, contexts.get(key, 0))
     total = sum(weights.values()) + sum(contexts.values())
     if total <= bound:

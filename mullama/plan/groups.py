@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mullama.manifest.spec import Manifest
 from mullama.plan.fit import drafter_facts, known_need, memory_bound
 from mullama.plan.observed import KnownFiles, Machine
+from mullama.plan.projectors import projector_bytes
 from mullama.units import size
 
 
@@ -24,7 +25,9 @@ def too_narrow(desired: Manifest, files: Mapping[str, KnownFiles], machine: Mach
         for member in group.models:
             model = desired.models[member]
             known = files.get(model.from_)
-            need = known_need(model, known.facts, machine, drafter_facts(model, files)) if known else None
+            beside = projector_bytes(model, files)
+            small = drafter_facts(model, files)
+            need = known_need(model, known.facts, machine, small, projector=beside) if known else None
             if need is not None:
                 needs.append((need.total, member))
         largest = sorted(needs, reverse=True)[: group.max]

@@ -35,6 +35,7 @@ from mullama.plan.fit import (
 )
 from mullama.plan.groups import too_narrow
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
+from mullama.plan.projectors import projector_bytes, projector_of, projector_warnings
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, MissingFile, Plan, Step
 from mullama.struct import replace
 from mullama.units import size
@@ -63,12 +64,13 @@ def make_plan(desired: Manifest, observed: Observed, *, beside: Iterable[str] = 
     narrow = too_narrow(desired, observed.files, observed.machine) if observed.live is not None else ()
     # Without a server nothing is served that a change could remove or pause.
     protected = protections(steps, old.models) if observed.live is not None else ()
+    refused = (*protected, *projector_warnings(desired, observed.files))
     return Plan(
         base=applied.revision if applied else "",
         desired=revision(desired),
         generation=_number(applied, desired),
         steps=tuple(steps),
-        warnings=(*(f"{text}: apply refuses it" for text in protected), *((crowd,) if crowd else ()), *narrow),
+        warnings=(*(f"{text}: apply refuses it" for text in refused), *((crowd,) if crowd else ()), *narrow),
         complete=all(s.bytes_download is not None for s in steps if s.action is not Action.REMOVE),
         beside=tuple(beside),
     )
@@ -162,8 +164,11 @@ def _hosts(old: Manifest, desired: Manifest, model: Model) -> tuple[FieldChange,
 
 
 def _files(model: Model, observed: Observed) -> KnownFiles:
-    """Return the files of a model. They are stored if those of its draft model are, too."""
-    own, *others = (observed.files.get(source, _NOTHING) for source in model.sources)
+    """Return the files of a model. They are stored if those of its draft model and its projector are, too."""
+    sources = (*model.sources, *((model.projector_source,) if model.projector_source else ()))
+    own, *others = (observed.files.get(source, _NOTHING) for source in sources)
+    if not own.stored and own.size is not None and not model.projector_source:
+        own = replace(own, size=own.size + projector_bytes(model, observed.files))
     if all(files.stored for files in others):
         return own
     missing = [files.size for files in (own, *others) if not files.stored]
@@ -174,7 +179,8 @@ def _files(model: Model, observed: Observed) -> KnownFiles:
 def _need(model: Model, observed: Observed) -> Need | None:
     """Return the memory of a model with its draft model; None if the header of its weights is not known."""
     files = _files(model, observed)
-    return known_need(model, files.facts, observed.machine, drafter_facts(model, observed.files), files.used)
+    beside = projector_bytes(model, observed.files)
+    return known_need(model, files.facts, observed.machine, drafter_facts(model, observed.files), files.used, beside)
 
 
 def _adapters(model: Model, observed: Observed) -> list[KnownFiles]:
@@ -307,7 +313,7 @@ def _with_load(name: str, model: Model, cost: Cost, observed: Observed) -> str:
 def _changed_too(name: str, before: Model, after: Model, observed: Observed) -> tuple[str, ...]:
     """Return the files that changed on disk of a model whose declared files are the same."""
     live = observed.live.get(name) if observed.live is not None else None
-    same = before.sources == after.sources and before.adapter_sources == after.adapter_sources
+    same = before.all_sources == after.all_sources
     return changed_files(after, live, observed) if live is not None and same else ()
 
 
@@ -395,8 +401,10 @@ def _pauses(name: str, model: Model, cost: Cost, observed: Observed) -> bool:
 
 def changed_files(model: Model, live: LiveModel, observed: Observed) -> tuple[str, ...]:
     """Return the files of a model that have other bytes than when the server described them."""
-    sources = (*model.sources, *model.adapter_sources)
+    sources = model.all_sources
     now = {path: files.digest for source in sources if (files := observed.files.get(source)) for path in files.paths}
+    if (projector := projector_of(model, observed.files)) is not None:
+        now[projector.path] = projector.digest
     return tuple(path for path in live.changed if not now.get(path) or now[path] != live.files.get(path))
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from mullama.manifest.spec import Manifest
 from mullama.struct import Struct, field
 from mullama.weights.facts import WeightFacts
-from mullama.weights.stored import StoredWeights
+from mullama.weights.stored import ProjectorFile, StoredWeights
 
 
 class KnownFiles(Struct, frozen=True, kw_only=True):
@@ -29,6 +29,8 @@ class KnownFiles(Struct, frozen=True, kw_only=True):
     """The state of each file for which the digest holds, by path; see `store.index.stamp`."""
     used: int = 0
     """Most tokens that requests to these weights held at once, as observed; 0 if it is not known."""
+    projector: ProjectorFile | None = None
+    """The projector that comes with the weights, or that the source names; None for none."""
     weights: StoredWeights | None = None
     """The stored files with their companions (projector, template); None unless `stored`."""
 

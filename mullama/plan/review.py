@@ -123,7 +123,7 @@ def _of_models(plan: Plan) -> Iterator[Step]:
 
 
 def _all_sources(model: Model) -> tuple[str, ...]:
-    return (*model.sources, *model.adapter_sources)
+    return model.all_sources
 
 
 def _among(name: str, patterns: tuple[str, ...]) -> bool:

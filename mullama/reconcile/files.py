@@ -26,8 +26,9 @@ from mullama.sources.settings import HubSettings, Requester, Settings
 from mullama.store import lockfile
 from mullama.store.foreign import Foreign, Roots, usual_roots
 from mullama.store.index import Index
+from mullama.weights.facts import ProjectorFacts
 from mullama.weights.located import Located, expecting
-from mullama.weights.stored import LockEntry, StoredWeights
+from mullama.weights.stored import LockEntry, ProjectorFile, StoredWeights
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,7 +53,30 @@ def read_lock(manifest_path: str | None) -> Mapping[str, LockEntry]:
 def pinned(entry: LockEntry) -> KnownFiles:
     """Return the files of a lock entry, which need not be stored."""
     size = sum(file.size for file in entry.files if file.role == "weights")
-    return KnownFiles(source=entry.source, digest=entry.digest, size=size, facts=entry.facts)
+    return KnownFiles(
+        source=entry.source, digest=entry.digest, size=size, facts=entry.facts, projector=_pinned_projector(entry)
+    )
+
+
+def _pinned_projector(entry: LockEntry) -> ProjectorFile | None:
+    """Return the projector beside the weights of an entry, or the one that the entry is of."""
+    if entry.facts is not None and entry.facts.projector is not None:
+        [file] = entry.files[:1]
+        return ProjectorFile(digest=file.digest, size=file.size, facts=entry.facts.projector)
+    beside = [file for file in entry.files if file.role == "projector"]
+    if not beside:
+        return None
+    return ProjectorFile(digest=beside[0].digest, size=beside[0].size, facts=entry.projector or ProjectorFacts())
+
+
+def wanted_of(models: Iterable[Model], source: str) -> Wanted:
+    """Return the kind of file that a source of these models stands for."""
+    models = tuple(models)
+    if any(source == model.from_ and model.mmproj in ("auto", source) and model.task == "chat" for model in models):
+        return "weights"
+    if any(source in model.sources for model in models):
+        return "text"
+    return "projector" if any(source == model.projector_source for model in models) else "adapter"
 
 
 class Files:
@@ -72,18 +96,20 @@ class Files:
         found: dict[str, KnownFiles] = {}
         for manifest in manifests:
             foreign = self._foreign(manifest)
-            for model in manifest.models.values():
-                for source in model.sources:
+            models = manifest.models.values()
+            for model in models:
+                projector = (model.projector_source,) if model.projector_source else ()
+                for source in (*model.sources, *projector):
                     if source not in found:
-                        found[source] = self._known(source, lock.get(source), foreign)
+                        found[source] = self._known(source, lock.get(source), foreign, wanted_of(models, source))
                 for adapter in model.adapters:
                     if adapter.from_ not in found:
                         found[adapter.from_] = self._known_adapter(adapter.from_, lock.get(adapter.from_), foreign)
         return found
 
-    def source(self, source: str, manifest: Manifest, pin: LockEntry | None) -> KnownFiles:
-        """Return what is stored, or pinned, for one source of weights."""
-        return self._known(source, pin, self._foreign(manifest))
+    def source(self, source: str, manifest: Manifest, pin: LockEntry | None, wanted: Wanted = "text") -> KnownFiles:
+        """Return what is stored, or pinned, for one source of weights or of a projector."""
+        return self._known(source, pin, self._foreign(manifest), wanted)
 
     def _known_adapter(self, source: str, entry: LockEntry | None, foreign: Foreign) -> KnownFiles:
         try:
@@ -122,11 +148,11 @@ class Files:
             with suppress(MullamaError):
                 fetcher.digest_at(path)
 
-    def _known(self, source: str, entry: LockEntry | None, foreign: Foreign) -> KnownFiles:
+    def _known(self, source: str, entry: LockEntry | None, foreign: Foreign, wanted: Wanted) -> KnownFiles:
         if is_script(source):
             return _known_script(source)
         try:
-            stored = find_stored(source, self.index, foreign, entry)
+            stored = find_stored(source, self.index, foreign, entry, wanted)
         except MullamaError:
             # The check of the model reports the error; for a plan the files are not usable.
             stored = None
@@ -149,8 +175,8 @@ class Files:
     ) -> KnownFiles:
         """Return the weights of a model, complete and verified, after a download if needed. It can be cancelled.
 
-        Its adapters and its draft model are downloaded, too. name: the model, for progress. lock: the entries of the
-        lock file. counted: receives the number of new bytes.
+        Its projector, its adapters and its draft model are downloaded, too. name: the model, for progress.
+        lock: the entries of the lock file. counted: receives the number of new bytes.
         again: ask the source again, and verify the stored files. author: the one who causes the download.
         """
         import asyncio  # a plan does not need it, and takes a third less time without it
@@ -198,12 +224,14 @@ class Files:
             if not is_local(adapter.from_):
                 stored(adapter.from_, adapter.digest, "adapter")
         for drafter in model.sources[1:]:
-            stored(drafter, None, "weights")
+            stored(drafter, None, "text")
+        if model.projector_source is not None:
+            stored(model.projector_source, None, "projector")
         if is_script(model.from_):
             script = script_files(model.from_)
             require_digest(model.from_, model.digest, script.digest or "")
             return script
-        return stored(model.from_, model.digest, "weights")
+        return stored(model.from_, model.digest, wanted_of([model], model.from_))
 
     def _verify_stored(self, located: Located) -> None:
         """Verify the stored files, which sets wrong ones aside."""
@@ -291,7 +319,18 @@ def described(stored: StoredWeights) -> KnownFiles:
         facts=stored.facts,
         stored=True,
         paths=stored.files,
+        projector=_projector_of(stored),
         weights=stored,
+    )
+
+
+def _projector_of(stored: StoredWeights) -> ProjectorFile | None:
+    """Return the projector beside stored weights, or the stored file itself if it is one."""
+    if stored.facts.projector is None:
+        return stored.projector
+    path = stored.files[0]
+    return ProjectorFile(
+        path=path, digest=stored.digest, size=stored.size, facts=stored.facts.projector, stamp=stored.stamps[path]
     )
 
 

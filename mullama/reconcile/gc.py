@@ -110,7 +110,7 @@ def _referenced_files(desired: Manifest, root: Path, files: Files, lock: Mapping
     """Return the digests of the files of applied and of desired models."""
     index = files.index
     models = desired.models.values()
-    sources = {source for model in models for source in (*model.sources, *model.adapter_sources)}
+    sources = {source for model in models for source in model.all_sources}
     desired_files = {file.digest for source in sources for file in _files(index, source)}
     desired_files |= {digest for source in sources if (digest := in_store(index, source))}
     desired_files |= {file.digest for entry in lock.values() for file in entry.files}

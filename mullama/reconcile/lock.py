@@ -16,9 +16,8 @@ from mullama.sources.settings import Settings
 from mullama.store import lockfile
 from mullama.store.disk import write_atomic
 from mullama.weights import record
-from mullama.weights.facts import WeightFacts
 from mullama.weights.located import Located
-from mullama.weights.stored import LockEntry, PinnedFile
+from mullama.weights.stored import LockEntry, PinnedFile, StoredWeights
 
 Lock = Mapping[str, LockEntry]
 
@@ -29,13 +28,8 @@ def lockable(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _sources(model: Model) -> Iterator[str]:
-    sources = (*model.sources, *model.adapter_sources)
+    sources = model.all_sources
     return (source for source in sources if not is_local(source))
-
-
-def wanted_of(manifest: Manifest, source: str) -> Wanted:
-    """Return the kind of file that a source of a manifest stands for."""
-    return "weights" if any(source in model.sources for model in manifest.models.values()) else "adapter"
 
 
 def missing(manifest: Manifest, lock: Lock) -> tuple[str, ...]:
@@ -93,23 +87,25 @@ def _entry(library: Library, settings: Settings, located: Located, wanted: Wante
         source=located.source, resolved=located.resolved, revision=located.revision, files=pins,
         license=located.license,
     )  # fmt: skip
-    facts = _stored_facts(library, entry, wanted)
-    if facts is None:
-        weights = [file for file in located.files if file.role == "weights"]
+    if (stored := _stored(library, entry, wanted)) is not None:
+        facts, projector = stored.facts, stored.projector.facts if stored.projector else None
+    else:
         from mullama.sources.gguf_headers import remote_facts  # with the HTTP client, which a start does not need
 
+        weights, beside = ([file for file in located.files if file.role == role] for role in ("weights", "projector"))
         facts = remote_facts(weights, settings, lambda: False)
+        projector = remote_facts(beside[:1], settings, lambda: False).projector if beside else None
     return LockEntry(
         source=entry.source, resolved=entry.resolved, revision=entry.revision, files=pins,
-        facts=record.for_lock(facts), license=entry.license,
+        facts=record.for_lock(facts), license=entry.license, projector=projector,
     )  # fmt: skip
 
 
-def _stored_facts(library: Library, entry: LockEntry, wanted: Wanted) -> WeightFacts | None:
-    """Return the facts of stored files; None for files that are not stored or cannot be read."""
+def _stored(library: Library, entry: LockEntry, wanted: Wanted) -> StoredWeights | None:
+    """Return the stored files of an entry; None for files that are not stored or cannot be read."""
     with suppress(MullamaError):  # the headers of damaged files are read at the source
         if here := library.here(entry.source, entry, wanted=wanted, planning=True):
-            return library.stored(here, entry.source, wanted=wanted).facts
+            return library.stored(here, entry.source, wanted=wanted)
     return None
 
 

@@ -8,7 +8,8 @@ from typing import Literal, Protocol
 
 from mullama.errors import MullamaError
 from mullama.manifest.spec import Manifest
-from mullama.reconcile.lock import Lock, lockable, wanted_of
+from mullama.reconcile.files import wanted_of
+from mullama.reconcile.lock import Lock, lockable
 from mullama.sources.base import FetchRecord
 from mullama.sources.library import Library
 from mullama.struct import Struct
@@ -91,7 +92,7 @@ def compare_all(library: Library, manifest: Manifest, lock: Lock) -> tuple[Compa
     """
 
     def one(source: str) -> Compared:
-        wanted = wanted_of(manifest, source)
+        wanted = wanted_of(manifest.models.values(), source)
         before = lock.get(source) or library.fetched(source, wanted=wanted)
         try:
             return compare(before, library.at_source(source, wanted=wanted))

@@ -26,8 +26,11 @@ def missing_models(plan: Plan, desired: Manifest, files: Mapping[str, KnownFiles
 
 
 def downloads_of(model: Model) -> Iterator[str]:
-    """Yield the sources without which a model cannot be served: weights, draft model, adapters from elsewhere."""
+    """Yield the sources without which a model cannot be served: weights, projector, draft model, adapters from
+    elsewhere."""
     yield from model.sources
+    if model.projector_source is not None:
+        yield model.projector_source
     yield from (source for source in model.adapter_sources if not is_local(source))
 
 

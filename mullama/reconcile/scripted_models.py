@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from mullama.errors import NotFound
 from mullama.plan.observed import KnownFiles
 from mullama.store.index import stamp_of
-from mullama.weights.facts import SpecialToken, WeightFacts
+from mullama.weights.facts import ProjectorFacts, SpecialToken, WeightFacts
+from mullama.weights.stored import ProjectorFile
 
 if TYPE_CHECKING:
     from mullama.engines.scripted.script import Script
@@ -36,9 +37,10 @@ def script_files(source: str) -> KnownFiles:
         raise NotFound(f"{source}: {error.strerror}", name=source) from error
     script = parse(data.decode("utf-8", "replace"), source)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    sees = ProjectorFacts(vision="image" in script.media, audio="audio" in script.media)
     return KnownFiles(
         source=source, digest=digest, size=len(data), facts=_facts(script, len(data)), stored=True, paths=(source,),
-        stamps={source: state},
+        stamps={source: state}, projector=ProjectorFile(facts=sees) if script.media else None,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from mullama.runtime.base import Access
 from mullama.runtime.routing import Routing
 from mullama.runtime.scheduler.events import Rules, Serve, UnitKey
 from mullama.struct import Struct, field, replace
+from mullama.weights.stored import ProjectorFile
 
 
 class Deployment(Struct, frozen=True, kw_only=True):
@@ -34,6 +35,8 @@ class Deployment(Struct, frozen=True, kw_only=True):
     """The files of its adapters."""
     drafter: KnownFiles | None = None
     """The files of its draft model."""
+    projector: ProjectorFile | None = None
+    """The projector of its images and sounds."""
     choice: EngineChoice
     """The engine, files and options of its worker."""
     options: ContextOptions
@@ -65,12 +68,18 @@ class Deployment(Struct, frozen=True, kw_only=True):
     @property
     def stamps(self) -> dict[str, str]:
         """The state of each file that the model loads, by path; see `KnownFiles.stamps`."""
-        return {path: stamp for files in self.described for path, stamp in files.stamps.items()}
+        return {path: stamp for files in self.described for path, stamp in files.stamps.items()} | self._projector_stamp
 
     @property
     def adapter_stamps(self) -> dict[str, str]:
         """The state of each file that its context loads, by path; see `KnownFiles.stamps`."""
-        return {path: stamp for files in self.described[1:] for path, stamp in files.stamps.items()}
+        beside = {path: stamp for files in self.described[1:] for path, stamp in files.stamps.items()}
+        return beside | self._projector_stamp
+
+    @property
+    def _projector_stamp(self) -> dict[str, str]:
+        projector = self.projector
+        return {projector.path: projector.stamp} if projector and projector.path and projector.stamp else {}
 
 
 def unit_key(

@@ -10,7 +10,7 @@ from mullama.errors import Denied, Invalid, NotFound, Unavailable
 from mullama.names import PathRef, require_utf8, suggest
 from mullama.sources.base import Cancelled
 from mullama.sources.local_files import file_role
-from mullama.weights.choose import choose, models_of, role, sets_of
+from mullama.weights.choose import choose, models_of, projector_beside, role, sets_of
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.split import split_name
 
@@ -18,10 +18,17 @@ from mullama.weights.split import split_name
 class PathSource:
     """Finds the files of a path."""
 
+    def __init__(self, *, projector: bool = False) -> None:
+        """projector: add the projector beside the weights."""
+        self._projector = projector
+
     def locate(self, ref: PathRef, cancelled: Cancelled) -> Located:
         path = Path(ref.path).expanduser()
         paths = _in_folder(path) if path.is_dir() else _parts(path)
         files = tuple(LocatedFile(name=part.name, path=str(part), size=_size(part)) for part in paths)
+        beside = _beside(paths[0]) if self._projector else None
+        if beside is not None:
+            files = (*files, LocatedFile(name=beside.name, path=str(beside), size=_size(beside), role="projector"))
         return Located(source=str(ref), resolved=str(path), files=files)
 
 
@@ -41,6 +48,16 @@ def _missing(path: Path, parts: int) -> NotFound:
     except OSError:
         return NotFound(f"{path} does not exist", hint=f"{path.parent} cannot be read either", name=str(path))
     return NotFound(f"{path} does not exist", name=str(path), near=suggest(path.name, names))
+
+
+def _beside(weights: Path) -> Path | None:
+    """Return the projector in the folder of weights: the only model of the folder, or the one that its name names."""
+    try:
+        names = tuple(sorted(entry.name for entry in os.scandir(weights.parent) if entry.is_file()))
+    except OSError:
+        return None
+    found = projector_beside(weights.name, names)
+    return weights.with_name(found) if found else None
 
 
 def _in_folder(folder: Path) -> tuple[Path, ...]:

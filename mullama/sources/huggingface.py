@@ -22,7 +22,7 @@ from mullama.sources.base import Cancelled
 from mullama.sources.http_client import RETRY_STATUS, HttpResponse, TransientError, Web, open_web
 from mullama.sources.settings import HubSettings, Settings
 from mullama.struct import Struct, replace
-from mullama.weights.choose import FileChoice, choose, choose_projector
+from mullama.weights.choose import FileChoice, choose, choose_projector, role
 from mullama.weights.located import Credential, Located, LocatedFile
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -55,13 +55,14 @@ class HuggingFace:
     """Finds the files of references to one hub."""
 
     def __init__(
-        self, web: Web, settings: HubSettings, *, quants: tuple[str, ...] = (), projector: bool = False
+        self, web: Web, settings: HubSettings, *, quants: tuple[str, ...] = (), wanted: str = "weights"
     ) -> None:
         """quants: the preferred quantisations, best first, for a reference without one.
 
-        projector: find the projector of the repository instead of its weights.
+        wanted: `weights` with the projector of the repository, `text` for the weights alone, or `projector` for the
+        projector alone.
         """
-        self._web, self._settings, self._quants, self._projector = web, settings, quants, projector
+        self._web, self._settings, self._quants, self._wanted = web, settings, quants, wanted
 
     def locate(self, ref: HubRef, cancelled: Cancelled) -> Located:
         info = _model_info(self._web, self._settings, ref)
@@ -69,17 +70,27 @@ class HuggingFace:
         if not _COMMIT.fullmatch(commit):
             raise TransferFailed(f"{hub_endpoint(self._settings)} returned the commit {commit[:60]!r} for {ref.repo}")
         names = self._choose(ref, files)
+        beside = self._projector(ref, files)
         located = tuple(
-            replace(file, size=files[file.name].size, digest=files[file.name].digest)
-            for file in pinned_files(ref, commit, list(names), self._settings)
-        )
+            replace(
+                file, size=files[file.name].size, digest=files[file.name].digest,
+                role="projector" if file.name == beside else "weights",
+            )
+            for file in pinned_files(ref, commit, [*names, *((beside,) if beside else ())], self._settings)
+        )  # fmt: skip
         # An "@" in a name would be read as the beginning of a revision.
         resolved = HubRef(ref.repo, None if "@" in names[0] else names[0], None, commit)
         return Located(source=str(ref), resolved=str(resolved), files=located, revision=commit, license=_license(info))
 
+    def _projector(self, ref: HubRef, files: Mapping[str, _File]) -> str | None:
+        """Return the projector of the repository, where it is wanted beside the weights."""
+        if self._wanted != "weights" or not any(role(name) == "projector" for name in files):
+            return None
+        return choose_projector(files, repo=str(ref))
+
     def _choose(self, ref: HubRef, files: Mapping[str, _File]) -> tuple[str, ...]:
         try:
-            if self._projector:
+            if self._wanted == "projector":
                 return (choose_projector(files, repo=str(ref), file=ref.file),)
             quants = (ref.quant,) if ref.quant else self._quants
             choice: FileChoice = choose(files, repo=f"hf:{ref.repo}", file=ref.file, quants=quants)

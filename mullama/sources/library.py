@@ -21,10 +21,10 @@ from mullama.sources.local_files import look_into, read_text
 from mullama.sources.registry import Wanted
 from mullama.sources.settings import Settings
 from mullama.struct import replace
-from mullama.weights.facts import WeightFacts
+from mullama.weights.facts import ProjectorFacts, WeightFacts
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.registry_manifest import TEXTS, read_defaults
-from mullama.weights.stored import LockEntry, PinnedFile, StoredWeights, set_digest
+from mullama.weights.stored import LockEntry, PinnedFile, ProjectorFile, StoredWeights, set_digest
 
 _MAX_LISTED: Final = 5
 _LOCAL: Final = (PathRef, BuiltinRef)
@@ -44,9 +44,6 @@ def find_stored(
     library = Library(index, foreign)
     found = library.here(source_text, lock_entry, wanted=wanted, planning=True)
     return library.stored(found, source_text, wanted=wanted) if found else None
-
-
-_NO_IMAGES = "the files hold a projector: images and sound are not supported yet, so the model reads text only"
 
 
 class Library:
@@ -84,7 +81,7 @@ class Library:
         if here is not None and (offline or not refresh):
             return here
         if isinstance(expanded.ref, _LOCAL):
-            return registry.locate(expanded.ref, self._settings, cancelled, (), "weights")  # raises `NotFound`
+            return registry.locate(expanded.ref, self._settings, cancelled, (), wanted)  # raises `NotFound`
         if offline:
             if expanded.guessed:
                 raise self._unknown(source_text, "Ollama's registry was not asked, because --offline uses no network")
@@ -128,20 +125,22 @@ class Library:
         """
         expanded = self._expand(source_text)
         if isinstance(expanded.ref, _LOCAL):
-            found = self._at_path(source_text, expanded.ref)
+            found = self._at_path(source_text, expanded.ref, wanted)
             return replace(found, expected=lock_entry.digest) if found and lock_entry else found
+        text = wanted == "text"
         if lock_entry is not None:
-            return self._stored_files(source_text, lock_entry, planning)
-        known = self._index.fetched(_key(expanded, wanted))
-        if known is not None:
-            fetched = self._stored_files(source_text, known, planning)
-            if fetched is not None:
+            return self._stored_files(source_text, lock_entry, planning, text=text)
+        for kind in dict.fromkeys((wanted, *(("weights",) if text else ()))):
+            known = self._index.fetched(_key(expanded, kind))
+            if known is not None and (fetched := self._stored_files(source_text, known, planning, text=text)):
                 return fetched
-        if wanted != "weights" or expanded.projector is not None:
-            return None  # stores of other tools are read for weights without a projector only
+        if wanted not in ("weights", "text") or (expanded.projector is not None and not text):
+            return None  # stores of other tools are not read for an adapter or a projector, or for a named projector
         elsewhere = self._foreign.by_ref(expanded.ref, expanded.quants)
         if elsewhere is None:
             return None
+        if text:
+            elsewhere = registry.without_projector(elsewhere)
         usable = [self._undamaged(file, planning) for file in elsewhere.files]
         files = tuple(file for file in usable if file is not None)
         return replace(elsewhere, source=source_text, files=files) if len(files) == len(usable) else None
@@ -215,13 +214,26 @@ class Library:
             revision=located.revision,
             license=located.license or facts.license or next(iter(defaults.license), ""),
             pinned=tuple(_pin(file) for file in located.files if file.digest),
-            projector=next(iter(_paths(of_role.get("projector", []))), None),
+            projector=self._projector(of_role.get("projector", [])),
             adapters=_paths(of_role.get("adapter", [])),
             defaults=defaults,
             stamps={path: file.stamp or self._index.stamp(path) for file, path in zip(weights, paths, strict=True)},
             in_place=not all(map(self._is_blob, digests, paths)),
-            warnings=(*located.warnings, *(_NO_IMAGES for _ in of_role.get("projector", [])[:1])),
+            warnings=located.warnings,
         )
+
+    def _projector(self, files: list[LocatedFile]) -> ProjectorFile | None:
+        """Return the first of these files of weights; their headers were read before."""
+        if not files or not files[0].path:
+            return None
+        [path] = _paths(files[:1])
+        facts = self._facts((path,), "projector", files[0].name)
+        stamp = files[0].stamp or self._index.stamp(path)
+        unchecked = bool(files[0].digest and not files[0].stamp)
+        return ProjectorFile(
+            path=path, digest="" if unchecked else files[0].digest or "", size=files[0].size or facts.size_bytes,
+            facts=facts.projector or ProjectorFacts(), stamp=stamp,
+        )  # fmt: skip
 
     def _is_blob(self, digest: str, path: str) -> bool:
         """Return True for a file of our store, False for one that is used in place."""
@@ -241,7 +253,9 @@ class Library:
         return unknown(source_text, self._table, tried)
 
     def _ask(self, source_text: str, expanded: Expanded, wanted: Wanted, cancelled: Cancelled) -> Located:
-        found = registry.locate(expanded.ref, self._settings, cancelled, expanded.quants, wanted)
+        named = expanded.projector is not None and wanted == "weights"
+        kind = "text" if named else wanted
+        found = registry.locate(expanded.ref, self._settings, cancelled, expanded.quants, kind)
         files = found.files
         if expanded.projector is not None and wanted == "weights":
             projector = registry.locate(expanded.projector, self._settings, cancelled, (), "projector")
@@ -286,9 +300,9 @@ class Library:
         more = f" and {len(here) - _MAX_LISTED} more (mullama list --all)" if len(here) > _MAX_LISTED else ""
         return f"stored models can be served: {', '.join(here[:_MAX_LISTED])}{more}"
 
-    def _at_path(self, source_text: str, ref: SourceRef) -> Located | None:
+    def _at_path(self, source_text: str, ref: SourceRef, wanted: Wanted) -> Located | None:
         try:
-            found = registry.locate(ref, self._settings, lambda: False, (), "weights")
+            found = registry.locate(ref, self._settings, lambda: False, (), wanted)
         except NotFound:
             return None
         files = []
@@ -297,9 +311,14 @@ class Library:
             files.append(replace(file, digest=digest, stamp=stamp))
         return replace(found, source=source_text, files=tuple(files))
 
-    def _stored_files(self, source_text: str, known: FetchRecord, planning: bool = False) -> Located | None:
+    def _stored_files(
+        self, source_text: str, known: FetchRecord, planning: bool = False, *, text: bool = False
+    ) -> Located | None:
+        """Return stored files; None unless all are there. text: without their projector."""
         found = []
         for file in known.files:
+            if text and file.role == "projector":
+                continue
             copy = self._fetcher.find(file.digest, file.size, planning=planning)
             if copy is None:
                 return None
@@ -327,7 +346,7 @@ class Library:
             known = replace(look_into(paths), metadata={}, tensors=())
             with best_effort():
                 self._index.remember_facts(paths, known, stamps)
-        if known.role != ("model" if wanted in ("weights", "draft") else wanted):
+        if known.role != ("model" if wanted in ("weights", "text", "draft") else wanted):
             raise BadWeights(f"{what} is a {known.role}, not {wanted}")
         return known
 
@@ -344,7 +363,7 @@ def require_digest(source: str, expected: str | None, digest: str) -> None:
 def _key(expanded: Expanded, wanted: Wanted) -> str:
     """Return the key of a source in the index, which is the same for every spelling of it."""
     quants = f" as {' or '.join(expanded.quants)}" if expanded.quants else ""
-    projector = f" with {expanded.projector}" if expanded.projector else ""
+    projector = f" with {expanded.projector}" if expanded.projector and wanted == "weights" else ""
     return f"{expanded.ref}{quants}{projector}" + ("" if wanted == "weights" else f" ({wanted})")
 
 

@@ -15,7 +15,8 @@ from mullama.struct import replace
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.stored import LockEntry
 
-Wanted = Literal["weights", "projector", "adapter"]
+Wanted = Literal["weights", "text", "projector", "adapter"]
+"""`weights` includes their projector, and `text` leaves it out."""
 
 
 def locate(
@@ -24,9 +25,9 @@ def locate(
     """Return the files of a reference, as its source has them now. Imports modules that use a network on demand."""
     match ref:
         case BuiltinRef():
-            return Builtin().locate(ref, cancelled)
+            return Builtin(projector=wanted == "weights").locate(ref, cancelled)
         case PathRef():
-            return PathSource().locate(ref, cancelled)
+            return PathSource(projector=wanted == "weights").locate(ref, cancelled)
         case UrlRef():
             return UrlSource(settings.env).locate(ref, cancelled)
         case HubRef():
@@ -65,7 +66,7 @@ def _hub(ref: HubRef, settings: Settings, cancelled: Cancelled, quants: tuple[st
     from mullama.sources.huggingface import HuggingFace
 
     with open_web(settings, cancelled) as web:
-        return HuggingFace(web, settings.hub, quants=quants, projector=wanted == "projector").locate(ref, cancelled)
+        return HuggingFace(web, settings.hub, quants=quants, wanted=wanted).locate(ref, cancelled)
 
 
 def _registry(ref: RegistryRef, settings: Settings, cancelled: Cancelled, wanted: Wanted) -> Located:
@@ -74,13 +75,26 @@ def _registry(ref: RegistryRef, settings: Settings, cancelled: Cancelled, wanted
 
     with open_web(settings, cancelled) as web:
         found = Ollama(web).locate(ref, cancelled)
-    return _adapter_of(found) if wanted == "adapter" else found
+    match wanted:
+        case "adapter":
+            return _only(found, "adapter", "adapters")
+        case "projector":
+            return _only(found, "projector", "projectors")
+        case "text":
+            return without_projector(found)
+        case "weights":
+            return found
 
 
-def _adapter_of(found: Located) -> Located:
-    """Return the adapter of a model of a registry without the model's other files."""
-    adapters = tuple(replace(file, role="weights") for file in found.files if file.role == "adapter")
-    if len(adapters) != 1:
-        count = f"{len(adapters)} adapters" if adapters else "no adapter"
-        raise NotFound(f"{found.source} has {count}", hint="a source of an adapter has one", name=found.source)
-    return replace(found, files=adapters)
+def without_projector(found: Located) -> Located:
+    """Return the files without a projector."""
+    return replace(found, files=tuple(file for file in found.files if file.role != "projector"))
+
+
+def _only(found: Located, role: str, several: str) -> Located:
+    """Return the one file of this role of a model of a registry without the model's other files."""
+    files = tuple(replace(file, role="weights") for file in found.files if file.role == role)
+    if len(files) != 1:
+        count = f"{len(files)} {several}" if files else f"no {role}"
+        raise NotFound(f"{found.source} has {count}", hint=f"a source of such a file has one {role}", name=found.source)
+    return replace(found, files=files)

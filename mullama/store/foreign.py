@@ -18,8 +18,8 @@ from typing import Final
 from mullama.errors import Invalid, MullamaError
 from mullama.names import Digest, HubRef, JSONValue, RegistryRef, SourceRef, require_utf8
 from mullama.store.disk import NOFOLLOW
-from mullama.struct import Struct
-from mullama.weights.choose import choose, role
+from mullama.struct import Struct, replace
+from mullama.weights.choose import choose, projector_beside, role
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.registry_manifest import read_manifest
 
@@ -156,9 +156,13 @@ class Foreign:
             except MullamaError:
                 continue  # this cache lacks the wanted file
             files = tuple(self._cached(repository, snapshot, name) for name in choice.files)
+            beside = projector_beside(choice.files[0], names)
+            projector = self._cached(repository, snapshot, beside) if beside else None
             complete = tuple(file for file in files if file is not None)
             if len(complete) == len(files):
                 resolved = HubRef(ref.repo, choice.files[0], None, commit)
+                if projector is not None:
+                    complete = (*complete, replace(projector, role="projector"))
                 return Located(source=str(ref), resolved=str(resolved), files=complete, revision=commit)
         return None
 

@@ -10,12 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mullama.codec import from_tree
+from mullama.codec import from_tree, to_tree
 from mullama.errors import Invalid
 from mullama.names import Digest, parse_source
 from mullama.struct import Struct, replace
 from mullama.units import size
 from mullama.weights import record
+from mullama.weights.facts import ProjectorFacts
 from mullama.weights.stored import LockEntry, PinnedFile
 
 FORMAT: Final = 1
@@ -35,6 +36,7 @@ class _EntryFields(Struct, frozen=True, kw_only=True):
     files: tuple[PinnedFile, ...] = ()
     license: str = ""
     facts: dict[str, Any] | None = None
+    projector: ProjectorFacts | None = None
 
 
 def render(lock: Lock) -> str:
@@ -72,6 +74,8 @@ def _entry_tree(entry: LockEntry) -> dict[str, Any]:
     }
     if entry.license:
         tree["license"] = entry.license[:_MAX_LICENSE]
+    if entry.projector is not None:
+        tree["projector"] = to_tree(entry.projector)
     if entry.facts is not None:
         tree["facts"] = record.to_json(record.for_lock(entry.facts))
     return tree
@@ -91,6 +95,7 @@ def _entry(source: str, tree: Any, name: str) -> LockEntry:
         revision=fields.revision,
         files=tuple(_checked(file, f"{name}.files[{number}]") for number, file in enumerate(fields.files)),
         license=fields.license,
+        projector=fields.projector,
         facts=None if fields.facts is None else record.from_json(fields.facts, f"{name}.facts"),
     )
 

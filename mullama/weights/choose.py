@@ -247,6 +247,29 @@ def choose_projector(files: Iterable[str], *, repo: str, file: str | None = None
     return min(projectors, key=lambda name: order.get(quant_of(name), 3))
 
 
+def projector_beside(weights: str, files: Iterable[str]) -> str | None:
+    """Return the projector of weights in the same folder, None for none.
+
+    In a folder with several models only a projector with the name of the model is taken.
+    """
+    names = tuple(name for name in files if role(name) != "other")
+    projectors = [name for name in names if role(name) == "projector"]
+    if not projectors or role(weights) == "projector":
+        return None
+    mine = _model_words(weights)
+    if {_model_words(name) for name in names if role(name) == "weights"} - {mine}:
+        projectors = [name for name in projectors if mine and _model_words(name) == mine]
+    return choose_projector(projectors, repo="") if projectors else None
+
+
+def _model_words(name: str) -> str:
+    """Return the name of the model in the name of a file: without its folder, ending, part, quantisation and role."""
+    text = _QUANT.sub("", stem(name.rsplit("/", 1)[-1]))
+    for word in (*_PROJECTOR, ".gguf"):
+        text = re.sub(re.escape(word), "", text, flags=re.IGNORECASE)
+    return "-".join(word for word in re.split(r"[-_. ]+", text.lower()) if word not in ("", "model"))
+
+
 def _named(names: tuple[str, ...], repo: str, file: str) -> FileChoice:
     by_key = {name.casefold(): name for name in names}
     if file.casefold() not in by_key:

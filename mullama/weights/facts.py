@@ -9,7 +9,7 @@ from mullama.struct import Struct, equality_without, field
 from mullama.weights.tensors import Tensor
 
 Role = Literal["model", "projector", "adapter"]
-Capability = Literal["completion", "embedding", "tools", "thinking", "insert", "vision", "rerank"]
+Capability = Literal["completion", "embedding", "tools", "thinking", "insert", "vision", "audio", "rerank"]
 
 
 class SpecialToken(Struct, frozen=True, kw_only=True):
@@ -63,6 +63,16 @@ class LayerFacts(Struct, frozen=True, kw_only=True):
     """Elements of recurrent state per sequence."""
 
 
+class ProjectorFacts(Struct, frozen=True, kw_only=True):
+    """The abilities of a projector."""
+
+    vision: bool = False
+    audio: bool = False
+    width: int = 0
+    """Numbers of one vector, which the model reads in place of the embedding of a token; 0 if the header does not tell
+    it."""
+
+
 class WeightFacts(Struct, frozen=True, kw_only=True):
     """Facts about a set of weights. Sizes are in bytes, of all parts together."""
 
@@ -109,6 +119,8 @@ class WeightFacts(Struct, frozen=True, kw_only=True):
     """The number of files."""
     license: str = ""
     capabilities: tuple[Capability, ...] = ()
+    projector: ProjectorFacts | None = None
+    """Of a projector; None for any other file."""
     per_layer: tuple[LayerFacts, ...] = ()
     input_bytes: int = 0
     """The token embeddings, which stay in main memory."""

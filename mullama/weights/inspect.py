@@ -18,6 +18,7 @@ from mullama.weights.facts import Capability, Experts, LayerFacts, Role, RopeFac
 from mullama.weights.gguf import Array, Header, Read, Value, read_header
 from mullama.weights.keys import Keys
 from mullama.weights.kv_cache import Geometry, layer_caches, window
+from mullama.weights.projector import projector_facts
 from mullama.weights.tensors import FILE_TYPES, Tensor
 from mullama.weights.vocabulary import check_vocabulary
 
@@ -95,6 +96,7 @@ def _companion(keys: Keys, role: Role, tensors: tuple[Tensor, ...], size: int) -
         quantization=_quantization(keys, tensors), parameter_count=sum(t.elements for t in tensors),
         size_bytes=size, layers=0, embedding_length=0, train_context=0, vocabulary=0, control=(),
         license=keys.text("general.license"), metadata=_plain(keys.all()), tensors=tensors,
+        projector=projector_facts(keys, tensors) if role == "projector" else None,
     )  # fmt: skip
 
 

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from mullama.chat.media import MediumKind
 from mullama.names import JSONValue
 from mullama.struct import Struct, field
-from mullama.weights.facts import WeightFacts
+from mullama.weights.facts import ProjectorFacts, WeightFacts
 
 FileRole = Literal[
     "weights", "projector", "adapter", "template", "system", "parameters", "messages", "license", "draft"
@@ -40,6 +41,29 @@ class PinnedFile(Struct, frozen=True, kw_only=True):
     role: FileRole = "weights"
 
 
+class ProjectorFile(Struct, frozen=True, kw_only=True):
+    """The projector of weights: a file that is stored, or that a lock entry pins."""
+
+    path: str = ""
+    """"" for a file that is not stored."""
+    digest: str = ""
+    """"" for a file in place that was not hashed yet."""
+    size: int = 0
+    """Bytes."""
+    facts: ProjectorFacts
+    stamp: str = ""
+    """The state of the file (see `store.index.stamp`) for which the digest holds."""
+
+    @property
+    def kinds(self) -> tuple[MediumKind, ...]:
+        """The kinds of media that it reads."""
+        return tuple(kind for kind, able in _abilities(self.facts) if able)
+
+
+def _abilities(facts: ProjectorFacts) -> tuple[tuple[MediumKind, bool], ...]:
+    return ("image", facts.vision), ("audio", facts.audio)
+
+
 class LockEntry(Struct, frozen=True, kw_only=True):
     """The files of a source at the time of the lock."""
 
@@ -52,6 +76,8 @@ class LockEntry(Struct, frozen=True, kw_only=True):
     facts: WeightFacts | None = None
     """The facts for memory arithmetic; see `record.for_lock`."""
     license: str = ""
+    projector: ProjectorFacts | None = None
+    """The abilities of the projector among the files; None without one."""
 
     @property
     def digest(self) -> str:
@@ -76,7 +102,7 @@ class StoredWeights(Struct, frozen=True, kw_only=True):
     license: str = ""
     pinned: tuple[PinnedFile, ...] = ()
     """The files for a lock file."""
-    projector: str | None = None
+    projector: ProjectorFile | None = None
     adapters: tuple[str, ...] = ()
     defaults: Defaults = field(default_factory=Defaults)
     stamps: Mapping[str, str] = field(default_factory=dict)
@@ -89,7 +115,7 @@ class StoredWeights(Struct, frozen=True, kw_only=True):
         """Return the entry for a lock file. facts: the facts to keep; see `record.for_lock`."""
         return LockEntry(
             source=self.source, resolved=self.resolved, revision=self.revision, files=self.pinned, facts=facts,
-            license=self.license,
+            license=self.license, projector=self.projector.facts if self.projector else None,
         )  # fmt: skip
 
 

@@ -16,10 +16,7 @@ from mullama.cli.app.commands import COMMANDS
 from mullama.cli.app.exit_codes import INVALID
 from mullama.cli.app.main import load, main
 from mullama.cli.console.terminal import Terminal
-from mullama.errors import ManifestError
-from mullama.manifest.load import load_text
 from mullama.manifest.spec.definitions import Manifest, Model
-from mullama.manifest.unsupported import REFUSALS
 from tests.server.server_fixture import RunningServer, running_server
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/outside.md").read_text(encoding="utf-8")
@@ -65,47 +62,6 @@ def test_an_option_is_refused_by_commands_that_do_not_have_it(option: str, text:
         assert refused(command, *given) == wanted
 
 
-def nested(path: str) -> dict[str, Any]:
-    """Return a manifest with this setting."""
-    tree: dict[str, Any] = {"mullama": "v1", "models": {name: {"from": "builtin:tiny"} for name in "ac"}}
-    place, (*parents, last) = tree, path.replace("models.*", "models.a").replace("*", "b").split(".")
-    for name in parents:
-        place = place.setdefault(name, {})
-    place[last] = SETTINGS[path]
-    if path.startswith("auth"):
-        place["secret"] = {"from_env": "KEY"}
-    elif path.startswith("routes") and last != "to":
-        place["model"] = "a"
-    return tree
-
-
-SETTINGS: dict[str, Any] = {
-    "groups": {"g": {"members": ["a"]}},
-    "routes.*.to": [{"model": "a", "weight": 1}, {"model": "c", "weight": 1}],
-    "routes.*.fallback": ["a"],
-    "routes.*.on_error": ["a"],
-    "models.*.mmproj": "./x.gguf",
-    "models.*.rollout.strategy": "recreate",
-}
-
-
-def test_the_page_has_every_refused_setting() -> None:
-    assert {path for path, _ in rows("Settings of the manifest")} == set(REFUSALS)
-
-
-@pytest.mark.parametrize(("path", "text"), rows("Settings of the manifest"))
-def test_a_setting_is_refused(path: str, text: str) -> None:
-    import json
-
-    with pytest.raises(ManifestError) as caught:
-        load_text(json.dumps(nested(path)), name="m.yaml", base_dir="/", profiles=(), env={"KEY": "x"})
-    reason, _, instead = text.partition("; ")
-    found = [problem for problem in caught.value.problems if reason in problem.message]
-    assert found, caught.value
-    assert instead in found[0].hint
-    assert found[0].place is not None
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
     with running_server() as running:
@@ -149,9 +105,8 @@ def parts_of(kind: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("field", sorted({field for text in ALL_HINTS for field in FIELD.findall(text)}))
-def test_a_hint_names_a_setting_that_exists_and_is_not_refused(field: str) -> None:
+def test_a_hint_names_a_setting_that_exists(field: str) -> None:
     assert exists(field, Manifest) or exists(field, Model), field
-    assert not any(refusal.endswith(field) for refusal in REFUSALS), field
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from mullama.manifest.key_tree import SPELLINGS
 from mullama.manifest.load.document import DocumentBudget, read_document
 from mullama.manifest.reference import reference_page
 from mullama.manifest.schema import json_schema
-from mullama.manifest.unsupported import REFUSALS
 from mullama.plan.changes import COSTS
 from tests.manifest.builders import HEAD, plain, problems
 
@@ -69,13 +68,6 @@ def test_every_field_that_costs_something_says_what() -> None:
     assert {name.rpartition(".")[2] for name in open_fields} == written
     costs = {field["x-mullama-cost"] for _, field in properties(SCHEMA) if "x-mullama-cost" in field}
     assert costs == {"none", "live", "context", "weights", "files", "process"}
-
-
-def test_every_refusal_is_of_a_field_and_stands_in_its_description() -> None:
-    refused = {field.path: field.refused for field in described() if field.refused}
-    assert refused == dict(REFUSALS)
-    text = json.dumps(SCHEMA)
-    assert [reason for reason in refused.values() if f"Refused: {reason}." not in text] == []
 
 
 def valid(field: Mapping[str, Any], value: Any) -> bool:

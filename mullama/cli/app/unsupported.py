@@ -42,7 +42,7 @@ MODEL_TYPES: Mapping[str, str] = {
     "auto": "leave the type out: the file tells it",
     "text": "leave the type out: the file tells it",
     "embedding": "leave the type out for `mullama embed`; a server needs `task: embedding` in the manifest",
-    "vision": "images are not supported yet",
+    "vision": "leave the type out: the projector tells it; mullama run MODEL -i FILE sends an image",
     "diffusion": "images are not generated: llama.cpp runs language models only",
     "speech": "audio is not supported",
 }
@@ -60,7 +60,7 @@ _NO_UQFF = "only GGUF files are served: hf:ORG/REPO:Q4_K_M or a path"
 _NO_XLORA = "llama.cpp has no X-LoRA; LoRA adapters are set in the manifest, in the model: adapters"
 _NO_TOKENIZER = "a GGUF file holds its tokenizer and its data types"
 _CALIBRATED = "llama-imatrix computes an importance matrix from it; mullama quantize --imatrix FILE uses the matrix"
-_NO_IMAGES = "images and sound are not supported yet"
+_MEDIA_LIMITS = "server.limits.media in the manifest"
 _NO_AUDIO = "audio is not supported"
 _NO_DRAFT = _in_model("draft")
 _RATE = "auth.keys.NAME.rate and limits.rate of a model in the manifest limit requests and tokens"
@@ -99,7 +99,7 @@ EVERYWHERE: Mapping[str, str] = {
     "--enable-search": _NO_SEARCH, "--search-embedding-model": _NO_SEARCH,
     "--enable-thinking": "use run --think, or the field `think` of a request",
     "--token-source": _TOKEN, "--token": "other users could read it in the process list; use --token-file or HF_TOKEN",
-    "--max-edge": _NO_IMAGES, "--max-num-images": _NO_IMAGES, "--max-image-length": _NO_IMAGES,
+    "--max-edge": _MEDIA_LIMITS, "--max-num-images": _MEDIA_LIMITS, "--max-image-length": _MEDIA_LIMITS,
     "--ui": _NO_UI, "--mcp-port": _NO_MCP, "--mcp-config": _NO_MCP, "--log": _LOGS,
     "--emit-config": "use tune --emit FILE, which writes a manifest",
     # llama-server and other front ends of llama.cpp
@@ -124,7 +124,8 @@ EVERYWHERE: Mapping[str, str] = {
     "--model-url": "name it as the model: https://HOST/FILE.gguf",
     "--model-path": "use the path as the model: mullama run ./FILE.gguf", "--model-id": "name it as the model",
     "--alias": "the name of the model in the manifest, or routes",
-    "--mmproj": _NO_IMAGES, "--mmproj-url": _NO_IMAGES, "--audio": _NO_AUDIO, "--audio-device": _NO_AUDIO,
+    "--mmproj": _in_model("mmproj"), "--mmproj-url": _in_model("mmproj"),
+    "--audio": _NO_AUDIO, "--audio-device": _NO_AUDIO,
     "--model-draft": _NO_DRAFT, "--draft": _NO_DRAFT, "--draft-max": _NO_DRAFT, "--draft-min": _NO_DRAFT,
     "--override-tensor": _NO_PLACEMENT,
     "--n-cpu-moe": _in_model("gpu.experts"), "--cpu-moe": _in_model("gpu.experts: all"),

@@ -60,7 +60,7 @@ def _export(call: CommandContext) -> int:
         raise NotFound(f"there is no {LOCK_NAME} next to the manifest", hint="mullama lock writes it")
     wanted = {source: lock[source] for source in lockable(loaded.manifest)}
     for name, model in loaded.manifest.models.items():
-        for source in (*model.sources, *model.adapter_sources):
+        for source in model.all_sources:
             if source not in wanted and not source.startswith("builtin:"):
                 raise Unsupported(f"{name}: {source} is a local file, and a bundle holds downloaded files only")
     paths = _paths(call, loaded.manifest, wanted)

@@ -12,7 +12,7 @@ from mullama.cli.manifest.outdated import file_line, file_tree
 from mullama.errors import masked, masked_tree
 from mullama.plan.report import Line, Tone
 from mullama.reconcile import lock as lock_file
-from mullama.reconcile.files import LOCK_NAME, Files, read_lock
+from mullama.reconcile.files import LOCK_NAME, Files, read_lock, wanted_of
 from mullama.reconcile.outdated import changed_files
 from mullama.struct import Struct
 from mullama.units import counted, size
@@ -93,7 +93,7 @@ def _resolved(
         with DownloadDisplay(call.terminal, quiet=call.options.json) as report:
             after[source], warnings = lock_file.resolve(
                 library, settings, source, offline=files.offline(call.options.offline),
-                refresh=source in updating, report=report, wanted=lock_file.wanted_of(manifest, source),
+                refresh=source in updating, report=report, wanted=wanted_of(manifest.models.values(), source),
             )  # fmt: skip
         for text in warnings:
             call.terminal.note(f"warning: {text}")

@@ -38,7 +38,7 @@ def validate(call: CommandContext) -> int:
     """Check the manifest. The exit code is 4 if it has errors; all of them are listed."""
     try:
         loaded = load_manifest(call)
-        if problems := _drafts(call, loaded):
+        if problems := _header_problems(call, loaded):
             raise ManifestError(problems)
         if call.options.machine:
             _check_machine(call, loaded)
@@ -72,13 +72,21 @@ def _show_problems(call: CommandContext, problems: tuple[Problem, ...]) -> None:
     )
 
 
-def _drafts(call: CommandContext, loaded: LoadedManifest) -> tuple[Problem, ...]:
-    """Return the drafts that the headers refuse, as far as they are stored or in the lock file. Uses no network."""
-    models = {name: model for name, model in loaded.manifest.models.items() if model.draft is not None}
+def _header_problems(call: CommandContext, loaded: LoadedManifest) -> tuple[Problem, ...]:
+    """Return the drafts, projectors and required media that the headers refuse, as far as they are stored or in the
+    lock file. Uses no network."""
+    from mullama.plan.projectors import MEDIA
+
+    models = {
+        name: model
+        for name, model in loaded.manifest.models.items()
+        if model.draft is not None or model.projector_source or set(MEDIA) & set(model.requires)
+    }
     if not models:
         return ()
     from mullama.plan.drafting import draft_problem
     from mullama.plan.fit import drafter_facts
+    from mullama.plan.projectors import media_problems
     from mullama.reconcile.files import Files, read_lock
 
     some = loaded.manifest.model_copy(update={"models": models})
@@ -88,11 +96,17 @@ def _drafts(call: CommandContext, loaded: LoadedManifest) -> tuple[Problem, ...]
         for name, model in models.items()
     }
     places = loaded.places
-    return tuple(
+    drafts = (
         Problem(f"{path}.from", places.get(f"{path}.from") or places.get(path), why, "draft: auto needs no draft model")
         for path, why in found.items()
         if why is not None
     )
+    media = (
+        Problem(path, places.get(path) or places.get(f"models.{name}"), text, hint)
+        for name, field, text, hint in media_problems(some, files)
+        for path in (f"models.{name}.{field}",)
+    )
+    return (*drafts, *media)
 
 
 def _check_machine(call: CommandContext, loaded: LoadedManifest) -> None:

@@ -144,7 +144,7 @@ def _pinned_files(base: LoadedManifest, desired: LoadedManifest) -> dict[str, Kn
         source
         for loaded in (base, desired)
         for model in loaded.manifest.models.values()
-        for source in (*model.sources, *model.adapter_sources)
+        for source in model.all_sources
     }
     lock = read_lock(desired.path)
     stored = {

@@ -72,7 +72,10 @@ def check_resolved(manifest: Manifest, fail: AddProblem) -> None:
     for name, model in manifest.models.items():
         if model.template is not None and (model.template.text is None or model.template.file or model.template.go):
             fail(f"models.{name}.template", "a template in a resolved manifest is text", "")
-        for path, source in (("from", model.from_), *(("adapters", adapter.from_) for adapter in model.adapters)):
+        sources = [("from", model.from_), *(("adapters", adapter.from_) for adapter in model.adapters)]
+        if model.projector_source:
+            sources.append(("mmproj", model.projector_source))
+        for path, source in sources:
             if isinstance(parse_source(source), PathRef) and not _ABSOLUTE.match(source):
                 fail(f"models.{name}.{path}", f"{source!r} is not an absolute path", "")
 

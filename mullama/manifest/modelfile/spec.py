@@ -36,7 +36,7 @@ DIRECTIVES = (
     "THINKING", "TOOLFORMAT", "AUTHOR",
 )  # fmt: skip
 ROLES = ("system", "user", "assistant")
-ABILITIES = ("completion", "tools", "thinking", "vision", "embedding", "insert")
+ABILITIES = ("completion", "tools", "thinking", "vision", "audio", "embedding", "insert")
 
 # Built-in renderers and parsers of Ollama. mullama uses the template in the weights file instead.
 BUILT_IN = frozenset((

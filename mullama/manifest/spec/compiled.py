@@ -118,7 +118,12 @@ def fields_of(block: Any) -> Mapping[str, BlockField]:
 
 DERIVED: Final[Mapping[str, Mapping[str, Any]]] = {
     "Draft": {"source": property(readers.draft_source)},
-    "Model": {"sources": property(readers.model_sources), "adapter_sources": property(readers.adapter_sources)},
+    "Model": {
+        "sources": property(readers.model_sources),
+        "adapter_sources": property(readers.adapter_sources),
+        "projector_source": property(readers.projector_source),
+        "all_sources": property(readers.all_sources),
+    },
 }
 """Properties of blocks."""
 

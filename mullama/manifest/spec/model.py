@@ -2,14 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from mullama.manifest.spec.context import Context
 from mullama.manifest.spec.draft import Draft
 from mullama.manifest.spec.hardware import Gpu, Memory
 from mullama.manifest.spec.parameters import Parameters
 from mullama.manifest.spec.rates import RateLimit
-from mullama.manifest.spec.readers import DialectName, adapter_sources, model_sources
+from mullama.manifest.spec.readers import (
+    DialectName,
+    adapter_sources,
+    all_sources,
+    check_mmproj,
+    model_sources,
+    projector_source,
+)
 from mullama.manifest.spec.routes import RequestParameters, Strip
 from mullama.manifest.spec.values import (
     AnyValue,
@@ -175,8 +182,11 @@ class Model(Block):
     """Source of weights: builtin:NAME, alias, hf:org/repo[:file|:QUANT][@rev], ollama:name[:tag], https://…, path."""
     adapters: tuple[AdapterRef, ...] = Field(default=(), max_length=16)
     """LoRA adapters."""
-    mmproj: Text | None = None
-    """Multimodal projector for images and sound."""
+    mmproj: Annotated[str, AfterValidator(check_mmproj), Field(min_length=1)] = Field(
+        default="auto", examples=["auto", "none", "hf:ggml-org/gemma-3-4b-it-GGUF:mmproj-model-f16.gguf"]
+    )
+    """Projector for images and sound: `none`, a source, or `auto` for the one beside the weights: an `mmproj-*.gguf` of
+    the repository or folder, or the projector of an Ollama model."""
     draft: Draft | None = None
     """Speculative decoding: tokens are guessed ahead. A text is short for `from`."""
     digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$", examples=["sha256:" + "0" * 64])
@@ -217,7 +227,7 @@ class Model(Block):
     """A request that the model must answer before it serves."""
     rollout: Rollout = Rollout()
     """Replacement of a running model by its new revision."""
-    requires: tuple[Literal["completion", "tools", "thinking", "vision", "embedding", "insert"], ...] = Field(
+    requires: tuple[Literal["completion", "tools", "thinking", "vision", "audio", "embedding", "insert"], ...] = Field(
         default=(), examples=[["tools"]]
     )
     """Capabilities that the weights must have; they are checked before the model serves."""
@@ -232,6 +242,16 @@ class Model(Block):
     def sources(self) -> tuple[str, ...]:
         """The sources of weights: its own, and that of a draft model."""
         return model_sources(self)
+
+    @property
+    def projector_source(self) -> str | None:
+        """The source of the projector; None where it comes with the weights, and without one."""
+        return projector_source(self)
+
+    @property
+    def all_sources(self) -> tuple[str, ...]:
+        """The sources of all files: of weights, a projector and adapters."""
+        return all_sources(self)
 
     @property
     def adapter_sources(self) -> tuple[str, ...]:

@@ -35,6 +35,10 @@ DRAFT_WORDS: Final = ("auto", "none", "ngram", "mtp")
 """Values of `draft.from` that are no source."""
 
 
+MMPROJ_WORDS: Final = ("auto", "none")
+"""Values of `mmproj` that are no source."""
+
+
 class InvalidValue(ValueError):
     """A validation error with a hint."""
 
@@ -152,6 +156,10 @@ def check_drafter(value: str) -> str:
     return value if value in DRAFT_WORDS else check_source(value)
 
 
+def check_mmproj(value: str) -> str:
+    return value if value in MMPROJ_WORDS else check_source(value)
+
+
 def route_form(value: object) -> str:
     """Return the form of a route: a block as a map or as an object, else the name of a model."""
     return "route" if isinstance(value, dict) or hasattr(value, "fallback") else "name"
@@ -253,6 +261,17 @@ def model_sources(model: Any) -> tuple[str, ...]:
     """Return the sources of the weights of a model: its own, and that of a draft model."""
     drafter = draft_source(model.draft) if model.draft else None
     return (model.from_,) if drafter is None else (model.from_, drafter)
+
+
+def projector_source(model: Any) -> str | None:
+    """Return the source of the projector of a model; None where it comes with the weights, and without one."""
+    return None if model.mmproj in (*MMPROJ_WORDS, model.from_) else str(model.mmproj)
+
+
+def all_sources(model: Any) -> tuple[str, ...]:
+    """Return the sources of all files of a model: of weights, a projector and adapters."""
+    projector = projector_source(model)
+    return (*model_sources(model), *((projector,) if projector else ()), *adapter_sources(model))
 
 
 def adapter_sources(model: Any) -> tuple[str, ...]:

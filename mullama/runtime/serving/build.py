@@ -9,7 +9,16 @@ from types import MappingProxyType
 from mullama.chat.media import MediaLimits
 from mullama.chat.model_settings import ModelSettings
 from mullama.chat.template import Rendered
-from mullama.engines.base import Adapter, ContextOptions, DraftOptions, EngineChoice, LayerFit, Prefix, WeightsOptions
+from mullama.engines.base import (
+    Adapter,
+    ContextOptions,
+    DraftOptions,
+    EngineChoice,
+    LayerFit,
+    Prefix,
+    Projector,
+    WeightsOptions,
+)
 from mullama.engines.observed_use import read_use, use_path
 from mullama.errors import Invalid, ModelUnavailable
 from mullama.manifest.spec import Manifest, Model
@@ -36,6 +45,7 @@ from mullama.runtime.serving.prompt_settings import model_settings, probe_prompt
 from mullama.runtime.snapshot import Deployment, Snapshot, unit_key
 from mullama.struct import replace
 from mullama.weights.experts import expert_patterns
+from mullama.weights.stored import ProjectorFile
 
 ON_DEMAND_TTL = 300.0
 
@@ -60,20 +70,29 @@ class DeploymentBuilder:
         adapters: tuple[KnownFiles, ...] = (),
         drafter: KnownFiles | None = None,
         old: Deployment | None = None,
+        projector: ProjectorFile | None = None,
     ) -> Deployment:
         """Return the deployment of a model. old: the one that serves, whose placement it keeps where it can.
+        projector: the projector of its images and sounds.
 
         Raises `Invalid` for a template that does not compile, and for devices and memory that are not there.
         """
         settings = model_settings(name, model, files)
+        if projector is not None:
+            settings = replace(settings, media=projector.kinds)
         files = self._with_use(model, files)
         place = self._place(model, files, old)
         choice = EngineChoice(name=engine_of(files), files=files.paths, options=self._weights(model, files, place))
         options = self._context(model, files, settings, adapters)
-        options = replace(options, draft=draft_options(model, files, drafter))
+        options = replace(
+            options,
+            draft=draft_options(model, files, drafter),
+            projector=_projector(projector, on_device=bool(place.layers)),
+        )
         digests = tuple(part.digest or "" for part in (*adapters, *((drafter,) if drafter else ())))
         unit = unit_key(choice, files.digest or "", options, digests, name if options.adapters else "")
-        wanted = need_at(model, files.facts, place, drafter.facts if drafter else None, files.used)
+        beside = projector.size if options.projector and projector else 0
+        wanted = need_at(model, files.facts, place, drafter.facts if drafter else None, files.used, beside)
         return Deployment(
             name=name,
             model=model,
@@ -82,6 +101,7 @@ class DeploymentBuilder:
             files=files,
             adapters=adapters,
             drafter=drafter,
+            projector=projector,
             choice=choice,
             options=replace(options, state_key=unit.weights + unit.context),
             settings=settings,
@@ -262,6 +282,13 @@ def draft_options(model: Model, files: KnownFiles, drafter: KnownFiles | None) -
         min_probability=draft.min_probability,
         until_parallel=draft.until_parallel or 0,
     )
+
+
+def _projector(file: ProjectorFile | None, *, on_device: bool) -> Projector | None:
+    """Return the projector of a context; None for a model without one, and for a script, which needs none."""
+    if file is None or not file.path or not file.kinds:
+        return None
+    return Projector(path=file.path, digest=file.digest.removeprefix("sha256:"), gpu=on_device)
 
 
 def time_to_live(model: Model) -> float:
