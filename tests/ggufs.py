@@ -208,6 +208,19 @@ def adapter(architecture: str = "llama", *, alpha: float = 8.0, **keys: Entry) -
     return File(keys={**found, **keys}, tensors=tensors)
 
 
+def projector(width: int = 64, *, vision: bool = True, audio: bool = False, **keys: Entry) -> File:
+    """Return a projector of the type `mlp`, or `ultravox` for sound alone; `width` is that of its vectors."""
+    flags = {"vision": vision, "audio": audio}
+    entries = {
+        "general.architecture": string("clip"),
+        "clip.projector_type": string("mlp" if vision else "ultravox"),
+        **{f"clip.has_{name}_encoder": Entry(BOOL, flag) for name, flag in flags.items()},
+        **keys,
+    }
+    last = "mm.2.weight" if vision else "mm.a.mlp.2.weight"
+    return File(entries, {"v.patch_embd.weight": Stored((32, 4)), last: Stored((32, width))})
+
+
 def split(file: File, parts: int) -> list[bytes]:
     """The same model as a split set: all keys in the first part, tensors shared out."""
     names = list(file.tensors)

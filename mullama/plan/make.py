@@ -206,6 +206,7 @@ def _is_path(model: Model) -> bool:
 
 def _missing(model: Model, observed: Observed) -> tuple[MissingFile, ...]:
     named = dict(zip(("from", "draft.from"), model.sources, strict=False))
+    named |= {"mmproj": model.projector_source} if model.projector_source else {}
     named |= {f"adapters[{index}].from": adapter.from_ for index, adapter in enumerate(model.adapters)}
     found = ((path, observed.files.get(source, _NOTHING).missing) for path, source in named.items())
     return tuple(MissingFile(path=path, file=file) for path, file in found if file)
@@ -372,9 +373,10 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
         detail, cost = "unloaded since the apply: load", Cost.WEIGHTS
     else:
         return None
+    lost = _is_path(model) and not files.stored
     return Step(
         subject=name, kind="model", action=Action.REPAIR, cause=Cause.DRIFT, cost=cost, detail=detail,
-        bytes_download=_download(model, observed) if cost is Cost.FILES and not _is_path(model) else 0,
+        bytes_download=_download(model, observed) if cost is Cost.FILES and not lost else 0,
         pause=_pauses(name, model, cost, observed),
     )  # fmt: skip
 

@@ -70,7 +70,7 @@ class HuggingFace:
         if not _COMMIT.fullmatch(commit):
             raise TransferFailed(f"{hub_endpoint(self._settings)} returned the commit {commit[:60]!r} for {ref.repo}")
         names = self._choose(ref, files)
-        beside = self._projector(ref, files)
+        beside = self._projector(ref, names[0], files)
         located = tuple(
             replace(
                 file, size=files[file.name].size, digest=files[file.name].digest,
@@ -82,9 +82,10 @@ class HuggingFace:
         resolved = HubRef(ref.repo, None if "@" in names[0] else names[0], None, commit)
         return Located(source=str(ref), resolved=str(resolved), files=located, revision=commit, license=_license(info))
 
-    def _projector(self, ref: HubRef, files: Mapping[str, _File]) -> str | None:
-        """Return the projector of the repository, where it is wanted beside the weights."""
-        if self._wanted != "weights" or not any(role(name) == "projector" for name in files):
+    def _projector(self, ref: HubRef, chosen: str, files: Mapping[str, _File]) -> str | None:
+        """Return the projector of the repository, where it is wanted beside the chosen weights."""
+        projectors = [name for name in files if role(name) == "projector"]
+        if self._wanted != "weights" or not projectors or chosen in projectors:
             return None
         return choose_projector(files, repo=str(ref))
 

@@ -309,7 +309,7 @@ async def test_a_lowered_budget_unloads_idle_models_and_reports_those_that_stay(
 @pytest.mark.parametrize(
     ("requires", "lacks", "hint"),
     [
-        (["vision"], "vision", "images are not supported yet, so no model has vision; remove it from"),
+        (["vision"], "vision", "a model sees and hears by its projector, which `mmproj` names; remove it from"),
         (["embedding"], "embedding", "known models that have it are "),
         (["embedding", "vision"], "embedding, vision", "remove it from models.a.requires"),
     ],

@@ -79,7 +79,7 @@ GOLDEN = [
     (A % "residency: {ttl: [1]}", "models.a.residency.ttl: expected a number, got a list"),
     (A % "limits: {timeout: 0s}", "models.a.limits.timeout: must be more than 0, not 0"),
     (A % "probe: {expect: '('}", "models.a.probe.expect: not a regular expression: missing ), unterminated subpattern"),
-    (A % "requires: [tool]", "models.a.requires[0]: expected one of completion, tools, thinking, vision, embedding"),
+    (A % "requires: [tool]", "models.a.requires[0]: expected one of completion, tools, thinking, vision, audio"),
     (
         A % "task: chatting",
         "models.a.task: expected one of chat, embedding, rerank, got 'chatting' (did you mean chat?)",

@@ -38,7 +38,7 @@ def test_names_of_the_manifest_have_precedence() -> None:
     [
         ({"b": {"from": "./x.gguf"}}, "models.b.from"),
         ({"b": {**TINY, "system": 3}}, "models.b.system"),
-        ({"b": {**TINY, "mmproj": "/m.gguf"}}, "models.b.mmproj"),
+        ({"b": {**TINY, "mmproj": 3}}, "models.b.mmproj"),
         ({"b": TINY, "B:latest": TINY}, "models.B:latest"),
     ],
 )

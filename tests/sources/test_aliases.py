@@ -267,7 +267,7 @@ def test_an_alias_with_a_projector_brings_it_along(sources: SourceFixture, hub: 
     library = Library(sources.index, sources.foreign, sources.settings, table)
     stored = library.ensure(library.locate("v:1"), sources.seen.append, lambda: False)
     assert stored.projector is not None
-    assert Path(stored.projector).read_bytes() == projector
+    assert Path(stored.projector.path).read_bytes() == projector
     assert stored.resolved.startswith("hf:org/v:v-Q4_K_M.gguf@")
     again = library.locate("v:1", None, True)
     assert library.ensure(again, sources.seen.append, lambda: False) == stored

@@ -16,10 +16,13 @@ from mullama.names import HubRef
 from mullama.sources import huggingface
 from mullama.sources.settings import HubSettings
 from mullama.struct import replace
+from tests import ggufs
 from tests.sources.source_fixture import DATA, SourceFixture, source_fixture
 from tests.stub_hub import COMMIT, Status, StubHub
 
-UPPER = dict.fromkeys(("M-Q4_K_M.gguf", "M-Q8_0.gguf", "mmproj-M-F16.gguf", "README.md"), DATA)
+UPPER = dict.fromkeys(("M-Q4_K_M.gguf", "M-Q8_0.gguf", "README.md"), DATA) | {
+    "mmproj-M-F16.gguf": ggufs.projector().bytes()
+}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +42,12 @@ def test_every_form_of_a_source_names_its_file_at_a_commit(
 ) -> None:
     hub.repo("org/u", UPPER)
     located = sources.library.locate(source)
-    assert [found.name for found in located.files] == [file]
+    assert [(found.name, found.role) for found in located.files] == [
+        (file, "weights"),
+        ("mmproj-M-F16.gguf", "projector"),
+    ]
+    text = sources.library.locate(source, wanted="text")
+    assert [found.name for found in text.files] == [file]
     assert (located.revision, located.license) == (COMMIT, "mit")
     assert located.files[0].url == f"{hub.url}/org/u/resolve/{COMMIT}/{file}"
 
@@ -168,7 +176,7 @@ def test_a_search_that_is_refused_or_no_list_is_an_error(sources: SourceFixture,
 def test_a_repository_lists_its_gguf_files_with_their_sizes(sources: SourceFixture, hub: StubHub) -> None:
     hub.repo("org/u", UPPER)
     found = huggingface.repository(HubRef("org/u"), sources.settings)
-    assert found.files == tuple((name, len(DATA)) for name in UPPER if name.endswith(".gguf"))
+    assert found.files == tuple((name, len(data)) for name, data in UPPER.items() if name.endswith(".gguf"))
     assert (found.name, found.license) == ("org/u", "mit")
     with pytest.raises(NotFound, match="no model org/none"):
         huggingface.repository(HubRef("org/none"), sources.settings)

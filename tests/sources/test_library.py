@@ -22,6 +22,7 @@ from mullama.store.blobs import Blobs
 from mullama.store.foreign import Foreign, Roots
 from mullama.store.index import Fetched
 from mullama.struct import replace
+from mullama.weights.facts import ProjectorFacts
 from mullama.weights.located import expecting
 from mullama.weights.record import for_lock
 from mullama.weights.stored import PinnedFile, set_digest
@@ -433,8 +434,10 @@ def test_an_ollama_model_brings_its_defaults(sources: SourceFixture, hub: StubHu
     assert stored.defaults.messages == (("user", "Hi"),)
     assert stored.license == "MIT License"
     assert stored.projector is not None
-    assert Path(stored.projector).read_bytes() == projector
-    assert any("images and sound are not supported yet" in warning for warning in stored.warnings)
+    assert Path(stored.projector.path).read_bytes() == projector
+    assert (stored.projector.kinds, stored.warnings) == (("image",), ())
+    text = sources.library.locate(f"ollama:{hub.host}/library/v:7b", wanted="text")
+    assert sources.library.ensure(text, sources.seen.append, lambda: False, wanted="text").projector is None
     again = find_stored(f"ollama:{hub.host}/library/v:7b", sources.index, sources.foreign)
     assert again is not None
     assert again.defaults == stored.defaults
@@ -450,3 +453,46 @@ def test_a_folder_with_a_name_that_is_not_utf8_is_a_clear_error(sources: SourceF
     stores = Foreign(Roots(gguf=(str(folder),)))
     assert [Path(path).name for path, _ in stores.ggufs()] == ["ok.gguf"]
     assert "is not UTF-8" in stores.problems[str(folder)]
+
+
+def test_a_repository_brings_its_projector_and_text_alone_leaves_it_out(sources: SourceFixture, hub: StubHub) -> None:
+    eyes = ggufs.projector(96).bytes()
+    hub.repo("org/v", {"v-Q8_0.gguf": DATA, "mmproj-v-F16.gguf": eyes})
+    located = sources.library.locate("hf:org/v", wanted="text")
+    alone = sources.library.ensure(located, sources.seen.append, lambda: False, wanted="text")
+    assert (alone.projector, [file.name for file in alone.pinned]) == (None, ["v-Q8_0.gguf"])
+    assert hub.asked("mmproj-v-F16.gguf") == []
+    assert sources.library.here("hf:org/v") is None
+    stored = sources.pull("hf:org/v")
+    assert stored.projector is not None
+    assert (stored.projector.digest, stored.projector.size) == (f"sha256:{sha256(eyes)}", len(eyes))
+    assert stored.projector.facts == ProjectorFacts(vision=True, width=96)
+    assert [file.role for file in stored.pinned] == ["weights", "projector"]
+    entry = stored.lock_entry(stored.facts)
+    assert lockfile.parse(lockfile.render({"hf:org/v": entry}))["hf:org/v"].projector == stored.projector.facts
+    assert find_stored("hf:org/v", sources.index, sources.foreign, entry) == stored
+    assert find_stored("hf:org/v", sources.index, sources.foreign, entry, "text").projector is None  # type: ignore[union-attr]
+
+
+def test_a_projector_beside_a_path_belongs_to_it(sources: SourceFixture) -> None:
+    folder = sources.root / "models"
+    folder.mkdir()
+    (folder / "m-Q8_0.gguf").write_bytes(DATA)
+    (folder / "mmproj-m-F16.gguf").write_bytes(ggufs.projector(96, audio=True).bytes())
+    for source in (str(folder), str(folder / "m-Q8_0.gguf")):
+        stored = find_stored(source, sources.index, sources.foreign)
+        assert stored is not None
+        assert stored.files == (str(folder / "m-Q8_0.gguf"),)
+        assert stored.projector is not None
+        assert (stored.projector.path, stored.projector.kinds) == (
+            str(folder / "mmproj-m-F16.gguf"),
+            ("image", "audio"),
+        )
+        assert stored.projector.digest.startswith("sha256:")
+        assert stored.projector.stamp
+    text = find_stored(str(folder), sources.index, sources.foreign, None, "text")
+    assert text is not None
+    assert text.projector is None
+    eyes = find_stored(str(folder / "mmproj-m-F16.gguf"), sources.index, sources.foreign, None, "projector")
+    assert eyes is not None
+    assert eyes.facts.projector == ProjectorFacts(vision=True, audio=True, width=96)

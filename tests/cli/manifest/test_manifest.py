@@ -157,3 +157,19 @@ def test_a_draft_that_the_headers_refuse_is_a_mistake_with_its_place(
     assert why in ran.err
     (tmp_path / "mullama.yaml").write_text("mullama: v1\nmodels:\n  a: {from: builtin:tiny, draft: builtin:tiny}\n")
     assert run("validate").code == 0
+
+
+def test_a_projector_of_other_weights_is_a_mistake_with_its_place(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(ggufs.model("llama").bytes())
+    (tmp_path / "eyes.gguf").write_bytes(ggufs.projector(7 * 64).bytes())
+    text = "mullama: v1\nmodels:\n  a: {{from: ./m.gguf, mmproj: {}, requires: [{}]}}\n"
+    (tmp_path / "mullama.yaml").write_text(text.format("./eyes.gguf", "vision"))
+    ran = run("validate")
+    assert (ran.code, "mullama.yaml:3:" in ran.err) == (4, True)
+    assert "models.a.mmproj: the projector" in ran.err
+    assert "its vectors have 448 numbers" in ran.err
+    (tmp_path / "eyes.gguf").write_bytes(ggufs.projector(ggufs.WIDTH).bytes())
+    assert run("validate").code == 0
+    (tmp_path / "mullama.yaml").write_text(text.format("./eyes.gguf", "audio"))
+    ran = run("validate")
+    assert "models.a.requires: a lacks audio: its projector reads image" in ran.err

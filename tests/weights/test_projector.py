@@ -1,0 +1,76 @@
+"""A projector tells by its header what it reads, and how wide its vectors are where llama.cpp reads the same tensor."""
+
+from __future__ import annotations
+
+import pytest
+
+from mullama.weights.choose import projector_beside
+from mullama.weights.facts import ProjectorFacts
+from mullama.weights.inspect import inspect
+from mullama.weights.record import for_lock, from_json, to_json
+from tests import ggufs
+
+
+def facts(file: ggufs.File) -> ProjectorFacts | None:
+    return inspect([ggufs.reader(file.bytes())]).projector
+
+
+def test_the_keys_of_the_encoders_decide() -> None:
+    assert facts(ggufs.projector(96)) == ProjectorFacts(vision=True, width=96)
+    assert facts(ggufs.projector(96, vision=False, audio=True)) == ProjectorFacts(audio=True, width=96)
+    assert facts(ggufs.projector(96, audio=True)) == ProjectorFacts(vision=True, audio=True, width=96)
+    assert facts(ggufs.model()) is None
+
+
+def test_a_file_without_these_keys_has_the_encoders_of_its_tensors() -> None:
+    bare = ggufs.File({"general.architecture": ggufs.string("clip")}, {"a.conv1d.0.weight": ggufs.Stored((32, 4))})
+    assert facts(bare) == ProjectorFacts(audio=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensor", "shape"),
+    [
+        ("mlp", "mm.3.bias", (80,)),
+        ("qwen2vl_merger", "mm.2.bias", (80,)),
+        ("gemma3", "mm.input_projection.weight", (80, 32)),
+        ("idefics3", "mm.model.fc.weight", (32, 80)),
+        ("resampler", "resampler.proj.weight", (80, 64)),
+        ("ultravox", "mm.a.mlp.2.weight", (32, 80)),
+    ],
+)
+def test_the_width_is_read_where_llama_cpp_reads_it(kind: str, tensor: str, shape: tuple[int, ...]) -> None:
+    keys = {"general.architecture": ggufs.string("clip"), "clip.projector_type": ggufs.string(kind)}
+    file = ggufs.File(keys, {"v.patch_embd.weight": ggufs.Stored((32, 4)), tensor: ggufs.Stored(shape)})
+    found = facts(file)
+    assert found is not None
+    assert found.width == 80
+
+
+def test_the_width_of_an_unknown_type_is_not_told() -> None:
+    keys = {"general.architecture": ggufs.string("clip"), "clip.projector_type": ggufs.string("new")}
+    found = facts(ggufs.File(keys, {"v.patch_embd.weight": ggufs.Stored((32, 4))}))
+    assert found == ProjectorFacts(vision=True)
+
+
+def test_the_facts_of_a_projector_come_back_from_a_lock_file() -> None:
+    whole = inspect([ggufs.reader(ggufs.projector(96).bytes())])
+    assert from_json(to_json(for_lock(whole))).projector == whole.projector
+
+
+@pytest.mark.parametrize(
+    ("weights", "files", "found"),
+    [
+        ("m-Q4_K_M.gguf", ("m-Q4_K_M.gguf", "mmproj-model-f16.gguf"), "mmproj-model-f16.gguf"),
+        ("m-Q4_K_M.gguf", ("m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-F16.gguf"), "mmproj-F16.gguf"),
+        ("m-Q4_K_M.gguf", ("m-Q4_K_M.gguf", "mmproj-BF16.gguf", "mmproj-F16.gguf"), "mmproj-F16.gguf"),
+        ("m-Q4_K_M.gguf", ("m-Q4_K_M.gguf", "other-Q4_K_M.gguf", "mmproj-F16.gguf"), None),
+        ("m-Q4_K_M.gguf", ("m-Q4_K_M.gguf", "other.gguf", "mmproj-other-F16.gguf"), None),
+        ("m-Q4_K_M.gguf", ("m-Q4_K_M.gguf", "other.gguf", "m-mmproj-f16.gguf"), "m-mmproj-f16.gguf"),
+        ("m-00001-of-00002.gguf", ("m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "mmproj-m.gguf"), "mmproj-m.gguf"),
+        ("m.gguf", ("m.gguf", "notes.txt"), None),
+    ],
+)
+def test_the_projector_beside_weights_is_the_only_one_or_that_of_their_name(
+    weights: str, files: tuple[str, ...], found: str | None
+) -> None:
+    assert projector_beside(weights, files) == found
