@@ -14,7 +14,7 @@ from mullama.chat.types import MediaPart, Message, TextPart, joint
 from mullama.errors import Invalid, Unsupported
 from mullama.struct import Struct, replace
 
-PLACEHOLDER = "<__media__>"
+MEDIA_MARKER = "<__media__>"
 """The text for a medium in a prompt that is shown, and in llama-server's form of a prompt with media."""
 
 
@@ -70,11 +70,11 @@ def split_prompt(text: str, parts: tuple[MediaPart, ...]) -> tuple[str, str, tup
 
     Raises `Invalid` for another number of placeholders.
     """
-    pieces = text.split(PLACEHOLDER)
+    pieces = text.split(MEDIA_MARKER)
     if len(pieces) - 1 != len(parts):
         raise Invalid(
-            f"the prompt has {len(pieces) - 1} times {PLACEHOLDER} and {len(parts)} media",
-            hint=f"write {PLACEHOLDER} once in the place of each medium",
+            f"the prompt has {len(pieces) - 1} times {MEDIA_MARKER} and {len(parts)} media",
+            hint=f"write {MEDIA_MARKER} once in the place of each medium",
             field="prompt",
         )
     marker = choose_joint((text,))

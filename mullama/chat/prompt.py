@@ -12,7 +12,7 @@ from mullama.chat.constraint import Built, build
 from mullama.chat.families import GENERIC, Family
 from mullama.chat.media import Medium
 from mullama.chat.media.limits import check_count, check_file
-from mullama.chat.media_marks import PLACEHOLDER, mark_media, media_of, split_prompt
+from mullama.chat.media_marks import MEDIA_MARKER, mark_media, media_of, split_prompt
 from mullama.chat.model_settings import ModelSettings
 from mullama.chat.reader import Reader, read
 from mullama.chat.template import (
@@ -88,7 +88,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
         """Return the text of the first prompt, "" for token ids."""
         text = self.prompt if isinstance(self.prompt, str) else ""
         text = text.replace(self.joint, "") if self.joint else text
-        return text.replace(self.marker, PLACEHOLDER) if self.marker else text
+        return text.replace(self.marker, MEDIA_MARKER) if self.marker else text
 
     def reader(self, choice: int = 0) -> Reader:
         """Return a new reader for one choice."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 
-from mullama.chat.types import EmbedRequest, PromptInput, Vectors
+from mullama.chat.media_marks import MEDIA_MARKER
+from mullama.chat.types import EmbedRequest, MediaPart, PromptInput, Vectors
 from mullama.dialects import schema
 from mullama.dialects.fields import Body, text, to_integer, to_list, unfit
+from mullama.dialects.media import MOST_MEDIA, from_base64
 from mullama.dialects.sampling import MOST_TOKEN
 from mullama.errors import Invalid, TooLarge, Unsupported
 from mullama.names import JSONValue
@@ -29,6 +32,8 @@ EMBED_SCHEMA = schema.either(INPUT_SCHEMA, _PARTS, schema.listed(schema.either(I
 
 # The names that servers of embeddings have for it: TEI and Sentence Transformers, Cohere and Voyage, Jina.
 PROMPT_NAMES = tuple(text(name) for name in ("prompt_name", "input_type", "task"))
+
+_IMAGE_MARK = re.compile(r"\[img-(\d{1,9})\]")
 
 _FORMS = 'a string, token ids, token ids and strings, {"prompt_string": …}, or a list of these'
 
@@ -88,6 +93,47 @@ def prompts_of(value: JSONValue, path: str, n: int) -> tuple[PromptInput, ...]:
     return prompts
 
 
+def prompt_with_media(body: Body) -> tuple[JSONValue, tuple[MediaPart, ...]]:
+    """Return the prompt of a completion and its media, which the prompt marks with `MEDIA_MARKER`.
+
+    The forms are llama-server's: `prompt` is an object with `prompt_string` and `multimodal_data`; earlier versions
+    have `image_data` beside a text that holds `[img-ID]` for each image.
+    """
+    value = body.raw("prompt")
+    if isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], Mapping):
+        value = value[0]
+    if isinstance(value, Mapping) and value.get("multimodal_data"):
+        place = "prompt.multimodal_data"
+        parts = to_list(value["multimodal_data"], place, from_base64, MOST_MEDIA)
+        return {"prompt_string": value.get("prompt_string")}, parts
+    if isinstance(value, str) and body.raw("image_data"):
+        return _with_images(value, to_list(body.raw("image_data"), "image_data", _numbered_image, MOST_MEDIA))
+    return body.raw("prompt"), ()
+
+
+def _with_images(text: str, images: tuple[tuple[int, MediaPart], ...]) -> tuple[str, tuple[MediaPart, ...]]:
+    known = dict(images)
+    used: list[MediaPart] = []
+
+    def mark(match: re.Match[str]) -> str:
+        if (part := known.get(int(match[1]))) is None:
+            return match[0]
+        used.append(part)
+        return MEDIA_MARKER
+
+    made = _IMAGE_MARK.sub(mark, text)
+    if missing := [number for number, part in images if part not in used]:
+        raise Invalid(
+            f"the prompt has no [img-{missing[0]}]", hint="write it in the place of the image", field="prompt"
+        )
+    return made, tuple(used)
+
+
+def _numbered_image(value: JSONValue, path: str) -> tuple[int, MediaPart]:
+    body = Body(value, path)
+    return to_integer(body.raw("id"), body.at("id"), 0, MOST_TOKEN), from_base64(body.raw("data"), body.at("data"))
+
+
 def _one(value: JSONValue, path: str) -> PromptInput:
     if isinstance(value, str):
         return value
@@ -98,8 +144,8 @@ def _one(value: JSONValue, path: str) -> PromptInput:
     if isinstance(value, Mapping) and "prompt_string" in value:
         if value.get("multimodal_data") is not None:
             raise Unsupported(
-                f"{path}.multimodal_data: this model has no projector for images and sound",
-                hint="send the text alone",
+                f"{path}.multimodal_data: images and sounds are read in a request with one prompt",
+                hint="send a request for each prompt",
                 field=f"{path}.multimodal_data",
             )
         return text_or_mixed(value["prompt_string"], f"{path}.prompt_string")

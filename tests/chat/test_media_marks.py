@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama.chat.media_marks import PLACEHOLDER, mark_media, split_prompt
+from mullama.chat.media_marks import MEDIA_MARKER, mark_media, split_prompt
 from mullama.chat.model_settings import ModelSettings, settings_for
 from mullama.chat.prompt import Prepared, prepare
 from mullama.chat.types import ChatRequest, CompletionRequest, MediaPart, Message, Part, TextPart, Tool, text_message
@@ -37,7 +37,7 @@ def made(*messages: Message, settings: ModelSettings | None = None, tools: tuple
 def test_a_mark_stands_where_the_medium_stands() -> None:
     found = made(turn("Look:", ONE, "and hear", TWO, "well", "done"))
     assert found.prompt == f"[user]Look:{found.marker}and hear{found.marker}well\ndone\n"
-    assert found.shown == f"[user]Look:{PLACEHOLDER}and hear{PLACEHOLDER}well\ndone\n"
+    assert found.shown == f"[user]Look:{MEDIA_MARKER}and hear{MEDIA_MARKER}well\ndone\n"
     assert [(m.kind, m.data, m.digest) for m in found.media] == [
         ("image", PNG, hashlib.sha256(PNG).hexdigest()),
         ("audio", WAV, hashlib.sha256(WAV).hexdigest()),
@@ -45,8 +45,8 @@ def test_a_mark_stands_where_the_medium_stands() -> None:
 
 
 def test_a_conversation_without_media_has_no_marker() -> None:
-    found = made(text_message("user", f"{PLACEHOLDER}?"))
-    assert (found.prompt, found.marker, found.media) == (f"[user]{PLACEHOLDER}?\n", "", ())
+    found = made(text_message("user", f"{MEDIA_MARKER}?"))
+    assert (found.prompt, found.marker, found.media) == (f"[user]{MEDIA_MARKER}?\n", "", ())
 
 
 def test_the_media_follow_the_order_of_the_template() -> None:
@@ -70,12 +70,12 @@ def test_a_template_that_leaves_a_medium_out_is_refused_by_the_place_of_the_medi
 def test_a_go_template_has_marks_too() -> None:
     settings = replace(settings_for("m", "{{ .System }}<u>{{ .Prompt }}", syntax="go"), media=("image",))
     found = made(turn(ONE, "What?"), settings=settings)
-    assert found.shown == f"<u>{PLACEHOLDER}What?"
+    assert found.shown == f"<u>{MEDIA_MARKER}What?"
 
 
 def test_media_in_the_result_of_a_tool_stay_in_it() -> None:
     found = made(turn("go"), turn("shot:", ONE, role="tool"))
-    assert f"shot:{PLACEHOLDER}" in found.shown
+    assert f"shot:{MEDIA_MARKER}" in found.shown
 
 
 @given(
@@ -94,16 +94,16 @@ def test_no_text_of_a_message_is_a_mark(texts: list[str]) -> None:
 def test_generate_puts_its_media_before_its_prompt() -> None:
     request = CompletionRequest(model="m", prompts=("What?",), raw=False, media=(ONE, TWO))
     found = prepare(request, model(), 0.0, str)
-    assert found.shown == f"[user]{PLACEHOLDER}{PLACEHOLDER}What?\n"
+    assert found.shown == f"[user]{MEDIA_MARKER}{MEDIA_MARKER}What?\n"
     assert [medium.data for medium in found.media] == [PNG, WAV]
 
 
 def test_a_raw_prompt_marks_its_media_itself() -> None:
-    request = CompletionRequest(model="m", prompts=(f"a{PLACEHOLDER}b",), media=(ONE,))
+    request = CompletionRequest(model="m", prompts=(f"a{MEDIA_MARKER}b",), media=(ONE,))
     found = prepare(request, model(), 0.0, str)
-    assert (found.prompts, found.shown) == ((f"a{found.marker}b",), f"a{PLACEHOLDER}b")
+    assert (found.prompts, found.shown) == ((f"a{found.marker}b",), f"a{MEDIA_MARKER}b")
     with pytest.raises(Invalid, match="the prompt has 1 times"):
-        split_prompt(f"a{PLACEHOLDER}b", (ONE, TWO))
+        split_prompt(f"a{MEDIA_MARKER}b", (ONE, TWO))
     with pytest.raises(Unsupported, match="one prompt"):
         prepare(replace(request, prompts=("a", "b")), model(), 0.0, str)
     with pytest.raises(Unsupported, match="no suffix"):

@@ -12,7 +12,7 @@ from mullama.cli.app.exit_codes import DONE, as_mullama_error, explain
 from mullama.cli.inference.conversation import Conversation, response_format, think_level
 from mullama.cli.inference.line_editor import no_echo, read_line, unbuffered_keys
 from mullama.cli.inference.options import conversation_of, conversation_options
-from mullama.cli.inference.stream import StreamedAnswer, ask, counts, images, show
+from mullama.cli.inference.stream import StreamedAnswer, ask, counts, media, show
 from mullama.cli.models.load import declared_fields, default_model, resolve_model
 from mullama.cli.server.ensure import ensure_server, model_path
 from mullama.errors import MullamaError
@@ -113,13 +113,14 @@ class Repl:
     def _ask(self, prompt: str) -> None:
         """Print the answer. Ctrl-C ends it; the part so far is added to the conversation."""
         conversation, answer = self._conversation, StreamedAnswer()
-        body = conversation.body(prompt, images(self._call, prompt))
+        prompt, files = media(self._call, prompt)
+        body = conversation.body(prompt, files)
         try:
             with closing(ask(self._server, body, answer)) as pieces:
                 show(self._terminal, pieces, thinking=conversation.show_thinking)
         except KeyboardInterrupt:
             self._terminal.note("")
-        conversation.add(prompt, answer.text)
+        conversation.add(prompt, answer.text, files)
         self._terminal.raw("\n")
         if conversation.verbose and answer.last:
             self._terminal.note(counts(answer.last))

@@ -17,7 +17,7 @@ PARAMETERS: Mapping[str, type] = {
     "frequency_penalty": float, "num_gpu": int, "stop": str,
 }  # fmt: skip
 LEVELS = ("true", "false", "low", "medium", "high")
-_IMAGE = re.compile(r"(?:\.{0,2}/|~/|\b)[^\s'\"]+\.(?:png|jpe?g|gif|bmp|webp)\b", re.IGNORECASE)
+_MEDIA = re.compile(r"(?:\.{0,2}/|~/|\b)[^\s'\"]+\.(?:png|jpe?g|gif|bmp|webp|wav|mp3|flac|ogg)\b", re.IGNORECASE)
 
 
 class Conversation(Struct, kw_only=True):
@@ -58,9 +58,10 @@ class Conversation(Struct, kw_only=True):
             body["keep_alive"] = self.keep_alive
         return body
 
-    def add(self, prompt: str, answer: str) -> None:
-        """Append a question and its answer, which may be incomplete."""
-        self.messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    def add(self, prompt: str, answer: str, images: tuple[str, ...] = ()) -> None:
+        """Append a question with its images and its answer, which may be incomplete."""
+        seen = {"images": list(images)} if images else {}
+        self.messages += [{"role": "user", "content": prompt, **seen}, {"role": "assistant", "content": answer}]
 
     def set_parameter(self, name: str, *texts: str) -> None:
         """Set a parameter from text; raise `UsageError` for an unknown name or a value of the wrong type."""
@@ -116,6 +117,6 @@ def response_format(text: str) -> Any:
     return tree
 
 
-def image_paths(prompt: str) -> tuple[str, ...]:
-    """Return the parts of a prompt that look like paths of images."""
-    return tuple(dict.fromkeys(_IMAGE.findall(prompt)))
+def media_paths(prompt: str) -> tuple[str, ...]:
+    """Return the parts of a prompt that look like paths of images and sounds."""
+    return tuple(dict.fromkeys(_MEDIA.findall(prompt)))

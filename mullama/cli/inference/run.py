@@ -12,7 +12,7 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.inference.chat import talk
 from mullama.cli.inference.options import conversation_of, conversation_options
-from mullama.cli.inference.stream import StreamedAnswer, ask, counts, images, show
+from mullama.cli.inference.stream import StreamedAnswer, ask, counts, media, show
 from mullama.cli.inference.tokens import embeddings_of
 from mullama.cli.models.load import declared_fields, default_model, resolve_model
 from mullama.cli.server.ensure import ensure_server
@@ -37,7 +37,7 @@ def run_options(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="add an image to the question, for a model with vision; may be repeated",
+        help="add an image or a sound to the question, for a model that reads it; may be repeated",
     )
     parser.add_argument("--no-stream", action="store_true", help="print the answer when it is complete")
     parser.add_argument("--dimensions", type=int, metavar="N", help="for an embedding model: numbers in the embedding")
@@ -60,7 +60,9 @@ def run(call: CommandContext) -> int:
     if _is_embedding_model(call, model):
         return _print_embedding(call, server, conversation.model, prompt)
     answer = StreamedAnswer()
-    pieces = ask(server, conversation.body(prompt, images(call, prompt, tuple(call.options.image))), answer)
+    reads = bool({"vision", "audio"} & set(model["capabilities"]))
+    prompt, files = media(call, prompt, tuple(call.options.image), reads=reads)
+    pieces = ask(server, conversation.body(prompt, files), answer)
     if call.options.json or call.options.no_stream:
         for _ in pieces:
             pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.context import CommandContext
 from mullama.cli.console.terminal import Terminal
-from mullama.cli.inference.conversation import image_paths
-from mullama.errors import EngineFailed, Unavailable
+from mullama.cli.inference.conversation import media_paths
+from mullama.errors import EngineFailed, NotFound, Unavailable
 from mullama.struct import Struct, field
 
 
@@ -61,11 +62,32 @@ def show(terminal: Terminal, pieces: Iterator[tuple[str, str]], *, thinking: boo
         terminal.raw(text)
 
 
-def images(call: CommandContext, prompt: str, named: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Return the images that are named, and those whose paths are in the prompt and exist, as base64."""
-    in_prompt = tuple(p for p in image_paths(prompt) if (call.folder / Path(p).expanduser()).is_file())
-    paths = [call.folder / Path(path).expanduser() for path in (*named, *in_prompt)]
-    return tuple(base64.b64encode(path.read_bytes()).decode() for path in paths)
+def media(
+    call: CommandContext, prompt: str, named: tuple[str, ...] = (), *, reads: bool = True
+) -> tuple[str, tuple[str, ...]]:
+    """Return the prompt without the paths of images and sounds that exist, and these files and named ones as base64.
+
+    reads: the model reads images or sounds; for another one, paths in the prompt are text.
+
+    Raises `NotFound` or `Unavailable` for a named file that cannot be read.
+    """
+    found: list[str] = []
+    for path in media_paths(prompt) if reads else ():
+        if (call.folder / Path(path).expanduser()).is_file():
+            found.append(path)
+            prompt = prompt.replace(path, "", 1)
+    text = re.sub(r" {2,}", " ", prompt).strip() if found else prompt
+    return text, tuple(_encoded(call, path) for path in (*named, *found))
+
+
+def _encoded(call: CommandContext, path: str) -> str:
+    try:
+        data = (call.folder / Path(path).expanduser()).read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"{path} does not exist", hint="-i names an image or a sound", name=path) from error
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read: {error.strerror}") from error
+    return base64.b64encode(data).decode()
 
 
 def counts(last: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from mullama.chat import types
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent, WireRequest
-from mullama.dialects.inputs import INPUT_SCHEMA, inputs_of, prompts_of
+from mullama.dialects.inputs import INPUT_SCHEMA, inputs_of, prompt_with_media, prompts_of
 from mullama.dialects.openai import native_form
 from mullama.dialects.openai.native_form import NO_OPTIONS, ReplyOptions
 from mullama.dialects.openai.request_fields import COMMON, include_usage, read_common
@@ -56,12 +56,14 @@ def decode(request: WireRequest) -> CompletionCall:
     common["logprobs"] = common["logprobs"] if logprobs is None else logprobs
     if (body.get(_BEST_OF) or 1) > common["n"]:
         raise Unsupported("best_of above n is not supported", hint="ask for n answers and choose", field="best_of")
-    prompts, echo = prompts_of(body.raw("prompt"), "prompt", common["n"]), body.get(_ECHO) or False
+    prompt, media = prompt_with_media(body)
+    prompts, echo = prompts_of(prompt, "prompt", common["n"]), body.get(_ECHO) or False
     if common["logprobs"] is not None and not echo and not all(isinstance(prompt, str) for prompt in prompts):
         common["want_prompt"] = True  # the offsets of the answer's tokens begin at the length of its text
     return CompletionCall(
         model=model,
         prompts=prompts,
+        media=media,
         suffix=body.get(_SUFFIX) or None,
         stream=body.get(fields.STREAM) or False,
         **common,

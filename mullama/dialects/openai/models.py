@@ -18,7 +18,7 @@ def status_of(state: str, loaded: bool = False) -> str:
 
 def model(card: ModelCard) -> dict[str, JSONValue]:
     """Return one model, with its context size under every name."""
-    vision = "vision" in card.capabilities
+    media = [name for name, ability in (("image", "vision"), ("audio", "audio")) if ability in card.capabilities]
     return {
         "id": card.name,
         "object": "model",
@@ -34,7 +34,7 @@ def model(card: ModelCard) -> dict[str, JSONValue]:
         "tags": [],
         "status": {"value": status_of(card.state, card.loaded)},
         "architecture": {
-            "input_modalities": ["text", "image"] if vision else ["text"],
+            "input_modalities": ["text", *media],
             "output_modalities": ["text"],
         },
         "meta": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mullama.cli.app.context import UsageError
-from mullama.cli.inference.conversation import Conversation, image_paths, response_format, think_level
+from mullama.cli.inference.conversation import Conversation, media_paths, response_format, think_level
 
 
 def test_a_request_has_the_earlier_messages_and_the_settings() -> None:
@@ -74,4 +74,4 @@ def test_levels_and_formats() -> None:
     ],
 )
 def test_images_are_found_in_a_prompt(prompt: str, paths: tuple[str, ...]) -> None:
-    assert image_paths(prompt) == paths
+    assert media_paths(prompt) == paths

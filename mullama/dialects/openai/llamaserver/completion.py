@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from mullama.chat import types
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest
-from mullama.dialects.inputs import INPUT_SCHEMA, inputs_of, prompts_of
+from mullama.dialects.inputs import INPUT_SCHEMA, inputs_of, prompt_with_media, prompts_of
 from mullama.dialects.openai import native_form
 from mullama.dialects.openai.native_form import NO_OPTIONS, ReplyOptions
 from mullama.dialects.openai.request_fields import COMMON, N_PROBS, answers_of, read_common
@@ -45,7 +45,8 @@ class NativeCall(types.CompletionRequest, frozen=True, kw_only=True):
 def decode(request: WireRequest) -> NativeCall:
     """Decode one or more prompts."""
     body = fields.body_of(request.body)
-    return _request(body, prompts_of(body.raw("prompt"), "prompt", answers_of(body)), None)
+    prompt, media = prompt_with_media(body)
+    return _request(body, prompts_of(prompt, "prompt", answers_of(body)), None, media)
 
 
 def decode_infill(request: WireRequest) -> NativeCall:
@@ -56,7 +57,12 @@ def decode_infill(request: WireRequest) -> NativeCall:
     return _request(body, (before,), body.get(_SUFFIX) or "")
 
 
-def _request(body: fields.Body, prompts: tuple[types.PromptInput, ...], suffix: str | None) -> NativeCall:
+def _request(
+    body: fields.Body,
+    prompts: tuple[types.PromptInput, ...],
+    suffix: str | None,
+    media: tuple[types.MediaPart, ...] = (),
+) -> NativeCall:
     common = read_common(body)
     common["logprobs"] = common["logprobs"] or body.get(_LOGPROBS) or None
     stream = body.get(fields.STREAM) or False
@@ -66,6 +72,7 @@ def _request(body: fields.Body, prompts: tuple[types.PromptInput, ...], suffix: 
         model=fields.model_named(body),
         prompts=prompts,
         suffix=suffix,
+        media=media,
         stream=stream,
         **common,
     )

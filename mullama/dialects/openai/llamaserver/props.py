@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mullama.chat.inventory import Inventory, ListModels, ModelCard, ShowModel, Slot
+from mullama.chat.media_marks import MEDIA_MARKER
 from mullama.chat.types import DEFAULT_SAMPLING, CompletionRequest, Effective
 from mullama.dialects import schema
 from mullama.dialects.base import Endpoint, Operation, Reply, ReplyContext, StaticReply, WireRequest, fixed
@@ -67,9 +68,10 @@ def _model_props(card: ModelCard, build: str) -> dict[str, JSONValue]:
         "model_ftype": card.quantization,
         "modalities": {
             "vision": "vision" in card.capabilities,
-            "audio": False,
+            "audio": "audio" in card.capabilities,
             "video": False,
         },
+        **({"media_marker": MEDIA_MARKER} if {"vision", "audio"} & set(card.capabilities) else {}),
         "chat_template": card.template,
         "chat_template_caps": {
             "supports_tools": "tools" in card.capabilities,
