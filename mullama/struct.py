@@ -6,21 +6,18 @@ struct a thirtieth of it; fields, `==`, `hash`, `repr` and `match` are the same.
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Callable
 from typing import Any
 
+from mullama.imports import placeholders
+
 # msgspec prefers the helpers of typing_extensions, whose import takes half as long again as its own. Those of typing
-# are the same since Python 3.11, and msgspec uses them where the other module cannot be imported.
-_hidden = "typing_extensions" not in sys.modules
-if _hidden:
-    sys.modules["typing_extensions"] = None  # type: ignore[assignment]
-try:
+# are the same since Python 3.11, and msgspec uses them where the other module has none. It imports uuid, which asks
+# platform for the name of the system and for nothing else.
+with placeholders({"typing_extensions": {}, "platform": {"system": lambda: os.uname().sysname}}):
     from msgspec import NODEFAULT, Struct, field
     from msgspec.structs import asdict, force_setattr, replace
-finally:
-    if _hidden:
-        del sys.modules["typing_extensions"]
 
 __all__ = [
     "Struct", "asdict", "defaults", "equality_without", "field", "field_names", "force_setattr", "replace",
