@@ -53,6 +53,7 @@ from mullama.runtime.base import Access, ApplyOptions
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.serving.build import DeploymentBuilder
+from mullama.runtime.serving.early_load import early_choice
 from mullama.store.index import changed
 from mullama.store.records import Records
 from mullama.struct import replace
@@ -95,7 +96,7 @@ class Reconciler:
             records=records, files=files, pool=pool, state=self.state, listeners=self._listeners,
             downloads=self.downloads, history=self.history, event_log=event_log, pending=self._pending,
         )  # fmt: skip
-        self._queue = RunQueue(self._reconcile, self.status)
+        self._queue = RunQueue(self._run, self.status)
         self.retries = Retries(self.state, event_log, fetch=self._fetch_unavailable, serve=self._serve_fetched)
         self.state.subscribers.append(lambda _: self.retries.follow())
         self._lock = asyncio.Lock()
@@ -245,6 +246,13 @@ class Reconciler:
 
     # A run
 
+    async def _run(self, run: Run) -> Result:
+        try:
+            return await self._reconcile(run)
+        finally:
+            if run.change.options.trigger == "start":
+                await self._pool.end_early_load()
+
     async def _reconcile(self, run: Run) -> Result:
         """Lock, plan, check and execute; download without the lock and plan again. Raises if nothing was applied."""
         while True:
@@ -258,6 +266,7 @@ class Reconciler:
                 self._pending.require_current(run)
                 with self._records.lock(run.change.options.trigger):
                     planned = await self._plan_run(run)
+                    self._load_early(run, planned)
                     if not planned.missing:
                         result = await self._apply_planned(run, planned)
                         self._pending.accept(run)
@@ -282,6 +291,21 @@ class Reconciler:
                 await self._close_unstarted()
                 raise
 
+    def _starts(self, run: Run) -> bool:
+        return run.change.options.trigger == "start" and not self.current.started
+
+    def _load_early(self, run: Run, planned: PlannedChange) -> None:
+        """Begin to load the first model of a start before its files are verified and checked."""
+        if self._starts(run) and (run.change.awaits_files or not planned.missing):
+            builder = self._builder(planned.observed.machine)
+            if early := early_choice(planned.desired, planned.observed, planned.missing, builder):
+                self._pool.load_early(*early)
+
+    def _builder(self, machine: Machine | None) -> DeploymentBuilder:
+        return DeploymentBuilder(
+            machine=machine, prefixes=self._records.prefix_folder, memory=self._records.memory_folder
+        )
+
     async def _plan_run(self, run: Run) -> PlannedChange:
         """Plan a run, report the plan once, and raise if it must not be applied."""
         planned = await self._plan(run.change)
@@ -290,8 +314,7 @@ class Reconciler:
             run.planned = True
             run.report({"event": "plan", "plan": to_tree(plan)})
             run.prunable = frozenset(digest for digest, _ in planned.observed.unneeded)
-        starts = run.change.options.trigger == "start" and not self.current.started
-        applied = planned.observed.applied if starts else None
+        applied = planned.observed.applied if self._starts(run) else None
         access = await self._access(run.change, planned, restart=applied is not None)
         self._check_options(run.change, planned, moved=bool(run.fetched) or self._pending.accepted(run))
         check_surges(plan)
@@ -490,9 +513,7 @@ class Reconciler:
         lock = await asyncio.to_thread(read_lock, current.origin.file)
         author = author_of(name, current.overlay, ApplyOptions(trigger="retry"))
         files = await self.downloads.get(desired, lock, name, self.status.write, offline=False, author=author)
-        builder = DeploymentBuilder(
-            machine=machine, prefixes=self._records.prefix_folder, memory=self._records.memory_folder
-        )
+        builder = self._builder(machine)
         await asyncio.to_thread(checked, builder, self._files, name, desired.models[name], files, desired, lock)
 
     async def _serve_fetched(self, name: str) -> None:

@@ -135,7 +135,7 @@ async def execute(
     report({"event": "phase", "phase": "commit"})
     await effects.commit(plan)
     report({"event": "phase", "phase": "load"})
-    loads = [name for name in _order(desired) if name not in unavailable and _needs_load(name, steps, effects)]
+    loads = [name for name in load_order(desired) if name not in unavailable and _needs_load(name, steps, effects)]
     begun = [name for name in loads if effects.loads(name)]
     tried = await _load([name for name in loads if name not in begun], steps, effects, report)
     failures = {**unavailable, **tried.failures}
@@ -195,7 +195,7 @@ def _touches_files(step: Step | None) -> bool:
     return step is not None and step.action is not Action.REMOVE
 
 
-def _order(desired: Manifest) -> list[str]:
+def load_order(desired: Manifest) -> list[str]:
     """Return the models by priority, then in the order of the manifest."""
     return sorted(desired.models, key=lambda name: -desired.models[name].residency.priority)
 

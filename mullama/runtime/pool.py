@@ -95,6 +95,17 @@ class _Unit(Struct, kw_only=True):
     facts: ContextFacts | None = None
 
 
+class _EarlyLoad(Struct, kw_only=True, eq=False):
+    """A load of weights that began before the digests of their files were known."""
+
+    choice: EngineChoice
+    stamps: Mapping[str, str]
+    """The states of the files before the load; see `store.index.stamp`."""
+    load: RunningLoad | None = None
+    """None until the spare worker has connected."""
+    task: asyncio.Task[WorkerClient | None] | None = None
+
+
 Note = Callable[[str, str, str], None]
 """Receives (kind, subject, message) for the event log."""
 
@@ -117,6 +128,16 @@ class Attempts(Struct, kw_only=True):
     """Writes the counts to disk."""
 
     LIMIT = 3
+    EARLY = "early"
+    """Counts the load whose weights are not known yet."""
+
+    def begin_early(self) -> bool:
+        """Count an early load before it begins. Return False while a load that ended the server is counted."""
+        if self.counts:
+            return False
+        self.counts[self.EARLY] = 1
+        self._save()
+        return True
 
     def begin(self, weights: str) -> None:
         """Count a load before it begins. Raises `Refused` for weights whose last `LIMIT` loads ended the server."""
@@ -136,7 +157,9 @@ class Attempts(Struct, kw_only=True):
             self._save()
 
     def finish(self, weights: str) -> None:
-        if self.counts.pop(weights, None) is not None:
+        """Forget a load that ended, and the early one, which it took over or which was ended before."""
+        ended = [name for name in (weights, self.EARLY) if self.counts.pop(name, None) is not None]
+        if ended:
             self._save()
 
     def _save(self) -> None:
@@ -172,6 +195,7 @@ class Pool:
         self._spare_engine = ""  # keep no spare worker
         self._spare_pause = _SPARE_PAUSE
         self._spare_timer: asyncio.TimerHandle | None = None
+        self._early: _EarlyLoad | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._changed = asyncio.Event()
@@ -226,6 +250,55 @@ class Pool:
             for ended in await asyncio.gather(spare, return_exceptions=True):
                 if isinstance(ended, WorkerClient):
                     await ended.kill()
+
+    def load_early(self, choice: EngineChoice, stamps: Mapping[str, str]) -> None:
+        """Begin to load weights in the spare worker while their files are hashed and their template is read.
+
+        Nothing is served from them until a unit with this choice and these states of the files takes the worker over:
+        its files were hashed in these states, and are compared with them once more after the load. stamps: the states
+        of the files now. It does nothing without a spare worker, next to other weights, and after a load that ended
+        the server.
+        """
+        busy = self._early is not None or self._workers or self._loads or self.state.stopping
+        if busy or self._spare is None or not self._attempts.begin_early():
+            return
+        self._early = early = _EarlyLoad(choice=choice, stamps=stamps)
+        early.task = asyncio.create_task(self._load_early(early))
+
+    async def _load_early(self, early: _EarlyLoad) -> WorkerClient | None:
+        worker = await self._take_spare(lambda death: None)
+        if worker is not None:
+            early.load = RunningLoad(worker)
+            await worker.load(early.choice, early.load.report)
+        return worker
+
+    async def _take_early(self, weights: str, known: _Unit, died: Callable[[Death], None]) -> WorkerClient | None:
+        """Return the worker that has loaded the weights early; None for other weights, or when it failed to."""
+        early = self._early
+        if early is None or (early.choice, early.stamps) != (known.choice, known.stamps):
+            await self.end_early_load()
+            return None
+        self._early = None
+        if early.load is not None:
+            self._loads[weights] = early.load
+        assert early.task is not None
+        try:
+            worker = await early.task
+        except MullamaError:  # the load that follows reports the reason
+            return None
+        return worker if worker is not None and worker.take_over(died) else None
+
+    async def end_early_load(self) -> None:
+        """End an early load that no unit has taken over."""
+        early, self._early = self._early, None
+        if early is None or early.task is None:
+            return
+        early.task.cancel()
+        for ended in await asyncio.gather(early.task, return_exceptions=True):
+            if isinstance(ended, WorkerClient):
+                await ended.kill()
+        self._attempts.finish(Attempts.EARLY)
+        self._renew_spare()
 
     # For requests
 
@@ -346,6 +419,7 @@ class Pool:
         self._feed(ev.Stop())  # else the scheduler would start the killed workers again
         if self._timer is not None:
             self._timer.cancel()
+        await self.end_early_load()
         await self._end_spare()
         await asyncio.gather(*(worker.kill() for worker in self._workers.values()), return_exceptions=True)
         for task in self._tasks:
@@ -363,6 +437,11 @@ class Pool:
         found = self.state.units.get(unit)
         closed = found is not None and found.phase in (Phase.COLD, Phase.OPENING)
         return closed and wanted(self.state, unit, asyncio.get_running_loop().time())
+
+    async def until_opening(self) -> None:
+        """Wait for the next context that a worker opens, during which this process has little to do."""
+        while not any(unit.phase is Phase.OPENING for unit in self.state.units.values()):
+            await self._changed.wait()
 
     def unloaded(self, unit: UnitKey) -> bool:
         """Return True for a unit that a client unloaded, and that no request has asked for since."""
@@ -490,15 +569,11 @@ class Pool:
             return
         self._note("worker", weights, "starting")
         try:
-            if moved := await asyncio.to_thread(changed, stamps):
+            if moved := await _changed(stamps):
                 await self._renew_weights(weights, moved)
                 return
-            worker = await self._take_spare(died) or await WorkerClient.spawn(
-                died, self._cores, self.limits, self._spawn_worker
-            )
-            self._loads[weights] = RunningLoad(worker)
-            await worker.load(choice, self._loads[weights].report)
-            if moved := await asyncio.to_thread(changed, stamps):  # while they were read
+            worker = await self._take_early(weights, known, died) or await self._load_weights(weights, choice, died)
+            if moved := await _changed(stamps):  # while they were read
                 await worker.kill()
                 await self._renew_weights(weights, moved)
                 return
@@ -519,6 +594,15 @@ class Pool:
             self._feed(ev.WorkerReady(weights=weights))
             if early:
                 self._died(weights, early[0])
+
+    async def _load_weights(self, weights: str, choice: EngineChoice, died: Callable[[Death], None]) -> WorkerClient:
+        """Load weights in the spare worker, or in a new one."""
+        worker = await self._take_spare(died) or await WorkerClient.spawn(
+            died, self._cores, self.limits, self._spawn_worker
+        )
+        self._loads[weights] = RunningLoad(worker)
+        await worker.load(choice, self._loads[weights].report)
+        return worker
 
     def _start_ended(self, weights: str, start: asyncio.Task[None]) -> None:
         """Report a start that was cancelled. One that is cancelled before its first step runs no code of its own."""
@@ -583,14 +667,14 @@ class Pool:
 
     async def _open(self, unit: UnitKey) -> None:
         known = self._units[unit]
-        if moved := await asyncio.to_thread(changed, known.adapter_stamps):
+        if moved := await _changed(known.adapter_stamps):
             if (refused := await self._renew_unit(unit, moved)) is not None:
                 self._feed(ev.UnitFailed(unit=unit, error=refused))
                 return
             known = self._units[unit]
         try:
             known.facts = await self._worker(unit).open_context(unit.context, known.options)
-            if moved := await asyncio.to_thread(changed, known.adapter_stamps):  # while they were read
+            if moved := await _changed(known.adapter_stamps):  # while they were read
                 await self._worker(unit).close_context(unit.context)
                 raise _changed_on_disk(moved)
         except EngineFailed as error:
@@ -608,6 +692,10 @@ class Pool:
             with contextlib.suppress(EngineFailed):
                 await worker.close_context(unit.context)
         self._feed(ev.UnitClosed(unit=unit))
+
+
+async def _changed(stamps: Mapping[str, str]) -> tuple[str, ...]:
+    return await asyncio.to_thread(changed, stamps) if stamps else ()
 
 
 def _changed_on_disk(paths: tuple[str, ...]) -> MullamaError:

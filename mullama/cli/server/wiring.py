@@ -288,13 +288,17 @@ class _Process(Struct, kw_only=True):
 
     def _import_beside(self, line: Line) -> None:
         """Import in a thread what the start needs next, while it waits: for a digest of a file, or for a worker."""
-        if line["event"] == "phase" and line["phase"] == "fetch":
-            beside = asyncio.to_thread(importlib.import_module, "mullama.chat.template.jinja")
-        elif line["event"] == "phase" and line["phase"] == "load":
-            beside = asyncio.to_thread(fs_events.library)
-        else:
+        if line["event"] != "phase":
             return
-        self.tasks += (asyncio.create_task(beside),)
+        if line["phase"] == "fetch":
+            beside = asyncio.to_thread(importlib.import_module, "mullama.chat.template.jinja")
+            self.tasks += (asyncio.create_task(beside),)
+        elif line["phase"] == "load":
+            self.tasks += (asyncio.create_task(self._import_while_opening()),)
+
+    async def _import_while_opening(self) -> None:
+        await self.pool.until_opening()
+        await asyncio.to_thread(fs_events.library)
 
     def announce(self, control: str, origin: Origin) -> None:
         """Write server.json, by which commands find this server."""

@@ -82,7 +82,7 @@ class DeploymentBuilder:
             settings = replace(settings, media=projector.kinds)
         files = self._with_use(model, files)
         place = self._place(model, files, old)
-        choice = EngineChoice(name=engine_of(files), files=files.paths, options=self._weights(model, files, place))
+        choice = self._choice(model, files, place)
         options = self._context(model, files, settings, adapters)
         options = replace(
             options,
@@ -148,6 +148,14 @@ class DeploymentBuilder:
             if kept is not None:
                 return kept
         return placement(model, files.facts, self.machine, files.used)
+
+    def choice(self, model: Model, files: KnownFiles) -> EngineChoice:
+        """Return the engine, files and options of the worker of a model that does not serve yet; errors as `build`."""
+        files = self._with_use(model, files)
+        return self._choice(model, files, self._place(model, files, None))
+
+    def _choice(self, model: Model, files: KnownFiles, place: Placement) -> EngineChoice:
+        return EngineChoice(name=engine_of(files), files=files.paths, options=self._weights(model, files, place))
 
     def _weights(self, model: Model, files: KnownFiles, place: Placement) -> WeightsOptions:
         automatic = model.gpu.layers == "auto" and place.layers and place.devices and files.facts is not None

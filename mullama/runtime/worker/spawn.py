@@ -19,7 +19,10 @@ _ENVIRONMENT = (
 )  # fmt: skip
 # OpenMP threads that spin without bound at barriers ruin everything else on the same cores; threads that sleep
 # between two decodes are late for the next one. These counts outlast the half millisecond between two decodes.
-_BOUNDED_SPIN = {"GOMP_SPINCOUNT": "60000", "KMP_BLOCKTIME": "2", "GGML_NO_BACKTRACE": "1"}
+# numpy's OpenBLAS would start a thread for each core, which spins while the engine and the server are imported.
+_BOUNDED_SPIN = {
+    "GOMP_SPINCOUNT": "60000", "KMP_BLOCKTIME": "2", "OPENBLAS_NUM_THREADS": "1", "GGML_NO_BACKTRACE": "1",
+}  # fmt: skip
 
 
 class ChildProcess(Protocol):
