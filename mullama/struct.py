@@ -6,7 +6,7 @@ struct a thirtieth of it; fields, `==`, `hash`, `repr` and `match` are the same.
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +15,7 @@ from mullama.imports import placeholders
 # msgspec prefers the helpers of typing_extensions, whose import takes half as long again as its own. Those of typing
 # are the same since Python 3.11, and msgspec uses them where the other module has none. It imports uuid, which asks
 # platform for the name of the system and for nothing else.
-with placeholders({"typing_extensions": {}, "platform": {"system": lambda: os.uname().sysname}}):
+with placeholders({"typing_extensions": {}, "platform": {"system": sys.platform.capitalize}}):
     from msgspec import NODEFAULT, Struct, field
     from msgspec.structs import asdict, force_setattr, replace
 
