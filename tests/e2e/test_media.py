@@ -16,6 +16,8 @@ import pytest
 
 from tests.chat.media.test_formats import PNG, WAV
 from tests.e2e.stack import Stack, stack_in
+from tests.engines.llamacpp import builders
+from tests.engines.llamacpp.media import projectors
 from tests.official_clients import anthropic, ollama, openai
 
 pytestmark = pytest.mark.timeout(120)
@@ -198,3 +200,38 @@ def test_run_sends_named_files_and_those_in_the_prompt(stack: Stack) -> None:
     refused = stack.run("run", "blind", "What?", "-i", "a.png", code=None)
     assert refused.returncode
     assert "does not support vision" in refused.stderr
+
+
+def test_llama_cpp_reads_the_projector_beside_the_weights(empty_stack: Stack) -> None:
+    """The projector is found by its name, checked by its header, loaded, and replaced by another one."""
+    stack, red = empty_stack, base64.b64encode(projectors.png(56, 56)).decode()
+    builders.llama(stack.home / "m.gguf")
+    projectors.llava(stack.home / "mmproj-m.gguf")
+    projectors.llava(stack.home / "wide.gguf", out=builders.EMBD * 2)
+    seeing: dict[str, Any] = {"from": "./m.gguf", "context": {"size": 512}, "parameters": {"num_predict": 2}}
+    stack.write({"m": {**seeing, "requires": ["vision"]}})
+    stack.apply()
+
+    def ask(*images: str) -> Any:
+        messages = [{"role": "user", "content": "What?", "images": list(images)}]
+        return post(stack, "/api/chat", {"model": "m", "messages": messages, "stream": False})
+
+    assert ask(red)["prompt_eval_count"] >= ask()["prompt_eval_count"] + 16
+    assert "vision" in stack.json("show", "m", "--json")["capabilities"]
+    counted = post(stack, "/v1/messages/count_tokens", {
+        "model": "m", "messages": [{"role": "user", "content": [
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": red}},
+            {"type": "text", "text": "What?"}]}]})  # fmt: skip
+    assert counted["input_tokens"] == ask(red)["prompt_eval_count"]
+
+    stack.write({"m": {**seeing, "mmproj": "./wide.gguf"}})
+    diff = stack.run("diff", "-f", stack.name, code=None)
+    assert "models.m.mmproj: the projector" in diff.stdout + diff.stderr
+    assert "is one of other weights" in stack.apply(code=4).stderr
+    assert ask(red)["done"]  # the old revision serves on
+
+    stack.write({"m": {**seeing, "mmproj": "none"}})
+    stack.apply()
+    messages = [{"role": "user", "content": "What?", "images": [red]}]
+    refused = post(stack, "/api/chat", {"model": "m", "messages": messages, "stream": False}, 400)
+    assert '"m" does not support vision' in refused["error"]

@@ -75,14 +75,23 @@ def _local(call: CommandContext) -> dict[str, Any]:
     from mullama.manifest.modelfile import from_tree, render_modelfile
     from mullama.manifest.tree import unusual
     from mullama.plan.fit import context_size
-    from mullama.runtime.serving.prompt_settings import chosen_template, effective_defaults
+    from mullama.plan.projectors import projector_of
+    from mullama.runtime.serving.prompt_settings import (
+        capabilities,
+        chosen_template,
+        effective_defaults,
+        model_settings,
+    )
+    from mullama.struct import replace
 
     declared = read_declared(call)
     name, model = model_of(declared.manifest, call.options.name)
-    files = known_files(call, declared)[model.from_]
+    known = known_files(call, declared)
+    files, projector = known[model.from_], projector_of(model, known)
     facts = files.facts
     _, _, template_source = chosen_template(model, files)
     effective = effective_defaults(model, files)
+    settings = replace(model_settings(name, model, files), media=projector.kinds if projector else ())
     spec, left = from_tree(masked_tree(unusual(model)))
     return {
         "name": name,
@@ -97,6 +106,7 @@ def _local(call: CommandContext) -> dict[str, Any]:
         "context": context_size(model, facts),
         "context_max": facts.train_context if facts else None,
         "embedding_length": facts.embedding_length if facts else None,
+        "capabilities": list(capabilities(settings, facts)),
         "vocab_size": facts.vocabulary if facts else None,
         "paths": list(files.paths),
         "modified": modified(files),
@@ -142,6 +152,7 @@ def _served(call: CommandContext, server: FoundServer) -> dict[str, Any]:
         "context": tree["context_size"],
         "context_max": tree["train_context"],
         "embedding_length": tree["embedding_length"],
+        "capabilities": tree["capabilities"],
         "vocab_size": tree["vocab_size"],
         "paths": tree.get("paths") or [],
         "modified": tree["modified"],
@@ -166,6 +177,7 @@ def _print_all(call: CommandContext, model: Mapping[str, Any]) -> None:
         ("Context", f"{model['context']} (max {model['context_max']})" if model["context_max"] else model["context"]),
         ("Embedding", model["embedding_length"]),
         ("Vocabulary", model["vocab_size"]),
+        ("Capabilities", ", ".join(model["capabilities"])),
         ("Source", model["source"]),
         ("Repository", model["repository"]),
         ("Digest", model["digest"]),

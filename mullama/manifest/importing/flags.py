@@ -145,7 +145,7 @@ _VALUES: dict[tuple[str, ...], Take] = {
     ("--rope-scaling",): _put("context", "rope", "scaling"),
     ("--rope-freq-base",): _put("context", "rope", "base", kind=float),
     ("--rope-freq-scale",): _put("context", "rope", "scale", kind=float),
-    ("-mm", "--mmproj"): _put("mmproj"),
+    ("-mm", "--mmproj", "-mmu", "--mmproj-url"): _put("mmproj"),
     ("-md", "--model-draft"): _put("draft", "from"),
     ("--draft", "--draft-n", "--draft-max", "--spec-draft-n-max"): _put("draft", "tokens", kind=_guesses),
     ("--draft-p-min", "--spec-draft-p-min"): _put("draft", "min_probability", kind=float),
@@ -160,6 +160,7 @@ _FLAGS: dict[tuple[str, ...], tuple[tuple[str, ...], Any]] = {
     ("--no-mmap",): (("memory", "mmap"), False),
     ("-kvu", "--kv-unified"): (("context", "pool"), "auto"),
     ("-cmoe", "--cpu-moe"): (("gpu", "experts"), "all"),
+    ("--no-mmproj", "--no-mmproj-auto"): (("mmproj",), "none"),
     ("--embedding", "--embeddings"): (("task",), "embedding"),
     ("--reranking", "--rerank"): (("task",), "rerank"),
 }
@@ -175,6 +176,7 @@ _VARIABLES = {
     "CACHE_TYPE_V": "--cache-type-v", "FLASH_ATTN": "--flash-attn", "SPLIT_MODE": "--split-mode",
     "TENSOR_SPLIT": "--tensor-split", "MAIN_GPU": "--main-gpu", "N_PREDICT": "--n-predict", "POOLING": "--pooling",
     "CHAT_TEMPLATE_FILE": "--chat-template-file", "ALIAS": "--alias", "MMPROJ": "--mmproj",
+    "MMPROJ_URL": "--mmproj-url",
     "ROPE_SCALING_TYPE": "--rope-scaling", "ROPE_FREQ_BASE": "--rope-freq-base",
     "ROPE_FREQ_SCALE": "--rope-freq-scale", "HOST": "--host", "PORT": "--port",
 }  # fmt: skip

@@ -33,7 +33,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'count': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 1024, 'strict': True}, 'default': 16}},
     })
     s['ServerLimits'] = b.block('ServerLimits', 'Limits on requests to all models together.', {
-        'body': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'ge': 1024, 'strict': True, 'le': 9007199254740991}}, 'default': 8388608}},
+        'body': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'ge': 1024, 'strict': True, 'le': 9007199254740991}}, 'default': 33554432}},
         'concurrency': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 65536, 'strict': True}, 'default': 64}},
         'queue': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 0, 'le': 1000000, 'strict': True}, 'default': 256}},
         'queue_timeout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'strict': True, 'ge': 0}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 30.0}},

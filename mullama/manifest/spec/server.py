@@ -58,8 +58,8 @@ class MediaBounds(Block):
 class ServerLimits(Block):
     """Limits on requests to all models together."""
 
-    body: Size = Field(default=8 * 1024**2, ge=1024, examples=["8MiB"])
-    """Maximum size of a request body."""
+    body: Size = Field(default=32 * 1024**2, ge=1024, examples=["32MiB"])
+    """Maximum size of a request body. Base64 makes the images and sounds in it a third larger."""
     concurrency: Whole = Field(default=64, ge=1, le=65_536)
     """Number of requests that may run at the same time."""
     queue: Whole = Field(default=256, ge=0, le=1_000_000)

@@ -15,7 +15,8 @@ HEAVY = {"pydantic", "msgspec", "dataclasses", "rich", "yaml", "starlette", "jin
 MODEL: dict[str, Any] = {
     "name": "tiny", "state": "ready", "digest": "sha256:00", "size": 1, "quantization": "Q8_0", "modified": 1.0,
     "source": "builtin:tiny", "family": "llama", "parameter_size": "1M", "context_size": 64, "train_context": 64,
-    "embedding_length": 1, "vocab_size": 1, "settings": {}, "system": "", "template": "", "template_source": "",
+    "embedding_length": 1, "capabilities": [], "vocab_size": 1, "settings": {}, "system": "",
+    "template": "", "template_source": "",
     "license": "", "modelfile": "FROM builtin:tiny", "metadata": {},
 }  # fmt: skip
 

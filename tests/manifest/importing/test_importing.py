@@ -72,6 +72,8 @@ from mullama.names import ModelName, RegistryRef, parse_source
                 "parameters": {"dry_multiplier": 0.8, "mirostat": 2, "mirostat_eta": 0.2},
             },
         ),
+        ("-m m.gguf --no-mmproj", {"from": "m.gguf", "mmproj": "none"}),
+        ("-m m.gguf --mmproj-url https://h/p.gguf", {"from": "m.gguf", "mmproj": "https://h/p.gguf"}),
         ("-m m.gguf --mmproj p.gguf -md d.gguf", {"from": "m.gguf", "mmproj": "p.gguf", "draft": {"from": "d.gguf"}}),
         (
             "-m m.gguf --spec-type ngram-mod,draft-simple --draft-max 64 --draft-p-min 0.5",
