@@ -16,6 +16,8 @@ from mullama.struct import Struct
 
 JSONValue: TypeAlias = "bool | int | float | str | Sequence[JSONValue] | Mapping[str, JSONValue] | None"
 
+LOCK_NAME = "mullama.lock"
+"""The lock file, next to the manifest."""
 DEFAULT_ROUTE = "default"
 """The route to the model that answers requests without a model."""
 

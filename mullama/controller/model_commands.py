@@ -30,6 +30,7 @@ from mullama.manifest.spec.readers import DRAFT_WORDS
 from mullama.manifest.tree import block_to_tree
 from mullama.names import Digest, ModelName, PathRef, UrlRef, model_name_of, parse_source, suggest
 from mullama.reconcile.files import Files
+from mullama.reconcile.includes import PinnedIncludes
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.serving.adapters import numbered
@@ -220,7 +221,8 @@ class ModelCommands:
         """Return where the manifest declares a name: the line if the file can be read, else the file."""
         assert origin.path is not None
         try:
-            places = load(origin.path, profiles=origin.profiles, env=self._env).places
+            remote = PinnedIncludes(self._env, offline=True)
+            places = load(origin.path, profiles=origin.profiles, env=self._env, remote=remote).places
         except MullamaError:
             return origin.path
         return str(places.get(f"models.{name}") or places.get(f"routes.{name}") or origin.path)

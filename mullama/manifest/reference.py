@@ -36,7 +36,9 @@ they are names.
    `true` and `false` are booleans; dates, octal numbers and words such as `on` are text. Anchors and `<<` are limited
    in number.
 2. `include` adds the models, routes, groups, moves, `auth.keys` and `hardware.profiles` of other files, which cannot
-   include further files. Duplicate names are errors. Paths in a file are relative to that file.
+   include further files. Duplicate names are errors. Paths in a file are relative to that file. A remote file,
+   `hf:org/repo/file.yaml@revision`, is used as the lock file pins it. It cannot contain `auth.keys`, paths of this
+   machine, environment variables or secrets.
 3. Profiles (`--profile NAME`, in the given order) are merged over the manifest: maps merge, lists replace, null
    removes. A template or secret is replaced as one value.
 4. References to environment variables in values are replaced once: `${NAME}`, `${NAME:-default}` and

@@ -164,7 +164,7 @@ _MODEL_ONLY: JSON = {
 _MANIFEST_ONLY: JSON = {
     "include": {
         "description": "Further files with models, routes, groups, moved, auth.keys and hardware.profiles. "
-        "Duplicate names are errors.",
+        "A remote one is hf:org/repo/file.yaml@revision, which the lock file pins. Duplicate names are errors.",
         "examples": [["models/*.yaml"]],
         "anyOf": [{"type": "array", "items": _TEXT}, _TEXT, _NULL],
     },

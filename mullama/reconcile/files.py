@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from mullama.errors import MullamaError, NotFound, masked
 from mullama.folders import data_root
 from mullama.manifest.spec import AdapterRef, Manifest, Model
-from mullama.names import BuiltinRef, PathRef, parse_source
+from mullama.names import LOCK_NAME, BuiltinRef, PathRef, parse_source
 from mullama.plan.observed import KnownFiles
 from mullama.reconcile.scripted_models import is_script, script_files
 from mullama.reconcile.secrets import place_of, read_secret
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import asyncio
 
 Report = Callable[[dict[str, Any]], None]
-LOCK_NAME = "mullama.lock"
 _OPERATOR = Requester()
 
 

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from mullama.errors import MullamaError, NotFound, Refused
 from mullama.manifest.spec import Manifest, Model
-from mullama.reconcile.files import LOCK_NAME, is_local
+from mullama.names import LOCK_NAME
+from mullama.reconcile.files import is_local
 from mullama.sources.base import Report
 from mullama.sources.library import Library
 from mullama.sources.registry import Wanted
 from mullama.sources.settings import Settings
 from mullama.store import lockfile
 from mullama.store.disk import write_atomic
+from mullama.store.lockfile import IncludePin
 from mullama.weights import record
 from mullama.weights.located import Located
 from mullama.weights.stored import LockEntry, PinnedFile, StoredWeights
@@ -113,7 +115,7 @@ def lock_path(manifest_path: str) -> Path:
     return Path(manifest_path).with_name(LOCK_NAME)
 
 
-def write_lock(manifest_path: str, lock: Lock) -> None:
-    """Write the lock file next to the manifest, atomically."""
-    write_atomic(lock_path(manifest_path), lockfile.render(lock).encode())
+def write_lock(manifest_path: str, lock: Lock, includes: Mapping[str, IncludePin] | None = None) -> None:
+    """Write the lock file next to the manifest, atomically. includes: the pins of the remote files of `include`."""
+    write_atomic(lock_path(manifest_path), lockfile.render(lock, includes).encode())
     lock_path(manifest_path).chmod(0o644)

@@ -127,6 +127,29 @@ def pinned_files(ref: HubRef, commit: str, names: list[str], settings: HubSettin
     )  # fmt: skip
 
 
+def text_file(ref: HubRef, settings: Settings) -> tuple[str, bytes]:
+    """Return the commit of a reference and the content of its file, of at most `MAX_METADATA` bytes."""
+    assert ref.file is not None
+    with open_web(settings) as web:
+        commit = ref.revision or ""
+        if not _COMMIT.fullmatch(commit):
+            commit = str(_model_info(web, settings.hub, ref).sha or "")
+        if not _COMMIT.fullmatch(commit):
+            raise TransferFailed(f"{hub_endpoint(settings.hub)} returned the commit {commit[:60]!r} for {ref.repo}")
+        (file,) = pinned_files(ref, commit, [ref.file], settings.hub)
+        try:
+            response, body = web.ask(file.url or "", {}, file.credential)
+        except TransientError as error:
+            raise Unavailable(f"{ref.repo}: {error}", hint="check the network connection") from error
+    if response.status == 404:
+        raise NotFound(f"{ref.repo} has no file {ref.file} at {ref.revision or 'its default branch'}", name=ref.file)
+    if response.status in (401, 403):
+        raise Denied(f"{response.host} answered {response.status} for {ref.repo}")
+    if response.status != 200:
+        raise Unavailable(f"{response.host} answered {response.status} for {ref.file} of {ref.repo}")
+    return commit, body
+
+
 def search(query: str, settings: Settings, *, limit: int, every: bool) -> tuple[Repository, ...]:
     """Return the repositories that match, most downloaded first; with GGUF files only, unless `every`."""
     wanted = {"search": query, "filter": None if every else "gguf", "sort": "downloads", "limit": limit}

@@ -1,5 +1,7 @@
 """The text of a lock file: for each source of a manifest, the files that it stands for. All machines then get the same.
 
+It pins the remote files of `include`, too.
+
 The JSON has sorted keys, so equal locks are equal texts. The caller reads and writes the file.
 """
 
@@ -28,6 +30,17 @@ Lock = Mapping[str, LockEntry]
 """A lock entry for each source text."""
 
 
+class IncludePin(Struct, frozen=True, kw_only=True):
+    """The content of a remote file of `include` at the time of the lock."""
+
+    revision: str
+    """The commit."""
+    digest: str
+    """`sha256:…`."""
+    size: int
+    """Bytes."""
+
+
 class _EntryFields(Struct, frozen=True, kw_only=True):
     """An entry as the file has it."""
 
@@ -39,14 +52,35 @@ class _EntryFields(Struct, frozen=True, kw_only=True):
     projector: ProjectorFacts | None = None
 
 
-def render(lock: Lock) -> str:
+def render(lock: Lock, includes: Mapping[str, IncludePin] | None = None) -> str:
     """Return the text of a lock file."""
     sources = {source: _entry_tree(entry) for source, entry in sorted(lock.items())}
-    return json.dumps({"mullama.lock": FORMAT, "sources": sources}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    tree: dict[str, Any] = {"mullama.lock": FORMAT, "sources": sources}
+    if includes:
+        tree["includes"] = {source: to_tree(pin) for source, pin in includes.items()}
+    return json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def parse(text: str, name: str = "mullama.lock") -> dict[str, LockEntry]:
     """Return the entries of a lock file; raise `Invalid` that names the entry and the field."""
+    sources = _parts(text, name)["sources"]
+    return {source: _entry(source, value, f"{name}: {source}") for source, value in sources.items()}
+
+
+def parse_includes(text: str, name: str = "mullama.lock") -> dict[str, IncludePin]:
+    """Return the pins of the remote files of `include`; raise `Invalid` as `parse`."""
+    return {source: _pin(value, f"{name}: {source}") for source, value in _parts(text, name)["includes"].items()}
+
+
+def _pin(tree: Any, name: str) -> IncludePin:
+    pin = from_tree(IncludePin, tree, name, only_known=True)
+    if not _REVISION.fullmatch(pin.revision):
+        raise Invalid(f"{name}.revision is {pin.revision[:80]!r}, not a commit")
+    return replace(pin, digest=Digest.parse(pin.digest).text)
+
+
+def _parts(text: str, name: str) -> dict[str, dict[str, Any]]:
+    """Return the objects of a lock file by their keys."""
     if len(text) > MAX_BYTES:
         raise Invalid(f"{name} is larger than {size(MAX_BYTES)}")
     try:
@@ -56,12 +90,13 @@ def parse(text: str, name: str = "mullama.lock") -> dict[str, LockEntry]:
     if not isinstance(tree, dict) or tree.get("mullama.lock") != FORMAT:
         found = tree.get("mullama.lock") if isinstance(tree, dict) else None
         raise Invalid(f"{name} has the format {str(found)[:40]}, this version reads {FORMAT}")
-    if unknown := sorted(set(tree) - {"mullama.lock", "sources"}):
+    if unknown := sorted(set(tree) - {"mullama.lock", "sources", "includes"}):
         raise Invalid(f"{name} has the unknown field {unknown[0][:80]!r}")
-    sources = tree.get("sources")
-    if not isinstance(sources, dict):
-        raise Invalid(f"{name}: sources is not an object")
-    return {source: _entry(source, value, f"{name}: {source}") for source, value in sources.items()}
+    parts = {"sources": tree.get("sources"), "includes": tree.get("includes", {})}
+    for key, part in parts.items():
+        if not isinstance(part, dict):
+            raise Invalid(f"{name}: {key} is not an object")
+    return parts
 
 
 def _entry_tree(entry: LockEntry) -> dict[str, Any]:

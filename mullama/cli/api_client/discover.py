@@ -17,7 +17,8 @@ from mullama.store.records import Records, ServerRecord, instance_name, instance
 
 if TYPE_CHECKING:
     from mullama.cli.api_client.client import Client
-    from mullama.manifest.load import LoadedManifest
+    from mullama.manifest.load import LoadedManifest, RemoteFiles
+    from mullama.manifest.spec import Sources
 
 NAMES = ("mullama.yaml", "mullama.yml")
 # A key that may change the addresses, also in another spelling: the escape of a quoted key.
@@ -59,25 +60,42 @@ def has_manifest(call: CommandContext) -> bool:
     return _named_path(call) is not None
 
 
-def load_manifest(call: CommandContext) -> LoadedManifest:
-    """Load the manifest of the command and show its warnings; `-f -` reads standard input."""
+def load_manifest(call: CommandContext, remote: RemoteFiles | None = None) -> LoadedManifest:
+    """Load the manifest of the command and show its warnings; `-f -` reads standard input.
+
+    remote: the source of remote files of `include`; None for those that the lock file pins.
+    """
     from mullama.manifest.load import load_text
 
     if call.options.file == "-":
         text, profiles = call.terminal.source.read(), tuple(call.options.profile)
-        folder = str(call.folder)
-        loaded = load_text(text, name="<stdin>", base_dir=folder, profiles=profiles, env=call.env)
+        folder, remote = str(call.folder), PinnedFiles(call)
+        loaded = load_text(text, name="<stdin>", base_dir=folder, profiles=profiles, env=call.env, remote=remote)
     else:
-        loaded = _load_file(call)
+        loaded = _load_file(call, remote)
     for warning in loaded.warnings:
         call.terminal.note(f"warning: {warning}")
     return loaded
 
 
-def _load_file(call: CommandContext) -> LoadedManifest:
+def _load_file(call: CommandContext, remote: RemoteFiles | None = None) -> LoadedManifest:
     from mullama.manifest.load import load
 
-    return load(display_path(call, manifest_path(call)), profiles=tuple(call.options.profile), env=call.env)
+    path, profiles = display_path(call, manifest_path(call)), tuple(call.options.profile)
+    return load(path, profiles=profiles, env=call.env, remote=remote or PinnedFiles(call))
+
+
+class PinnedFiles:
+    """The remote files of `include` as the lock file pins them; imports what they need when there is one."""
+
+    def __init__(self, call: CommandContext) -> None:
+        self._call = call
+
+    def read(self, spec: str, sources: Sources, lock: bytes | None) -> bytes:
+        from mullama.reconcile.includes import PinnedIncludes
+
+        offline = getattr(self._call.options, "offline", False)
+        return PinnedIncludes(self._call.env, offline=offline).read(spec, sources, lock)
 
 
 class StartManifest(NamedTuple):
@@ -112,7 +130,8 @@ def _with_absolute_path(call: CommandContext, problem: MullamaError) -> MullamaE
     from mullama.manifest.load import load
 
     try:
-        load(str(manifest_path(call)), profiles=tuple(call.options.profile), env=call.env)
+        profiles = tuple(call.options.profile)
+        load(str(manifest_path(call)), profiles=profiles, env=call.env, remote=PinnedFiles(call))
     except MullamaError as found:
         return found
     return problem  # the file was saved in the meantime

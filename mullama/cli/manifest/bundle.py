@@ -16,8 +16,8 @@ from mullama.cli.api_client.discover import load_manifest
 from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options
 from mullama.cli.app.exit_codes import DONE
 from mullama.errors import Invalid, NotFound, Refused, TransferFailed, Unsupported
-from mullama.names import Digest
-from mullama.reconcile.files import LOCK_NAME, Files, read_lock
+from mullama.names import LOCK_NAME, Digest
+from mullama.reconcile.files import Files, read_lock
 from mullama.reconcile.lock import lockable, require_locked
 from mullama.units import size
 
@@ -72,7 +72,8 @@ def _export(call: CommandContext) -> int:
         ):
             _add_text(tar, _HEAD, json.dumps({"format": FORMAT, "files": sorted(paths)}))
             _add_text(tar, "mullama.yaml", _manifest_text(call, loaded))
-            _add_text(tar, LOCK_NAME, Path(loaded.path).with_name(LOCK_NAME).read_text(encoding="utf-8"))
+            # Without the pins of `include`: the manifest of the bundle has its content.
+            _add_text(tar, LOCK_NAME, lockfile.render(lock))
             for digest, path in sorted(paths.items()):
                 _add_file(tar, f"blobs/{digest.replace(':', '-')}", path)
         os.replace(private, target)

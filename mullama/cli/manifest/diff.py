@@ -6,7 +6,15 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mullama.cli.api_client.discover import display_path, find, load_manifest, manifest_path, origin, start_manifest
+from mullama.cli.api_client.discover import (
+    PinnedFiles,
+    display_path,
+    find,
+    load_manifest,
+    manifest_path,
+    origin,
+    start_manifest,
+)
 from mullama.cli.app.context import (
     CommandContext,
     Parser,
@@ -143,6 +151,7 @@ def _load_at(call: CommandContext, reference: str, option: str) -> LoadedManifes
         env=call.env,
         files=tree,
         path=str(path),
+        remote=PinnedFiles(call),
     )
 
 

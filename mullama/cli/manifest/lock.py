@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.discover import load_manifest
@@ -9,11 +10,14 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, json_opt
 from mullama.cli.app.exit_codes import DIFFERS, DONE
 from mullama.cli.console.download_progress import DownloadDisplay
 from mullama.cli.manifest.outdated import file_line, file_tree
-from mullama.errors import masked, masked_tree
+from mullama.errors import ManifestError, masked, masked_tree
+from mullama.names import LOCK_NAME
 from mullama.plan.report import Line, Tone
 from mullama.reconcile import lock as lock_file
-from mullama.reconcile.files import LOCK_NAME, Files, read_lock, wanted_of
+from mullama.reconcile.files import Files, read_lock, wanted_of
+from mullama.reconcile.includes import LockedIncludes, PinnedIncludes, read_includes
 from mullama.reconcile.outdated import changed_files
+from mullama.store.lockfile import IncludePin
 from mullama.struct import Struct
 from mullama.units import counted, size
 
@@ -51,30 +55,48 @@ def lock(call: CommandContext) -> int:
     options = call.options
     if options.check and options.update is not None:
         raise UsageError("--check writes nothing, so it excludes --update")
-    loaded = load_manifest(call)
-    if loaded.path is None:
+    if options.file == "-":
         raise UsageError("a manifest from standard input has no lock file", hint="-f FILE names it")
-    before = read_lock(loaded.path)
     if options.check:
-        return _check(call, loaded.manifest, before)
+        return _check(call)
+    includes = LockedIncludes(call.env, offline=options.offline, update=options.update == [])
+    loaded = load_manifest(call, includes)
+    assert loaded.path is not None
+    before, pins = read_lock(loaded.path), read_includes(loaded.path)
     updating = (
         frozenset[str]() if options.update is None else lock_file.sources_of(loaded.manifest, tuple(options.update))
     )
     after = _resolved(call, loaded.manifest, before, updating)
-    if not options.dry_run and (after != before or not lock_file.lock_path(loaded.path).exists()):
-        lock_file.write_lock(loaded.path, after)
-    _show(call, outcomes(before, after))
+    changed = after != before or includes.pins != pins
+    if not options.dry_run and (changed or not lock_file.lock_path(loaded.path).exists()):
+        lock_file.write_lock(loaded.path, after, includes.pins)
+    _show(call, outcomes(before, after), include_changes(pins, includes.pins))
     return DONE
 
 
-def _check(call: CommandContext, manifest: Manifest, before: lock_file.Lock) -> int:
-    missing, unused = lock_file.missing(manifest, before), lock_file.superfluous(manifest, before)
+def _check(call: CommandContext) -> int:
+    """Compare the lock file with the manifest. Without a pin, a remote file of `include` cannot be read."""
+    includes = PinnedIncludes(call.env, offline=call.options.offline)
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+    try:
+        loaded = load_manifest(call, includes)
+    except ManifestError:
+        if not includes.unpinned:
+            raise
+        missing, unused = tuple(includes.unpinned), ()
+    else:
+        assert loaded.path is not None
+        before, pins = read_lock(loaded.path), read_includes(loaded.path)
+        missing = lock_file.missing(loaded.manifest, before)
+        superfluous = (spec for spec in sorted(pins) if spec not in loaded.remote)
+        unused = (*lock_file.superfluous(loaded.manifest, before), *superfluous)
     stale = bool(missing or unused)
     if call.options.json:
         call.terminal.json(masked_tree({"stale": stale, "missing": missing, "superfluous": unused}))
     else:
         lines = [Line(f"+ {masked(s)}  is not locked", "add") for s in missing]
-        lines += [Line(f"- {masked(s)}  is locked and no model uses it", "remove") for s in unused]
+        lines += [Line(f"- {masked(s)}  is locked and not used", "remove") for s in unused]
         call.terminal.toned(lines)
         call.terminal.line(f"{LOCK_NAME} is stale; mullama lock updates it" if stale else f"{LOCK_NAME} is up to date")
     return DIFFERS if stale else DONE
@@ -124,15 +146,38 @@ _SIGNS: dict[str, tuple[str, Tone]] = {
 }
 
 
-def _show(call: CommandContext, found: tuple[SourceChange, ...]) -> None:
+def include_changes(
+    before: Mapping[str, IncludePin], after: Mapping[str, IncludePin]
+) -> tuple[tuple[str, str, IncludePin], ...]:
+    """Return (remote file, state, pin) of each remote file of `include`. state: key of `_SIGNS`."""
+    found = []
+    for spec in sorted(before.keys() | after):
+        old, new = before.get(spec), after.get(spec)
+        state = "added" if old is None else "removed" if new is None else "kept" if old == new else "moved"
+        found.append((spec, state, new or before[spec]))
+    return tuple(found)
+
+
+def _show(
+    call: CommandContext, found: tuple[SourceChange, ...], includes: tuple[tuple[str, str, IncludePin], ...]
+) -> None:
     if call.options.json:
-        call.terminal.json({"sources": [_tree(item) for item in found]})
+        files = [
+            {"source": spec, "state": state, "revision": pin.revision, "digest": pin.digest, "size": pin.size}
+            for spec, state, pin in includes
+        ]
+        call.terminal.json({"sources": [_tree(item) for item in found], "includes": files})
         return
     call.terminal.toned(Line(text, _SIGNS[item.state][1]) for item in found for text in _lines(item))
-    changed = sum(item.state != "kept" for item in found)
+    call.terminal.toned(
+        Line(f"{sign} {spec}  {pin.revision[:12]}  {size(pin.size)}  {state}", tone)
+        for spec, state, pin in includes
+        for sign, tone in (_SIGNS[state],)
+    )
+    changed = sum(item.state != "kept" for item in found) + sum(state != "kept" for _, state, _ in includes)
     verb = "would change" if call.options.dry_run else "changed"
-    text = f"{LOCK_NAME}: {counted(len(found), 'source')}, {changed} {verb}"
-    call.terminal.line(text if found else "no source needs a lock")
+    text = f"{LOCK_NAME}: {counted(len(found) + len(includes), 'source')}, {changed} {verb}"
+    call.terminal.line(text if found or includes else "no source needs a lock")
 
 
 def _lines(item: SourceChange) -> list[str]:

@@ -8,6 +8,7 @@ from mullama.controller.watch.watcher import with_git
 from mullama.errors import MullamaError
 from mullama.manifest.load import LoadedManifest, load
 from mullama.reconcile.git_repository import GitRepository
+from mullama.reconcile.includes import PinnedIncludes
 from mullama.reconcile.observe import last_applied
 from mullama.reconcile.overlay import split
 from mullama.runtime.base import Origin
@@ -32,7 +33,7 @@ def from_checkout(
         return loaded, origin, None
     there = replace(origin, checkout=repository.manifest, commit=commit)
     try:
-        found = with_git(load(repository.manifest, profiles=origin.profiles, env=env), git)
+        found = with_git(load(repository.manifest, profiles=origin.profiles, env=env, remote=PinnedIncludes(env)), git)
         return found, replace(there, digest=found.digest), None
     except MullamaError as error:
         last, applied = records.last(), last_applied(records)

@@ -24,6 +24,7 @@ from mullama.errors import MullamaError, NotFound
 from mullama.manifest.load import LoadedManifest, load
 from mullama.manifest.spec import GitSync
 from mullama.reconcile.git_repository import commit_of
+from mullama.reconcile.includes import PinnedIncludes
 from mullama.runtime.base import ApplyOptions, Origin, Reload
 from mullama.runtime.pool import Pool
 from mullama.struct import replace
@@ -76,7 +77,7 @@ class ManifestWatcher:
         load: Callable[..., LoadedManifest] = load,
     ) -> None:
         self._reconciler, self._pool, self._event_log, self._env = reconciler, pool, event_log, env
-        self._status = reconciler.status
+        self._status, self._remote = reconciler.status, PinnedIncludes(env)
         self._read_every, self._file_state, self._load_file = read_every, file_state, load
         self._look_every = look_every
         self._weights = ChangedFiles(weights_settle)
@@ -215,7 +216,9 @@ class ManifestWatcher:
 
     async def _load(self) -> LoadedManifest:
         origin = self._origin
-        loaded = await asyncio.to_thread(self._load_file, origin.file, profiles=origin.profiles, env=self._env)
+        loaded = await asyncio.to_thread(
+            self._load_file, origin.file, profiles=origin.profiles, env=self._env, remote=self._remote
+        )
         if origin.checkout is not None and self._git is not None:
             loaded = with_git(loaded, self._git)
         self._files = tuple(file.path for file in loaded.files)

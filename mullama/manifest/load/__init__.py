@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from mullama.errors import Denied, ManifestError, MullamaError, NotFound
+from mullama.errors import Denied, Invalid, ManifestError, MullamaError, NotFound
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.load.document import DocumentBudget, read_document
 from mullama.manifest.load.files import MOST_FRAGMENTS, Disk, FileRead, FileSystem, Reading
-from mullama.manifest.nodes import Node
+from mullama.manifest.load.remote import PREFIX, RemoteFiles, check_trusted, parse_spec, sources_of
+from mullama.manifest.nodes import Leaf, Node
 from mullama.manifest.parse import included, parse
 from mullama.manifest.spec import Manifest
+from mullama.names import LOCK_NAME
 from mullama.problems import Location, Problem
 from mullama.struct import Struct
 
-__all__ = ["Disk", "FileRead", "FileSystem", "LoadedManifest", "load", "load_text"]
+__all__ = ["Disk", "FileRead", "FileSystem", "LoadedManifest", "RemoteFiles", "load", "load_text"]
 
 
 class LoadedManifest(Struct, frozen=True, kw_only=True):
@@ -34,10 +36,14 @@ class LoadedManifest(Struct, frozen=True, kw_only=True):
     folders: tuple[str, ...]
     digest: str
     warnings: tuple[Problem, ...] = ()
+    remote: tuple[str, ...] = ()
+    """The remote files of `include`."""
 
 
-def load(path: str, *, profiles: Iterable[str] = (), env: Mapping[str, str]) -> LoadedManifest:
-    """Load the manifest at `path` from the disk.
+def load(
+    path: str, *, profiles: Iterable[str] = (), env: Mapping[str, str], remote: RemoteFiles | None = None
+) -> LoadedManifest:
+    """Load the manifest at `path` from the disk. remote: the source of remote files; None refuses them.
 
     Raises `NotFound` or `Denied` for an unreadable file, and `ManifestError` with all mistakes.
     """
@@ -51,7 +57,7 @@ def load(path: str, *, profiles: Iterable[str] = (), env: Mapping[str, str]) -> 
         raise
     except MullamaError as error:
         raise ManifestError((Problem("", Location(path, 1, 1), error.message, error.hint),)) from error
-    return _load(data, path, os.path.abspath(path), Disk(), tuple(profiles), env)
+    return _load(data, path, os.path.abspath(path), Disk(), tuple(profiles), env, remote)
 
 
 def load_text(
@@ -63,14 +69,15 @@ def load_text(
     env: Mapping[str, str],
     files: FileSystem | None = None,
     path: str | None = None,
+    remote: RemoteFiles | None = None,
 ) -> LoadedManifest:
     """Load a manifest from text: standard input, or a commit of a repository.
 
     name: the file name in places. base_dir: absolute folder of relative paths. files: source of includes and templates
-    (default: the disk).
+    (default: the disk). remote: see `load`.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    return _load(data, name, path, files or Disk(), tuple(profiles), env, base_dir)
+    return _load(data, name, path, files or Disk(), tuple(profiles), env, remote, base_dir)
 
 
 def _load(
@@ -80,6 +87,7 @@ def _load(
     files: FileSystem,
     profiles: tuple[str, ...],
     env: Mapping[str, str],
+    remote: RemoteFiles | None,
     base_dir: str | None = None,
 ) -> LoadedManifest:
     reading = Reading(files, env)
@@ -89,7 +97,13 @@ def _load(
     report, allowance = Diagnostics(), DocumentBudget()
     document = read_document(data, name, allowance)
     report.extend(document.problems)
-    fragments = _fragments(document.root, name, path, reading, allowance, report)
+    patterns = included(document.root, reading.env, report)
+    far = {str(leaf.value): leaf.place for leaf in patterns if str(leaf.value).startswith(PREFIX)}
+    near = [leaf for leaf in patterns if str(leaf.value) not in far]
+    fragments = [
+        *_fragments(near, name, path, reading, allowance, report),
+        *_remote_fragments(far, document.root, name, reading, allowance, report, remote),
+    ]
     parsed = parse(document.root, fragments, profiles=profiles, world=reading, report=report)
     return LoadedManifest(
         manifest=parsed.manifest,
@@ -100,11 +114,40 @@ def _load(
         folders=reading.folders,
         digest=reading.digest,
         warnings=parsed.warnings,
+        remote=tuple(far),
     )
 
 
-def _fragments(
+def _remote_fragments(
+    far: Mapping[str, Location],
     root: Node,
+    name: str,
+    reading: Reading,
+    allowance: DocumentBudget,
+    report: Diagnostics,
+    remote: RemoteFiles | None,
+) -> Iterator[Node]:
+    """Yield the trees of the remote files, as far as they are trusted."""
+    lock = reading.beside(name, LOCK_NAME) if far else None
+    for spec, place in far.items():
+        try:
+            parse_spec(spec)
+            if remote is None:
+                raise Invalid(f"{spec[:120]} is a remote file, which only the manifest of a server can include")
+            data = remote.read(spec, sources_of(root, reading), lock)
+            reading.register_remote(spec, data)
+            document = read_document(data, spec, allowance)
+        except ManifestError as error:
+            report.extend(error.problems)
+        except MullamaError as error:
+            report.add("include", place, error.message, error.hint)
+        else:
+            report.extend(document.problems)
+            yield check_trusted(document.root, report)
+
+
+def _fragments(
+    patterns: Sequence[Leaf],
     name: str,
     path: str | None,
     reading: Reading,
@@ -113,7 +156,7 @@ def _fragments(
 ) -> Sequence[Node]:
     """Return the trees of the included files, each once, in the order of patterns and names."""
     found: dict[str, Location] = {}
-    for pattern in included(root, reading.env, report):
+    for pattern in patterns:
         try:
             matches = reading.matches(str(pattern.value), name)
         except MullamaError as error:

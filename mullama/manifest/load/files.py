@@ -86,6 +86,18 @@ class Reading:
         self._watched: set[str] = set()
         self._left = MOST_NAMES
 
+    def register_remote(self, name: str, data: bytes) -> None:
+        """Record a remote document, which can name no path of this machine."""
+        self._folders[name] = ""
+        self._digests[name] = hashlib.sha256(data).hexdigest()
+
+    def beside(self, document: str, name: str) -> bytes | None:
+        """Return the content of a file next to a document; None if there is none."""
+        try:
+            return self.read(self.absolute(name, document))
+        except NotFound:
+            return None
+
     def register(self, name: str, folder: str) -> None:
         """Set the folder to which paths in the document `name` are relative."""
         self._folders[name] = folder
@@ -116,13 +128,18 @@ class Reading:
         return found
 
     def absolute(self, path: str, document: str) -> str:
+        if not (folder := self._folders[document]):
+            raise Invalid(
+                f"{path[:80]} is a file of this machine, which a remote file cannot name",
+                hint="name a source of a hub, or declare it in the manifest",
+            )
         if path == "~" or path.startswith("~/"):
             if not (home := self.env.get("HOME")):
                 raise Invalid(f"{path} needs HOME to be set")
             path = home + path[1:]
         elif path.startswith("~"):
             raise Invalid(f"{path[:80]} is the home of another user", hint="write the absolute path")
-        return os.path.normpath(os.path.join(self._folders[document], path))
+        return os.path.normpath(os.path.join(folder, path))
 
     def matches(self, pattern: str, document: str) -> list[str]:
         """Return the sorted absolute paths that match an include pattern."""
@@ -154,7 +171,8 @@ class Reading:
 
     @property
     def files(self) -> tuple[FileRead, ...]:
-        return tuple(FileRead(path=path, sha256=sha) for path, sha in sorted(self._digests.items()))
+        local = {path: sha for path, sha in self._digests.items() if os.path.isabs(path)}
+        return tuple(FileRead(path=path, sha256=sha) for path, sha in sorted(local.items()))
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -164,7 +182,7 @@ class Reading:
     @property
     def digest(self) -> str:
         """Return the SHA-256 of all paths and digests in hex."""
-        lines = "".join(f"{file.sha256} {file.path}\n" for file in self.files)
+        lines = "".join(f"{sha} {path}\n" for path, sha in sorted(self._digests.items()))
         return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 

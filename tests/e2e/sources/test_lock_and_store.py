@@ -9,9 +9,10 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.e2e.stack import TINY, Stack, stack_in
+from tests.e2e.stack import TINY, Stack, eventually, stack_in
 from tests.stub_hub import COMMIT, StubHub, sha256
 
 GIT_USER = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
@@ -259,3 +260,33 @@ def test_a_prune_is_shown_with_its_bytes_and_deletes_only_what_was_shown(online:
     assert not blob.exists()
     assert "Nothing to do." in online.run("diff").stdout
     assert serving.poll() is None
+
+
+def test_a_remote_include_is_pinned_by_the_lock_and_served_from_its_copy(online: Stack, hub: StubHub) -> None:
+    text = b"models: {coder: {from: builtin:tiny, system: One.}}\nroutes: {fast: coder}\n"
+    hub.repo("acme/presets", {"coder.yaml": text}, lfs=False)
+    spec = "hf:acme/presets/coder.yaml@main"
+    online.write({"b": {"from": "builtin:tiny"}}, include=[spec])
+
+    unpinned = online.run("diff", "-f", online.name, code=1).stderr
+    assert f"include: {spec} is not pinned by mullama.lock (mullama lock fetches and pins it)" in unpinned
+    assert unpinned.startswith("mullama.yaml:")
+    assert f"+ {spec}  is not locked" in online.run("lock", "-f", online.name, "--check", code=2).stdout
+
+    shown = online.run("lock", "-f", online.name).stdout
+    assert f"+ {spec}  {COMMIT[:12]}  {len(text)} B  added" in shown
+    online.run("lock", "-f", online.name, "--check")
+    asked = len(hub.requests)
+    online.apply("--offline")
+    assert sorted(model["name"] for model in online.status()["models"]) == ["b", "coder"]
+    assert online.status()["routes"] == {"fast": "coder"}
+    assert len(hub.requests) == asked
+
+    hub.repo("acme/presets", {"coder.yaml": text.replace(b"One", b"Two")}, commit="a" * 40, lfs=False)
+    online.run("diff", "-f", online.name, code=0)
+    assert "~ hf:acme/presets/coder.yaml@main" in online.run("lock", "-f", online.name, "--update", "--dry-run").stdout
+    online.run("lock", "-f", online.name, "--update")
+    eventually(lambda: "Two." in json.dumps(httpx.get(f"{online.url}/api/v1/stack", timeout=30).json()), online.log)
+    online.write({"b": {"from": "builtin:tiny"}})
+    unused = online.run("lock", "-f", online.name, "--check", code=2).stdout
+    assert f"- {spec}  is locked and not used" in unused
