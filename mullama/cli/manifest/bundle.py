@@ -48,6 +48,8 @@ def bundle(call: CommandContext) -> int:
 
 def _export(call: CommandContext) -> int:
     """Write the files that the lock file pins. All of them must be locked and stored."""
+    from mullama.store import lockfile
+
     loaded = load_manifest(call)
     if loaded.path is None:
         raise UsageError("a bundle needs a manifest file", hint="-f FILE names it")
