@@ -1,4 +1,4 @@
-"""W3C Trace Context: the headers `traceparent` and `tracestate`, and the trace of the request in progress. Pure.
+"""W3C Trace Context: the headers `traceparent` and `tracestate`, the trace of a request, and its spans. Pure.
 
 Source: https://www.w3.org/TR/trace-context-2/ for the headers of requests, and its draft of `traceresponse`.
 """
@@ -18,6 +18,9 @@ _MEMBER = re.compile(r"([a-z0-9][a-z0-9_\-*/@]{0,255})=([ -+\--<>-~]{0,255}[!-+\
 _MOST_MEMBERS = 32
 _LONGEST_STATE = 512
 _LONG_MEMBER = 128
+
+
+AttributeValue = str | bool | int | float | tuple[str, ...]
 
 
 class TraceContext(Struct, frozen=True, kw_only=True):
@@ -47,6 +50,26 @@ class TraceContext(Struct, frozen=True, kw_only=True):
     def headers(self) -> dict[str, str]:
         """The headers of a request that this one causes."""
         return {"traceparent": self.parent, **({"tracestate": self.state} if self.state else {})}
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """A piece of work that has ended, in a trace. It holds no text of a request. Times are Unix seconds."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    """"" for the first span of a trace."""
+    name: str
+    begin: float
+    end: float
+    attributes: Mapping[str, AttributeValue]
+    """Names are those of OpenTelemetry's semantic conventions where they have one."""
+    serves: bool = False
+    """It is the span of a request that a client sent."""
+    error: str | None = None
+    """The message of an error; "" for one without."""
+    state: str = ""
+    """The `tracestate`."""
 
 
 def continued(headers: Mapping[str, str], span_id: str) -> TraceContext | None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 Received = tuple[dict[str, str], bytes]
-"""The headers and the body of a request."""
+"""The headers of a request, with its path as `:path`, and its body."""
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def receiver_on_loopback(status: int = 200) -> Iterator[tuple[str, list[Received
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            got.append((dict(self.headers), self.rfile.read(int(self.headers["content-length"]))))
+            got.append(({":path": self.path, **self.headers}, self.rfile.read(int(self.headers["content-length"]))))
             self.send_response(status)
             self.send_header("location", "/elsewhere")
             self.send_header("retry-after", "7")

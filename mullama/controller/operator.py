@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mullama import __version__
 from mullama.controller.change import Change
@@ -41,6 +41,9 @@ from mullama.runtime.snapshot import Deployment
 from mullama.store.usage import UsageQuery
 from mullama.struct import replace
 from mullama.units import size
+
+if TYPE_CHECKING:
+    from mullama.runtime.metrics_text import Family
 
 
 class LocalOperator:
@@ -379,6 +382,12 @@ class LocalOperator:
                 field="model",
             )
         return text
+
+    def families(self) -> Sequence[Family]:
+        """Return the families of mullama's own metrics."""
+        from mullama.runtime.metrics_text import families
+
+        return families(self._metrics, tuple(self._gauges()))
 
     @property
     def started(self) -> int:

@@ -20,6 +20,7 @@ _PATHS = (
     ("server", "tls", "key"),
     ("server", "tls", "client_ca"),
     ("sources", "hf", "token", "from_file"),
+    ("observability", "otlp", "headers", "*", "from_file"),
     ("observability", "webhooks", "*", "secret", "from_file"),
     ("observability", "webhooks", "*", "url", "from_file"),
     ("sources", "stores", "gguf", "*"),

@@ -17,6 +17,7 @@ from mullama.dialects.stored_objects import StoredObject
 from mullama.errors import Busy
 from mullama.manifest.spec import Manifest
 from mullama.struct import Struct
+from mullama.trace_context import Span, TraceContext
 
 if TYPE_CHECKING:
     from mullama.store.usage import UsageQuery
@@ -39,6 +40,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     """Higher is served first."""
     route: str = ""
     """The name that the request used, where a route with options leads to the model."""
+    trace: TraceContext | None = None
+    """The place of the request in a trace."""
 
     def may_use(self, *names: str) -> bool:
         """Return True if the key may use a model by one of these names."""
@@ -116,6 +119,23 @@ class Reload(Struct, frozen=True, kw_only=True):
     message: str = ""
     outcome: str = "applied"
     """As of an apply: `applied`, `partly_applied` or the kind of the error; `waiting` while files are downloaded."""
+
+
+class Tracer(Protocol):
+    """Takes the spans of requests for export."""
+
+    @property
+    def active(self) -> bool:
+        """True while traces are exported."""
+        ...
+
+    def samples(self, trace_id: str) -> bool:
+        """Return whether a trace that begins here is exported."""
+        ...
+
+    def add(self, *spans: Span) -> None:
+        """Keep spans until they are exported, as far as there is room. Never blocks."""
+        ...
 
 
 class Service(Protocol):

@@ -90,6 +90,10 @@ class Metrics(Struct):
     """
     streams: dict[str, int] = field(default_factory=dict)
     """Events of streams that clients may take up again: kept, resumed, cancelled, dropped, lost."""
+    spans: dict[str, int] = field(default_factory=dict)
+    """Spans of requests that were exported or dropped."""
+    otlp_failures: int = 0
+    """Requests to the collector of traces and metrics that failed."""
     gauges: list[Callable[[], Iterable[Gauge]]] = field(default_factory=list)
     """Parts of the server with values that are computed at each scrape."""
     engines: dict[int, tuple[int, int]] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -17,6 +18,15 @@ def render(metrics: Metrics, gauges: tuple[Gauge, ...]) -> str:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(metrics, gauges))
     return generate_latest(registry).decode()
+
+
+Family: TypeAlias = Metric
+"""A metric with its samples, as a value of prometheus_client."""
+
+
+def families(metrics: Metrics, gauges: tuple[Gauge, ...]) -> tuple[Family, ...]:
+    """Return the metrics of this server as values."""
+    return tuple(_Collector(metrics, gauges).collect())
 
 
 class _Collector(Collector):
@@ -95,6 +105,13 @@ class _Collector(Collector):
         for event, count in metrics.streams.items():
             streams.add_metric([event], count)
         yield streams
+        spans = CounterMetricFamily("mullama_otlp_spans", "Spans of requests for export, by event.", labels=["event"])
+        for event, count in metrics.spans.items():
+            spans.add_metric([event], count)
+        yield spans
+        yield CounterMetricFamily(
+            "mullama_otlp_failures", "Failed requests to the collector of traces and metrics.", metrics.otlp_failures
+        )
         reloads = CounterMetricFamily("mullama_reloads", "Reloads by result.", labels=["result"])
         for result, count in metrics.reloads.items():
             reloads.add_metric([result], count)

@@ -45,8 +45,12 @@ class Lease(Struct, kw_only=True, eq=False):
     id: int
     worker: WorkerClient
     unit: UnitKey
+    asked: float
+    """Monotonic seconds of its request for a place."""
     load_seconds: float
     """Seconds that the request waited for its place, with the load of the model."""
+    opened_at: float = 0.0
+    """Monotonic seconds when the context of the model was opened."""
     cancelled: bool = False
     _on_cancel: Callable[[], None] | None = None
 
@@ -316,7 +320,10 @@ class Pool:
         try:
             self._feed(ev.Request(id=number, model=model, priority=priority, alone=alone))
             unit = await grant
-            lease = Lease(id=number, worker=self._worker(unit), unit=unit, load_seconds=loop.time() - arrived)
+            lease = Lease(
+                id=number, worker=self._worker(unit), unit=unit, asked=arrived, load_seconds=loop.time() - arrived,
+                opened_at=self.state.units[unit].opened_at,
+            )  # fmt: skip
             lease.cancelled = number in self._cancelled_early
             self._leases[number] = lease
             yield lease

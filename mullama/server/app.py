@@ -13,7 +13,7 @@ from mullama.dialects import dialect_for
 from mullama.dialects.base import Dialect, Reply
 from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound, Unavailable
 from mullama.names import HUB_ENDPOINT_HEADER, HUB_TOKEN_HEADER
-from mullama.runtime.base import Access, Caller, Operator, Service
+from mullama.runtime.base import Access, Caller, Operator, Service, Tracer
 from mullama.server import guard, log, outside
 from mullama.server.background_runs import BackgroundRuns
 from mullama.server.endpoints import Endpoints
@@ -35,8 +35,9 @@ from mullama.server.keys import Failures, find_key, may
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
 from mullama.server.route_table import HttpRoute, Path, RouteTable
+from mullama.server.tracing import context_of, span_of
 from mullama.sources.settings import HubSettings, Requester, requester
-from mullama.trace_context import RequestTrace, begin, continued
+from mullama.trace_context import RequestTrace, begin
 
 _log = logging.getLogger(__name__)
 
@@ -48,14 +49,16 @@ def create_app(
     bounds: Bounds = DEFAULT,
     version: str = mullama.__version__,
     kept: StreamKeeper | None = None,
+    tracer: Tracer | None = None,
 ) -> App:
     """Return the application over one runtime.
 
-    dialects: by their names in the manifest. kept: the streams that clients may take up again.
+    dialects: by their names in the manifest. kept: the streams that clients may take up again. tracer: takes the spans
+    of requests; None for no export.
     """
     if kept is None:
         kept = StreamKeeper(lambda: service.access().manifest.server.resumable, {})
-    return App(service, operator, dialects, bounds, version, kept)
+    return App(service, operator, dialects, bounds, version, kept, tracer)
 
 
 class App:
@@ -69,12 +72,13 @@ class App:
         bounds: Bounds,
         version: str,
         kept: StreamKeeper,
+        tracer: Tracer | None,
     ) -> None:
         self._service = service
         self._failures = Failures(bounds.failed_keys, time.monotonic)
         self.inflight = Inflight()
         pool = BodyBudget(bounds.body_pool)
-        self._runs, self._kept = BackgroundRuns(), kept
+        self._runs, self._kept, self._tracer = BackgroundRuns(), kept, tracer
         endpoints = Endpoints(
             service=service,
             pool=pool,
@@ -120,7 +124,7 @@ class App:
         exchange.error_format = self._error_format(exchange)
         access = self._service.access()
         exchange.notes.generation = access.generation
-        trace = _trace(exchange)
+        trace = self._trace(exchange)
         try:
             await self._dispatch(exchange, access)
         except ClientDisconnected:
@@ -138,7 +142,23 @@ class App:
         finally:
             log.request(exchange)
             if trace is not None:
-                trace.end()
+                self._end_trace(trace, exchange)
+
+    def _trace(self, exchange: Exchange) -> RequestTrace | None:
+        """Continue or begin a trace, and name the span of the request in the response."""
+        exchange.trace = context_of(exchange, self._tracer)
+        if exchange.trace is None:
+            return None
+        exchange.extra["traceresponse"] = exchange.trace.parent
+        return begin(exchange.trace)
+
+    def _end_trace(self, trace: RequestTrace, exchange: Exchange) -> None:
+        context, tracer = exchange.trace, self._tracer
+        trace.end()
+        if context is None or not context.sampled or tracer is None or not tracer.active:
+            return
+        if (span := span_of(exchange, context)) is not None:
+            tracer.add(span)
 
     async def _dispatch(self, exchange: Exchange, access: Access) -> None:
         """Check the request, find its route, and run the route's handler."""
@@ -190,7 +210,7 @@ class App:
         """Return the caller, or raise `Denied`. The control socket has all rights."""
         dialect = route.dialect or "mullama"
         if not access.keys or exchange.listener.kind == "control":
-            return Caller(dialect=dialect, request_id=exchange.request_id)
+            return Caller(dialect=dialect, request_id=exchange.request_id, trace=exchange.trace)
         if route.access == "public":
             return Caller(dialect=dialect, request_id=exchange.request_id, models=(), roles=())
         try:
@@ -212,6 +232,7 @@ class App:
             models=key.models,
             roles=key.roles,
             priority=key.priority,
+            trace=exchange.trace,
         )
 
     def _error_format(self, exchange: Exchange) -> ErrorFormat:
@@ -240,17 +261,6 @@ def _method_not_allowed(exchange: Exchange, path: Path) -> Rejection:
         hint=f"use {' or '.join(m for m in path.methods if m != 'OPTIONS')}",
     )
     return Rejection(405, error, headers={"allow": ", ".join(path.methods)})
-
-
-def _trace(exchange: Exchange) -> RequestTrace | None:
-    """Continue the trace of the client, and name the span of the request in the response."""
-    if "traceparent" not in exchange.headers:
-        return None
-    context = continued(exchange.headers, span_id=secrets.token_hex(8))
-    if context is None:
-        return None
-    exchange.extra["traceresponse"] = context.parent
-    return begin(context)
 
 
 def _requester(exchange: Exchange) -> Requester:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from mullama.manifest.spec import Logs
 from mullama.server.http.exchange import Exchange
+from mullama.server.tracing import PROBES
 from mullama.trace_context import current
 
 _log = logging.getLogger("mullama.requests")
@@ -24,7 +25,7 @@ def request(exchange: Exchange) -> None:
     level = logging.INFO
     if status == 500:
         level = logging.ERROR
-    elif exchange.notes.route in ("/livez", "/readyz", "/healthz", "/health", "/v1/health", "/metrics"):
+    elif exchange.notes.route in PROBES:
         level = logging.DEBUG
     if _log.isEnabledFor(level):
         _log.log(level, "request", extra={"fields": _fields(exchange, status)})

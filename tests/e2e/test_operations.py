@@ -68,6 +68,29 @@ def test_a_webhook_learns_of_each_apply_and_of_a_broken_manifest(scripted: Stack
         assert headers["webhook-signature"] == expected
 
 
+def test_a_collector_gets_the_trace_of_a_request_and_the_metrics(scripted: Stack) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.common", reason="the extra otlp is not installed")
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    def of(path: str) -> list[bytes]:
+        return [body for headers, body in got if headers[":path"] == path]
+
+    with receiver_on_loopback() as (url, got):
+        scripted.write({"demo": "./demo.script.json"}, observability={"otlp": {"endpoint": url.removesuffix("/hook")}})
+        scripted.apply()
+        assert ask(scripted.url, "say secret").status_code == 200
+        eventually(lambda: of("/v1/metrics"))
+        eventually(lambda: any(b"chat demo" in body for body in of("/v1/traces")))
+
+    traces = [ExportTraceServiceRequest.FromString(body) for body in of("/v1/traces")]
+    spans = [span for trace in traces for found in trace.resource_spans[0].scope_spans for span in found.spans]
+    by_name = {span.name: span for span in spans}
+    server, model = by_name["POST /v1/chat/completions"], by_name["chat demo"]
+    assert (model.trace_id, model.parent_span_id) == (server.trace_id, server.span_id)
+    assert {by_name[name].parent_span_id for name in ("queue", "prefill", "decode")} == {model.span_id}
+    assert not [body for body in of("/v1/traces") if b"secret" in body]
+
+
 def test_captured_requests_are_listed_and_one_is_shown(scripted: Stack) -> None:
     scripted.write({"demo": "./demo.script.json"}, observability={"captures": {"bodies": "all"}})
     scripted.apply()

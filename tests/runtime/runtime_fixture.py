@@ -37,6 +37,7 @@ from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.service import ModelService
 from mullama.runtime.serving.usage_log import UsageLog
 from mullama.runtime.snapshot import Snapshot
+from mullama.runtime.span_queue import SpanQueue
 from mullama.runtime.worker.spawn import SpawnedWorker, SpawnWorker
 from mullama.store.client_objects import ObjectFile
 from mullama.store.records import Records
@@ -99,9 +100,10 @@ class LocalServer:
             self.reconciler.status.usage_recorded, lambda: self.now, moved=lambda: self.snapshot.manifest.moved,
         )  # fmt: skip
         self.captures = CaptureLog(lambda: self.snapshot.manifest.observability.captures)
+        self.spans = SpanQueue(lambda: self.snapshot.manifest.observability.otlp, self.metrics.spans)
         self.service = ModelService(
             lambda: self.snapshot, self.pool, self.commands, self.metrics, self.objects, self.rates, self.usage,
-            self.captures,
+            self.captures, self.spans,
         )  # fmt: skip
         self.git = GitFollower(
             folder=self.records.git_folder, current=lambda: self.reconciler.current, adopt=lambda _: None,

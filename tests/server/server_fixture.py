@@ -21,7 +21,7 @@ from mullama.dialects.base import Dialect, Operation
 from mullama.dialects.stored_objects import FetchStored, ListStored, StoredObject, StoredPage, UpdateStored
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.spec import Manifest
-from mullama.runtime.base import Access, Admission, ApplyOptions, Caller, KeyRecord, Origin
+from mullama.runtime.base import Access, Admission, ApplyOptions, Caller, KeyRecord, Origin, Tracer
 from mullama.server.app import App, create_app
 from mullama.server.http.limits import Bounds
 from mullama.server.http.listen import HttpServer
@@ -351,6 +351,7 @@ def running_server(
     dialects: Mapping[str, Dialect] = DIALECTS,
     control: str | None = None,
     listen: tuple[str, ...] = ("127.0.0.1:0",),
+    tracer: Tracer | None = None,
 ) -> Iterator[RunningServer]:
     """A running server; at the end it is stopped without a drain."""
     runtime = runtime or StubRuntime()
@@ -358,7 +359,7 @@ def running_server(
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    app = create_app(runtime, runtime, dialects, bounds)
+    app = create_app(runtime, runtime, dialects, bounds, tracer=tracer)
     server = HttpServer(bounds)
     running = RunningServer(runtime, app, server, loop)
     try:

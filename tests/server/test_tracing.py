@@ -8,8 +8,10 @@ from collections.abc import Mapping
 
 import pytest
 
+from mullama.errors import Busy
 from mullama.server.log import Lines
-from tests.server.server_fixture import CHAT, StubRuntime, running_server
+from mullama.trace_context import Span
+from tests.server.server_fixture import CHAT, StubRuntime, key, running_server
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -56,3 +58,68 @@ def test_errors_have_the_trace_too() -> None:
         answer = server.ask("GET", "/nothing", None, {"traceparent": PARENT})
     assert answer.status == 404
     assert answer.headers["traceresponse"].startswith(f"00-{TRACE}-")
+
+
+class Spans:
+    """A tracer that keeps all spans."""
+
+    def __init__(self, *, active: bool = True, sampled: bool = True) -> None:
+        self.active, self.sampled = active, sampled
+        self.found: list[Span] = []
+
+    def samples(self, trace_id: str) -> bool:
+        return self.sampled
+
+    def add(self, *spans: Span) -> None:
+        self.found += spans
+
+
+def test_the_span_of_a_request_has_the_attributes_of_http_and_continues_the_trace() -> None:
+    tracer, runtime = Spans(), StubRuntime(keys=(key("ci", "s3cret", "infer"),))
+    with running_server(runtime, tracer=tracer) as server:
+        headers = {"traceparent": PARENT, "tracestate": "a=1", "authorization": "Bearer s3cret"}
+        answer = server.ask("POST", "/v1/chat/completions?secret=x", CHAT, headers)
+        server.ask("GET", "/livez")
+
+    (span,) = tracer.found
+    assert (span.trace_id, span.parent_id, span.state) == (TRACE, "b7ad6b7169203331", "a=1")
+    assert span.span_id == answer.headers["traceresponse"].split("-")[2]
+    assert (span.name, span.serves, span.error) == ("POST /v1/chat/completions", True, None)
+    assert 0 < span.end - span.begin < 60
+    assert span.attributes == {
+        "http.request.method": "POST", "http.route": "/v1/chat/completions", "http.response.status_code": 200,
+        "url.scheme": "http", "client.address": "127.0.0.1", "mullama.request.id": answer.headers["x-request-id"],
+        "mullama.dialect": "openai", "mullama.key": "ci", "mullama.revision": 7,
+    }  # fmt: skip
+    assert runtime.callers[0].trace is not None
+    assert runtime.callers[0].trace.span_id == span.span_id
+
+
+def test_a_request_without_a_trace_begins_one_with_its_own_id() -> None:
+    tracer = Spans()
+    with running_server(StubRuntime(script=(Busy("the queue is full"),)), tracer=tracer) as server:
+        answer = server.ask("POST", "/api/chat", CHAT)
+        server.ask("GET", "/livez")
+
+    (span,) = tracer.found
+    assert answer.headers["x-request-id"] == f"req_{span.trace_id}"
+    assert answer.headers["traceresponse"] == f"00-{span.trace_id}-{span.span_id}-01"
+    assert (span.parent_id, span.error, span.attributes["error.type"]) == ("", "busy", "busy")
+    assert span.attributes["http.response.status_code"] == 503
+
+
+@pytest.mark.parametrize(
+    ("tracer", "traceparent", "flags"),
+    [
+        (Spans(sampled=False), None, "00"),  # not in the share of the manifest
+        (Spans(), PARENT[:-1] + "0", "00"),  # the client does not sample it
+        (Spans(active=False), PARENT, "01"),
+    ],
+)
+def test_what_is_not_sampled_is_passed_on_and_not_recorded(tracer: Spans, traceparent: str | None, flags: str) -> None:
+    with running_server(tracer=tracer) as server:
+        headers = {"traceparent": traceparent} if traceparent else {}
+        answer = server.ask("POST", "/api/chat", CHAT, headers)
+        server.ask("GET", "/livez")
+    assert answer.headers["traceresponse"].endswith(f"-{flags}")
+    assert tracer.found == []

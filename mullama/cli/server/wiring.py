@@ -27,6 +27,7 @@ from mullama.controller.operator import LocalOperator
 from mullama.controller.rate_state import RateState
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.restart import begin
+from mullama.controller.telemetry.export import TelemetryExport
 from mullama.controller.watch import fs_events
 from mullama.controller.watch.watcher import ManifestWatcher
 from mullama.controller.webhooks.delivery import WebhookDelivery
@@ -43,6 +44,7 @@ from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.service import ModelService
 from mullama.runtime.serving.usage_log import UsageLog
+from mullama.runtime.span_queue import SpanQueue
 from mullama.runtime.worker.spawn import SpawnedWorker
 from mullama.server import log
 from mullama.server.app import App, create_app
@@ -137,6 +139,7 @@ async def _serve(
             process.watcher.follow,
             process.git.applied,
             lambda origin: process.announce(control, origin),
+            lambda _: process.telemetry.follow(),
             lambda _: log.configure(process.service.access().manifest.observability.logs, log_levels),
         )
         process.watcher.start()
@@ -172,6 +175,7 @@ class _Process(Struct, kw_only=True):
     operator: LocalOperator
     pool: Pool
     webhooks: WebhookDelivery
+    telemetry: TelemetryExport
     stopping: asyncio.Event
     """Set by the first SIGTERM or SIGINT and by a shutdown request."""
     stop_at_once: asyncio.Event = field(default_factory=asyncio.Event)
@@ -206,6 +210,7 @@ class _Process(Struct, kw_only=True):
             reconciler.status.usage_recorded,
             moved=lambda: reconciler.current.snapshot.manifest.moved,
         )
+        spans = SpanQueue(lambda: reconciler.current.snapshot.manifest.observability.otlp, metrics.spans)
         service = ModelService(
             lambda: reconciler.current.snapshot,
             pool,
@@ -215,6 +220,7 @@ class _Process(Struct, kw_only=True):
             rates,
             usage,
             captures,
+            spans,
         )
         kept = StreamKeeper(lambda: reconciler.current.snapshot.manifest.server.resumable, metrics.streams)
         metrics.gauges.append(lambda: _gauges_of(kept))
@@ -247,7 +253,7 @@ class _Process(Struct, kw_only=True):
         return cls(
             records=records,
             http=http,
-            app=create_app(service, operator, DIALECTS, kept=kept),
+            app=create_app(service, operator, DIALECTS, kept=kept, tracer=spans),
             objects=objects,
             rates=RateState(rates, records),
             usage=usage,
@@ -257,6 +263,9 @@ class _Process(Struct, kw_only=True):
             service=service,
             operator=operator,
             pool=pool,
+            telemetry=TelemetryExport(
+                spans, operator.families, metrics, lambda: reconciler.current.snapshot.manifest, event_log, env
+            ),
             webhooks=WebhookDelivery(event_log, lambda: reconciler.current.snapshot.manifest, env),
             stopping=stopping,
         )
@@ -335,6 +344,7 @@ class _Process(Struct, kw_only=True):
             loop.create_task(self.usage.keep_written()),
             loop.create_task(self.git.run()),
             loop.create_task(self.webhooks.run()),
+            loop.create_task(self.telemetry.run()),
             loop.create_task(self.reconciler.certificates.follow()),
         )
 
@@ -365,6 +375,7 @@ class _Process(Struct, kw_only=True):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.telemetry.close()
         self.objects.close()
         self.rates.close()
         await self.usage.close()

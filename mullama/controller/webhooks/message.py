@@ -25,8 +25,9 @@ _INCIDENTS: Mapping[str, str] = {
     "degraded": "models", "recovered": "models", "not-listening": "listeners", "listening": "listeners",
     "certificate-refused": "certificate", "certificate": "certificate",
     "git-failed": "repository", "git-edited": "repository", "git-commit": "repository",
+    "telemetry-failed": "telemetry", "telemetry-recovered": "telemetry",
 }  # fmt: skip
-_CLOSING = ("applied", "recovered", "listening", "certificate", "git-commit")
+_CLOSING = ("applied", "recovered", "listening", "certificate", "git-commit", "telemetry-recovered")
 _SEVERITIES = {logging.ERROR: "error", logging.WARNING: "warning"}
 
 

@@ -63,6 +63,9 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
         _secret(token, "sources.hf.token", fail)
     _hardware(draft.manifest.hardware, fail)
     _webhooks(draft.manifest.observability.webhooks, fail)
+    if (otlp := draft.manifest.observability.otlp) is not None:
+        for name, secret in otlp.headers.items():
+            _secret(secret, f"observability.otlp.headers.{name}", fail)
     for name, model in draft.manifest.models.items():
         _model(model, f"models.{name}", draft, fail, warn)
 

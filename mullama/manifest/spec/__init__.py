@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Model,
         Moved,
         Observability,
+        Otlp,
         Parameters,
         Policy,
         Probe,
@@ -75,8 +76,8 @@ else:
 __all__ = [
     "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Captures", "Context", "DialectName", "Draft", "Embedding",
     "GitSync", "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest",
-    "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Policy", "Probe",
-    "Prune", "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route",
+    "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Policy",
+    "Probe", "Prune", "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route",
     "RouteTarget", "SecretRef", "Server", "ServerLimits", "Sources", "StoredObjects", "Stores", "Sync", "Template",
     "Tls", "Webhook", "share_of",
 ]  # fmt: skip

@@ -360,9 +360,17 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'size': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'ge': 65536, 'le': 9007199254740991, 'strict': True}}, 'default': 16777216}},
         'bodies': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['none', 'errors', 'all']}, 'default': 'errors'}},
     })
+    s['Otlp'] = b.block('Otlp', 'Export of traces and metrics to a collector by OTLP over HTTP. It needs the extra `mullama[otlp]`.', {
+        'endpoint': {'type': 'model-field', 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_collector_url}, 'schema': {'type': 'str', 'min_length': 1}}},
+        'headers': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_header_name}, 'schema': {'type': 'str'}}, 'values_schema': s['SecretRef'], 'max_length': 16}, 'default': {}}},
+        'traces': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': True}},
+        'metrics': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': True}},
+        'interval': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'ge': 0, 'le': 86400.0, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 30.0}},
+        'sample': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'float', 'ge': 0.0, 'le': 1.0, 'strict': True, 'allow_inf_nan': False}, 'default': 1.0}},
+    })
     s['Webhook'] = b.block('Webhook', 'A program that is called for events of the server.', {
         'url': {'type': 'model-field', 'schema': {'type': 'tagged-union', 'choices': {'address': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_hook_url}, 'schema': {'type': 'str', 'min_length': 1}}, 'reference': s['SecretRef']}, 'discriminator': r.secret_form}},
-        'events': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['applied', 'not-applied', 'invalid-manifest', 'held', 'degraded', 'recovered', 'fetch-failed', 'evicted', 'worker', 'worker-failed', 'files-changed', 'certificate', 'certificate-refused', 'usage-not-recorded', 'git-commit', 'git-failed', 'git-edited', 'keys', 'listening', 'not-listening', 'pruned', 'watch-failed', 'warning']}], 'variadic_item_index': 0, 'min_length': 1}, 'default': ('applied', 'not-applied', 'degraded', 'recovered', )}},
+        'events': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['applied', 'not-applied', 'invalid-manifest', 'held', 'degraded', 'recovered', 'fetch-failed', 'evicted', 'worker', 'worker-failed', 'files-changed', 'certificate', 'certificate-refused', 'usage-not-recorded', 'git-commit', 'git-failed', 'git-edited', 'keys', 'listening', 'not-listening', 'pruned', 'telemetry-failed', 'telemetry-recovered', 'watch-failed', 'warning']}], 'variadic_item_index': 0, 'min_length': 1}, 'default': ('applied', 'not-applied', 'degraded', 'recovered', )}},
         'form': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['standard', 'slack', 'pagerduty']}, 'default': 'standard'}},
         'secret': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['SecretRef']}, 'default': None}},
     })
@@ -372,6 +380,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'logs': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Logs'], 'default': b.default('Logs')}},
         'usage': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['UsageRecords'], 'default': b.default('UsageRecords')}},
         'captures': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['Captures']}, 'default': None}},
+        'otlp': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['Otlp']}, 'default': None}},
         'webhooks': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [s['Webhook']], 'variadic_item_index': 0, 'max_length': 16}, 'default': ()}},
     })
     s['Manifest'] = b.block('Manifest', 'The manifest after includes, profiles, interpolation, defaults and `like`.', {

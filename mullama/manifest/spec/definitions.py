@@ -18,7 +18,7 @@ from mullama.manifest.spec.model import (
     Rollout,
     Template,
 )
-from mullama.manifest.spec.observability import Captures, Logs, Observability, Webhook
+from mullama.manifest.spec.observability import Captures, Logs, Observability, Otlp, Webhook
 from mullama.manifest.spec.parameters import Parameters
 from mullama.manifest.spec.policy import Policy
 from mullama.manifest.spec.rates import RateLimit
@@ -45,9 +45,9 @@ from mullama.manifest.spec.values import Block
 __all__ = [
     "AdapterRef", "Auth", "Block", "Budget", "Captures", "Context", "Draft", "Embedding", "GitSync", "Gpu", "Group",
     "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage",
-    "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Policy", "Probe", "Prune", "RateLimit",
-    "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef",
-    "Server", "ServerLimits", "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Webhook",
+    "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Policy", "Probe", "Prune",
+    "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget",
+    "SecretRef", "Server", "ServerLimits", "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Webhook",
 ]  # fmt: skip
 
 

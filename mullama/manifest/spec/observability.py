@@ -1,17 +1,18 @@
-"""The block of metrics, logs, captures and webhooks."""
+"""The block of metrics, logs, captures, exported traces and webhooks."""
 
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from mullama.manifest.spec.readers import check_hook_url, secret_form
+from mullama.manifest.spec.readers import check_collector_url, check_header_name, check_hook_url, secret_form
 from mullama.manifest.spec.server import SecretRef
-from mullama.manifest.spec.values import Block, Duration, Flag, Size
+from mullama.manifest.spec.values import Block, Duration, Flag, Number, Size
 
 EventKind = Literal[
     "applied", "not-applied", "invalid-manifest", "held", "degraded", "recovered", "fetch-failed", "evicted", "worker",
     "worker-failed", "files-changed", "certificate", "certificate-refused", "usage-not-recorded", "git-commit",
-    "git-failed", "git-edited", "keys", "listening", "not-listening", "pruned", "watch-failed", "warning",
+    "git-failed", "git-edited", "keys", "listening", "not-listening", "pruned", "telemetry-failed",
+    "telemetry-recovered", "watch-failed", "warning",
 ]  # fmt: skip
 """Events that a webhook may select."""
 
@@ -72,6 +73,28 @@ class Webhook(Block):
     """Secret that signs the body (HMAC-SHA256), or the routing key of PagerDuty."""
 
 
+class Otlp(Block):
+    """Export of traces and metrics to a collector by OTLP over HTTP. It needs the extra `mullama[otlp]`."""
+
+    endpoint: Annotated[str, Field(min_length=1), AfterValidator(check_collector_url)] = Field(
+        examples=["http://localhost:4318"]
+    )
+    """Address of the collector; traces are sent to `/v1/traces` below it, metrics to `/v1/metrics`."""
+    headers: dict[Annotated[str, AfterValidator(check_header_name)], SecretRef] = Field(
+        default={}, max_length=16, examples=[{"Authorization": {"from_env": "OTLP_AUTHORIZATION"}}]
+    )
+    """Headers of the requests to the collector, by name; each value is a reference to a secret."""
+    traces: Flag = True
+    """Export a trace of each request: its wait, load, prefill and decode, without any text."""
+    metrics: Flag = True
+    """Export the values of /metrics."""
+    interval: Duration = Field(default=30.0, ge=1.0, le=86_400.0, examples=["30s"])
+    """Time between two exports of the metrics."""
+    sample: Number = Field(default=1.0, ge=0.0, le=1.0, examples=[0.1])
+    """Share of the traces that begin at this server and are exported. A trace of a client is exported if the client
+    samples it."""
+
+
 class UsageRecords(Block):
     """Records of usage: sums of requests and tokens by key, route and model, and no text of any request."""
 
@@ -104,5 +127,7 @@ class Observability(Block):
     """Records of usage."""
     captures: Captures | None = None
     """The last requests for administrators; without the block, nothing is captured."""
+    otlp: Otlp | None = None
+    """Export of traces and metrics; without the block, nothing is exported."""
     webhooks: tuple[Webhook, ...] = Field(default=(), max_length=16)
     """Programs that are called for events of the server."""

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from mullama.errors import Invalid
 from mullama.manifest.addresses import parse_address, parse_rpc_host
@@ -45,6 +45,12 @@ class InvalidValue(ValueError):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_OWN_HEADERS = frozenset(
+    ("host", "content-type", "content-length", "content-encoding", "transfer-encoding", "connection", "user-agent")
+)
 
 
 def checked(parse: Callable[[str], object]) -> Callable[[str], str]:
@@ -233,17 +239,42 @@ def check_git_path(value: str) -> str:
 
 def check_hook_url(value: str) -> str:
     """Check the address of a webhook."""
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        usable, parts = False, urlsplit("")
-    if not usable:
+    if (parts := _http_address(value)) is None:
         raise InvalidValue(f"{value[:80]!r} is not the address of a webhook", "https://hooks.example.org/mullama")
     if parts.username is not None:
         raise InvalidValue(
             "the address of a webhook has no user name", "an address with a secret is url: {from_env: NAME}"
         )
+    return value
+
+
+def check_collector_url(value: str) -> str:
+    """Check the address of a collector of traces and metrics, and return it without a final slash."""
+    if (parts := _http_address(value)) is None or parts.query or parts.fragment:
+        raise InvalidValue(f"{value[:80]!r} is not the address of a collector", "http://localhost:4318")
+    if parts.username is not None:
+        raise InvalidValue("the address of a collector has no user name", "headers: {Authorization: {from_env: NAME}}")
+    if parts.path.endswith(("/v1/traces", "/v1/metrics")):
+        raise InvalidValue("the address of a collector ends before /v1/traces and /v1/metrics", "leave that path out")
+    return value.rstrip("/")
+
+
+def _http_address(value: str) -> SplitResult | None:
+    """Return the parts of an address of HTTP; None for any other text."""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return None
+    return parts if usable and value.isascii() and value.isprintable() else None
+
+
+def check_header_name(value: str) -> str:
+    """Check the name of a header that a manifest adds to a request."""
+    if not _HEADER_NAME.fullmatch(value):
+        raise InvalidValue(f"{value[:80]!r} is not the name of a header", "Authorization")
+    if value.lower() in _OWN_HEADERS:
+        raise InvalidValue(f"the header {value} is set by the server", "leave it out")
     return value
 
 

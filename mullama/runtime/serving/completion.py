@@ -57,6 +57,8 @@ class Completion:
         self._meter = meter
         self._aggregate: Aggregate | None = None
         self._prepared: Prepared | None = None
+        self.lease: Lease | None = None
+        """Also after its end; None if the request got none."""
 
     @property
     def model(self) -> str:
@@ -80,6 +82,7 @@ class Completion:
         prepared = self._prepared = await prepared_for(self._request, self._deployment)
         try:
             async with self._pool.lease(self._deployment.name, self._caller.priority, alone=self._alone) as lease:
+                self.lease = lease
                 if lease.unit != self._deployment.unit:
                     # The model was replaced while the request waited. A prompt of the old template must not reach
                     # the new weights.

@@ -5,7 +5,6 @@ A request takes the snapshot once, when it arrives, so exactly one revision answ
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -21,7 +20,7 @@ from mullama.engines.base import Embed, Embedded
 from mullama.errors import Denied, EngineFailed, Invalid, MullamaError, NotFound, Unavailable, Unsupported
 from mullama.names import DEFAULT_ROUTE
 from mullama.offload import compute
-from mullama.runtime.base import Access, Admission, Caller
+from mullama.runtime.base import Access, Admission, Caller, Tracer
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.rates.book import RateBook
@@ -35,6 +34,7 @@ from mullama.runtime.serving.metering import Metered, RequestResult
 from mullama.runtime.serving.model_info import cards, running_cards, show_card, states
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.repeats import events_until_text
+from mullama.runtime.serving.tracing import begin_trace
 from mullama.runtime.serving.tries import R, Tries, not_allowed
 from mullama.runtime.serving.truncation import certainly_fits, fitted, room_for_answer
 from mullama.runtime.serving.usage_log import UsageLog
@@ -99,12 +99,13 @@ class ModelService:
         rates: RateBook,
         usage: UsageLog,
         captures: CaptureLog,
+        tracer: Tracer,
     ) -> None:
         self._snapshot, self._pool, self._commands, self._metrics = snapshot, pool, commands, metrics
         self._places = PlaceBoard(lambda: pool.state.units)
         self._quarantine = pool.quarantine
         self._objects, self._rates, self._usage = objects, rates, usage
-        self._captures = captures
+        self._captures, self._tracer = captures, tracer
 
     def access(self) -> Access:
         return self._snapshot().access
@@ -234,12 +235,13 @@ class ModelService:
             self._pool, self._metrics, lambda: self.find(request.model, caller), fitted, caller, self._places,
             author=request, meter=self._meter, alone=self._quarantine.suspects(request),
         )  # fmt: skip
-        recording, failure = self._captures.begin(request, caller), None
+        recording, trace = self._captures.begin(request, caller), begin_trace(self._tracer, request, caller)
+        observers, failure = [one for one in (recording, trace) if one is not None], None
         try:
             async with aclosing(run.events()) as stream:
                 async for events in stream:
-                    if recording is not None:
-                        recording.take(events)
+                    for observer in observers:
+                        observer.take(events)
                     yield events
         except BaseException as error:
             failure = error
@@ -247,6 +249,8 @@ class ModelService:
         finally:
             if recording is not None:
                 recording.end(failure, model=run.model, prompt=run.prompt, usage=run.spent)
+            if trace is not None:
+                trace.end(failure, model=run.model, usage=run.spent, lease=run.lease)
         self._quarantine.clear(request)
 
     async def _fitted(self, request: chat.ChatRequest, caller: Caller) -> chat.ChatRequest:
@@ -462,29 +466,34 @@ class ModelService:
     ) -> tuple[Embedded, float]:
         """Return the result of the jobs and the seconds of the load."""
         begun, model = time.monotonic(), self.find(request.model, caller).name
+        trace = begin_trace(self._tracer, request, caller)
+        lease: Lease | None = None
         result: RequestResult = "error"
+        failure: BaseException | None = None
         tokens = 0
         try:
-            found, load = await self._repeated(request, lambda: self._embedded_once(request, caller, jobs))
-            result, tokens = "ok", found.tokens
-        except asyncio.CancelledError:
-            result = "cancelled"
+            found, used = await self._repeated(request, lambda: self._embedded_once(request, caller, jobs))
+            result, tokens, lease = "ok", found.tokens, used
+            return found, used.load_seconds
+        except BaseException as error:
+            failure, result = error, "error" if isinstance(error, Exception) else "cancelled"
             raise
         finally:
+            if trace is not None:
+                trace.end(failure, model=model, usage=chat.Usage(prompt_tokens=tokens), lease=lease)
             self._meter(
                 Metered(
                     key=caller.key, route=caller.route or request.model, model=model,
                     usage=chat.Usage(prompt_tokens=tokens), seconds=time.monotonic() - begun, result=result,
                 )
             )  # fmt: skip
-        return found, load
 
     async def _embedded_once(
         self,
         request: chat.EmbedRequest | chat.RerankRequest,
         caller: Caller,
         jobs: Callable[[Lease], Awaitable[list[Embed]]],
-    ) -> tuple[Embedded, float]:
+    ) -> tuple[Embedded, Lease]:
         deployment = self.find(request.model, caller)
         if deployment.scales is not None:
             raise Unsupported(f'"{request.model}" is an adapter, and adapters write text only', hint="name its model")
@@ -499,7 +508,7 @@ class ModelService:
         self._quarantine.clear(request)
         self._metrics.of(deployment.name).prompt_tokens += found.tokens
         self._metrics.add_decodes(deployment.name, lease.worker.pid, (found,))
-        return found, lease.load_seconds
+        return found, lease
 
     async def _prompt_length(self, request: chat.ChatRequest, caller: Caller) -> int:
         """Return the tokens of the prompt of a conversation, with those of its media."""

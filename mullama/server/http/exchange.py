@@ -18,6 +18,7 @@ from mullama.names import JSONValue
 from mullama.runtime.base import Caller
 from mullama.server.http.strict_json import to_json, to_json_parts
 from mullama.struct import Struct
+from mullama.trace_context import TraceContext
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -118,6 +119,7 @@ class Exchange:
         self.caller = Caller(
             dialect="", request_id=self.request_id, models=(), roles=()
         )  # without rights until it is authenticated
+        self.trace: TraceContext | None = None
         self.status = 0
         self.bytes_out = 0
         self.finished = False

@@ -17,6 +17,7 @@ from mullama.dialects import DIALECTS
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.serving.service import ModelService
 from mullama.runtime.serving.usage_log import UsageLog
+from mullama.runtime.span_queue import SpanQueue
 from mullama.server.app import App, create_app
 from mullama.store.usage import UsageFile
 from tests.runtime.rates.test_book import manifest
@@ -51,6 +52,7 @@ def _app(server: LocalServer, *, limited: bool) -> App:
         RateBook(lambda: live),
         UsageLog(UsageFile(server.home / f"{limited}.sqlite"), lambda: kept, lambda _: None),
         server.captures,
+        SpanQueue(lambda: None, {}),
     )  # fmt: skip
     return create_app(service, server.operator, DIALECTS, PATIENT)
 

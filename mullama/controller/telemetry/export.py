@@ -1,0 +1,216 @@
+"""Sends traces and metrics to the collector of the manifest, beside the requests and without delaying them.
+
+Encoding and network are in a thread of their own, so that a collector that does not answer takes none of those that
+render prompts. The connection is never made to an address of the link, where clouds serve the credentials of a machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import mullama
+from mullama.controller.event_log import EventLog
+from mullama.controller.webhooks.delivery import HookReply, Post, post
+from mullama.errors import MullamaError, Unsupported
+from mullama.manifest.spec import Manifest, Otlp
+from mullama.reconcile.secrets import read_secret
+from mullama.runtime.metrics import Metrics
+from mullama.runtime.span_queue import SpanQueue
+from mullama.trace_context import Span
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from mullama.runtime.metrics_text import Family
+
+T = TypeVar("T")
+
+FAILED, RECOVERED = "telemetry-failed", "telemetry-recovered"
+"""The events of a collector that does not accept an export, and of one that does again."""
+_LINGER = 5.0  # seconds that a span waits for others
+_TRIES = 5  # of one batch
+_LONGEST_WAIT = 60.0
+_PASSING = (0, 429, 502, 503, 504)  # no connection, and the statuses that OTLP's specification lets a client retry
+_LAST = 2.0  # seconds for the last spans, at a stop
+
+
+class TelemetryExport:
+    """Exports the spans of a queue and the families of metrics. Belongs to the event loop.
+
+    families: returns the families of metrics; it is called on the event loop. manifest: returns the one in force.
+    """
+
+    def __init__(
+        self,
+        spans: SpanQueue,
+        families: Callable[[], Sequence[Family]],
+        metrics: Metrics,
+        manifest: Callable[[], Manifest],
+        event_log: EventLog,
+        env: Mapping[str, str],
+        *,
+        send: Post = post,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._spans, self._families, self._metrics = spans, families, metrics
+        self._manifest, self._event_log, self._env = manifest, event_log, env
+        self._send, self._clock = send, clock
+        self._thread: ThreadPoolExecutor | None = None
+        self._stopped = threading.Event()
+        self._changed = asyncio.Event()
+        self._started = time.time()
+        self._batch: Sequence[Span] = ()
+        self._failures = 0
+        self._not_before = self._metrics_due = 0.0
+        self._broken = False
+
+    def follow(self) -> None:
+        """Follow the manifest in force, which has changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Export until cancelled."""
+        while True:
+            self._changed.clear()
+            otlp = self._manifest().observability.otlp
+            if otlp is None:
+                self._forget()
+                await self._changed.wait()
+                self._metrics_due = self._clock() + 1.0
+                continue
+            await self._wait(otlp)
+            if self._changed.is_set():
+                self._not_before, self._failures = 0.0, 0  # another collector or other secrets
+                continue
+            await self.export(otlp)
+
+    async def _wait(self, otlp: Otlp) -> None:
+        """Wait until something is to be exported, or the manifest changes."""
+        now = self._clock()
+        if now < self._not_before:
+            wakers, seconds = {self._changed}, self._not_before - now
+        else:
+            until_metrics = self._metrics_due - now if otlp.metrics else _LINGER
+            wakers, seconds = {self._changed, self._spans.full}, max(0.0, min(_LINGER, until_metrics))
+        tasks = [asyncio.ensure_future(waker.wait()) for waker in wakers]
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def export(self, otlp: Otlp) -> None:
+        """Send the spans that wait, and the metrics if they are due."""
+        while otlp.traces and self._clock() >= self._not_before:
+            if not self._batch:
+                self._batch = self._spans.take()
+            if not self._batch:
+                break
+            await self._send_spans(otlp, self._batch)
+        now = self._clock()
+        if otlp.metrics and max(self._not_before, self._metrics_due) <= now:
+            self._metrics_due = now + otlp.interval
+            await self._send_metrics(otlp)
+
+    async def _send_spans(self, otlp: Otlp, batch: Sequence[Span]) -> None:
+        reply = await self._deliver(otlp, "traces", lambda codec: codec.spans_body(batch, self._resource()))
+        if 200 <= reply.status < 300:
+            self._spans.count("exported", len(batch))
+        elif reply.status in _PASSING and self._failures < _TRIES:
+            return
+        else:
+            self._spans.count("dropped", len(batch))
+        self._batch = ()
+
+    async def _send_metrics(self, otlp: Otlp) -> None:
+        await self._in_thread(lambda: importlib.import_module("mullama.runtime.metrics_text"))
+        families, now = self._families(), time.time()
+        await self._deliver(
+            otlp, "metrics", lambda codec: codec.metrics_body(families, self._resource(), self._started, now)
+        )
+
+    async def _deliver(self, otlp: Otlp, signal: str, encode: Callable[[Any], bytes]) -> HookReply:
+        """Send one request, note its result, and return it."""
+        try:
+            reply = await self._in_thread(lambda: self._request(otlp, signal, encode))
+        except MullamaError as error:  # a secret that is missing, an address that is refused, no extra
+            reply = HookReply(-1, reason=error.message)
+        if 200 <= reply.status < 300:
+            self._failures, self._not_before = 0, 0.0
+            if self._broken:
+                self._broken = False
+                self._event_log.add(RECOVERED, _host(otlp), "traces and metrics are exported again")
+            return reply
+        self._failures += 1
+        self._metrics.otlp_failures += 1
+        wait = min(_LONGEST_WAIT, 2.0**self._failures) if reply.retry_after is None else reply.retry_after
+        self._not_before = self._clock() + min(_LONGEST_WAIT, max(1.0, wait))
+        if not self._broken:
+            self._broken = True
+            reason = reply.reason or f"status {reply.status}"
+            self._event_log.add(FAILED, _host(otlp), f"{signal} were not exported: {reason}")
+        return reply
+
+    def _request(self, otlp: Otlp, signal: str, encode: Callable[[Any], bytes]) -> HookReply:
+        headers = {"content-type": "application/x-protobuf"}
+        for name, secret in otlp.headers.items():
+            value = read_secret(secret, f"observability.otlp.headers.{name}", self._env)
+            if value is not None:
+                headers[name] = value
+        body = encode(_codec())
+        return self._send(f"{otlp.endpoint}/v1/{signal}", headers, body, self._stopped.is_set)
+
+    def _resource(self) -> dict[str, str]:
+        """Return the attributes of this server."""
+        host = socket.gethostname()
+        return {
+            "service.name": "mullama",
+            "service.version": mullama.__version__,
+            "service.instance.id": self._manifest().metadata.name or host,
+            "host.name": host,
+        }
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._thread is None:
+            from concurrent.futures import ThreadPoolExecutor  # late: most servers export nothing
+
+            self._thread = ThreadPoolExecutor(1, "telemetry")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _forget(self) -> None:
+        """Forget the spans, because the manifest exports none any more."""
+        self._spans.clear()
+        self._batch, self._broken, self._failures, self._not_before = (), False, 0, 0.0
+
+    async def close(self) -> None:
+        """Try once to send the spans that wait, for a moment. `run` must have ended."""
+        otlp = self._manifest().observability.otlp
+        if otlp is not None and not self._broken:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST):
+                    await self.export(otlp)
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _codec() -> Any:
+    """Return the module that encodes. Raises `Unsupported` without the extra."""
+    try:
+        return importlib.import_module("mullama.controller.telemetry.otlp")
+    except ImportError as error:
+        raise Unsupported(
+            f"traces and metrics need the extra otlp: pip install 'mullama[otlp]' ({error})",
+            field="observability.otlp",
+        ) from error
+
+
+def _host(otlp: Otlp) -> str:
+    return urlsplit(otlp.endpoint).netloc
