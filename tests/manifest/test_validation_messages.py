@@ -137,6 +137,34 @@ GOLDEN = [
         "models.a.thinking.default: expected one of none,",
     ),
     (
+        "observability: {otlp: {endpoint: localhost}}",
+        "observability.otlp.endpoint: 'localhost' is not the address of a collector (https://otlp.example.org:4318)",
+    ),
+    (
+        "observability: {otlp: {endpoint: 'http://u:p@a:4318'}}",
+        "observability.otlp.endpoint: the address of a collector has no user name",
+    ),
+    (
+        "observability: {otlp: {endpoint: 'http://a:4318/v1/traces'}}",
+        "observability.otlp.endpoint: the address of a collector ends before /v1/traces and /v1/metrics",
+    ),
+    (
+        "observability: {otlp: {endpoint: 'http://a:4318', sample: 2}}",
+        "observability.otlp.sample: ",
+    ),
+    (
+        "observability: {otlp: {endpoint: 'http://a:4318', headers: {X: {}}}}",
+        "observability.otlp.headers.X: expected one of from_env and from_file",
+    ),
+    (
+        "observability: {otlp: {endpoint: 'http://a:4318', headers: {Host: {from_env: A}}}}",
+        "the header Host is set by the server",
+    ),
+    (
+        "observability: {otlp: {endpoint: 'http://a:4318', headers: {'a b': {from_env: A}}}}",
+        "'a b' is not the name of a header",
+    ),
+    (
         "observability: {logs: {parts: {schedular: debug}}}",
         "m.yaml:2:32: observability.logs.parts.schedular: no such field (did you mean scheduler?)",
     ),

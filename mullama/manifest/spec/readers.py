@@ -251,7 +251,7 @@ def check_hook_url(value: str) -> str:
 def check_collector_url(value: str) -> str:
     """Check the address of a collector of traces and metrics, and return it without a final slash."""
     if (parts := _http_address(value)) is None or parts.query or parts.fragment:
-        raise InvalidValue(f"{value[:80]!r} is not the address of a collector", "http://localhost:4318")
+        raise InvalidValue(f"{value[:80]!r} is not the address of a collector", "https://otlp.example.org:4318")
     if parts.username is not None:
         raise InvalidValue("the address of a collector has no user name", "headers: {Authorization: {from_env: NAME}}")
     if parts.path.endswith(("/v1/traces", "/v1/metrics")):
