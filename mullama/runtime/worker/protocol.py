@@ -29,7 +29,7 @@ T = TypeVar("T")
 M = TypeVar("M")
 
 PROTOCOL: Final = 5
-MAX_FRAME: Final = 64 * 1024 * 1024
+MAX_FRAME: Final = 320 * 1024 * 1024  # more than `server.limits.media` allows for one sound
 
 _LENGTH = struct.Struct("<I")
 _PIECE = struct.Struct("<III")  # id, count, bytes

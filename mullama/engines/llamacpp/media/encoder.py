@@ -17,7 +17,7 @@ from mullama.engines.base import Generate, MediaFacts, Projector
 from mullama.engines.llamacpp.binding.media import MediaChunk, NativeProjector, Pieces
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.engines.llamacpp.media.files import checked, damaged, name_of
-from mullama.engines.llamacpp.media.runs import MediaJob, Numbers, PlacedRun, Run
+from mullama.engines.llamacpp.media.runs import MediaJob, MediaRun, Numbers, PlacedRun
 from mullama.engines.llamacpp.prompt_tokens import text_tokens
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.engines.media_checks import check_media
@@ -27,7 +27,7 @@ from mullama.struct import Struct, field_names
 _ALIGNED, _NUMBERED = "deepseek4v", "hunyuanvl"  # see clip.projector_type in clip-impl.h
 _MOST_REMEMBERED = 4096  # media whose runs keep their numbers
 
-Part = list[int] | Run
+Part = list[int] | MediaRun
 
 
 class _Known(Struct, eq=False):
@@ -39,7 +39,7 @@ class _Known(Struct, eq=False):
 
     @property
     def bytes(self) -> int:
-        return sum(part.vectors.nbytes for part in self.parts if isinstance(part, Run))
+        return sum(part.vectors.nbytes for part in self.parts if isinstance(part, MediaRun))
 
     def check(self, medium: Medium, limits: MediaLimits, place: int) -> None:
         """Raise `TooLarge` where another model has smaller limits."""
@@ -193,9 +193,9 @@ class MediaEncoder:
         vectors = iter(self._native.encode(chunks))
         self.encoded += len(chunks)
 
-        def run(chunk: MediaChunk) -> Run:
+        def run(chunk: MediaChunk) -> MediaRun:
             numbers = self.numbers.take(chunk.positions, chunk.tokens)
-            return Run(
+            return MediaRun(
                 numbers=numbers, tokens=chunk.tokens, whole=chunk.whole, vectors=next(vectors), place=chunk.place
             )
 
@@ -224,7 +224,7 @@ class MediaEncoder:
         runs: list[PlacedRun] = []
         for parts, text in zip(media, texts[1:], strict=True):
             for part in parts:
-                if isinstance(part, Run):
+                if isinstance(part, MediaRun):
                     runs.append(PlacedRun(start=len(tokens), run=part))
                     tokens += part.numbers
                 else:
@@ -248,5 +248,5 @@ def _written(tokens: Iterable[int]) -> list[int]:
     return [token for token in tokens if token >= 0]
 
 
-def _tokens_of(items: Iterable[list[int] | Run | MediaChunk]) -> int:
+def _tokens_of(items: Iterable[list[int] | MediaRun | MediaChunk]) -> int:
     return sum(len(_written(item)) if isinstance(item, list) else item.tokens for item in items)

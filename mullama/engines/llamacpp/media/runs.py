@@ -20,7 +20,7 @@ from mullama.struct import Struct
 _FIRST = -2  # -1 is "no token" elsewhere
 
 
-class Run(Struct, frozen=True, kw_only=True, eq=False):
+class MediaRun(Struct, frozen=True, kw_only=True, eq=False):
     """One chunk of a medium, encoded."""
 
     numbers: tuple[int, ...]
@@ -39,7 +39,7 @@ class PlacedRun(Struct, frozen=True, kw_only=True, eq=False):
 
     start: int
     """Its first position."""
-    run: Run
+    run: MediaRun
 
     @property
     def end(self) -> int:

@@ -199,7 +199,7 @@ def test_long_runs_are_decoded_in_parts_beside_text(opened: Open) -> None:
 def test_requests_that_wait_for_cells_are_resumed_with_their_pictures(opened: Open) -> None:
     whole, small = opened("qwen2vl", size=256, parallel=3), opened("qwen2vl", size=256, parallel=3, pool=256)
     jobs = [
-        see(number, f"Words {number} {M} tell a long story.", medium, max_tokens=80, ignore_eos=True)
+        see(number, f"Words {number} {M} tell a long story.", medium, max_tokens=80)
         for number, medium in enumerate((RED, BLUE, LONG))
     ]
     assert_same_answers(small.facts, answers(small, *jobs), answers(whole, *jobs))
