@@ -40,7 +40,7 @@ from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, KnownFiles, Machine, Observed
 from mullama.plan.projectors import projector_of
 from mullama.plan.steps import Action, Cause, Plan, to_tree
-from mullama.plan.targets import only_targets, require_undisturbed, targeted
+from mullama.plan.targets import plan_targets, require_undisturbed, targeted
 from mullama.reconcile.execute import Outcome, Result, execute
 from mullama.reconcile.files import Files, is_local, read_lock, wanted_of
 from mullama.reconcile.gc import declare, prunable
@@ -48,7 +48,7 @@ from mullama.reconcile.lock import require_locked
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.observe import last_applied, last_manifest, with_use
 from mullama.reconcile.overlay import combine, effective_entries, models_beside
-from mullama.reconcile.partial_apply import expendable, limited, missing_models, servable_part, without
+from mullama.reconcile.partial_apply import expendable, missing_models, servable_part, without
 from mullama.runtime.base import Access, ApplyOptions
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
@@ -384,11 +384,13 @@ class Reconciler:
         desired = combine(manifest, overlay)
         # Only an explicit apply deletes files: never a saved file or a start.
         observed = await self._observe(desired, lock, pruning=options.trigger == "apply" and part is None)
-        plan = make_plan(desired, observed, beside=models_beside(manifest, overlay))
-        if change.only is not None:
-            plan = limited(plan, change.only)
+        beside, only = models_beside(manifest, overlay), change.only
         if part is not None:
-            plan = only_targets(plan, part, served=current.started, path=origin.path)
+            served, path = current.started, origin.path
+            plan = plan_targets(part, desired, observed, beside=beside, served=served, path=path)
+        else:
+            keeps = None if only is None else (lambda step: step.kind == "model" and step.subject in only)
+            plan = make_plan(desired, observed, beside=beside, keeps=keeps)
         return PlannedChange(
             manifest=manifest,
             overlay=overlay,

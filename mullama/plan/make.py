@@ -14,7 +14,7 @@ Then one step for each changed block outside the models. The plan is empty if al
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from mullama.errors import masked
 from mullama.manifest.spec import Manifest, Model
@@ -46,10 +46,13 @@ EMPTY = Manifest(mullama="v1")
 _NOTHING = KnownFiles(source="")
 
 
-def make_plan(desired: Manifest, observed: Observed, *, beside: Iterable[str] = ()) -> Plan:
+def make_plan(
+    desired: Manifest, observed: Observed, *, beside: Iterable[str] = (), keeps: Callable[[Step], bool] | None = None
+) -> Plan:
     """Return the steps from the observed state to the desired one, without their places in the manifest.
 
-    beside: the models of `desired` that commands added beside the manifest.
+    beside: the models of `desired` that commands added beside the manifest. keeps: returns False for a step that a
+    plan of a part leaves out.
     """
     applied = observed.applied
     old = applied.manifest if applied else EMPTY
@@ -59,6 +62,7 @@ def make_plan(desired: Manifest, observed: Observed, *, beside: Iterable[str] = 
         *_server_drift(observed),
         *_pruned(observed),
     ]
+    steps = steps if keeps is None else [step for step in steps if keeps(step)]
     # Only a server knows the machine of the models: a plan that is made elsewhere does not compare with its own memory.
     crowd = oversubscribed(desired, observed.files, observed.machine) if observed.live is not None else None
     narrow = too_narrow(desired, observed.files, observed.machine) if observed.live is not None else ()

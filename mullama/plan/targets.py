@@ -9,7 +9,9 @@ from mullama.manifest.spec import Group, Manifest, Route
 from mullama.manifest.spec.readers import moves_of, targets_of
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import ModelName, suggest
-from mullama.plan.steps import Action, Plan
+from mullama.plan.make import make_plan
+from mullama.plan.observed import Observed
+from mullama.plan.steps import Plan, Step
 from mullama.struct import Struct, replace
 
 
@@ -69,21 +71,28 @@ def targeted(desired: Manifest, applied: Manifest | None, names: Sequence[str]) 
     return TargetedManifest(manifest=manifest, targets=targets, models=frozenset(planned))
 
 
-def only_targets(plan: Plan, part: TargetedManifest, *, served: bool, path: str | None) -> Plan:
-    """Return the plan without drift of other models, and without the deletion of files.
+def plan_targets(
+    part: TargetedManifest,
+    desired: Manifest,
+    observed: Observed,
+    *,
+    beside: Iterable[str] = (),
+    served: bool,
+    path: str | None,
+) -> Plan:
+    """Return the plan of a part, without drift of other models and without the deletion of files.
 
-    served: False if the server starts with this plan. It loads every model then, so their steps stay. path: the file
-    that the server follows, None for no file.
+    desired: the manifest of the part with the models beside it. served: False if the server starts with this plan. It
+    loads every model then, so their steps stay. path: the file that the server follows, None for no file.
     """
-    steps = tuple(
-        step
-        for step in plan.steps
-        if step.kind != "files" and (step.kind != "model" or step.subject in part.models or not served)
-    )
-    complete = all(step.bytes_download is not None for step in steps if step.action is not Action.REMOVE)
+
+    def keeps(step: Step) -> bool:
+        return step.kind != "files" and (step.kind != "model" or step.subject in part.models or not served)
+
+    plan = make_plan(desired, observed, beside=beside, keeps=keeps)
     reason = undone_by(part.manifest, path)
     warnings = (*plan.warnings, *((f"{reason}: apply refuses it",) if reason else ()))
-    return replace(plan, steps=steps, complete=complete, targets=part.targets, warnings=warnings)
+    return replace(plan, targets=part.targets, warnings=warnings)
 
 
 def undone_by(manifest: Manifest, path: str | None) -> str:

@@ -57,11 +57,6 @@ def without(plan: Plan, models: Collection[str]) -> Plan:
     return replace(plan, steps=tuple(s for s in plan.steps if s.kind != "model" or s.subject not in models))
 
 
-def limited(plan: Plan, models: Collection[str]) -> Plan:
-    """Return the plan with the steps of these models only."""
-    return replace(plan, steps=tuple(s for s in plan.steps if s.kind == "model" and s.subject in models))
-
-
 def servable_part(desired: Manifest, applied: Manifest, missing: Collection[str]) -> Manifest | None:
     """Return the desired manifest as far as it can be served without some models; None if that is no valid manifest.
 

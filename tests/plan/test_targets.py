@@ -8,10 +8,10 @@ import pytest
 
 from mullama.errors import NotFound, Refused
 from mullama.manifest.spec import Manifest
-from mullama.manifest.tree import parse_resolved
+from mullama.manifest.tree import parse_resolved, revision
 from mullama.plan.make import make_plan
-from mullama.plan.observed import Applied, KnownFiles, Observed
-from mullama.plan.targets import only_targets, require_undisturbed, targeted, undone_by
+from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
+from mullama.plan.targets import plan_targets, require_undisturbed, targeted, undone_by
 
 
 def manifest(models: str, **blocks: Any) -> Manifest:
@@ -152,10 +152,11 @@ def test_targets_that_need_another_change_are_refused_with_it(applied: Manifest,
 def test_the_plan_has_no_drift_of_others_unless_the_server_starts_with_it() -> None:
     applied = manifest("a b")
     part = targeted(manifest("a=x b=y"), applied, ["a"])
-    plan = make_plan(part.manifest, observed(applied, "b", live={}, unneeded=(("sha256:1", 7),)))
+    state = observed(applied, "b", live={}, unneeded=(("sha256:1", 7),))
+    plan = make_plan(part.manifest, state)
 
-    running = only_targets(plan, part, served=True, path=None)
-    starting = only_targets(plan, part, served=False, path=None)
+    running = plan_targets(part, part.manifest, state, served=True, path=None)
+    starting = plan_targets(part, part.manifest, state, served=False, path=None)
 
     assert [step.subject for step in plan.steps] == ["b", "a", "store"]
     assert [step.subject for step in running.steps] == ["a"]
@@ -196,3 +197,19 @@ def test_a_server_that_follows_the_whole_manifest_undoes_targets(
     if reason:
         with pytest.raises(Refused, match=reason):
             require_undisturbed(made, path)
+
+
+def test_a_protected_model_beside_the_targets_is_no_reason_of_a_refusal() -> None:
+    tree = {"from": "builtin:b", "protect": True, "rollout": {"strategy": "recreate"}}
+    applied = parse_resolved({"mullama": "v1", "models": {"a": {"from": "builtin:a"}, "b": tree}})
+    part = targeted(manifest("a=x b=y"), applied, ["a"])
+    live = {
+        name: LiveModel(name=name, revision=revision(model), state="degraded" if name == "b" else "ready")
+        for name, model in applied.models.items()
+    }
+
+    whole = make_plan(part.manifest, observed(applied, live=live))
+    alone = plan_targets(part, part.manifest, observed(applied, live=live), served=True, path=None)
+
+    assert [("b" in text, "protected" in text) for text in whole.warnings] == [(True, True)]
+    assert alone.warnings == ()

@@ -60,12 +60,14 @@ def _plan_locally(call: CommandContext, loaded: LoadedManifest, targets: Sequenc
     manifest = part.manifest if part is not None else loaded.manifest
     desired = combine(manifest, overlay)
     observed = observe(desired, records, Files.here(call.env), read_lock(loaded.path))
-    plan = make_plan(desired, observed, beside=models_beside(manifest, overlay))
-    if part is not None:
-        from mullama.plan.targets import only_targets
+    beside = models_beside(manifest, overlay)
+    if part is None:
+        return located(make_plan(desired, observed, beside=beside), loaded.places)
+    from mullama.plan.targets import plan_targets
 
-        plan = only_targets(plan, part, served=False, path=loaded.path)
-    return located(plan, loaded.places)
+    return located(
+        plan_targets(part, desired, observed, beside=beside, served=False, path=loaded.path), loaded.places
+    )  # fmt: skip
 
 
 def drift_of(call: CommandContext, server: FoundServer | None) -> Plan:
@@ -125,13 +127,16 @@ def plan_between(base: LoadedManifest, desired: LoadedManifest, targets: Sequenc
     from mullama.manifest.tree import revision
     from mullama.plan.make import make_plan
     from mullama.plan.observed import Applied, Observed
-    from mullama.plan.targets import only_targets, targeted
+    from mullama.plan.targets import plan_targets, targeted
 
     applied = Applied(generation=0, revision=revision(base.manifest), manifest=base.manifest)
     observed = Observed(applied=applied, files=_pinned_files(base, desired))
-    part = targeted(desired.manifest, base.manifest, targets) if targets else None
-    plan = make_plan(part.manifest if part is not None else desired.manifest, observed)
-    plan = located(only_targets(plan, part, served=True, path=None) if part is not None else plan, desired.places)
+    if targets:
+        part = targeted(desired.manifest, base.manifest, targets)
+        plan = plan_targets(part, part.manifest, observed, served=True, path=None)
+    else:
+        plan = make_plan(desired.manifest, observed)
+    plan = located(plan, desired.places)
     return replace(plan, steps=tuple(step for step in plan.steps if step.cause is Cause.DESIRED))
 
 
