@@ -125,7 +125,7 @@ EVERYWHERE: Mapping[str, str] = {
     "--model-path": "use the path as the model: mullama run ./FILE.gguf", "--model-id": "name it as the model",
     "--alias": "the name of the model in the manifest, or routes",
     "--mmproj": _in_model("mmproj"), "--mmproj-url": _in_model("mmproj"),
-    "--audio": _NO_AUDIO, "--audio-device": _NO_AUDIO,
+    "--audio": "use run -i FILE", "--audio-device": _NO_AUDIO,
     "--model-draft": _NO_DRAFT, "--draft": _NO_DRAFT, "--draft-max": _NO_DRAFT, "--draft-min": _NO_DRAFT,
     "--override-tensor": _NO_PLACEMENT,
     "--n-cpu-moe": _in_model("gpu.experts"), "--cpu-moe": _in_model("gpu.experts: all"),
