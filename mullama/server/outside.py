@@ -22,6 +22,8 @@ ENDPOINTS: Mapping[str, str] = {
     "/tts": _NO_AUDIO,
     "/vad": _NO_AUDIO,
     "/v1/moderations": "there is no model for moderation",
+    "/v1/systemone": "models that decide between given answers are not served; ask with a JSON schema whose enum has the "
+    "choices, and logprobs for their probabilities",
     "/v1/files": _NO_FILES,
     "/v1/uploads": _NO_FILES,
     "/v1/vector_stores": _NO_FILES,

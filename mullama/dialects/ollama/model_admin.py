@@ -19,6 +19,8 @@ _TEMPLATE = fields.text("template")
 _SYSTEM = fields.text("system")
 _PARAMETERS = fields.record("parameters")
 _MESSAGES = fields.many("messages", message, MESSAGE_SCHEMA, 4096)
+_REQUIRES = fields.text("requires", 64)
+"""The least version of Ollama, which has no effect here, as REQUIRES in a Modelfile."""
 _QUANTIZE = fields.choice("quantize", ("q4_K_M", "q4_K_S", "q8_0", "Q4_K_M", "Q4_K_S", "Q8_0"))
 _MOST_FILES = 1024
 _MOST_LICENSES = 64
@@ -30,6 +32,8 @@ _UNSUPPORTED = {
     "parser": "the template defines the output format",
     "draft_files": "declare draft in the manifest",
     "draft_quantize": "declare draft in the manifest",
+    "info": "the file of the weights has the facts; `requires` of a model in the manifest names capabilities",
+    "capabilities": "they are those of the file and its template; `requires` in the manifest demands some",
 }
 
 
@@ -81,6 +85,7 @@ def decode_create(request: WireRequest) -> inventory.CreateModel:
     for field, instead in _UNSUPPORTED.items():
         if body.has(field):
             raise Unsupported(f"{field} is not supported by create", hint=instead, field=field)
+    body.get(_REQUIRES)
     base, files = body.get(_FROM), body.get(_FILES) or {}
     if not base and not files:
         raise Invalid("neither 'from' or 'files' was specified", field="from")
@@ -191,6 +196,7 @@ ENDPOINTS = (
             _PARAMETERS,
             _MESSAGES,
             _QUANTIZE,
+            _REQUIRES,
             fields.STREAM,
         ),
         response_schema=_STATUS_SCHEMA,

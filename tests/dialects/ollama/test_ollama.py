@@ -300,3 +300,18 @@ def test_changes_need_the_right_to_make_them() -> None:
     ):
         assert endpoint(path, method).access == "admin"
     assert endpoint("/api/chat").access == "infer"
+
+
+@pytest.mark.parametrize(
+    "field", ["modelfile", "renderer", "parser", "draft_files", "draft_quantize", "info", "capabilities"]
+)
+def test_a_field_of_create_that_would_change_the_model_is_refused_by_name(field: str) -> None:
+    with pytest.raises(Unsupported, match=f"{field} is not supported by create"):
+        decode("/api/create", {"model": "m", "from": "base", field: {"a": 1}})
+
+
+def test_a_version_of_ollama_that_a_created_model_requires_has_no_effect() -> None:
+    body = {"model": "m", "from": "base"}
+    assert decode("/api/create", {**body, "requires": "0.40.1"}) == decode("/api/create", body)
+    with pytest.raises(Invalid, match="requires"):
+        decode("/api/create", {**body, "requires": 1})
