@@ -10,6 +10,7 @@ _NO_FILES = "the server stores no files of clients; send the text in the request
 _NO_BATCHES = "batches are not supported; send the requests at the same time, the server decodes them together"
 _NO_TRAINING = "models are not trained"
 _NO_AGENTS = "agents belong to the client; use /v1/responses"
+_NO_DECISIONS = "models that decide are not served; ask with a JSON schema that lists the answers, and with logprobs"
 _NO_UI = "there is no web interface; mullama chat is the one of the terminal, and web interfaces use the API"
 _NO_MCP = "the Model Context Protocol is not spoken; a client offers tools in its requests"
 
@@ -22,8 +23,7 @@ ENDPOINTS: Mapping[str, str] = {
     "/tts": _NO_AUDIO,
     "/vad": _NO_AUDIO,
     "/v1/moderations": "there is no model for moderation",
-    "/v1/systemone": "models that decide between given answers are not served; ask with a JSON schema whose enum has the "
-    "choices, and logprobs for their probabilities",
+    "/v1/systemone": _NO_DECISIONS,
     "/v1/files": _NO_FILES,
     "/v1/uploads": _NO_FILES,
     "/v1/vector_stores": _NO_FILES,
