@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,14 +15,9 @@ _STEP = 100
 
 
 def library() -> Any:
-    """Return watchfiles. Its import, with that of its event loop, takes a tenth of the start of a server.
-
-    So it is imported in a thread, while the first model loads.
-    """
+    """Return watchfiles. It is imported in a thread, while the first model loads."""
     import watchfiles
 
-    with contextlib.suppress(ImportError):
-        importlib.import_module("anyio._backends._asyncio")  # else the first watch imports it in the event loop
     return watchfiles
 
 
@@ -51,11 +46,32 @@ class FileEvents:
                 await self._task
 
     async def _listen(self, folders: Sequence[str]) -> None:
+        """Wait for events in a thread: the asynchronous interface of watchfiles imports an event loop of its own."""
         watchfiles = await asyncio.to_thread(library)
-        # No inotify instances left, or a folder vanished: the next call of `watch` tries again.
-        with contextlib.suppress(OSError, RuntimeError):
-            async for _ in watchfiles.awatch(*folders, debounce=50, step=_STEP, rust_timeout=0, recursive=False):
-                self._changed()
+        loop, stop = asyncio.get_running_loop(), threading.Event()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def listen() -> None:
+            # No inotify instances left, or a folder vanished: the next call of `watch` tries again. The loop is closed
+            # when the process ends.
+            with contextlib.suppress(OSError, RuntimeError):
+                options = {"debounce": 50, "step": _STEP, "rust_timeout": 0, "recursive": False, "stop_event": stop}
+                for _ in watchfiles.watch(*folders, **options):
+                    loop.call_soon_threadsafe(self._changed)
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_end, ended)
+
+        # No daemon: one that is in native code when the interpreter ends would abort the process.
+        threading.Thread(target=listen, name="file events").start()
+        try:
+            await ended
+        finally:
+            stop.set()
+
+
+def _end(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _inode(folder: str) -> int:

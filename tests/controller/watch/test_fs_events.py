@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,21 +60,19 @@ async def test_a_watch_continues_and_one_that_ended_is_restarted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[tuple[str, ...]] = []
-    real = watchfiles.awatch
+    real = watchfiles.watch
 
-    async def awatch(*paths: str, **options: Any) -> AsyncGenerator[Any, None]:
+    def watch(*paths: str, **options: Any) -> Iterator[Any]:
         begun.append(paths)
         if len(begun) == 1:
             raise OSError(24, "inotify instance limit reached")
-        async with aclosing(real(*paths, **options)) as changes:
-            async for change in changes:
-                yield change
+        yield from real(*paths, **options)
 
-    monkeypatch.setattr(watchfiles, "awatch", awatch)
+    monkeypatch.setattr(watchfiles, "watch", watch)
     changed = asyncio.Event()
     events = FileEvents(changed.set)
     events.watch([str(tmp_path)])
-    await until(lambda: bool(begun))
+    await until(lambda: events._task is not None and events._task.done())
     events.watch([str(tmp_path)])
     await touched(tmp_path, changed)
     events.watch([str(tmp_path)])
@@ -83,3 +81,13 @@ async def test_a_watch_continues_and_one_that_ended_is_restarted(
     assert begun == [(str(tmp_path),)] * 2
     events.watch([])
     await events.close()
+
+
+async def test_the_thread_of_a_watch_ends_with_it(tmp_path: Path) -> None:
+    changed = asyncio.Event()
+    events = FileEvents(changed.set)
+    events.watch([str(tmp_path)])
+    await touched(tmp_path, changed)
+    assert any(thread.name == "file events" for thread in threading.enumerate())
+    await events.close()
+    await until(lambda: not any(thread.name == "file events" for thread in threading.enumerate()))
