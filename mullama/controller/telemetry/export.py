@@ -108,6 +108,9 @@ class TelemetryExport:
 
     async def export(self, otlp: Otlp) -> None:
         """Send the spans that wait, and the metrics if they are due."""
+        if not otlp.traces:  # spans of before a reload would wait for ever
+            self._spans.clear()
+            self._batch = ()
         while otlp.traces and self._clock() >= self._not_before:
             if not self._batch:
                 self._batch = self._spans.take()
@@ -142,6 +145,8 @@ class TelemetryExport:
             reply = await self._in_thread(lambda: self._request(otlp, signal, encode))
         except MullamaError as error:  # a secret that is missing, an address that is refused, no extra
             reply = HookReply(-1, reason=error.message)
+        except Exception as error:  # noqa: BLE001 - such as a secret that is no header; the export goes on without it
+            reply = HookReply(-1, reason=f"the request could not be made ({type(error).__name__})")
         if 200 <= reply.status < 300:
             self._failures, self._not_before = 0, 0.0
             if self._broken:
@@ -150,7 +155,7 @@ class TelemetryExport:
             return reply
         self._failures += 1
         self._metrics.otlp_failures += 1
-        wait = min(_LONGEST_WAIT, 2.0**self._failures) if reply.retry_after is None else reply.retry_after
+        wait = 2.0 ** min(self._failures, 6) if reply.retry_after is None else reply.retry_after
         self._not_before = self._clock() + min(_LONGEST_WAIT, max(1.0, wait))
         if not self._broken:
             self._broken = True

@@ -162,11 +162,13 @@ async def test_a_batch_is_dropped_and_counted_in_the_end(reply: HookReply, tries
     await here.export.close()
 
 
-async def test_metrics_are_sent_at_their_interval() -> None:
+async def test_metrics_are_sent_at_their_interval_and_spans_of_before_a_reload_are_dropped() -> None:
     here = Exporting(traces=False, interval="60s")
+    here.spans.add(*[PARENT] * 600)
     for seconds in (0.0, 59.0, 1.0, 30.0):
         await here.once(seconds)
     assert [url for url, _, _ in here.sent] == ["http://collector:4318/v1/metrics"] * 2
+    assert (len(here.spans), here.spans.full.is_set()) == (0, False)
     await here.export.close()
 
 
@@ -188,6 +190,21 @@ async def test_addresses_of_the_link_and_missing_secrets_are_reported(
     assert words in message
     assert "s3cret" not in message
     assert here.metrics.spans == {"dropped": 1}
+    await here.export.close()
+
+
+async def test_a_collector_that_is_away_for_days_and_a_fault_end_no_export() -> None:
+    def broken(*_: object) -> HookReply:
+        raise ValueError("Bearer s3cret")
+
+    here = Exporting(metrics=False, send=broken)
+    for _ in range(1100):
+        here.spans.add(PARENT)
+        await here.once(61.0)
+    assert here.events() == [
+        ("telemetry-failed", "traces were not exported: the request could not be made (ValueError)")
+    ]
+    assert here.metrics.spans == {"dropped": 1100}
     await here.export.close()
 
 
