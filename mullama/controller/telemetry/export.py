@@ -145,7 +145,7 @@ class TelemetryExport:
             reply = await self._in_thread(lambda: self._request(otlp, signal, encode))
         except MullamaError as error:  # a secret that is missing, an address that is refused, no extra
             reply = HookReply(-1, reason=error.message)
-        except Exception as error:  # noqa: BLE001 - such as a secret that is no header; the export goes on without it
+        except Exception as error:  # noqa: BLE001 - such as a secret that is no header; the next export may succeed
             reply = HookReply(-1, reason=f"the request could not be made ({type(error).__name__})")
         if 200 <= reply.status < 300:
             self._failures, self._not_before = 0, 0.0
