@@ -151,6 +151,13 @@ class LlamaEngine:
     def open_context(self, name: str, options: ContextOptions) -> ContextFacts:
         if name in self._options:
             raise Conflict(f"the context {name!r} is already open")
+        try:
+            return self._open_lowered(name, options)
+        finally:  # the projector of a context that could not be opened is freed
+            self._keep_encoders(options.projector for options in self._options.values())
+
+    def _open_lowered(self, name: str, options: ContextOptions) -> ContextFacts:
+        """Open a context, with fewer layers on the devices where they have no memory for it."""
         lowered = False
         while True:
             try:

@@ -14,7 +14,7 @@ import pytest
 from mullama.chat.media import MediaLimits, Medium
 from mullama.engines.base import Adapter, ContextOptions, DraftOptions, Generate, Projector
 from mullama.engines.llamacpp.engine import LlamaEngine
-from mullama.errors import BadWeights, Kind, MullamaError
+from mullama.errors import BadWeights, Kind, MullamaError, Refused
 from mullama.struct import replace
 from tests.engines.engine_driver import Driver, Result, answers, ask
 from tests.engines.llamacpp import builders
@@ -293,6 +293,16 @@ def test_a_wrong_projector_is_refused(
     with pytest.raises(BadWeights, match=message):
         engine.open_context("main", replace(OPTIONS, projector=Projector(path=str(tmp_path / "wrong.gguf"), gpu=False)))
     engine.open_context("main", OPTIONS)  # the weights still serve
+
+
+def test_a_context_that_cannot_be_opened_frees_its_projector(
+    load: Callable[..., Any], files: Callable[[Callable[[Path], None]], str]
+) -> None:
+    engine: LlamaEngine = load("llamacpp", files(builders.llama))
+    projector = Projector(path=files(projectors.llava), gpu=False)
+    with pytest.raises(Refused, match="parallel is 400"):
+        engine.open_context("main", replace(OPTIONS, projector=projector, parallel=400))
+    assert not engine._encoders
 
 
 def test_a_closed_context_frees_its_projector(opened: Open) -> None:
