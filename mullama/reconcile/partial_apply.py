@@ -49,7 +49,9 @@ def expendable(plan: Plan, desired: Manifest, restarted: Manifest | None) -> fro
 
 
 def _is_complete(files: KnownFiles | None) -> bool:
-    return files is not None and files.stored and files.digest is not None
+    if files is None or not files.stored or files.digest is None:
+        return False
+    return files.projector is None or not files.projector.path or bool(files.projector.digest)
 
 
 def without(plan: Plan, models: Collection[str]) -> Plan:

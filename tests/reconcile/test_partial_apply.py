@@ -11,6 +11,9 @@ from mullama.manifest.tree import parse_resolved
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, KnownFiles, Observed
 from mullama.reconcile.partial_apply import missing_models, servable_part, without
+from mullama.struct import replace
+from mullama.weights.facts import ProjectorFacts
+from mullama.weights.stored import ProjectorFile
 
 
 def manifest(models: str, **blocks: Any) -> Manifest:
@@ -98,8 +101,12 @@ def test_what_cannot_be_a_manifest_waits_as_a_whole() -> None:
 
 
 def test_models_lack_files_that_are_not_here_or_were_never_hashed() -> None:
-    applied, desired = manifest("a gone"), manifest("a=x b c d")
+    applied, desired = manifest("a gone"), manifest("a=x b c d e f")
+    sees = ProjectorFile(path="/mmproj.gguf", facts=ProjectorFacts(vision=True))
+    hashed = KnownFiles(source="builtin:e", stored=True, digest="sha256:2", projector=sees)
     files = {
+        "builtin:e": hashed,
+        "builtin:f": replace(hashed, source="builtin:f", projector=replace(sees, digest="sha256:3")),
         "builtin:x": KnownFiles(source="builtin:x", stored=True, digest="sha256:1"),
         "builtin:b": KnownFiles(source="builtin:b"),
         "builtin:c": KnownFiles(source="builtin:c", stored=True),
@@ -108,8 +115,8 @@ def test_models_lack_files_that_are_not_here_or_were_never_hashed() -> None:
 
     lacks = missing_models(plan, desired, files)
 
-    assert lacks == {"b", "c", "d"}
-    assert {step.subject for step in without(plan, lacks).steps if step.kind == "model"} == {"a", "gone"}
+    assert lacks == {"b", "c", "d", "e"}
+    assert {step.subject for step in without(plan, lacks).steps if step.kind == "model"} == {"a", "f", "gone"}
 
 
 def test_a_route_with_options_and_a_group_are_served_as_far_as_their_models_are_there() -> None:

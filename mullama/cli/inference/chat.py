@@ -56,7 +56,7 @@ def chat(call: CommandContext) -> int:
 
 def talk(call: CommandContext, server: FoundServer, conversation: Conversation) -> int:
     """Run the REPL until the end of the input or /bye; return the exit code."""
-    conversation.model = resolve_model(call, server, conversation.model, declared_fields(call.options))["name"]
+    conversation.use(resolve_model(call, server, conversation.model, declared_fields(call.options)))
     repl = Repl(call, server, conversation)
     if call.terminal.interactive:
         call.terminal.line(f"{conversation.model}: /? prints the commands, /bye ends")
@@ -113,7 +113,7 @@ class Repl:
     def _ask(self, prompt: str) -> None:
         """Print the answer. Ctrl-C ends it; the part so far is added to the conversation."""
         conversation, answer = self._conversation, StreamedAnswer()
-        prompt, files = media(self._call, prompt)
+        prompt, files = media(self._call, prompt, reads=conversation.reads_media)
         body = conversation.body(prompt, files)
         try:
             with closing(ask(self._server, body, answer)) as pieces:
@@ -182,10 +182,11 @@ class Repl:
     def _load(self, name: str) -> None:
         if not name:
             raise UsageError("/load needs a model")
-        model = resolve_model(self._call, self._server, name)["name"]
-        self._server.client.post("/api/models/load", {"name": model}, within=3600.0)
-        self._conversation.model, self._conversation.messages = model, []
-        self._terminal.line(f"switched to {model}")
+        model = resolve_model(self._call, self._server, name)
+        self._server.client.post("/api/models/load", {"name": model["name"]}, within=3600.0)
+        self._conversation.use(model)
+        self._conversation.messages = []
+        self._terminal.line(f"switched to {model['name']}")
 
     def _save(self, name: str) -> None:
         if not name:

@@ -40,6 +40,13 @@ class Conversation(Struct, kw_only=True):
     verbose: bool = False
     """Print token counts and speed after each answer."""
     show_thinking: bool = True
+    reads_media: bool = True
+    """The model reads images or sounds; for another one, paths in a question are text."""
+
+    def use(self, model: Mapping[str, Any]) -> None:
+        """Ask this model from now on. model: its card."""
+        self.model = model["name"]
+        self.reads_media = bool({"vision", "audio"} & set(model.get("capabilities") or ()))
 
     def body(self, prompt: str, images: tuple[str, ...] = ()) -> dict[str, Any]:
         """Return the request for the next question; images are base64."""

@@ -53,15 +53,16 @@ def run(call: CommandContext) -> int:
     name, prompt = _model_and_prompt(call)
     server = ensure_server(call)
     conversation = conversation_of(call, name or default_model(server))
+    if prompt is None and call.options.image:
+        raise UsageError("-i needs a question", hint='mullama run MODEL "What is this?" -i FILE')
     if prompt is None:
         return talk(call, server, conversation)
     model = resolve_model(call, server, conversation.model, declared_fields(call.options))
-    conversation.model = model["name"]
+    conversation.use(model)
     if _is_embedding_model(call, model):
         return _print_embedding(call, server, conversation.model, prompt)
     answer = StreamedAnswer()
-    reads = bool({"vision", "audio"} & set(model["capabilities"]))
-    prompt, files = media(call, prompt, tuple(call.options.image), reads=reads)
+    prompt, files = media(call, prompt, tuple(call.options.image), reads=conversation.reads_media)
     pieces = ask(server, conversation.body(prompt, files), answer)
     if call.options.json or call.options.no_stream:
         for _ in pieces:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -118,3 +119,35 @@ def test_control_characters_are_escaped_on_a_terminal_and_kept_in_a_pipe(run: Ru
     tiny.answers["POST /api/models/chat"] = pieces(part("\x1b]0;x\x07\tok\n"), LAST)
     assert run("run", "m", "q", "--host", tiny.url, tty=True).out == "\\x1b]0;x\\x07\tok\n\n"
     assert run("run", "m", "q", "--host", tiny.url).out == "\x1b]0;x\x07\tok\n\n"
+
+
+def test_files_are_sent_with_the_question_and_stay_in_the_conversation(
+    run: Run, tiny: TinyServer, tmp_path: Path
+) -> None:
+    tiny.answers["GET /api/models/m"] = Answer({"name": "m", "capabilities": ["completion", "vision"]})
+    tiny.answers["POST /api/models/chat"] = pieces(part("A dot."), LAST)
+    (tmp_path / "a.png").write_bytes(b"png")
+    (tmp_path / "b.wav").write_bytes(b"wav")
+    path = str(tmp_path / "b.wav")
+    run("run", "m", f"What is in {path} ?", "-i", str(tmp_path / "a.png"), "--host", tiny.url)
+    assert tiny.asked[-1].body["messages"] == [{"role": "user", "content": "What is in ?", "images": ["cG5n", "d2F2"]}]
+    run("run", "m", "--host", tiny.url, tty=True, stdin=f"See {path}\nAnd?\n/bye\n")
+    assert tiny.asked[-1].body["messages"] == [
+        {"role": "user", "content": "See", "images": ["d2F2"]},
+        {"role": "assistant", "content": "A dot."},
+        {"role": "user", "content": "And?"},
+    ]
+    ran = run("run", "m", "-i", path, "--host", tiny.url, tty=True)
+    assert (ran.code, "-i needs a question" in ran.err) == (4, True)
+    ran = run("run", "m", "x", "-i", "none.png", "--host", tiny.url)
+    assert (ran.code, "none.png does not exist" in ran.err) == (3, True)
+
+
+def test_a_path_in_a_question_to_a_model_of_text_is_text(run: Run, tiny: TinyServer, tmp_path: Path) -> None:
+    tiny.answers["POST /api/models/chat"] = pieces(LAST)
+    (tmp_path / "a.png").write_bytes(b"png")
+    question = f"Is {tmp_path / 'a.png'} mine?"
+    run("run", "m", question, "--host", tiny.url)
+    assert tiny.asked[-1].body["messages"] == [{"role": "user", "content": question}]
+    run("run", "m", "--host", tiny.url, tty=True, stdin=f"{question}\n/bye\n")
+    assert tiny.asked[-1].body["messages"] == [{"role": "user", "content": question}]
