@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from mullama.errors import BadWeights, MullamaError, NotFound, Refused, TransferFailed, Unavailable, Unsupported
+from mullama.reconcile import lock as lock_file
+from mullama.reconcile.files import pinned
 from mullama.sources import fetch, library
 from mullama.sources.builtin import builtin_models
 from mullama.sources.library import find_stored
@@ -496,3 +498,25 @@ def test_a_projector_beside_a_path_belongs_to_it(sources: SourceFixture) -> None
     eyes = find_stored(str(folder / "mmproj-m-F16.gguf"), sources.index, sources.foreign, None, "projector")
     assert eyes is not None
     assert eyes.facts.projector == ProjectorFacts(vision=True, audio=True, width=96)
+
+
+def test_a_lock_has_the_abilities_of_a_projector_without_its_download(sources: SourceFixture, hub: StubHub) -> None:
+    hub.repo("org/v", {"v-Q8_0.gguf": DATA, "mmproj-v-F16.gguf": ggufs.projector(96, audio=True).bytes()})
+    facts = ProjectorFacts(vision=True, audio=True, width=96)
+    entry, warnings = lock_file.resolve(
+        sources.library, sources.settings, "hf:org/v", offline=False, refresh=False, report=sources.seen.append
+    )
+    assert ([file.role for file in entry.files], entry.projector, warnings) == (["weights", "projector"], facts, ())
+    alone, _ = lock_file.resolve(
+        sources.library, sources.settings, "hf:org/v:mmproj-v-F16.gguf", offline=False, refresh=False,
+        report=sources.seen.append, wanted="projector",
+    )  # fmt: skip
+    assert alone.facts is not None
+    assert alone.facts.projector == facts
+    assert sources.seen == []
+    known = [pinned(entry).projector, pinned(alone).projector]
+    assert [one.facts for one in known if one] == [facts, facts]
+    assert [one.size for one in known if one] == [entry.files[1].size] * 2
+    stored = sources.pull("hf:org/v", lock=entry)
+    assert stored.projector is not None
+    assert stored.projector.digest == entry.files[1].digest

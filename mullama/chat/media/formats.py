@@ -15,8 +15,9 @@ KINDS: Mapping[Format, MediumKind] = {
     "png": "image", "jpeg": "image", "bmp": "image", "gif": "image", "webp": "image",
     "wav": "audio", "mp3": "audio", "flac": "audio", "ogg": "audio",
 }  # fmt: skip
-IMAGES = "PNG, JPEG, BMP, GIF or WebP"
-SOUNDS = "WAV, MP3, FLAC or OGG"
+IMAGES = "PNG, JPEG, BMP or GIF"
+SOUNDS = "WAV, MP3 or FLAC"
+"""The formats that the engine decodes; it refuses WebP and OGG by their names."""
 
 
 class MediaHeader(Struct, frozen=True, kw_only=True):
