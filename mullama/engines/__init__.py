@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from mullama.engines.base import LoadEngine
 from mullama.errors import NotFound, Unsupported
+
+if TYPE_CHECKING:
+    from mullama.engines.base import LoadEngine  # a plan reads a module of this package, and has no engine
 
 # Only a worker calls `find_engine`: importing an engine loads its native library.
 ENGINES = {
@@ -40,4 +42,4 @@ def find_engine(name: str) -> LoadEngine:
         raise NotFound(f"there is no engine {name!r}", name=name, near=tuple(ENGINES))
     require_installed(name)
     module, function = target.split(":")
-    return cast(LoadEngine, getattr(import_module(module), function))
+    return cast("LoadEngine", getattr(import_module(module), function))
