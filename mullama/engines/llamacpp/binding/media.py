@@ -272,4 +272,7 @@ def _refusal(path: str, lines: Sequence[str], *, gpu: bool) -> Exception:
             f"the projector {name} belongs to other weights",
             hint=f"{first_reason(lines)}; use the one of these weights",
         )
-    return BadWeights(f"libmtmd cannot load the projector {name}", hint=first_reason(lines))
+    return BadWeights(
+        f"libmtmd cannot load the projector {name}",
+        hint=f"{first_reason(lines)}; mmproj: none serves the model for text",
+    )
