@@ -37,7 +37,7 @@ _PARTS = {
     **dict.fromkeys(
         (
             "applied", "not-applied", "invalid-manifest", "held", "git-commit", "git-failed", "git-edited",
-            "files-changed", "watch-failed", "keys", "pruned",
+            "files-changed", "watch-failed", "keys", "pruned", "refreshed",
         ),
         "manifest",
     ),

@@ -23,7 +23,7 @@ class MemoryFiles:
         self.files = {posixpath.join(BASE, path): text for path, text in files.items()}
         self.reads: list[str] = []
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, most: int = 0) -> bytes:
         self.reads.append(path)
         if path not in self.files:
             raise NotFound(f"{path} does not exist", name=path)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mullama.errors import Invalid, NotFound
+from mullama.manifest.load import load
 from mullama.manifest.spec import Sources
 from mullama.reconcile.includes import LockedIncludes, PinnedIncludes
 from mullama.store import lockfile
@@ -110,3 +111,15 @@ def test_a_pin_that_is_none_is_refused(env: dict[str, str], sources: Sources, pi
     lock = json.dumps({"mullama.lock": 1, "sources": {}, "includes": {SPEC: pin}}).encode()
     with pytest.raises(Invalid, match=r"coder.yaml"):
         PinnedIncludes(env).read(SPEC, sources, lock)
+
+
+def test_a_lock_file_larger_than_a_manifest_is_read(tmp_path: Path, env: dict[str, str], sources: Sources) -> None:
+    lock = locked(env, sources)
+    (tmp_path / "mullama.lock").write_bytes(lock.ljust(2 * 1024**2))
+    path = tmp_path / "m.yaml"
+    path.write_text(f"mullama: v1\ninclude: ['{SPEC}']\n")
+
+    loaded = load(str(path), env=env, remote=PinnedIncludes(env, offline=True))
+
+    assert list(loaded.manifest.models) == ["coder"]
+    assert str(tmp_path / "mullama.lock") in [file.path for file in loaded.files], "a new pin is noticed"

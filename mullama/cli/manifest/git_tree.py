@@ -26,8 +26,8 @@ class GitTree:
         self.commit = commit.decode().strip()
         self.reference = reference
 
-    def read(self, path: str) -> bytes:
-        """Return the bytes of a file in the commit; raise `NotFound` if it is not there."""
+    def read(self, path: str, most: int = 0) -> bytes:
+        """Return the bytes of a file in the commit, of any size; raise `NotFound` if it is not there."""
         relative = self._relative(path)
         body = None if relative is None else _git(self.top, "cat-file", "blob", f"{self.commit}:{relative}")
         if body is None:

@@ -13,7 +13,6 @@ from mullama.manifest.load.remote import PREFIX, RemoteFiles, check_trusted, par
 from mullama.manifest.nodes import Leaf, Node
 from mullama.manifest.parse import included, parse
 from mullama.manifest.spec import Manifest
-from mullama.names import LOCK_NAME
 from mullama.problems import Location, Problem
 from mullama.struct import Struct
 
@@ -128,10 +127,10 @@ def _remote_fragments(
     remote: RemoteFiles | None,
 ) -> Iterator[Node]:
     """Yield the trees of the remote files, as far as they are trusted."""
-    lock = reading.beside(name, LOCK_NAME) if far else None
     for spec, place in far.items():
         try:
             parse_spec(spec)
+            lock = reading.lock(name)
             if remote is None:
                 raise Invalid(f"{spec[:120]} is a remote file, which only the manifest of a server can include")
             data = remote.read(spec, sources_of(root, reading), lock)

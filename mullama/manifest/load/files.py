@@ -11,19 +11,24 @@ from typing import Protocol
 
 from mullama.errors import Denied, Invalid, MullamaError, NotFound
 from mullama.manifest.load.document import MOST_BYTES
+from mullama.names import LOCK_NAME
 from mullama.struct import Struct
 from mullama.units import size
 
 MOST_FRAGMENTS = 256
 MOST_NAMES = 10_000
+MOST_LOCK_BYTES = 16 * 1024**2
 _MAGIC = "*?["
 
 
 class FileSystem(Protocol):
     """A source of files: the disk, or a commit of a repository. Paths are absolute."""
 
-    def read(self, path: str) -> bytes:
-        """Return the content of a file; raise `NotFound`, `Denied` or `Invalid` if it cannot be read."""
+    def read(self, path: str, most: int = MOST_BYTES) -> bytes:
+        """Return the content of a file; raise `NotFound`, `Denied` or `Invalid` if it cannot be read.
+
+        most: its size in bytes; larger files of the disk are refused.
+        """
         ...
 
     def names(self, folder: str) -> Sequence[str]:
@@ -32,9 +37,9 @@ class FileSystem(Protocol):
 
 
 class Disk:
-    """Regular files of at most 1 MiB. Pipes, devices and folders are refused without blocking."""
+    """Regular files, of at most 1 MiB unless stated. Pipes, devices and folders are refused without blocking."""
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, most: int = MOST_BYTES) -> bytes:
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise Invalid(f"{path} is not a regular file", hint="a manifest must be a regular file")
@@ -45,9 +50,9 @@ class Disk:
             # Checked again: the path may lead to another file now.
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise Invalid(f"{path} is not a regular file")
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise Invalid(f"{path} is larger than {size(MOST_BYTES)}", hint="split it with include")
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise Invalid(f"{path} is larger than {size(most)}", hint="split it with include")
         return data
 
     def names(self, folder: str) -> Sequence[str]:
@@ -91,10 +96,10 @@ class Reading:
         self._folders[name] = ""
         self._digests[name] = hashlib.sha256(data).hexdigest()
 
-    def beside(self, document: str, name: str) -> bytes | None:
-        """Return the content of a file next to a document; None if there is none."""
+    def lock(self, document: str) -> bytes | None:
+        """Return the content of the lock file next to a document; None if there is none."""
         try:
-            return self.read(self.absolute(name, document))
+            return self.read(self.absolute(LOCK_NAME, document), MOST_LOCK_BYTES)
         except NotFound:
             return None
 
@@ -108,10 +113,10 @@ class Reading:
         self._digests[path] = hashlib.sha256(data).hexdigest()
         self._watched.add(os.path.dirname(path))
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, most: int = MOST_BYTES) -> bytes:
         # A missing or unreadable file is recorded too: it may appear later.
         self._watched.add(os.path.dirname(path))
-        data = self._files.read(path)
+        data = self._files.read(path, most)
         self._digests[path] = hashlib.sha256(data).hexdigest()
         return data
 

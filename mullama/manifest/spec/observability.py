@@ -11,7 +11,7 @@ from mullama.manifest.spec.values import Block, Duration, Flag, Number, Size
 EventKind = Literal[
     "applied", "not-applied", "invalid-manifest", "held", "degraded", "recovered", "fetch-failed", "evicted", "worker",
     "worker-failed", "files-changed", "certificate", "certificate-refused", "usage-not-recorded", "git-commit",
-    "git-failed", "git-edited", "keys", "listening", "not-listening", "pruned", "telemetry-failed",
+    "git-failed", "git-edited", "keys", "listening", "not-listening", "pruned", "refreshed", "telemetry-failed",
     "telemetry-recovered", "watch-failed", "warning",
 ]  # fmt: skip
 """Events that a webhook may select."""
