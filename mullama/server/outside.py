@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _NO_IMAGES = "images are not generated: llama.cpp runs language models only"
-_NO_AUDIO = "audio is not supported"
+_NO_AUDIO = "speech is not transcribed or generated here; a model with an audio projector reads a sound in a chat"
 _NO_FILES = "the server stores no files of clients; send the text in the request"
 _NO_BATCHES = "batches are not supported; send the requests at the same time, the server decodes them together"
 _NO_TRAINING = "models are not trained"

@@ -36,6 +36,8 @@ def test_list_and_show_need_no_server(tmp_path: Path) -> None:
         listed = stack.json("list", "--json")
         assert listed["total_count"] == 1
         assert listed["models"][0]["quantization"] == "Q8_0"
+        assert stack.json("list", "De", "--json")["total_count"] == 1, "a prefix, as of ollama list"
+        assert stack.json("list", "emo", "--json") == {"models": [], "total_count": 0, "total_size_bytes": 0}
         assert listed["models"][0]["size_bytes"] == listed["total_size_bytes"] > 0
         assert stack.run("show", "demo", "--system").stdout == "Be brief.\n"
         assert stack.json("show", "demo", "--json")["family"] == "llama"

@@ -112,6 +112,8 @@ def load(command: Command) -> tuple[Callable[[CommandContext], int], Parser]:
 
 def parse(command: str, parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments of a command, or raise `UsageError` with the hint for the first one of another tool."""
+    if command in ("run", "bench", "tune") and arguments and not arguments[0].startswith("-"):
+        _require_no_type(command, arguments)
     try:
         return parser.parse_intermixed_args(parser.with_plain_flags(arguments))
     except UsageError:
@@ -120,6 +122,16 @@ def parse(command: str, parser: Parser, arguments: Sequence[str]) -> argparse.Na
         if (refusal := unsupported.refusal(parser, command, arguments)) is not None:
             raise refusal from None
         raise
+
+
+def _require_no_type(command: str, arguments: Sequence[str]) -> None:
+    """Raise `UsageError` for `run text -m MODEL`, which `run` would read as a question."""
+    if not {"-m", "--model"} & set(arguments):
+        return
+    from mullama.cli.app import unsupported
+
+    if (refusal := unsupported.refused_type(command, arguments)) is not None:
+        raise refusal
 
 
 def _context(command: str, parser: Parser, top: argparse.Namespace, terminal: Terminal) -> CommandContext:

@@ -27,8 +27,8 @@ COMMANDS: Mapping[str, str] = {
     "from-config": "a manifest replaces the TOML file: mullama apply -f FILE",
     "ui": "there is no web interface; mullama chat is the one of the terminal, and web interfaces use the API",
     "mcp": "the Model Context Protocol is not spoken; a client offers tools in its requests",
-    "transcribe": "audio is not supported",
-    "speak": "audio is not supported",
+    "transcribe": 'a model with an audio projector reads a sound: mullama run MODEL "Write down the words" -i FILE',
+    "speak": "speech is not generated",
     "upgrade": _UPGRADE,
     "update": f"{_UPGRADE}; mullama lock --update moves the files of models",
     "install": "mullama pull fetches a model",
@@ -44,7 +44,7 @@ MODEL_TYPES: Mapping[str, str] = {
     "embedding": "leave the type out for `mullama embed`; a server needs `task: embedding` in the manifest",
     "vision": "leave the type out: the projector tells it; mullama run MODEL -i FILE sends an image",
     "diffusion": "images are not generated: llama.cpp runs language models only",
-    "speech": "audio is not supported",
+    "speech": "speech is not generated",
 }
 """Hints by the word that mistral.rs takes before `-m MODEL`."""
 
@@ -61,7 +61,7 @@ _NO_XLORA = "llama.cpp has no X-LoRA; LoRA adapters are set in the manifest, in 
 _NO_TOKENIZER = "a GGUF file holds its tokenizer and its data types"
 _CALIBRATED = "llama-imatrix computes an importance matrix from it; mullama quantize --imatrix FILE uses the matrix"
 _MEDIA_LIMITS = "server.limits.media in the manifest"
-_NO_AUDIO = "audio is not supported"
+_NO_AUDIO = "the microphone is not read; mullama run MODEL -i FILE sends a sound"
 _NO_DRAFT = _in_model("draft")
 _RATE = "auth.keys.NAME.rate and limits.rate of a model in the manifest limit requests and tokens"
 _TLS = "server.tls in the manifest names the certificate and its key"
@@ -101,6 +101,7 @@ EVERYWHERE: Mapping[str, str] = {
     "--token-source": _TOKEN, "--token": "other users could read it in the process list; use --token-file or HF_TOKEN",
     "--max-edge": _MEDIA_LIMITS, "--max-num-images": _MEDIA_LIMITS, "--max-image-length": _MEDIA_LIMITS,
     "--ui": _NO_UI, "--mcp-port": _NO_MCP, "--mcp-config": _NO_MCP, "--log": _LOGS,
+    "-l": _LOGS, "-j": _in_model("template"), "-a": _NO_TOKENIZER, "--seed": _in_model("parameters.seed"),
     "--emit-config": "use tune --emit FILE, which writes a manifest",
     # llama-server and other front ends of llama.cpp
     "--n-gpu-layers": "use --gpu-layers N, or gpu.layers in the manifest",
@@ -183,6 +184,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
         "--timeout": "limits.timeout of a model, in the manifest",
         "--verbose": "observability.logs.level, in the manifest",
         "--keepalive": "residency.ttl of a model, in the manifest",
+        "--format": "leave it out: the file tells it, and only GGUF files are served",
     },
     "embed": {"--format": "use --json"},
     "quantize": {"-m": "name the source without -m: mullama quantize SOURCE TYPE -o FILE"},
@@ -195,11 +197,18 @@ _DEVICE_LAYERS = re.compile(r"[0-9]+:[0-9]+(;[0-9]+:[0-9]+)*")  # as in `-n "0:1
 _OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(?:=.*)?", re.DOTALL)
 
 
-def refusal(parser: Parser, command: str, arguments: Sequence[str]) -> UsageError | None:
-    """Return the error for the first argument that only other tools have; None if there is none."""
+def refused_type(command: str, arguments: Sequence[str]) -> UsageError | None:
+    """Return the error for the type of a model before `-m MODEL`; None if there is none."""
     if len(arguments) > 1 and arguments[0] in MODEL_TYPES and {"-m", "--model", "--model-id"} & set(arguments):
         message = f"{arguments[0]!r} is not a part of mullama {command}"
         return UsageError(message, hint=MODEL_TYPES[arguments[0]])
+    return None
+
+
+def refusal(parser: Parser, command: str, arguments: Sequence[str]) -> UsageError | None:
+    """Return the error for the first argument that only other tools have; None if there is none."""
+    if (refused := refused_type(command, arguments)) is not None:
+        return refused
     hints = {**EVERYWHERE, **OPTIONS.get(_SAME_OPTIONS.get(command, command), {})}
     known = {name for action in parser._actions for name in action.option_strings}
     for argument in arguments:
@@ -216,7 +225,8 @@ def refusal(parser: Parser, command: str, arguments: Sequence[str]) -> UsageErro
 def arguments() -> Iterator[tuple[str, str]]:
     """Yield the refused arguments of single commands as (command line, hint)."""
     for word, hint in MODEL_TYPES.items():
-        yield f"serve {word} -m MODEL", hint
+        for command in ("run", "serve"):
+            yield f"{command} {word} -m MODEL", hint
     for command, options in OPTIONS.items():
         for option, hint in options.items():
             yield f"{command} {option}", hint

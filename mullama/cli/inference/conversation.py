@@ -118,7 +118,10 @@ def response_format(text: str) -> Any:
     try:
         tree = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"the format is neither json nor a JSON Schema: {error}") from error
+        raise UsageError(
+            f"the format {text[:40]!r} is neither json, nor a file, nor a JSON Schema: {error}",
+            hint="the format is that of the answer; the format of weights is read from their file",
+        ) from error
     if not isinstance(tree, dict):
         raise UsageError("a JSON Schema must be an object")
     return tree

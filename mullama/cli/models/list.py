@@ -23,6 +23,7 @@ Rows = builtins.list[dict[str, Any]]
 def list_options(parser: Parser) -> None:
     instance_options(parser)
     json_option(parser)
+    parser.add_argument("prefix", nargs="?", default="", metavar="PREFIX", help="only models whose name begins so")
     parser.add_argument("-v", "--verbose", action="store_true", help="also print paths and sources")
     parser.add_argument("--all", action="store_true", help="also list stored sources that no model uses")
     parser.add_argument("--outdated", action="store_true", help="ask each source for newer files")
@@ -32,6 +33,7 @@ def list(call: CommandContext) -> int:
     """List the models of the server, else those of the manifest. Files that models share count once."""
     server = find(call)
     rows = _served(server) if server is not None and (is_remote(call) or not _looks_here(call)) else _local(call)
+    rows = [row for row in rows if row["name"].lower().startswith(call.options.prefix.lower())]
     total = sum({row["digest"] or row["source"]: row["size_bytes"] or 0 for row in rows}.values())
     if call.options.json:
         call.terminal.json({"models": rows, "total_count": len(rows), "total_size_bytes": total})

@@ -209,13 +209,16 @@ def _total(tree: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
 
 def ps_options(parser: Parser) -> None:
     status_options(parser)
+    parser.add_argument("prefix", nargs="?", default="", metavar="PREFIX", help="only models whose name begins so")
     parser.add_argument("-a", "--all", action="store_true", help="also list models that are not loaded")
 
 
 def ps(call: CommandContext) -> int:
     """List the models that are in memory now."""
     tree = require(call).client.get("/api/v1/status")
-    models = [m for m in tree.get("models") or () if call.options.all or m.get("memory")]
+    prefix = call.options.prefix.lower()
+    models = [m for m in tree.get("models") or () if m["name"].lower().startswith(prefix)]
+    models = [m for m in models if call.options.all or m.get("memory")]
     if call.options.json:
         call.terminal.json({"models": models, "memory": tree.get("memory")})
         return DONE

@@ -93,6 +93,9 @@ def test_ps_lists_models_in_memory(run: Run, tiny: TinyServer) -> None:
     assert (head.split()[0], chat.split()[0]) == ("NAME", "chat")
     assert foot.startswith("1 model, ")
     assert "big" in run("ps", "--all", "--host", tiny.url).out
+    assert [m["name"] for m in json.loads(run("ps", "BI", "--all", "--json", "--host", tiny.url).out)["models"]] == [
+        "big"
+    ]
 
 
 def test_a_model_that_failed_shows_no_context(run: Run, tiny: TinyServer) -> None:
