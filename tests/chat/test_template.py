@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -129,9 +130,10 @@ def test_hostile_templates_end_soon_and_with_an_error(source: str) -> None:
     ).map(lambda pair: pair[0].format("".join(pair[1]))), max_leaves=12,
 ))  # fmt: skip
 def test_nests_of_any_kind_end(body: str) -> None:
-    with processor_time() as cost, suppress(MullamaError):
+    begun = time.process_time()
+    with suppress(MullamaError):
         render("{% set x = 'ab' %}{% set l = [1] %}" + SHOW + body)
-    assert cost.seconds < 10.0
+    assert time.process_time() - begun < 10.0
 
 
 def test_a_long_plain_conversation_costs_little_of_its_budget() -> None:
