@@ -196,6 +196,7 @@ class Pool:
         self._pins: dict[UnitKey, list[asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._spare: asyncio.Task[WorkerClient] | None = None
+        self._spawned: SpawnedWorker | None = None  # a process that the task of the spare worker has not taken
         self._spare_engine = ""  # keep no spare worker
         self._spare_pause = _SPARE_PAUSE
         self._spare_timer: asyncio.TimerHandle | None = None
@@ -220,11 +221,15 @@ class Pool:
     def _start_spare(self, spawned: SpawnedWorker | None = None) -> None:
         self._spare_timer = None
         if self._spare is None and (spawned is not None or _has_memory_for_spare()):
-            self._spare = asyncio.create_task(self._spawn_spare(spawned))
+            self._spawned = spawned
+            self._spare = asyncio.create_task(self._spawn_spare())
             self._spare.add_done_callback(_ignore_failure)
+        elif spawned is not None:
+            spawned.end()
 
-    async def _spawn_spare(self, spawned: SpawnedWorker | None) -> WorkerClient:
+    async def _spawn_spare(self) -> WorkerClient:
         def spawn() -> SpawnedWorker:
+            spawned, self._spawned = self._spawned, None
             return spawned or self._spawn_worker(self._spare_engine)
 
         return await WorkerClient.spawn(lambda death: None, self._cores, self.limits, spawn)
@@ -254,6 +259,9 @@ class Pool:
             for ended in await asyncio.gather(spare, return_exceptions=True):
                 if isinstance(ended, WorkerClient):
                     await ended.kill()
+        if self._spawned is not None:  # the task was cancelled before its first step
+            self._spawned.end()
+            self._spawned = None
 
     def load_early(self, choice: EngineChoice, stamps: Mapping[str, str]) -> None:
         """Begin to load weights in the spare worker while their files are hashed and their template is read.

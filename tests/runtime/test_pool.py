@@ -184,6 +184,15 @@ async def test_a_spare_worker_that_ended_is_replaced_and_one_without_a_use_ends_
     assert not psutil.pid_exists(unused.pid)
 
 
+async def test_a_spare_worker_that_is_cancelled_before_its_first_step_ends(server: LocalServer) -> None:
+    spawned, second = spawn_worker("scripted"), spawn_worker("scripted")
+    server.pool.keep_spare("scripted", spawned)
+    server.pool.keep_spare("scripted", second)  # there is one
+    assert second.process.poll() is not None
+    await server.pool.abort()
+    assert spawned.process.poll() is not None
+
+
 async def test_a_stop_in_the_moment_of_a_start_ends(server: LocalServer) -> None:
     """The start is cancelled before its first step."""
     await server.apply({"a": {"from": server.script(), "residency": {"load": "on_demand"}}})
