@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -18,6 +19,10 @@ KINDS: Mapping[Format, MediumKind] = {
 IMAGES = "PNG, JPEG, BMP or GIF"
 SOUNDS = "WAV, MP3 or FLAC"
 """The formats that the engine decodes; it refuses WebP and OGG by their names."""
+
+_MOST_PARTS = 10_000
+"""Segments or chunks before the sizes: a file of nothing else would take seconds to walk through."""
+_JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 
 
 class MediaHeader(Struct, frozen=True, kw_only=True):
@@ -68,18 +73,17 @@ def _png(data: bytes) -> MediaHeader:
 def _jpeg(data: bytes) -> MediaHeader:
     """Read the frame header, which follows segments of metadata."""
     at = 2
-    while True:
-        while data[at] == 0xFF and data[at + 1] == 0xFF:
-            at += 1
-        if data[at] != 0xFF:
+    for _ in range(_MOST_PARTS):
+        found = _JPEG_MARKER.match(data, at)
+        if found is None:
             raise ValueError
-        marker = data[at + 1]
+        marker, at = found[1][0], found.end()
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, at + 5)
+            height, width = struct.unpack_from(">HH", data, at + 3)
             return MediaHeader(format="jpeg", width=width, height=height)
-        at += 2
         if not (marker == 0x01 or 0xD0 <= marker <= 0xD8):
             at += max(2, struct.unpack_from(">H", data, at)[0])
+    raise ValueError
 
 
 def _bmp(data: bytes) -> MediaHeader:
@@ -113,33 +117,94 @@ def _webp(data: bytes) -> MediaHeader:
 
 
 def _wav(data: bytes) -> MediaHeader:
-    at, rate = 12, 0
-    while True:
+    at, form = 12, None
+    for _ in range(_MOST_PARTS):
         name, size = struct.unpack_from("<4sI", data, at)
         if name == b"fmt ":
-            rate = struct.unpack_from("<I", data, at + 16)[0]  # bytes of one second
+            form = _WavForm.read(data, at + 8, size)
         elif name == b"data":
-            if not rate:
+            if form is None:
                 raise ValueError
             # A stream of unknown length states the largest size.
-            return MediaHeader(format="wav", seconds=min(size, len(data) - at - 8) / rate)
+            frames = form.frames(min(size, len(data) - at - 8))
+            return MediaHeader(format="wav", seconds=frames / form.rate)
         at += 8 + size + size % 2
+    raise ValueError
 
 
-def _flac(data: bytes) -> MediaHeader:
-    bits = struct.unpack_from(">Q", data, 18)[0]
+class _WavForm(Struct, frozen=True, kw_only=True):
+    """The chunk `fmt` of a WAV file. Decoders do not read the bytes per second that it states."""
+
+    tag: int
+    channels: int
+    rate: int
+    """Frames of one second."""
+    block: int
+    """Bytes of a frame, or of a block of ADPCM."""
+    bits: int
+
+    @classmethod
+    def read(cls, data: bytes, at: int, size: int) -> _WavForm:
+        """Return the form at an offset; raise `ValueError` for one that decoders refuse."""
+        tag, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", data, at)
+        if tag == _EXTENSIBLE:
+            tag = struct.unpack_from("<H", data, at + 24)[0]
+        if size < 16 or not (0 < channels <= 254 and 0 < rate <= 384_000 and 0 < bits <= 64 and block):
+            raise ValueError
+        return cls(tag=tag, channels=channels, rate=rate, block=block, bits=bits)
+
+    def frames(self, size: int) -> int:
+        """Return the frames in these bytes; raise `ValueError` for blocks that are smaller than their heads."""
+        if self.tag not in _ADPCM_HEADS:
+            return size // (self.block if self.bits % 8 else self.bits // 8 * self.channels)
+        blocks = -(-size // self.block)
+        heads = blocks * _ADPCM_HEADS[self.tag] * self.channels
+        if heads > size or self.channels > 2:
+            raise ValueError
+        return (size - heads) * 2 // self.channels + blocks
+
+
+_EXTENSIBLE = 0xFFFE
+_ADPCM_HEADS: Mapping[int, int] = {0x02: 6, 0x11: 4}
+"""Bytes at the beginning of a block, for each channel, by the tag of the format. Each other byte has two samples."""
+
+
+def _flac(data: bytes, at: int = 0) -> MediaHeader:
+    bits = struct.unpack_from(">Q", data, at + 18)[0]
     rate, samples = bits >> 44, bits & (2**36 - 1)
     if not rate:
         raise ValueError
     return MediaHeader(format="flac", seconds=samples / rate)
 
 
-def _sized(name: Format) -> Callable[[bytes], MediaHeader]:
-    """Return the reader of a format whose length only decoding shows."""
-    return lambda data: MediaHeader(format=name)
+def _mp3(data: bytes) -> MediaHeader:
+    """Read what follows ID3 tags: FLAC and OGG may have them too. Only decoding shows the length of MPEG."""
+    at = 0
+    for _ in range(_MOST_PARTS):
+        after = after_tag(data, at)
+        if after == at:
+            if data[at : at + 4] == b"fLaC":
+                return _flac(data, at)
+            return MediaHeader(format="ogg" if data[at : at + 4] == b"OggS" else "mp3")
+        at = after
+    raise ValueError
+
+
+def after_tag(data: bytes, at: int = 0) -> int:
+    """Return the offset after the ID3 tag at an offset; the same one without a tag."""
+    if data[at : at + 3] != b"ID3" or len(data) < at + 10:
+        return at
+    size = 0
+    for byte in data[at + 6 : at + 10]:
+        size = size << 7 | byte & 127
+    return at + 10 + size + (10 if data[at + 5] & 0x10 else 0)
+
+
+def _ogg(data: bytes) -> MediaHeader:
+    return MediaHeader(format="ogg")
 
 
 _READERS: Mapping[Format, Callable[[bytes], MediaHeader]] = {
     "png": _png, "jpeg": _jpeg, "bmp": _bmp, "gif": _gif, "webp": _webp,
-    "wav": _wav, "flac": _flac, "mp3": _sized("mp3"), "ogg": _sized("ogg"),
+    "wav": _wav, "flac": _flac, "mp3": _mp3, "ogg": _ogg,
 }  # fmt: skip

@@ -62,3 +62,22 @@ def test_a_cut_header_has_no_facts_and_raises_nothing(data: bytes) -> None:
 def test_a_damaged_header_raises_nothing(data: bytes, draw: st.DataObject) -> None:
     at = draw.draw(st.integers(0, len(data) - 1))
     header_of(data[:at] + draw.draw(st.binary(max_size=8)) + data[at:])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xd8" + b"\xff\xe0\0\2" * 20_000 + JPEG[2:],
+        b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 20_000 + WAV[12:],
+        WAV.replace(b"fmt " + struct.pack("<I", 16), b"fmt " + struct.pack("<I", 4)),
+    ],
+)
+def test_parts_beyond_all_reason_make_a_header_damaged(data: bytes) -> None:
+    assert format_of(data)
+    assert header_of(data) is None
+
+
+def test_fill_bytes_before_a_marker_are_skipped_at_once() -> None:
+    found = header_of(b"\xff\xd8" + b"\xff" * 2**20 + JPEG[2:])
+    assert found is not None
+    assert (found.width, found.height) == (640, 480)

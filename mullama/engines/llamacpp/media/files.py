@@ -12,8 +12,9 @@ import zlib
 from collections.abc import Iterator
 
 from mullama.chat.media import MediaLimits, Medium
-from mullama.chat.media.formats import Format, MediaHeader, header_of
+from mullama.chat.media.formats import Format, MediaHeader, after_tag, header_of
 from mullama.chat.media.limits import check_file
+from mullama.engines.llamacpp.media.mpeg import mpeg_seconds
 from mullama.errors import Invalid, TooLarge, Unsupported
 from mullama.struct import replace
 
@@ -21,23 +22,13 @@ LONGEST_SIDE_RATIO = 200
 """Of the sides of an image. Encoders cut images into tiles along the longer side, and assume a shorter one of some
 pixels; Qwen-VL's own code has the same bound."""
 _NOT_READ: dict[Format, tuple[str, str]] = {"webp": ("WebP", "PNG or JPEG"), "ogg": ("OGG", "WAV, MP3 or FLAC")}
-_SAMPLES = {  # per frame, by (version, layer); version 3 is MPEG 1, layer 1 is III
-    (3, 1): 1152, (3, 2): 1152, (3, 3): 384, (2, 1): 576, (2, 2): 1152, (2, 3): 384,
-    (0, 1): 576, (0, 2): 1152, (0, 3): 384,
-}  # fmt: skip
-# The first bytes of a frame: the sync word, a version and a layer that exist, a bitrate and a rate that are stated.
-_FRAME = re.compile(
-    b"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][" + b"".join(b"\\x%x0-\\x%xb" % (n, n) for n in range(1, 15)) + b"]"
-)
-_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-_BITRATES = {  # kbit/s, by (MPEG 1, layer)
-    (True, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (True, 1): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (False, 3): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (False, 1): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}  # fmt: skip
+_MOST_SCANS = 100
+"""Of a JPEG image. Programs write about ten; each costs a pass over all pixels and may have a few bytes."""
+_MOST_SEGMENTS = 10_000
+_MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")
+"""A marker with a segment or at the end; those inside compressed data (TEM, RST) are none of them."""
+_FALLBACK_SECONDS = 10_800.0
+"""Of the frames of MPEG in a file of another format: they are chance, and only a file that was made for it has more."""
 
 
 def checked(medium: Medium, limits: MediaLimits, place: int) -> MediaHeader:
@@ -57,9 +48,14 @@ def checked(medium: Medium, limits: MediaLimits, place: int) -> MediaHeader:
         _check_sides(name, header)
         if header.format == "png":
             _check_png(name, data)
+        elif header.format == "jpeg":
+            _check_jpeg(name, data)
         return header
     if header.format == "mp3":
-        header = replace(header, seconds=_mp3_seconds(data, limits.seconds))
+        header = replace(header, seconds=mpeg_seconds(data, limits.seconds, after_tag(data)))
+    elif mpeg_seconds(data, most := max(limits.seconds, _FALLBACK_SECONDS)) > most:
+        # miniaudio reads a file as MPEG if it fails to read it as its format.
+        raise Invalid(f"{name} is a damaged sound", hint=f"it is no {header.format} file")
     if header.seconds > limits.seconds:
         raise TooLarge(
             f"{name} has {header.seconds:.0f} s, and {limits.seconds:g} s is the most",
@@ -123,26 +119,17 @@ def _png_pixels(data: bytes) -> Iterator[bytes]:
         at += 12 + size
 
 
-def _mp3_seconds(data: bytes, most: float) -> float:
-    """Return the duration of an MPEG stream by the headers of its frames, or some number above `most`.
-
-    Nothing else states it. A decoder looks for the next frame after bytes that are none, and so does this.
-    """
-    at, seconds = 0, 0.0
-    if data[:3] == b"ID3" and len(data) > 10:
-        at = 10 + (data[6] & 127) * 2**21 + (data[7] & 127) * 2**14 + (data[8] & 127) * 2**7 + (data[9] & 127)
-    while seconds <= most and (found := _FRAME.search(data, at)):
-        size, duration = _mp3_frame(found[0])
-        at = found.start() + size
-        seconds += duration
-    return seconds
-
-
-def _mp3_frame(header: bytes) -> tuple[int, float]:
-    """Return the bytes and seconds of a frame (ISO 11172-3, 2.4.1.3)."""
-    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
-    bitrate, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
-    samples, hertz = _SAMPLES[version, layer], _RATES[version][rate]
-    bits = _BITRATES[version == 3, layer][bitrate - 1] * 1000
-    unit = 4 if layer == 3 else 1
-    return (samples * bits // 8 // hertz // unit + padding) * unit, samples / hertz
+def _check_jpeg(name: str, data: bytes) -> None:
+    """Raise `Invalid` for more scans than images have. stb_image reads segments, and scans to the next marker."""
+    at = scans = 0
+    for _ in range(_MOST_SEGMENTS):
+        found = _MARKER.search(data, at)
+        if found is None or found[1] == b"\xd9":
+            return
+        scans += found[1] == b"\xda"
+        if scans > _MOST_SCANS:
+            break
+        at = found.end()
+        if found[1] != b"\xd8":
+            at += int.from_bytes(data[at : at + 2], "big")
+    raise Invalid(f"{name} is a damaged image", hint="it has more scans or segments than programs write; save it again")

@@ -42,6 +42,31 @@ def flac(samples: int, rate: int = 16000) -> bytes:
     return b"fLaC\x80" + (34).to_bytes(3, "big") + info
 
 
+def wav_of(
+    rate: int, stated: int, size: int, *, tag: int = 1, channels: int = 1, block: int = 1, bits: int = 8
+) -> bytes:
+    """A WAV whose form is what the arguments say. stated: bytes of a second, which no decoder reads."""
+    form = struct.pack("<HHIIHH", tag, channels, rate, stated, block, bits)
+    head = b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<I", 16) + form
+    return head + b"data" + struct.pack("<I", size) + bytes(size)
+
+
+def frames(header: bytes, size: int, count: int) -> bytes:
+    return (header + bytes(size - len(header))) * count
+
+
+ID3 = b"ID3\x04\x00\x00\x00\x00\x00\x00"
+WHOLE, SLOW, FAST = b"\xff\xfb\x90\x00", b"\xff\xe3\x18\xc0", b"\xff\xfb\x14\xc0"  # 44.1 kHz, 8 kHz, 48 kHz
+FREE = b"\xff\xe3\x0b\xc0"  # of free format: the distance of two frames is their size
+STATED = WHOLE + bytes(32) + b"Xing\0\0\0\1" + (2**31).to_bytes(4, "big") + bytes(417 - 48)
+
+
+def jpeg(scans: int) -> bytes:
+    """A progressive JPEG of 8 x 8 pixels, with a comment that looks like its end."""
+    frame = b"\xff\xc2\0\x0b\x08\0\x08\0\x08\x01\x01\x11\x00"
+    return b"\xff\xd8" + frame + b"\xff\xfe\0\x04\xff\xd9" + b"\xff\xda\0\x08\x01\x01\0\0\0\x10\0" * scans
+
+
 @pytest.mark.parametrize(
     ("kind", "data", "sizes"),
     [
@@ -52,6 +77,10 @@ def flac(samples: int, rate: int = 16000) -> bytes:
         ("audio", wav(0.5, rate=8000), (0, 0, 0.5)),
         ("audio", wav(0.5, rate=96000), (0, 0, 0.5)),
         ("audio", flac(16000), (0, 0, 1.0)),
+        ("audio", ID3 + flac(16000), (0, 0, 1.0)),
+        ("audio", wav_of(8000, 1, 8000), (0, 0, 1.0)),
+        ("audio", wav_of(8000, 1, 1000, tag=2, block=100, bits=4), (0, 0, (2 * 940 + 10) / 8000)),
+        ("image", jpeg(12), (8, 8, 0)),
     ],
 )
 def test_a_file_states_its_sizes(kind: str, data: bytes, sizes: tuple[int, int, float]) -> None:
@@ -83,6 +112,19 @@ def test_the_duration_of_an_mpeg_stream_is_that_of_its_frames(seconds: float) ->
         ("audio", flac(16000 * 11), TooLarge, "medium 3 of the request has 11 s"),
         ("audio", flac(0), Invalid, "medium 3 of the request has no samples"),
         ("audio", wav(0.0), Invalid, "medium 3 of the request has no samples"),
+        # The bytes of a second are not what the decoder reads: it would make 16,000 samples of each byte.
+        ("audio", wav_of(1, 2**31, 1000), TooLarge, "medium 3 of the request has 1000 s"),
+        # Blocks of ADPCM that are smaller than their heads have less than no samples.
+        ("audio", wav_of(16000, 1, 1000, tag=2, channels=2, bits=4), Invalid, "medium 3 of the request is damaged"),
+        ("audio", wav_of(16000, 1, 1000, channels=0), Invalid, "medium 3 of the request is damaged"),
+        ("audio", ID3 + flac(16000 * 11) + mp3(1.0)[12:], TooLarge, "medium 3 of the request has 11 s"),
+        ("audio", ID3 * 3 + b"OggS" + mp3(1.0)[12:], Unsupported, "medium 3 of the request is OGG"),
+        ("audio", ID3 * 20_000 + flac(1), Invalid, "medium 3 of the request is damaged"),
+        ("audio", ID3 + frames(FREE, 13, 200) + mp3(1.0)[12:], TooLarge, "medium 3 of the request has"),
+        ("audio", frames(SLOW, 72, 12) + frames(FAST, 96, 100), TooLarge, "medium 3 of the request has"),
+        ("audio", STATED + mp3(1.0)[12:], TooLarge, "medium 3 of the request has"),
+        ("audio", flac(16000) + frames(FREE, 13, 160_000), Invalid, "medium 3 of the request is a damaged sound"),
+        ("image", jpeg(101), Invalid, "medium 3 of the request is a damaged image"),
         ("audio", b"ID3\x04\x00\x00\x00\x00\x00\x00" + bytes(500), Invalid, "medium 3 of the request has no samples"),
     ],
 )

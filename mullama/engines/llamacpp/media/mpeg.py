@@ -1,0 +1,97 @@
+"""The duration of a stream of MPEG audio (MP3), as an upper bound of what miniaudio decodes from it. Pure.
+
+Nothing reliable states it. miniaudio looks for the next frame after bytes that are none, also in a file of another
+format that it could not read; it believes the number of frames that the first one states (a tag Xing or Info), and it
+converts all frames by the rate of the first. So a duration counts all frames, at the lowest rate, and all tags.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SAMPLES = {  # per frame, by (version, layer); version 3 is MPEG 1, layer 1 is III
+    (3, 1): 1152, (3, 2): 1152, (3, 3): 384, (2, 1): 576, (2, 2): 1152, (2, 3): 384,
+    (0, 1): 576, (0, 2): 1152, (0, 3): 384,
+}  # fmt: skip
+_MOST_SAMPLES = 1152
+_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_BITRATES = {  # kbit/s, by (MPEG 1, layer)
+    (True, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 1): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 3): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 1): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}  # fmt: skip
+# The sync word, a version and a layer that exist, a bitrate or 0 (free format), and a rate that is stated.
+_THIRD = b"[" + b"".join(b"\\x%x0-\\x%xb" % (n, n) for n in range(15)) + b"]"
+_FRAME = re.compile(b"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]" + _THIRD)
+# A tag stands after the checksum (2 bytes) and the side information, whose bytes depend on version and channels.
+_SIDES = (
+    (b"[\xfa\xfc\xfe]", 2, 32, 17), (b"[\xfb\xfd\xff]", 0, 32, 17),
+    (b"[\xe2\xe4\xe6\xf2\xf4\xf6]", 2, 17, 9), (b"[\xe3\xe5\xe7\xf3\xf5\xf7]", 0, 17, 9),
+)  # fmt: skip
+_SIDE = b"|".join(
+    second + _THIRD + b"(?:[\x00-\xbf].{%d}|[\xc0-\xff].{%d})" % (checksum + stereo, checksum + mono)
+    for second, checksum, stereo, mono in _SIDES
+)
+_TAG = re.compile(b"\xff(?=(?:" + _SIDE + b")(?:Xing|Info)...(.)(.{4}))", re.DOTALL)
+_HEADER_BYTES = 4
+_LONGEST_FREE = 2304  # bytes of a frame of free format that miniaudio looks for
+
+
+def mpeg_seconds(data: bytes, most: float, start: int = 0) -> float:
+    """Return the seconds of the frames from `start` on, or some number above `most`."""
+    stated = max((_stated(data, tag) for tag in _TAG.finditer(data, start)), default=0.0)
+    at, samples, seconds, lowest = start, 0, stated, 0
+    while seconds <= most and (found := _FRAME.search(data, at)):
+        size, count, hertz = _frame(found[0])
+        follows = _follows(data, found, size) if size else (not lowest or hertz < lowest) and _repeats(data, found)
+        if follows:
+            lowest = min(lowest or hertz, hertz)
+        # A frame without a successor may be no frame, and real ones may begin in it.
+        at = found.start() + (size if size and follows else _HEADER_BYTES)
+        samples += count
+        seconds = max(seconds, samples / (lowest or hertz))
+    return seconds
+
+
+def _stated(data: bytes, tag: re.Match[bytes]) -> float:
+    """Return the seconds that a tag states, 0 if it states no number of frames (flag 1)."""
+    if not tag[1][0] & 1:
+        return 0.0
+    return int.from_bytes(tag[2], "big") * _MOST_SAMPLES / _frame(data[tag.start() : tag.start() + 3])[2]
+
+
+def _follows(data: bytes, frame: re.Match[bytes], size: int) -> bool:
+    """Return whether a frame of the same kind, or the end, follows the frame."""
+    after = frame.start() + size
+    return after >= len(data) or _agree(frame[0], data[after : after + 3])
+
+
+def _repeats(data: bytes, frame: re.Match[bytes]) -> bool:
+    """Return whether a frame of the same kind follows one of free format, whose size its distance states."""
+    others = _FRAME.finditer(data, frame.end(), frame.start() + _LONGEST_FREE)
+    return any(_agree(frame[0], other[0]) for other in others)
+
+
+def _agree(first: bytes, second: bytes) -> bool:
+    """Return whether two headers have the same version, layer and rate, and are both of free format or both not."""
+    return bool(
+        _FRAME.fullmatch(second)
+        and not (first[1] ^ second[1]) & 0xFE
+        and not (first[2] ^ second[2]) & 0x0C
+        and (first[2] < 0x10) == (second[2] < 0x10)
+    )
+
+
+def _frame(header: bytes) -> tuple[int, int, int]:
+    """Return the bytes, samples and rate of a frame (ISO 11172-3, 2.4.1.3); 0 bytes for free format."""
+    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
+    bitrate, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
+    samples, hertz = _SAMPLES[version, layer], _RATES[version][rate]
+    if not bitrate:
+        return 0, samples, hertz
+    bits = _BITRATES[version == 3, layer][bitrate - 1] * 1000
+    unit = 4 if layer == 3 else 1
+    return (samples * bits // 8 // hertz // unit + padding) * unit, samples, hertz
