@@ -43,6 +43,7 @@ def test_an_address_is_not_fetched_here() -> None:
         "",
         "!!!",
         "A",
+        "QUJé",
         5,
         None,
         "data:image/png,abc",
