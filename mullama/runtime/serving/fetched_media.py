@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 from mullama.chat import types as chat
@@ -17,6 +19,7 @@ from mullama.runtime.snapshot import Deployment
 from mullama.struct import replace
 
 _R = TypeVar("_R", bound="chat.TextRequest")
+_MOST_FETCHES = 16
 Fetch = Callable[[str, Callable[[str], bool], int], bytes]
 
 
@@ -49,20 +52,28 @@ async def with_fetched(request: _R, deployment: Deployment, manifest: Manifest, 
     def permits(host: str) -> bool:
         return any(pattern.fullmatch(_bracketed(canonical_host(host))) for pattern in patterns)
 
-    get = fetch or _fetcher()
+    get, loop = fetch or _fetcher(), asyncio.get_running_loop()
     files: dict[str, bytes] = {}
     for part in linked:
         assert part.url is not None
         if part.url not in files:
             most = server.limits.media.image if part.kind == "image" else server.limits.media.sound
             try:
-                files[part.url] = await asyncio.to_thread(get, part.url, permits, most)
+                files[part.url] = await asyncio.get_running_loop().run_in_executor(
+                    _threads(), get, part.url, permits, most
+                )
             except TooLarge:
                 raise
             except MullamaError as error:
                 kind = Unsupported if isinstance(error, Refused) else Invalid
                 raise kind(f"{part.place}: {error.message}", hint=error.hint, field=part.place) from error
     return _filled(request, files)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Return the threads for fetches alone: slow hosts would else use all those that prepare prompts."""
+    return ThreadPoolExecutor(_MOST_FETCHES, thread_name_prefix="media")
 
 
 def _fetcher() -> Fetch:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -119,3 +121,30 @@ def test_a_file_is_bounded_and_a_refusal_of_the_host_is_an_error(hub: StubHub) -
         fetch_medium(f"{hub.url}/a.png", lambda host: True, 8, allowed=lambda address: True)
     with pytest.raises(Unavailable, match="answered 410"):
         fetch_medium(f"{hub.url}/gone", lambda host: True, 8, allowed=lambda address: True)
+
+
+def test_slow_hosts_take_no_thread_from_other_work() -> None:
+    """Prompts are prepared in the default threads of the loop, of which there are few."""
+    gate = threading.Event()
+
+    def fetch(*_: Any) -> bytes:
+        assert gate.wait(30)
+        return PNG
+
+    async def scenario() -> tuple[str, Any]:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        manifest = Manifest(mullama="v1", server={"fetch_media": ["images.example.org"]})  # type: ignore[arg-type]
+        request = chat(link("https://images.example.org/a.png"))
+        waiting = asyncio.create_task(with_fetched(request, Sees, manifest, fetch))  # type: ignore[arg-type]
+        try:
+            await asyncio.sleep(0)
+            async with asyncio.timeout(4):
+                done = await asyncio.to_thread(lambda: "prepared")
+        finally:
+            gate.set()
+        return done, await waiting
+
+    done, made = asyncio.run(scenario())
+    assert done == "prepared"
+    assert made.messages[0].content[0].data == PNG
