@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, MutableMapping
 from contextlib import aclosing
 
 from mullama.dialects.base import Frame
-from mullama.dialects.resumable_streams import CancelStream, FindStreams, ResumeStream, StreamState, StreamStates
+from mullama.dialects.resumable_streams import (
+    CONVERSATION_HEADER,
+    CancelStream,
+    FindStreams,
+    ResumeStream,
+    StreamState,
+    StreamStates,
+)
 from mullama.errors import Invalid, MullamaError, NotFound, Unavailable
 from mullama.manifest.spec import ResumableStreams
 from mullama.runtime.base import Caller
@@ -25,8 +32,10 @@ from mullama.server.streams import to_bytes
 LONGEST = 4 * 1024 * 1024
 """Bytes that are kept of one stream, as in llama-server; its beginning is dropped first."""
 _LONGEST_TIMER = 86400.0  # seconds; streams are looked through at each use as well
-_OWN_BYTES = 1024
-"""The bytes of a stream without its content, about."""
+LONGEST_ID = 512
+"""Characters of the id of a conversation: a lookup compares all its beginnings before `::`."""
+_OWN_BYTES = 2048
+"""The bytes of a stream without its content, about, with its id."""
 
 Answer = Callable[[Exchange], Awaitable[None]]
 """Answers a request on an exchange."""
@@ -171,7 +180,8 @@ class StreamKeeper:
 
     def __init__(self, settings: Callable[[], ResumableStreams], counts: MutableMapping[str, int]) -> None:
         self._settings, self._counts = settings, counts
-        self._streams: dict[tuple[str | None, str], KeptStream] = {}
+        # By their start. An ordered dict finds its first items at once, also after many were removed there.
+        self._streams: OrderedDict[tuple[str | None, str], KeptStream] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
 
@@ -183,8 +193,14 @@ class StreamKeeper:
     def start(self, conversation: str, exchange: Exchange, answer: Answer) -> KeptStream:
         """Begin to answer a request into a new stream of this conversation, which replaces an older one.
 
-        exchange: of the request; its notes and headers are those of the answer too.
+        exchange: of the request; its notes and headers are those of the answer too. Raises `Invalid` for a long id.
         """
+        if len(conversation) > LONGEST_ID:
+            raise Invalid(
+                f"{CONVERSATION_HEADER} has {len(conversation)} characters, and {LONGEST_ID} is the most",
+                hint="send a shorter id, such as a UUID",
+                field=CONVERSATION_HEADER,
+            )
         self._expire()
         key = (exchange.caller.key, conversation)
         if key in self._streams:
@@ -253,20 +269,23 @@ class StreamKeeper:
     def _grown(self, change: int) -> None:
         """Note a change of the kept bytes. Beyond the bound, drop the oldest ended streams, then beginnings of others.
 
-        A stream that was replaced or cancelled no longer changes.
+        A stream that was replaced or cancelled no longer changes. This runs at each piece of a stream, so it looks at
+        no more streams than those that are generated and those that it drops.
         """
         self._bytes += change
-        if change <= 0 or self._bytes <= self._settings().size:
+        if change <= 0:
             return
-        for key, stream in sorted(self._streams.items(), key=lambda item: item[1].ended or float("inf")):
-            excess = self._bytes - self._settings().size
-            if excess <= 0:
-                return
-            if stream.ended is not None:
-                self._remove(key)
-                self._count("dropped")
-            else:
-                stream.drop(excess)
+        size = self._settings().size
+        while self._bytes > size:
+            oldest = next((key for key, stream in self._streams.items() if stream.ended is not None), None)
+            if oldest is None:
+                break
+            self._remove(oldest)
+            self._count("dropped")
+        else:
+            return
+        for stream in tuple(self._streams.values()):
+            stream.drop(self._bytes - size)
 
     def _expire(self) -> None:
         """Drop the streams that ended too long ago."""

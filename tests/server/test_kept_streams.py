@@ -186,6 +186,15 @@ def test_bad_requests_to_read_on(server: RunningServer, path: str, status: int, 
     assert words in refused.json["error"]["message"]
 
 
+def test_an_id_without_a_bound_is_refused_before_anything_is_generated(server: RunningServer) -> None:
+    refused = server.ask("POST", "/v1/chat/completions", STREAM, {"x-conversation-id": "::" * 257})
+    assert (refused.status, refused.json["error"]["param"]) == (400, "x-conversation-id")
+    assert "514 characters, and 512 is the most" in refused.json["error"]["message"]
+    anthropic = server.ask("POST", "/v1/messages", {**STREAM, "max_tokens": 9}, {"x-conversation-id": "x" * 513})
+    assert (anthropic.status, anthropic.json["type"]) == (400, "error")
+    assert server.nothing_runs()
+
+
 @pytest.mark.parametrize("body", [{"conversation_ids": "c1"}, {"conversation_ids": [1]}, []])
 def test_bad_lookups(server: RunningServer, body: Any) -> None:
     assert server.ask("POST", "/v1/streams/lookup", body).status == 400
@@ -264,10 +273,10 @@ class Times:
         self.keeper = StreamKeeper(lambda: self.settings, self.counts)
         self.caller = Caller(dialect="openai", request_id="r")
 
-    def add(self, id: str, data: bytes, *, ended: bool = True) -> KeptStream:
-        stream = KeptStream(id, self.keeper._grown)
+    def add(self, id: str, data: bytes, *, ended: bool = True, kind: type[KeptStream] = KeptStream) -> KeptStream:
+        stream = kind(id, self.keeper._grown)
         self.keeper._streams[None, id] = stream
-        self.keeper._bytes += 1024
+        self.keeper._bytes += 2048
         asyncio.run(stream.send({"type": "http.response.body", "body": data}))
         if ended:
             stream.finish()
@@ -281,7 +290,7 @@ def test_the_oldest_ended_streams_make_room_and_then_the_beginnings_of_others() 
     times = Times(size=100_000)
     for id in ("a", "b", "c"):
         times.add(id, b"x" * 30_000)
-    assert (times.kept(), times.keeper.bytes) == (["a", "b", "c"], 93_072)
+    assert (times.kept(), times.keeper.bytes) == (["a", "b", "c"], 96_144)
 
     live = times.add("d", b"y" * 30_000, ended=False)
     assert (times.kept(), times.counts) == (["b", "c", "d"], {"dropped": 1})
@@ -293,6 +302,30 @@ def test_the_oldest_ended_streams_make_room_and_then_the_beginnings_of_others() 
     assert times.counts == {"dropped": 3, "lost": 1, "resumed": 1}
 
 
+def test_a_full_memory_drops_only_what_a_piece_needs_and_looks_at_no_other_stream() -> None:
+    """Each piece of a stream would else sort all streams, and thousands of short ones slow all others down."""
+    looked: list[str] = []
+
+    class Watched(KeptStream):
+        @property
+        def ended(self) -> float | None:
+            looked.append(self.conversation)
+            return self.__dict__.get("end")
+
+        @ended.setter
+        def ended(self, value: float | None) -> None:
+            self.__dict__["end"] = value
+
+    times = Times(size=65_536)
+    for number in range(20):
+        times.add(str(number), b"x" * 1024, kind=Watched)
+    live = times.add("live", b"", ended=False)
+    looked.clear()
+    asyncio.run(live.send({"type": "http.response.body", "body": b"x" * 7000}))
+    assert times.kept() == [*map(str, range(2, 20)), "live"]
+    assert set(looked) == {"0", "1"}
+
+
 def test_an_ended_stream_expires() -> None:
     times = Times()
     stream, running = times.add("a", b"x"), times.add("b", b"x", ended=False)
@@ -301,7 +334,7 @@ def test_an_ended_stream_expires() -> None:
     with pytest.raises(NotFound, match="has expired"):
         times.keeper.find(ResumeStream(conversation="a"), times.caller)
     assert times.keeper.find(ResumeStream(conversation="b"), times.caller) is running
-    assert times.keeper.bytes == 1025
+    assert times.keeper.bytes == 2049
 
 
 def test_one_stream_keeps_its_last_bytes() -> None:
