@@ -59,9 +59,7 @@ async def with_fetched(request: _R, deployment: Deployment, manifest: Manifest, 
         if part.url not in files:
             most = server.limits.media.image if part.kind == "image" else server.limits.media.sound
             try:
-                files[part.url] = await asyncio.get_running_loop().run_in_executor(
-                    _threads(), get, part.url, permits, most
-                )
+                files[part.url] = await loop.run_in_executor(_threads(), get, part.url, permits, most)
             except TooLarge:
                 raise
             except MullamaError as error:
