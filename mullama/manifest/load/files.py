@@ -50,7 +50,10 @@ class Disk:
             # Checked again: the path may lead to another file now.
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise Invalid(f"{path} is not a regular file")
-            data = file.read(most + 1)
+            try:
+                data = file.read(most + 1)
+            except OSError as error:  # of a damaged disk, or a file of /proc
+                raise _refusal(error, path) from error
         if len(data) > most:
             raise Invalid(f"{path} is larger than {size(most)}", hint="split it with include")
         return data

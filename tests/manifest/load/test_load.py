@@ -109,12 +109,17 @@ def huge(path: Path) -> None:
         file.truncate(10 * 2**30)
 
 
+def unreadable(path: Path) -> None:
+    path.symlink_to("/proc/self/mem")  # a regular file whose first page is none
+
+
 ODD = {
     fifo: "is not a regular file",
     directory: "is not a regular file",
     unix_socket: "is not a regular file",
     device: "is not a regular file",
     huge: "is larger than 1 MiB (split it with include)",
+    unreadable: "cannot be read: Input/output error",
 }
 
 
@@ -128,7 +133,7 @@ def test_what_is_no_small_regular_file_is_refused_at_once(folder: Path, make: ob
     assert ODD[make] in str(caught.value)  # type: ignore[index]
 
 
-@pytest.mark.parametrize("make", [fifo, directory, device])
+@pytest.mark.parametrize("make", [fifo, directory, device, unreadable])
 def test_an_included_file_and_a_template_are_read_with_the_same_care(folder: Path, make: object) -> None:
     make(folder / "odd")  # type: ignore[operator]
     write(folder / "m.yaml", "mullama: v1\ninclude: [odd]\nmodels: {a: {from: x.gguf, template: {file: odd}}}\n")
