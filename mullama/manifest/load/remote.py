@@ -25,6 +25,9 @@ PREFIX = "hf:"
 ALLOWED = ("mullama", "models", "routes", "groups", "moved", "hardware")
 _SPEC = re.compile(r"hf:([^/]+/[^/]+)/([^@]+?)(?:@([^@]+))?")
 
+_KEY_MOVE = re.compile(r"moved\[\d+\]\.kind")
+"""A rename of a key gives its usage, levels and stored objects to another one."""
+
 
 class RemoteFiles(Protocol):
     """The source of remote files."""
@@ -74,6 +77,9 @@ def check_trusted(document: Node, report: Diagnostics) -> Node:
             report.add(key, document.keys[key], "a remote file cannot contain this key", hint)
     for path, leaf in _leaves(document, ""):
         text = leaf.value
+        if _KEY_MOVE.fullmatch(path) and text == "key":
+            hint = "write the entry into the manifest, which declares the keys"
+            report.add(path, leaf.place, "a remote file cannot rename API keys", hint)
         if not isinstance(text, str):
             continue
         if "${" in text.replace("$${", ""):

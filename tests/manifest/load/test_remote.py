@@ -94,6 +94,7 @@ def test_another_content_is_another_digest_of_the_manifest() -> None:
             "models: {c: 'https://x.example.org/c.gguf?t=from_env:TOKEN'}",
             "1:13: models.c: a remote file cannot name secrets",
         ),
+        ("moved: [{from: k, to: l, kind: key}]", "1:32: moved[0].kind: a remote file cannot rename API keys"),
         ("models: {c: {form: x}}", "1:14: models.c.form: no such field"),
         ("models: [", "1:9: this bracket is not closed"),
     ],
