@@ -107,18 +107,19 @@ class TelemetryExport:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def export(self, otlp: Otlp) -> None:
-        """Send the spans that wait, and the metrics if they are due."""
+        """Send the spans that wait, and the metrics if they are due, until the manifest changes."""
         if not otlp.traces:  # spans of before a reload would wait for ever
             self._spans.clear()
             self._batch = ()
-        while otlp.traces and self._clock() >= self._not_before:
+        while otlp.traces and self._clock() >= self._not_before and not self._changed.is_set():
             if not self._batch:
                 self._batch = self._spans.take()
             if not self._batch:
                 break
             await self._send_spans(otlp, self._batch)
         now = self._clock()
-        if otlp.metrics and max(self._not_before, self._metrics_due) <= now:
+        due = otlp.metrics and max(self._not_before, self._metrics_due) <= now
+        if due and not self._changed.is_set():
             self._metrics_due = now + otlp.interval
             await self._send_metrics(otlp)
 
@@ -196,6 +197,7 @@ class TelemetryExport:
 
     async def close(self) -> None:
         """Try once to send the spans that wait, for a moment. `run` must have ended."""
+        self._changed.clear()
         otlp = self._manifest().observability.otlp
         if otlp is not None and not self._broken:
             with contextlib.suppress(TimeoutError):

@@ -218,6 +218,20 @@ async def test_without_the_extra_the_event_names_it(monkeypatch: pytest.MonkeyPa
     await here.export.close()
 
 
+async def test_spans_of_after_a_change_are_not_sent_by_the_block_of_before() -> None:
+    def send(*_: Any) -> HookReply:
+        here.spans.add(CHILD)
+        loop.call_soon_threadsafe(here.export.follow)
+        sent.append(1)
+        return HookReply(200)
+
+    sent: list[int] = []
+    here, loop = Exporting(send=send, metrics=False), asyncio.get_running_loop()
+    here.spans.add(PARENT)
+    await here.once()
+    assert (len(sent), len(here.spans)) == (1, 1)
+
+
 async def test_the_export_follows_the_manifest() -> None:
     here = Exporting(metrics=False)
     declared, here.manifest = here.manifest, parse_resolved({"mullama": "v1", "models": {}})
