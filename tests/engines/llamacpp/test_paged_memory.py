@@ -97,6 +97,9 @@ def test_the_rest_of_the_context_has_ordinary_memory(model: NativeModel) -> None
     assert memory is not None
     assert len(memory._tensors) == 2 * 2, "keys and values of two layers, no tensor of the graph"
     assert memory._type.alloc_buffer == memory._original
+    for sequences in (1, 2, 3):  # each number has a graph of its own, with other views of the cache
+        decode(native, [(sequence, 10 * sequences, list(range(100, 110))) for sequence in range(sequences)])
+    assert len(memory._tensors) == 2 * 2
     native.close()
 
 

@@ -146,7 +146,10 @@ class PagedMemory:
         return handle
 
     def _init_tensor(self, buffer: int, tensor: int) -> int:
-        """Note the place of a tensor of the cache. llama.cpp calls it for the views of each sequence, too."""
+        """Note the place of a tensor of the cache. llama.cpp calls it for the views of each sequence, too.
+
+        Graphs have further views of these tensors, so that `_clear` removes this function from the buffer.
+        """
         ggml, pages = _ggml(), self._maps[buffer]
         if b"(view)" not in ggml.ggml_get_name(tensor):
             offset = int(ggml.ggml_get_data(tensor)) - _base(pages)
@@ -159,8 +162,9 @@ class PagedMemory:
             ctypes.memset(_base(pages), value, len(pages))
         else:
             pages.madvise(mmap.MADV_DONTNEED)
-        if self._tensors:  # the next buffers are those of the graph
+        if self._tensors:  # they are complete; the next buffers and views are those of graphs
             self._type.alloc_buffer = self._original
+            _Buffer.from_address(buffer).init_tensor = None
 
 
 @cache
@@ -170,7 +174,7 @@ def can_page() -> bool:
         return False
     try:
         ggml, memory = _ggml(), PagedMemory()
-    except AttributeError:  # another build
+    except (AttributeError, OSError):  # another build
         return False
     kind = ggml.ggml_backend_cpu_buffer_type()
     with memory.allocating():
