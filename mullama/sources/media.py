@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mullama.errors import Refused, TimedOut, Unavailable, masked
+from mullama.sources.base import Cancelled
 from mullama.sources.http_client import TransientError, Web
 from mullama.sources.network import Allowed, Cancellation, is_public
 from mullama.sources.settings import Timeouts
@@ -19,14 +20,25 @@ LONGEST: Final = 30.0
 _WAITS: Final = Timeouts(connect=5.0, headers=10.0, idle=10.0)
 
 
-def fetch_medium(url: str, permits: Callable[[str], bool], most: int, allowed: Allowed = is_public) -> bytes:
+def fetch_medium(
+    url: str,
+    permits: Callable[[str], bool],
+    most: int,
+    cancelled: Cancelled = lambda: False,
+    *,
+    allowed: Allowed = is_public,
+) -> bytes:
     """Return the file behind an address of at most `most` bytes.
 
-    permits: returns True for a host that may be asked. allowed: decides on the addresses of a host.
+    permits: returns True for a host that may be asked. cancelled: returns True once the file is no longer needed.
+    allowed: decides on the addresses of a host.
     Raises `Refused` for a host or an address that is not allowed, `TooLarge`, `TimedOut`, `TransferFailed`, and
     `Unavailable` where the host does not send the file.
     """
     end = time.monotonic() + LONGEST
+
+    def over() -> bool:
+        return cancelled() or time.monotonic() > end
 
     def check(host: str) -> None:
         if not permits(host):
@@ -37,7 +49,7 @@ def fetch_medium(url: str, permits: Callable[[str], bool], most: int, allowed: A
 
     shown = masked(url)[:200]
     try:
-        with Web(waits=_WAITS, allowed=allowed, cancelled=lambda: time.monotonic() > end, each_host=check) as web:  # noqa: SIM117
+        with Web(waits=_WAITS, allowed=allowed, cancelled=over, each_host=check) as web:  # noqa: SIM117
             with web.get(url) as response:
                 if response.status != 200:
                     raise Unavailable(f"{shown} answered {response.status}", hint="check the address")

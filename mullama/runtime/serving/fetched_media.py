@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
 from mullama.chat import types as chat
 from mullama.chat.media.formats import KINDS, format_of
+from mullama.chat.media.limits import check_count
 from mullama.chat.media_marks import media_of
 from mullama.chat.prompt import check_kinds
 from mullama.errors import Invalid, MullamaError, Refused, TooLarge, Unsupported
@@ -20,51 +22,55 @@ from mullama.struct import replace
 
 _R = TypeVar("_R", bound="chat.TextRequest")
 _MOST_FETCHES = 16
-Fetch = Callable[[str, Callable[[str], bool], int], bytes]
+Fetch = Callable[[str, Callable[[str], bool], int, Callable[[], bool]], bytes]
+"""See `sources.media.fetch_medium`."""
 
 
-def named_by_address(request: chat.TextRequest) -> Sequence[chat.MediaPart]:
-    """Return the media of a request that are addresses."""
-    return tuple(part for part in _parts(request) if part.data is None and part.url is not None)
+def names_addresses(request: chat.TextRequest) -> bool:
+    """Return True if a request names a medium by its address."""
+    return any(map(_is_address, _parts(request)))
 
 
 async def with_fetched(request: _R, deployment: Deployment, manifest: Manifest, fetch: Fetch | None = None) -> _R:
     """Return the request with the files of its addresses.
 
     Raises `Unsupported` for a model that does not read them, for a manifest that allows no host, and for a host that
-    it does not allow, and `Invalid` for a file that cannot be fetched.
+    it does not allow, `TooLarge` for too many media and for a file that is too large, and `Invalid` for a file that
+    cannot be fetched.
     """
-    linked = named_by_address(request)
+    parts = tuple(_parts(request))
+    linked = tuple(filter(_is_address, parts))
     if not linked:
         return request
-    check_kinds(_parts(request), deployment.settings)
-    server = manifest.server
-    if not server.fetch_media:
+    check_kinds(parts, deployment.settings)
+    if not manifest.server.fetch_media:
         raise Unsupported(
             f"{linked[0].place or 'the request'} names an address, and this server fetches none",
             hint="send the file itself as a data: URI, or list its host in server.fetch_media of the manifest",
             field=linked[0].place or "messages",
         )
-    if len(linked) > server.limits.media.count:
-        linked = linked[: server.limits.media.count + 1]  # the check of the number reports it
-    patterns = [host_pattern(text) for text in server.fetch_media]
+    limits = deployment.settings.media_limits
+    check_count(len(parts), limits)
+    patterns = [host_pattern(text) for text in manifest.server.fetch_media]
 
     def permits(host: str) -> bool:
-        return any(pattern.fullmatch(_bracketed(canonical_host(host))) for pattern in patterns)
+        return any(pattern.fullmatch(canonical_host(host)) for pattern in patterns)
 
-    get, loop = fetch or _fetcher(), asyncio.get_running_loop()
+    get, loop, over = fetch or _fetcher(), asyncio.get_running_loop(), threading.Event()
     files: dict[str, bytes] = {}
-    for part in linked:
-        assert part.url is not None
-        if part.url not in files:
-            most = server.limits.media.image if part.kind == "image" else server.limits.media.sound
-            try:
-                files[part.url] = await loop.run_in_executor(_threads(), get, part.url, permits, most)
-            except TooLarge:
-                raise
-            except MullamaError as error:
-                kind = Unsupported if isinstance(error, Refused) else Invalid
-                raise kind(f"{part.place}: {error.message}", hint=error.hint, field=part.place) from error
+    try:
+        for part in linked:
+            url, most = part.url or "", limits.bytes(part.kind)
+            if url not in files:
+                try:
+                    files[url] = await loop.run_in_executor(_threads(), get, url, permits, most, over.is_set)
+                except TooLarge:
+                    raise
+                except MullamaError as error:
+                    kind = Unsupported if isinstance(error, Refused) else Invalid
+                    raise kind(f"{part.place}: {error.message}", hint=error.hint, field=part.place) from error
+    finally:
+        over.set()  # the client may be gone: its fetch ends, and with it the wait of the process at its exit
     return _filled(request, files)
 
 
@@ -78,6 +84,10 @@ def _fetcher() -> Fetch:
     from mullama.sources.media import fetch_medium  # with an HTTP client, which few requests need
 
     return fetch_medium
+
+
+def _is_address(part: chat.MediaPart) -> bool:
+    return part.data is None and part.url is not None
 
 
 def _parts(request: chat.TextRequest) -> Iterable[chat.MediaPart]:
@@ -98,7 +108,3 @@ def _filled(request: _R, files: dict[str, bytes]) -> _R:
         messages = tuple(replace(m, content=tuple(map(filled, m.content))) for m in request.messages)
         return replace(request, messages=messages)
     return replace(request, media=tuple(map(filled, request.media)))  # type: ignore[attr-defined]
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -29,7 +29,7 @@ from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
-from mullama.runtime.serving.fetched_media import named_by_address, with_fetched
+from mullama.runtime.serving.fetched_media import names_addresses, with_fetched
 from mullama.runtime.serving.metering import Metered, RequestResult
 from mullama.runtime.serving.model_info import cards, running_cards, show_card, states
 from mullama.runtime.serving.places import PlaceBoard
@@ -269,7 +269,7 @@ class ModelService:
 
     async def _with_media(self, request: _Text, caller: Caller) -> _Text:
         """Return the request with the files of the media that it names by address."""
-        if not named_by_address(request):
+        if not names_addresses(request):
             return request
         return await with_fetched(request, self.find(request.model, caller), self._snapshot().manifest)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mullama.chat.media import MediaLimits
 from mullama.chat.model_settings import settings_for
 from mullama.chat.types import ChatRequest, CompletionRequest, MediaPart, Message, TextPart
 from mullama.errors import Invalid, Refused, TooLarge, Unavailable, Unsupported
@@ -18,7 +19,7 @@ from mullama.runtime.serving.fetched_media import with_fetched
 from mullama.sources.media import fetch_medium
 from mullama.struct import replace
 from tests.chat.media.test_formats import PNG, WAV
-from tests.stub_hub import Redirect, Status, StubHub
+from tests.stub_hub import Redirect, Silent, Status, StubHub
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def hub() -> Iterator[StubHub]:
 class Sees:
     """A deployment whose model reads images and sounds."""
 
-    settings = replace(settings_for("m", ""), media=("image", "audio"))
+    settings = replace(settings_for("m", ""), media=("image", "audio"), media_limits=MediaLimits(image=200))
 
 
 class Blind:
@@ -42,8 +43,7 @@ def link(url: str, kind: str = "image") -> MediaPart:
 
 
 def fetched(request: Any, hosts: tuple[str, ...] = ("images.example.org",), model: Any = Sees, **more: Any) -> Any:
-    server = {"fetch_media": hosts, "limits": {"media": {"image": 200}}}
-    return asyncio.run(with_fetched(request, model, Manifest(mullama="v1", server=server), **more))  # type: ignore[arg-type]
+    return asyncio.run(with_fetched(request, model, Manifest(mullama="v1", server={"fetch_media": hosts}), **more))  # type: ignore[arg-type]
 
 
 def chat(*parts: Any) -> ChatRequest:
@@ -53,7 +53,7 @@ def chat(*parts: Any) -> ChatRequest:
 def test_a_file_takes_the_place_of_its_address_and_is_fetched_once() -> None:
     asked: list[str] = []
 
-    def fetch(url: str, permits: Any, most: int) -> bytes:
+    def fetch(url: str, permits: Any, most: int, cancelled: Any) -> bytes:
         asked.append(url)
         assert permits("images.example.org")
         assert not permits("example.org")
@@ -84,11 +84,38 @@ def test_a_model_without_vision_and_a_manifest_without_hosts_refuse_before_anyth
     assert "server.fetch_media" in caught.value.hint
 
 
+def test_too_many_addresses_are_refused_before_anything_is_fetched() -> None:
+    def fetch(*_: Any) -> bytes:
+        raise AssertionError
+
+    links = [link(f"https://images.example.org/{number}") for number in range(17)]
+    with pytest.raises(TooLarge, match="the request has 17 images and sounds, and 16 are the most"):
+        fetched(chat(*links), fetch=fetch)
+
+
+@pytest.mark.parametrize(
+    ("entry", "host", "permitted"),
+    [
+        ("[2001:db8::1]", "2001:db8::1", True),
+        ("2001:db8::1", "2001:db8:0::1", True),
+        ("2001:db8::1", "2001:db8::2", False),
+        ("*.example.org", "a.Example.org.", True),
+        ("*.example.org", "example.org", False),
+    ],
+)
+def test_a_host_is_compared_in_its_canonical_spelling(entry: str, host: str, permitted: bool) -> None:
+    def fetch(url: str, permits: Any, most: int, cancelled: Any) -> bytes:
+        assert permits(host) is permitted
+        return PNG
+
+    fetched(chat(link("https://images.example.org/a")), hosts=(entry,), fetch=fetch)
+
+
 def test_a_failure_names_the_field() -> None:
-    def refuses(url: str, permits: Any, most: int) -> bytes:
+    def refuses(*_: Any) -> bytes:
         raise Refused("no")
 
-    def fails(url: str, permits: Any, most: int) -> bytes:
+    def fails(*_: Any) -> bytes:
         raise Unavailable("away")
 
     request = chat(link("https://images.example.org/a"))
@@ -148,3 +175,28 @@ def test_slow_hosts_take_no_thread_from_other_work() -> None:
     done, made = asyncio.run(scenario())
     assert done == "prepared"
     assert made.messages[0].content[0].data == PNG
+
+
+def test_a_client_that_goes_ends_its_fetch(hub: StubHub) -> None:
+    asked, ended = threading.Event(), threading.Event()
+
+    def fetch(url: str, permits: Any, most: int, cancelled: Any) -> bytes:
+        asked.set()
+        try:
+            return fetch_medium(f"{hub.url}/a.png", lambda host: True, most, cancelled, allowed=lambda address: True)
+        finally:
+            ended.set()
+
+    async def scenario() -> None:
+        manifest = Manifest(mullama="v1", server={"fetch_media": ["images.example.org"]})  # type: ignore[arg-type]
+        request = chat(link("https://images.example.org/a.png"))
+        waiting = asyncio.create_task(with_fetched(request, Sees, manifest, fetch))  # type: ignore[arg-type]
+        await asyncio.to_thread(asked.wait, 4)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await asyncio.to_thread(ended.wait, 4)
+
+    hub.files["/a.png"] = PNG
+    hub.script("/a.png", Silent())
+    asyncio.run(scenario())
