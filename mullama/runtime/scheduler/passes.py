@@ -174,8 +174,10 @@ def open_wanted(state: State, order: list[UnitKey], now: float) -> Iterator[Comm
 
     A unit takes nothing that one before it lacks; else many small units would keep a large one waiting for ever.
     """
-    taken, before = Taken(state), Lack()
     state.crowd = None
+    if not order:  # usual at the end of a request
+        return
+    taken, before = Taken(state), Lack()
     for key in order:
         worker, unit = state.workers[key.weights], state.units[key]
         crowded = state.crowd is not None and not unit.starts
@@ -210,15 +212,15 @@ def wanted_cold(state: State, now: float) -> list[UnitKey]:
         if (serve := state.models.get(name)) is not None and name not in state.paused:
             since[serve.unit] = min(since.get(serve.unit, FOREVER), state.waiting.oldest(name).since)
     pinned = (key for key, unit in state.units.items() if unit.pinned)
-    others = dict.fromkeys(k for k in (*state.residents, *pinned) if k not in since and k in state.units)
-    found = [*since, *(key for key in others if wanted(state, key, now))]
+    possible = dict.fromkeys((*since, *state.residents, *pinned))
+    cold = (key for key in possible if key in state.units and state.units[key].phase is Phase.COLD)
 
     def order(key: UnitKey) -> tuple[bool, int, float, int]:
         asked = since.get(key, FOREVER)
         last = asked == FOREVER and _only_room(state, key)
         return last, -rank(state, key), asked, -state.workers[key.weights].bytes
 
-    return sorted((key for key in found if state.units[key].phase is Phase.COLD), key=order)
+    return sorted((key for key in cold if key in since or wanted(state, key, now)), key=order)
 
 
 def _is_asked(state: State, key: UnitKey) -> bool:
@@ -240,11 +242,12 @@ def rank(state: State, key: UnitKey) -> int:
 
 def evict(state: State, order: list[UnitKey], now: float) -> Iterator[Command]:
     """1. fits: nothing  2. close an idle unit of lower rank  3. let busy ones yield  4. wait  5. otherwise refuse."""
-    taken, room = Taken(state), Taken(state)
+    for unit in state.units.values():
+        unit.yielding = False
+    if not order:  # usual at the end of a request
+        return
+    taken, room, before = Taken(state), Taken(state), Lack()
     room.end_closing()
-    for key in taken.units:
-        state.units[key].yielding = False
-    before = Lack()
     for key in order:
         if "*" in before.places:
             return  # every other one waits for the memory of all devices, too

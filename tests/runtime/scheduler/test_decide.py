@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mullama.errors import Busy, EngineFailed, Refused, TimedOut, Unavailable
 from mullama.runtime.scheduler import events as ev
+from mullama.runtime.scheduler import passes
 from mullama.runtime.scheduler.decide import CRASH_LIMIT, decide
 from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
 from mullama.runtime.scheduler.passes import over_budget, unit_ttl
@@ -816,3 +817,20 @@ def test_requests_wait_as_for_a_load_while_files_are_described_again() -> None:
     world.swap(serve("a", B, at_start=False))
     world.feed(ev.WorkerStopped(weights="wa"))
     assert ev.Grant(id=1, unit=B) in world.log
+
+
+def test_the_memory_is_counted_only_for_a_unit_that_is_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting looks at every unit, and a request to a loaded model would pay for it."""
+    world = World(serve("a"), serve("b", B, at_start=False), rules=Rules(budget=10))
+    counts: list[State] = []
+
+    class Counted(passes.Taken):
+        def __init__(self, state: State) -> None:
+            counts.append(state)
+            super().__init__(state)
+
+    monkeypatch.setattr(passes, "Taken", Counted)
+    world.feed(ev.Request(id=1, model="a"), ev.Leave(id=1), ev.Tick())
+    assert counts == []
+    world.feed(ev.Request(id=2, model="b"))
+    assert counts
