@@ -99,33 +99,38 @@ def open_text_context(
     shared = not cuttable or options.parallel == 1 or long
     # Attention in a pool reads the mask of all cells, so slots are faster on the CPU, and cells in use can be limited.
     paged = limited and not shared and options.flash != "off" and not model.gpu_layers and can_page()
-    pool = shared or (limited and not paged)
-    slots = options.parallel + 1 if pool else options.parallel  # one for a prefix that is being computed
-    kept = min(len(prefixes) + (_IDLE_SEQUENCES if cuttable else _IDLE_STATES), MAX_SEQUENCES - slots)
-    # llama.cpp shares cells between sequences without memory for them, but allocates a recurrent state for each.
-    states = slots if cuttable else slots + kept
-    spares = range(states, states + (DRAFT_STATES if options.draft and model.recurrent else 0))
-    cells = (scarce if limited else worst) if pool else _padded(size) * options.parallel
-    used = min(scarce, cells) if paged else 0
+    one = _one_pool(scarce if limited else worst, options.parallel, len(prefixes), cuttable=cuttable)
+    divided = one if shared or (limited and not paged) else _slots(size, options.parallel, scarce if paged else 0)
     batch = max(options.batch, options.parallel)
     guesses = draft_rows(options.draft.tokens, options.parallel, model.vocabulary) if options.draft else 0
-    native = NativeContext(
-        model,
-        replace(options, batch=batch, ubatch=min(options.ubatch, batch), pooling=""),
-        cells=cells,
-        sequences=states + len(spares),
-        outputs=max(ROWS, states + len(spares)) + guesses,
-        threads=threads,
-        pool=pool,
-        paged=used,
-    )
+    spares = DRAFT_STATES if options.draft and model.recurrent else 0
+
+    def native_context(division: _Division) -> NativeContext:
+        return NativeContext(
+            model,
+            replace(options, batch=batch, ubatch=min(options.ubatch, batch), pooling=""),
+            cells=division.cells,
+            sequences=division.sequences + spares,
+            outputs=max(ROWS, division.sequences + spares) + guesses,
+            threads=threads,
+            pool=division.pool,
+            paged=division.paged,
+        )
+
+    try:
+        native = native_context(divided)
+    except Refused:
+        if not divided.paged:
+            raise
+        divided = one  # takes less address space, which may be limited
+        native = native_context(divided)
     native.set_adapters(adapters)
-    cache: Cells = SlotCache(size=native.cells // options.parallel, slots=options.parallel, cells=used)
-    if pool:
+    cache: Cells = SlotCache(size=native.cells // options.parallel, slots=options.parallel, cells=divided.paged)
+    if divided.pool:
         cache = _cache_of(encoder)(
             cells=native.cells,
-            running=slots,
-            kept=kept,
+            running=divided.running,
+            kept=divided.kept,
             cuttable=cuttable,
             idle_cells=max(size, _IDLE_CELLS),
             checkpoints=Checkpoints(options.checkpoint_bytes),
@@ -133,7 +138,7 @@ def open_text_context(
             cellless=model.cellless,
         )
     ends = frozenset(vocabulary.ends)
-    rollback = Rollback(native, cache, spares)
+    rollback = Rollback(native, cache, range(divided.sequences, divided.sequences + spares))
     try:
         speculator = open_speculator(native, options, rollback, drafters, cost=pace.cost, rows=guesses)
     except BaseException:
@@ -160,7 +165,7 @@ def open_text_context(
     except BaseException:
         context.close()
         raise
-    known = sum(map(len, prefixes)) if pool else 0
+    known = sum(map(len, prefixes)) if divided.pool else 0
     return OpenedContext(
         context=context, size=size, pool=cache.cells if limited else 0, prefix_tokens=known,
         restored=restored and known > 0,
@@ -183,6 +188,36 @@ def _cache_of(encoder: MediaEncoder | None) -> Callable[..., PrefixCache]:
     from mullama.engines.llamacpp.media.run_cache import RunCache
 
     return partial(RunCache, encoder.numbers)
+
+
+class _Division(Struct, frozen=True, kw_only=True):
+    """The cells of a context and its sequences."""
+
+    cells: int
+    sequences: int
+    pool: bool
+    """All sequences share the cells."""
+    running: int
+    """Sequences of requests, and one for a prefix that is being computed in a pool."""
+    kept: int = 0
+    """Sequences of ended conversations and declared prefixes."""
+    paged: int = 0
+    """The most cells in use at once, where other cells take no memory."""
+
+
+def _one_pool(cells: int, parallel: int, prefixes: int, *, cuttable: bool) -> _Division:
+    """Return one pool of cells. prefixes: the number of declared ones."""
+    running = parallel + 1
+    kept = min(prefixes + (_IDLE_SEQUENCES if cuttable else _IDLE_STATES), MAX_SEQUENCES - running)
+    # llama.cpp shares cells between sequences without memory for them, but allocates a recurrent state for each.
+    sequences = running if cuttable else running + kept
+    return _Division(cells=cells, sequences=sequences, pool=True, running=running, kept=kept)
+
+
+def _slots(size: int, parallel: int, most: int) -> _Division:
+    """Return cells of its own for each request. most: those in use at once, 0 for all."""
+    cells = _padded(size) * parallel
+    return _Division(cells=cells, sequences=parallel, pool=False, running=parallel, paged=min(most, cells))
 
 
 def _padded(size: int) -> int:

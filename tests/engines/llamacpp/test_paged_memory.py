@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,7 +20,6 @@ from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.engines.llamacpp.binding.paged_memory import can_page
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.engines.llamacpp.placing import WeightsLoader
-from mullama.errors import Refused
 from tests.engines.engine_driver import answers, ask, user
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pages are given back on Linux alone")
@@ -176,9 +177,18 @@ def test_without_such_memory_there_is_one_pool(
     assert (facts.pool, engine._contexts["main"].native._paged) == (1024, None)
 
 
-def test_a_cache_that_is_divided_in_another_way_is_refused(
-    tiny_path: str, load: Callable[..., LlamaEngine], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", ["division", "mapping"])
+def test_a_cache_that_cannot_have_such_memory_is_one_pool(
+    fault: str, tiny_path: str, load: Callable[..., LlamaEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paged_memory.PagedMemory, "divide", lambda *_: False)
-    with pytest.raises(Refused, match="divides this cache in another way"):
-        load("llamacpp", tiny_path).open_context("main", ContextOptions(size=1024, parallel=4, threads=1, pool=1024))
+    """llama.cpp may divide a cache in another way, and a system may limit the addresses of a process."""
+    engine = load("llamacpp", tiny_path)
+    assert can_page()
+    if fault == "division":
+        monkeypatch.setattr(paged_memory.PagedMemory, "divide", lambda *_: False)
+    else:
+        monkeypatch.setattr(paged_memory.mmap, "mmap", Mock(side_effect=OSError(errno.ENOMEM, "no addresses left")))
+    facts = engine.open_context("main", ContextOptions(size=1024, parallel=4, threads=1, pool=1024))
+    assert (facts.pool, engine._contexts["main"].native._paged) == (1024, None)
+    found = answers(engine, *(ask(id, user(f"Question {id}"), max_tokens=2) for id in range(4)))
+    assert all(result.count and result.ended for result in found)

@@ -146,13 +146,10 @@ class NativeContext:
         self._paged = PagedMemory() if paged else None
         with log.recording() as lines, self._paged.allocating() if self._paged else nullcontext():
             handle = c.llama_init_from_model(model.handle, params)
-        if not handle and model.gpu_layers and short_of_memory(lines):
-            raise DeviceMemoryShort(
-                f"a context of {cells} cells does not fit into the memory of the devices",
-                hint=f"{first_reason(lines)}; use fewer gpu.layers or a smaller context.size",
-            )
         if not handle:
-            raise Refused(f"llama.cpp cannot make a context of {cells} cells", hint=first_reason(lines))
+            if self._paged:
+                self._paged.close()
+            raise _refusal(model, cells, lines)
         self._handle: Any = handle
         self._pool = pool
         self.model = model
@@ -172,7 +169,7 @@ class NativeContext:
         if self._paged:
             if not self._paged.divide(sequences, self.cells // sequences):
                 self.close()
-                raise Refused("llama.cpp divides this cache in another way", hint="context.pool: worst_case")
+                raise Refused("llama.cpp divides this cache in another way")
             self.kv_bytes = self.kv_bytes * paged // self.cells
 
     @property
@@ -332,6 +329,16 @@ class NativeContext:
             self._views.clear()
         if self._paged:
             self._paged.close()
+
+
+def _refusal(model: NativeModel, cells: int, lines: Sequence[str]) -> Refused:
+    """Return the error for a context that llama.cpp does not make. lines: its log."""
+    if model.gpu_layers and short_of_memory(lines):
+        return DeviceMemoryShort(
+            f"a context of {cells} cells does not fit into the memory of the devices",
+            hint=f"{first_reason(lines)}; use fewer gpu.layers or a smaller context.size",
+        )
+    return Refused(f"llama.cpp cannot make a context of {cells} cells", hint=first_reason(lines))
 
 
 def _address(data: NDArray[np.uint8]) -> Any:
