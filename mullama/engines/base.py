@@ -267,10 +267,9 @@ class ContextFacts(Struct, frozen=True, kw_only=True):
     """The properties of the weights, if they were loaded again for the context: with fewer layers on the devices."""
 
 
-class Generate(Struct, frozen=True, kw_only=True):
-    """A job: one answer (one choice of one request). Jobs with the same prompt compute it once."""
+class Prompt(Struct, frozen=True, kw_only=True):
+    """A prompt with its media, and the context that reads it."""
 
-    id: int
     context: str
     """Name of the context."""
     prompt: PromptInput
@@ -283,6 +282,12 @@ class Generate(Struct, frozen=True, kw_only=True):
     media: tuple[Medium, ...] = ()
     """The media of the prompt, in the order of their markers."""
     media_limits: MediaLimits = MediaLimits()
+
+
+class Generate(Prompt, frozen=True, kw_only=True):
+    """A job: one answer (one choice of one request). Jobs with the same prompt compute it once."""
+
+    id: int
     sampling: Sampling
     """Every field is set."""
     suffix: str | None = None
@@ -557,20 +562,8 @@ class Engine(Protocol):
         """
         ...
 
-    def count_tokens(
-        self,
-        context: str,
-        prompt: PromptInput,
-        *,
-        joint: str,
-        marker: str,
-        media: tuple[Medium, ...],
-        limits: MediaLimits,
-    ) -> int:
-        """Return the tokens of a prompt. Media are decoded, but not encoded. Arguments and errors: as for `Generate`.
-
-        Thread-safe.
-        """
+    def count_tokens(self, question: Prompt) -> int:
+        """Return the tokens of a prompt. Media are decoded, but not encoded. Errors: as for `prepare`. Thread-safe."""
         ...
 
     def submit(self, job: Job) -> None:

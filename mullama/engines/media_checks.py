@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.media.limits import check_count
-from mullama.engines.base import MediaFacts
+from mullama.engines.base import MediaFacts, Prompt
 from mullama.errors import Unsupported
 
 _NAMES = {"image": "images", "audio": "sounds"}
 
 
-def check_media(media: Sequence[Medium], limits: MediaLimits, facts: MediaFacts | None) -> None:
+def check_media(prompt: Prompt, facts: MediaFacts | None) -> None:
     """Raise `Unsupported` for media that a model does not read, `TooLarge` for more than one request may have.
 
     facts: of the model's projector, None without one.
     """
-    for medium in media:
+    for medium in prompt.media:
         if facts is None or not (facts.vision if medium.kind == "image" else facts.audio):
             raise Unsupported(f"the model reads no {_NAMES[medium.kind]}", hint=_hint(facts))
-    check_count(len(media), limits)
+    check_count(len(prompt.media), prompt.media_limits)
 
 
 def _hint(facts: MediaFacts | None) -> str:

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.sampling_fields import fold_seed
-from mullama.chat.types import PromptInput
 from mullama.engines.base import (
     Adapter,
     ContextFacts,
@@ -26,6 +24,7 @@ from mullama.engines.base import (
     Output,
     Prefix,
     Projector,
+    Prompt,
     WeightsOptions,
 )
 from mullama.engines.llamacpp.batcher import Pace
@@ -298,37 +297,27 @@ class LlamaEngine:
         if isinstance(job, Generate):
             size = self._known(job.context).size or self._model.train_context
             if job.media:
-                return self._media_of(job.context, job.media, job.media_limits).prepare(job, size)
+                return self._encoder_of(job).prepare(job, size)
             return replace(job, prompt=tuple(prompt_tokens(job, self._vocabulary, size)), suffix=None, joint="")
         whole = replace(job, truncate=True)
         inputs = tuple(map(tuple, embed_inputs(whole, self._vocabulary, sys.maxsize)))
         return replace(job, inputs=inputs, pairs=(), ranked=bool(job.pairs))
 
-    def count_tokens(
-        self,
-        context: str,
-        prompt: PromptInput,
-        *,
-        joint: str,
-        marker: str,
-        media: tuple[Medium, ...],
-        limits: MediaLimits,
-    ) -> int:
-        if not media:
-            return len(main_tokens(prompt, self._vocabulary, joint))
-        encoder = self._media_of(context, media, limits)
-        return encoder.count(prompt, joint=joint, marker=marker, media=media, limits=limits)
+    def count_tokens(self, question: Prompt) -> int:
+        if question.media:
+            return self._encoder_of(question).count(question)
+        return len(main_tokens(question.prompt, self._vocabulary, question.joint))
 
-    def _media_of(self, context: str, media: tuple[Medium, ...], limits: MediaLimits) -> MediaEncoder:
-        """Return the encoder of a context; raise `Unsupported` for one without."""
-        projector = self._known(context).projector
+    def _encoder_of(self, prompt: Prompt) -> MediaEncoder:
+        """Return the encoder of a prompt's context; raise `Unsupported` for a context without one."""
+        projector = self._known(prompt.context).projector
         if projector is None:
             from mullama.engines.media_checks import check_media
 
-            check_media(media, limits, None)
+            check_media(prompt, None)
         encoder = self._encoders.get(projector) if projector else None
         if encoder is None:
-            raise EngineFailed(f"the context {context!r} was closed")
+            raise EngineFailed(f"the context {prompt.context!r} was closed")
         return encoder
 
     def submit(self, job: Job) -> None:

@@ -66,20 +66,39 @@ def embed_inputs(job: Embed, vocabulary: Vocabulary, longest: int) -> list[list[
 
 def main_tokens(prompt: PromptInput, vocabulary: Vocabulary, joint: str) -> list[int]:
     """Return the tokens of texts and ids; a BOS that the model wants comes before a text at the beginning."""
-    if isinstance(prompt, str):
-        return text_tokens(prompt, vocabulary, joint)
-    if not prompt or not isinstance(prompt[0], str):
-        return _joined(prompt, vocabulary, parse_special=True)
-    return [*text_tokens(prompt[0], vocabulary), *_joined(prompt[1:], vocabulary, parse_special=True)]
+    (tokens,) = parts_between(prompt, vocabulary, joint, marker="")
+    return tokens
 
 
-def _joined(parts: tuple[int | str, ...], vocabulary: Vocabulary, *, parse_special: bool) -> list[int]:
-    """Return the tokens of texts and ids, without any that mark the beginning or the end."""
+def parts_between(prompt: PromptInput, vocabulary: Vocabulary, joint: str, marker: str) -> list[list[int]]:
+    """Return the tokens before, between and after the markers in the texts of a prompt, see `Prompt.marker`.
+
+    A BOS that the model wants comes before a text at the beginning alone, also one of a marker and nothing before it.
+    """
+    parts = (prompt,) if isinstance(prompt, str) else prompt
+    vocabulary.check([part for part in parts if not isinstance(part, str)])
+    found: list[list[int]] = [[]]
+    begins = True
+    for part in parts:
+        if not isinstance(part, str):
+            found[-1].append(part)
+            begins = False
+            continue
+        for index, text in enumerate(part.split(marker) if marker else (part,)):
+            if index:
+                found.append([])
+            found[-1] += text_tokens(text, vocabulary, joint, begins=begins)
+            begins = False
+    return found
+
+
+def _plain_tokens(parts: tuple[int | str, ...], vocabulary: Vocabulary) -> list[int]:
+    """Return the tokens of plain texts and ids, without any that mark the beginning or the end."""
     vocabulary.check([part for part in parts if not isinstance(part, str)])
     tokens: list[int] = []
     for part in parts:
         if isinstance(part, str):
-            tokens += vocabulary.encode(part, add_special=False, parse_special=parse_special)
+            tokens += vocabulary.encode(part, add_special=False, parse_special=False)
         else:
             tokens.append(part)
     return tokens
@@ -102,9 +121,9 @@ def _embed_tokens(item: PromptInput, vocabulary: Vocabulary) -> list[int]:
     if isinstance(first, str):
         rest = () if isinstance(item, str) else item[1:]
         tokens = vocabulary.encode(first, add_special=True, parse_special=False)
-        tokens += _joined(rest, vocabulary, parse_special=False)
+        tokens += _plain_tokens(rest, vocabulary)
     else:
-        tokens = _joined(tuple(item), vocabulary, parse_special=False)
+        tokens = _plain_tokens(tuple(item), vocabulary)
     if not tokens:
         raise Invalid("an input is empty", hint="send at least one character", field="input")
     return tokens

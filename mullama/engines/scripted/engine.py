@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.stops import StopMatcher
 from mullama.chat.types import PromptInput, TokenLogprob
 from mullama.engines.base import (
@@ -31,6 +30,7 @@ from mullama.engines.base import (
     PieceDetails,
     Prefilled,
     Prefix,
+    Prompt,
     WeightsOptions,
 )
 from mullama.engines.media_checks import check_media
@@ -175,27 +175,16 @@ class ScriptedEngine:
     def prepare(self, job: Job) -> Job:
         return job
 
-    def count_tokens(
-        self,
-        context: str,
-        prompt: PromptInput,
-        *,
-        joint: str,
-        marker: str,
-        media: tuple[Medium, ...],
-        limits: MediaLimits,
-    ) -> int:
-        self._known(context)
-        return len(scripts.chunks(self._prompt_of(prompt, joint, marker, media, limits)))
+    def count_tokens(self, question: Prompt) -> int:
+        self._known(question.context)
+        return len(scripts.chunks(self._prompt_of(question)))
 
-    def _prompt_of(
-        self, prompt: PromptInput, joint: str, marker: str, media: tuple[Medium, ...], limits: MediaLimits
-    ) -> str:
-        text = self._text_of(prompt)
-        if media:
-            check_media(media, limits, self._media)
-            text = scripts.with_media(text, marker, media)
-        text = _without(joint, text)
+    def _prompt_of(self, asked: Prompt) -> str:
+        text = self._text_of(asked.prompt)
+        if asked.media:
+            check_media(asked, self._media)
+            text = scripts.with_media(text, asked.marker, asked.media)
+        text = _without(asked.joint, text)
         _well_formed(text)
         return text
 
@@ -295,7 +284,7 @@ class ScriptedEngine:
             )
         if job.suffix is not None:
             raise Unsupported("a script cannot fill in the middle", hint="send no suffix")
-        prompt = self._prompt_of(job.prompt, job.joint, job.marker, job.media, job.media_limits)
+        prompt = self._prompt_of(job)
         tokens = len(scripts.chunks(prompt))
         if tokens == 0:
             raise Invalid("the prompt is empty", hint="send at least one character", field="prompt")

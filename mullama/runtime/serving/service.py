@@ -16,7 +16,7 @@ from mullama.chat.answer import Fold
 from mullama.dialects import base as dialect
 from mullama.dialects.resumable_streams import CancelStream, FindStreams, ResumeStream
 from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
-from mullama.engines.base import Embed, Embedded
+from mullama.engines.base import Embed, Embedded, Prompt
 from mullama.errors import Denied, EngineFailed, Invalid, MullamaError, NotFound, Unavailable, Unsupported
 from mullama.names import DEFAULT_ROUTE
 from mullama.offload import compute
@@ -516,12 +516,16 @@ class ModelService:
         prepared = await prepared_for(request, deployment)
 
         async def work(lease: Lease) -> int:
-            if not prepared.media:
-                return len(await _tokens_of(prepared.prompt, lease, joint=prepared.joint))
             return await lease.worker.count_tokens(
-                lease.context, prepared.prompt, joint=prepared.joint, marker=prepared.marker, media=prepared.media,
-                limits=deployment.settings.media_limits,
-            )  # fmt: skip
+                Prompt(
+                    context=lease.context,
+                    prompt=prepared.prompt,
+                    joint=prepared.joint,
+                    marker=prepared.marker,
+                    media=prepared.media,
+                    media_limits=deployment.settings.media_limits,
+                )
+            )
 
         return await self._asked(request, caller, work)
 
@@ -549,21 +553,16 @@ class ModelService:
 
 
 async def _tokens_of(
-    prompt: chat.PromptInput,
-    lease: Lease,
-    *,
-    add_special: bool = True,
-    parse_special: bool = True,
-    joint: str | None = None,
+    prompt: chat.PromptInput, lease: Lease, *, add_special: bool, parse_special: bool
 ) -> tuple[int, ...]:
-    """Return the tokens of texts and ids; `add_special` applies to a text at the beginning. joint: of a prompt."""
+    """Return the tokens of texts and ids; `add_special` applies to a text at the beginning."""
     if isinstance(prompt, str):
         prompt = (prompt,)
     tokens: list[int] = []
     for place, part in enumerate(prompt):
         if isinstance(part, str):
             special = add_special and place == 0
-            tokens += await lease.worker.tokenize(part, add_special=special, parse_special=parse_special, joint=joint)
+            tokens += await lease.worker.tokenize(part, add_special=special, parse_special=parse_special)
         else:
             tokens.append(part)
     return tuple(tokens)

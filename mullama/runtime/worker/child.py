@@ -173,8 +173,8 @@ class Child:
         match command:
             case protocol.Tokenize() | protocol.Detokenize() | protocol.GetPieces() if _size(command) >= LARGE:
                 self._run_apart(self._text_thread, self._answer, command)
-            case protocol.CountTokens(media=media):
-                self._run_apart(self._media_thread if media else self._text_thread, self._answer, command)
+            case protocol.CountTokens(prompt=prompt):
+                self._run_apart(self._media_thread if prompt.media else self._text_thread, self._answer, command)
             case protocol.SubmitGenerate(job=job) if job.media:
                 self._preparing.add(job.id)
                 self._run_apart(self._media_thread, self._prepare, command)
@@ -290,10 +290,8 @@ class Child:
                 engine.declare_prefixes(name, prefixes)
             case protocol.Tokenize(text=text, add_special=add, parse_special=parse, joint=joint):
                 return engine.tokenize(text, add_special=add, parse_special=parse, joint=joint)
-            case protocol.CountTokens(
-                context=context, prompt=prompt, joint=joint, marker=marker, media=media, limits=limits
-            ):
-                return engine.count_tokens(context, prompt, joint=joint, marker=marker, media=media, limits=limits)
+            case protocol.CountTokens(prompt=prompt):
+                return engine.count_tokens(prompt)
             case protocol.Detokenize(tokens=tokens):
                 return engine.detokenize(tokens)
             case protocol.GetPieces(tokens=tokens):

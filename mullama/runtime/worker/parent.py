@@ -11,8 +11,6 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any, TypeVar
 
-from mullama.chat.media import MediaLimits, Medium
-from mullama.chat.types import PromptInput
 from mullama.engines.base import (
     ContextFacts,
     ContextOptions,
@@ -27,6 +25,7 @@ from mullama.engines.base import (
     Job,
     Output,
     Prefix,
+    Prompt,
 )
 from mullama.errors import (
     ContextOverflow,
@@ -292,27 +291,9 @@ class WorkerClient:
         )
         return await self._ask(question, tuple[int, ...])
 
-    async def count_tokens(
-        self,
-        context: str,
-        prompt: PromptInput,
-        *,
-        joint: str,
-        marker: str,
-        media: tuple[Medium, ...],
-        limits: MediaLimits,
-    ) -> int:
-        """Return the tokens of a prompt with media; see `Engine.count_tokens`."""
-        question = protocol.CountTokens(
-            number=self.next_id(),
-            context=context,
-            prompt=prompt,
-            joint=joint,
-            marker=marker,
-            media=media,
-            limits=limits,
-        )
-        return await self._ask(question, int)
+    async def count_tokens(self, prompt: Prompt) -> int:
+        """Return the tokens of a prompt; see `Engine.count_tokens`."""
+        return await self._ask(protocol.CountTokens(number=self.next_id(), prompt=prompt), int)
 
     async def detokenize(self, tokens: tuple[int, ...]) -> bytes:
         return await self._ask(protocol.Detokenize(number=self.next_id(), tokens=tokens), bytes)

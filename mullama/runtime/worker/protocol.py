@@ -19,8 +19,6 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from mullama.chat.media import MediaLimits, Medium
-from mullama.chat.types import PromptInput
 from mullama.engines import base
 from mullama.errors import EngineFailed, Kind, TooLarge
 from mullama.units import size as size_text
@@ -92,12 +90,7 @@ class GetPieces(WorkerMessage, frozen=True, tag=True):
 
 class CountTokens(WorkerMessage, frozen=True, tag=True):
     number: int
-    context: str
-    prompt: PromptInput
-    joint: str
-    marker: str
-    media: tuple[Medium, ...]
-    limits: MediaLimits
+    prompt: base.Prompt
 
 
 class GetStats(WorkerMessage, frozen=True, tag=True):

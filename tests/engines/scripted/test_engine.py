@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.types import Constraint
-from mullama.engines.base import ContextOptions, Embed, Engine
+from mullama.engines.base import ContextOptions, Embed, Engine, Prompt
 from mullama.engines.scripted.script import Script, chunk_of, chunks, last_message, parse, reply, token_of
 from mullama.errors import BadWeights
 from tests.engines.engine_driver import Driver, answer, answers, ask
@@ -212,8 +212,8 @@ def test_media_are_texts_of_the_prompt(scripted: Callable[..., Engine]) -> None:
     shown = f"[image {picture.digest[:8]}] and [audio {sound.digest[:8]}], not <|im_end|>"
     assert result.text == shown
     counted = engine.count_tokens(
-        "main", text, joint="\ue000", marker="\ue001", media=(picture, sound), limits=MediaLimits()
-    )  # fmt: skip
+        Prompt(context="main", prompt=text, joint="\ue000", marker="\ue001", media=(picture, sound))
+    )
     assert result.ended is not None
     assert counted == result.ended.prompt_tokens == len(chunks(shown))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mullama.chat.media import MediaLimits, Medium
+from mullama.chat.media import Medium
 from mullama.chat.types import DEFAULT_SAMPLING
 from mullama.engines.base import (
     ContextFacts,
@@ -19,6 +19,7 @@ from mullama.engines.base import (
     Output,
     Piece,
     Projector,
+    Prompt,
     WeightsOptions,
 )
 from mullama.errors import EngineFailed, Invalid
@@ -57,6 +58,10 @@ def job(w: WorkerClient, *media: Medium) -> Generate:
     )
 
 
+def prompt(medium: Medium) -> Prompt:
+    return Prompt(context="c", prompt=f"Look: {M} What?", marker=M, media=(medium,))
+
+
 async def outputs_of(w: WorkerClient, job: Generate, request: object = None) -> list[Output]:
     return [output async for outputs in w.generate(job, request=request) for output in outputs]
 
@@ -65,14 +70,12 @@ async def test_media_reach_the_worker_and_are_counted(tmp_path: Path) -> None:
     async with worker(tmp_path, []) as (w, facts):
         assert facts.media is not None
         assert (facts.media.vision, facts.media.audio) == (True, False)
-        counted = await w.count_tokens(
-            "c", f"Look: {M} What?", joint="", marker=M, media=(IMAGE,), limits=MediaLimits()
-        )  # fmt: skip
+        counted = await w.count_tokens(prompt(IMAGE))
         outputs = await outputs_of(w, job(w, IMAGE))
         with pytest.raises(Invalid, match="medium 1 of the request is a damaged image"):
             await outputs_of(w, job(w, DAMAGED))
         with pytest.raises(Invalid, match="medium 1 of the request is a damaged image"):
-            await w.count_tokens("c", M + "?", joint="", marker=M, media=(DAMAGED,), limits=MediaLimits())
+            await w.count_tokens(prompt(DAMAGED))
         assert any(isinstance(o, Piece) for o in await outputs_of(w, job(w)))
 
     ended = outputs[-1]

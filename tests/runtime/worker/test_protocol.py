@@ -34,8 +34,9 @@ COMMANDS: list[protocol.WorkerMessage] = [
         job=base.Generate(id=2, context="c", prompt="a \ue001", marker="\ue001", sampling=DEFAULT_SAMPLING,
                           media=(Medium.of("image", bytes(range(256))),), media_limits=MediaLimits(count=1)),
     ),
-    protocol.CountTokens(number=6, context="c", prompt="\ue001", joint="", marker="\ue001",
-                         media=(Medium.of("audio", b"RIFF"),), limits=MediaLimits()),
+    protocol.CountTokens(number=6, prompt=base.Prompt(
+        context="c", prompt="\ue001", marker="\ue001", media=(Medium.of("audio", b"RIFF"),), media_limits=MediaLimits(),
+    )),
     protocol.SubmitEmbed(job=base.Embed(id=3, context="c", inputs=("a", (1, 2)), pairs=(("q", "d"),))),
     protocol.LoadWeights(number=1, choice=base.EngineChoice(
         name="scripted", files=("/f",), options=base.WeightsOptions(gpu_layers=-1, tensor_split=(3.0, 1.0), mlock=True),

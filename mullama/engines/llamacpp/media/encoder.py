@@ -12,13 +12,13 @@ from collections.abc import Iterable, Sequence
 
 from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.media.limits import check_file
-from mullama.chat.types import DraftLimits, PromptInput
-from mullama.engines.base import Generate, MediaFacts, Projector
+from mullama.chat.types import DraftLimits
+from mullama.engines.base import Generate, MediaFacts, Projector, Prompt
 from mullama.engines.llamacpp.binding.media import MediaChunk, NativeProjector, Pieces
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.engines.llamacpp.media.files import checked, damaged, name_of
 from mullama.engines.llamacpp.media.runs import MediaJob, MediaRun, Numbers, PlacedRun
-from mullama.engines.llamacpp.prompt_tokens import text_tokens
+from mullama.engines.llamacpp.prompt_tokens import parts_between
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.engines.media_checks import check_media
 from mullama.errors import ContextOverflow, Invalid, TooLarge, Unsupported
@@ -95,9 +95,9 @@ class MediaEncoder:
             # A run is the same wherever it stands, and this model's positions tell the first image from the second.
             raise Unsupported(f"this model ({_NUMBERED}) reads one image in a request", hint="send one image")
         with self._lock:
-            known, opened = self._read(job.media, job.media_limits)
+            known, opened = self._read(job)
             try:
-                texts = self._texts(job.prompt, job.joint, job.marker, len(job.media))
+                texts = self._texts(job)
                 counted = [known[m.digest].parts if m.digest in known else opened[m.digest].pieces.items
                            for m in job.media]  # fmt: skip
                 total = sum(map(len, texts)) + sum(map(_tokens_of, counted))
@@ -111,17 +111,15 @@ class MediaEncoder:
                     item.pieces.close()
         return self._placed(job, texts, [known[medium.digest].parts for medium in job.media])
 
-    def count(
-        self, prompt: PromptInput, *, joint: str, marker: str, media: tuple[Medium, ...], limits: MediaLimits
-    ) -> int:
+    def count(self, prompt: Prompt) -> int:
         """Return the tokens of a prompt without encoding its media. Errors: as for `prepare`."""
         with self._lock:
-            check_media(media, limits, self.facts)
-            total = sum(map(len, self._texts(prompt, joint, marker, len(media))))
+            check_media(prompt, self.facts)
+            total = sum(map(len, self._texts(prompt)))
             counts: dict[str, int] = {}
-            for place, medium in enumerate(media, start=1):
+            for place, medium in enumerate(prompt.media, start=1):
                 if medium.digest not in counts:
-                    counts[medium.digest] = self._count(medium, limits, place)
+                    counts[medium.digest] = self._count(medium, prompt.media_limits, place)
                 total += counts[medium.digest]
             return total
 
@@ -138,15 +136,14 @@ class MediaEncoder:
         finally:
             pieces.close()
 
-    def _read(
-        self, media: Sequence[Medium], limits: MediaLimits
-    ) -> tuple[dict[str, _Known], dict[str, _Opened]]:  # fmt: skip
+    def _read(self, prompt: Prompt) -> tuple[dict[str, _Known], dict[str, _Opened]]:
         """Return the media that are encoded, and those that are not, decoded, each once."""
-        check_media(media, limits, self.facts)
+        check_media(prompt, self.facts)
+        limits = prompt.media_limits
         known: dict[str, _Known] = {}
         opened: dict[str, _Opened] = {}
         try:
-            for place, medium in enumerate(media, start=1):
+            for place, medium in enumerate(prompt.media, start=1):
                 if medium.digest in known or medium.digest in opened:
                     continue
                 if found := self._known.get(medium.digest):
@@ -165,24 +162,11 @@ class MediaEncoder:
             raise
         return known, opened
 
-    def _texts(self, prompt: PromptInput, joint: str, marker: str, media: int) -> list[list[int]]:
+    def _texts(self, prompt: Prompt) -> list[list[int]]:
         """Return the tokens before, between and after the media; raise `Invalid` for another number of markers."""
-        texts: list[list[int]] = [[]]
-        begun = False
-        for part in (prompt,) if isinstance(prompt, str) else prompt:
-            if isinstance(part, int):
-                self._vocabulary.check([part])
-                texts[-1].append(part)
-                begun = True
-                continue
-            for index, text in enumerate(part.split(marker) if marker else [part]):
-                if index:
-                    texts.append([])
-                # A BOS stands at the beginning alone, also before a medium that begins the prompt.
-                texts[-1] += text_tokens(text, self._vocabulary, joint, begins=not begun)
-                begun = True
-        if len(texts) - 1 != media:
-            raise Invalid(f"the prompt has {len(texts) - 1} places for {media} media")
+        texts = parts_between(prompt.prompt, self._vocabulary, prompt.joint, prompt.marker)
+        if len(texts) - 1 != len(prompt.media):
+            raise Invalid(f"the prompt has {len(texts) - 1} places for {len(prompt.media)} media")
         if not texts[-1]:
             raise Invalid("the prompt ends with a medium", hint="put text after it: a question, or a turn's end")
         return texts

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mullama.chat.media import MediaLimits, Medium
-from mullama.engines.base import Adapter, ContextOptions, DraftOptions, Generate, Projector
+from mullama.engines.base import Adapter, ContextOptions, DraftOptions, Generate, Projector, Prompt
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.errors import BadWeights, Kind, MullamaError, Refused
 from mullama.struct import replace
@@ -155,13 +155,13 @@ def test_several_pictures_are_encoded_once_each(opened: Open) -> None:
 def test_tokens_are_counted_without_an_encode(name: str, opened: Open) -> None:
     engine, (one, other) = opened(name), FAMILIES[name].media
     text = f"Two: {M} and {M} end."
-    counted = engine.count_tokens("main", text, joint="", marker=M, media=(one, other), limits=MediaLimits())
+    prompt = Prompt(context="main", prompt=text, marker=M, media=(one, other))
+    counted = engine.count_tokens(prompt)
     assert encoded(engine) == 0
     if counted < OPTIONS.size:
         (result,) = answers(engine, see(1, text, one, other, max_tokens=1))
         assert ended(result)[0] == counted
-    again = engine.count_tokens("main", text, joint="", marker=M, media=(one, other), limits=MediaLimits())
-    assert again == counted
+    assert engine.count_tokens(prompt) == counted
 
 
 def test_pictures_with_rows_and_columns_take_more_cells_than_positions(opened: Open) -> None:
