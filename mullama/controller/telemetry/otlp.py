@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _SCOPE = InstrumentationScope("mullama", mullama.__version__)
 _NANO = 10**9
+_CUMULATIVE = AggregationTemporality.CUMULATIVE
 _GENAI = {
     "mullama_request_duration_seconds": "gen_ai.server.request.duration",
     "mullama_first_token_seconds": "gen_ai.server.time_to_first_token",
@@ -92,22 +93,16 @@ def _metrics(family: Family, begin: int, end: int) -> list[Any]:
             kinds = [(family.name, points)]
             if (name := _GENAI.get(family.name)) is not None:
                 kinds.append((name, [_genai(point) for point in points]))
-            return [
-                _metric(name, family, Histogram(found, AggregationTemporality.CUMULATIVE), "s") for name, found in kinds
-            ]
+            return [_metric(name, family, Histogram(found, _CUMULATIVE), "s") for name, found in kinds]
         case "counter":
             numbers = _numbers(family, begin, end)
-            return [_metric(family.name, family, Sum(numbers, AggregationTemporality.CUMULATIVE, True))]
+            return [_metric(family.name, family, Sum(numbers, _CUMULATIVE, True))]
         case _:
             return [_metric(family.name, family, Gauge(_numbers(family, begin, end)))]
 
 
 def _metric(name: str, family: Family, data: Any, unit: str = "") -> Any:
     return Metric(name, family.documentation, unit, data)
-
-
-def _histogram(name: str, family: Family, points: list[Any]) -> Any:
-    return _metric(name, family, Histogram(points, AggregationTemporality.CUMULATIVE), "s")
 
 
 def _numbers(family: Family, begin: int, end: int) -> list[Any]:
