@@ -42,6 +42,25 @@ _PASSING = (0, 429, 502, 503, 504)  # no connection, and the statuses that OTLP'
 _LAST = 2.0  # seconds for the last spans, at a stop
 
 
+class _Signal:
+    """Traces or metrics: their failures, and the time of their next request. A collector may take only one of them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.broken = False
+        """True from the first failure to the next success."""
+        self.retry()
+
+    def retry(self) -> None:
+        """Send the next request at once."""
+        self.failures = 0  # in succession
+        self.not_before = 0.0
+
+    def place(self, otlp: Otlp) -> str:
+        """Return the address that takes it, as the subject of events."""
+        return f"{urlsplit(otlp.endpoint).netloc}/v1/{self.name}"
+
+
 class TelemetryExport:
     """Exports the spans of a queue and the families of metrics. Belongs to the event loop.
 
@@ -68,9 +87,9 @@ class TelemetryExport:
         self._changed = asyncio.Event()
         self._started = time.time()
         self._batch: Sequence[Span] = ()
-        self._failures = 0
-        self._not_before = self._metrics_due = 0.0
-        self._broken = False
+        self._tries = 0  # of the batch
+        self._metrics_due = 0.0
+        self._traces_signal, self._metrics_signal = _Signal("traces"), _Signal("metrics")
 
     def follow(self) -> None:
         """Follow the manifest in force, which has changed."""
@@ -88,18 +107,21 @@ class TelemetryExport:
                 continue
             await self._wait(otlp)
             if self._changed.is_set():
-                self._not_before, self._failures = 0.0, 0  # another collector or other secrets
+                self._tries = 0  # another collector or other secrets
+                self._traces_signal.retry()
+                self._metrics_signal.retry()
                 continue
             await self.export(otlp)
 
     async def _wait(self, otlp: Otlp) -> None:
         """Wait until something is to be exported, or the manifest changes."""
-        now = self._clock()
-        if now < self._not_before:
-            wakers, seconds = {self._changed}, self._not_before - now
-        else:
-            until_metrics = self._metrics_due - now if otlp.metrics else _LINGER
-            wakers, seconds = {self._changed, self._spans.full}, max(0.0, min(_LINGER, until_metrics))
+        now, retry = self._clock(), self._traces_signal.not_before
+        wakers, moments = [self._changed], [now + _LINGER if retry <= now else retry]
+        if retry <= now:
+            wakers.append(self._spans.full)
+        if otlp.metrics:
+            moments.append(max(self._metrics_due, self._metrics_signal.not_before))
+        seconds = max(0.0, min(moments) - now)
         tasks = [asyncio.ensure_future(waker.wait()) for waker in wakers]
         await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -111,23 +133,24 @@ class TelemetryExport:
         if not otlp.traces:  # spans of before a reload would wait for ever
             self._spans.clear()
             self._batch = ()
-        while otlp.traces and self._clock() >= self._not_before and not self._changed.is_set():
+        while otlp.traces and self._clock() >= self._traces_signal.not_before and not self._changed.is_set():
             if not self._batch:
-                self._batch = self._spans.take()
+                self._batch, self._tries = self._spans.take(), 0
             if not self._batch:
                 break
             await self._send_spans(otlp, self._batch)
         now = self._clock()
-        due = otlp.metrics and max(self._not_before, self._metrics_due) <= now
+        due = otlp.metrics and max(self._metrics_signal.not_before, self._metrics_due) <= now
         if due and not self._changed.is_set():
             self._metrics_due = now + otlp.interval
             await self._send_metrics(otlp)
 
     async def _send_spans(self, otlp: Otlp, batch: Sequence[Span]) -> None:
-        reply = await self._deliver(otlp, "traces", lambda codec: codec.spans_body(batch, self._resource()))
+        reply = await self._deliver(otlp, self._traces_signal, lambda codec: codec.spans_body(batch, self._resource()))
+        self._tries += 1
         if 200 <= reply.status < 300:
             self._spans.count("exported", len(batch))
-        elif reply.status in _PASSING and self._failures < _TRIES:
+        elif reply.status in _PASSING and self._tries < _TRIES:
             return
         else:
             self._spans.count("dropped", len(batch))
@@ -137,31 +160,33 @@ class TelemetryExport:
         await self._in_thread(lambda: importlib.import_module("mullama.runtime.metrics_text"))
         families, now = self._families(), time.time()
         await self._deliver(
-            otlp, "metrics", lambda codec: codec.metrics_body(families, self._resource(), self._started, now)
+            otlp,
+            self._metrics_signal,
+            lambda codec: codec.metrics_body(families, self._resource(), self._started, now),
         )
 
-    async def _deliver(self, otlp: Otlp, signal: str, encode: Callable[[Any], bytes]) -> HookReply:
+    async def _deliver(self, otlp: Otlp, signal: _Signal, encode: Callable[[Any], bytes]) -> HookReply:
         """Send one request, note its result, and return it."""
         try:
-            reply = await self._in_thread(lambda: self._request(otlp, signal, encode))
+            reply = await self._in_thread(lambda: self._request(otlp, signal.name, encode))
         except MullamaError as error:  # a secret that is missing, an address that is refused, no extra
             reply = HookReply(-1, reason=error.message)
         except Exception as error:  # noqa: BLE001 - such as a secret that is no header; the next export may succeed
             reply = HookReply(-1, reason=f"the request could not be made ({type(error).__name__})")
         if 200 <= reply.status < 300:
-            self._failures, self._not_before = 0, 0.0
-            if self._broken:
-                self._broken = False
-                self._event_log.add(RECOVERED, _host(otlp), "traces and metrics are exported again")
+            signal.retry()
+            if signal.broken:
+                signal.broken = False
+                self._event_log.add(RECOVERED, signal.place(otlp), f"{signal.name} are exported again")
             return reply
-        self._failures += 1
+        signal.failures += 1
         self._metrics.otlp_failures += 1
-        wait = 2.0 ** min(self._failures, 6) if reply.retry_after is None else reply.retry_after
-        self._not_before = self._clock() + min(_LONGEST_WAIT, max(1.0, wait))
-        if not self._broken:
-            self._broken = True
+        wait = 2.0 ** min(signal.failures, 6) if reply.retry_after is None else reply.retry_after
+        signal.not_before = self._clock() + min(_LONGEST_WAIT, max(1.0, wait))
+        if not signal.broken:
+            signal.broken = True
             reason = reply.reason or f"status {reply.status}"
-            self._event_log.add(FAILED, _host(otlp), f"{signal} were not exported: {reason}")
+            self._event_log.add(FAILED, signal.place(otlp), f"{signal.name} were not exported: {reason}")
         return reply
 
     def _request(self, otlp: Otlp, signal: str, encode: Callable[[Any], bytes]) -> HookReply:
@@ -193,13 +218,14 @@ class TelemetryExport:
     def _forget(self) -> None:
         """Forget the spans, because the manifest exports none any more."""
         self._spans.clear()
-        self._batch, self._broken, self._failures, self._not_before = (), False, 0, 0.0
+        self._batch = ()
+        self._traces_signal, self._metrics_signal = _Signal("traces"), _Signal("metrics")
 
     async def close(self) -> None:
         """Try once to send the spans that wait, for a moment. `run` must have ended."""
         self._changed.clear()
         otlp = self._manifest().observability.otlp
-        if otlp is not None and not self._broken:
+        if otlp is not None and not self._traces_signal.broken:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST):
                     await self.export(otlp)
@@ -217,7 +243,3 @@ def _codec() -> Any:
             f"traces and metrics need the extra otlp: pip install 'mullama[otlp]' ({error})",
             field="observability.otlp",
         ) from error
-
-
-def _host(otlp: Otlp) -> str:
-    return urlsplit(otlp.endpoint).netloc

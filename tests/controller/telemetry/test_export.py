@@ -146,7 +146,7 @@ async def test_a_collector_that_is_away_gets_the_spans_later_and_is_reported_onc
     assert (here.metrics.spans, here.metrics.otlp_failures) == ({"exported": 2}, 2)
     assert here.events() == [
         ("telemetry-failed", "traces were not exported: no connection"),
-        ("telemetry-recovered", "traces and metrics are exported again"),
+        ("telemetry-recovered", "traces are exported again"),
     ]
     await here.export.close()
 
@@ -159,6 +159,37 @@ async def test_a_batch_is_dropped_and_counted_in_the_end(reply: HookReply, tries
     for _ in range(7):
         await here.once(61.0)
     assert (len(here.sent), here.metrics.spans, len(here.spans)) == (tries, {"dropped": 2}, 0)
+    await here.export.close()
+
+
+async def test_a_collector_of_only_one_kind_gets_all_of_it_and_is_reported_once() -> None:
+    def send(url: str, *_: Any) -> HookReply:
+        sent.append(url.rpartition("/")[2])
+        return HookReply(404) if sent[-1] == refused else HookReply(200)
+
+    for refused, other in (("metrics", "traces"), ("traces", "metrics")):
+        here, sent = Exporting(send=send, interval="30s"), list[str]()
+        for _ in range(10):
+            here.spans.add(PARENT)
+            await here.once(61.0)
+        assert (sent.count(other), sent.count(refused)) == (10, 10)
+        assert here.events() == [("telemetry-failed", f"{refused} were not exported: status 404")]
+        await here.export.close()
+
+
+async def test_failures_of_other_requests_take_no_try_of_a_batch() -> None:
+    here = Exporting(interval="1s")
+    here.replies = [HookReply(503)] * 99
+    for _ in range(7):  # of the metrics
+        await here.once(61.0)
+    for span in (PARENT, CHILD):
+        here.spans.add(span)
+        for _ in range(4):
+            await here.once(61.0)
+        assert here.metrics.spans.get("dropped", 0) == (span is CHILD)
+        await here.once(61.0)
+    traces = [url for url, _, _ in here.sent if url.endswith("/v1/traces")]
+    assert (len(traces), here.metrics.spans) == (10, {"dropped": 2})
     await here.export.close()
 
 
