@@ -104,6 +104,12 @@ def test_every_example_of_a_field_is_valid_for_it(name: str, example: Any) -> No
     assert valid(owner["properties"][key], example)
 
 
+def test_no_bound_of_a_field_meets_one_of_its_type_which_would_replace_it() -> None:
+    for field in described():
+        kinds = [type(bound).__name__ for bound in field.block.model_fields[field.name].metadata]
+        assert all(kinds.count(kind) <= 1 for kind in ("Ge", "Gt", "Le", "Lt")), field.path
+
+
 def test_every_default_is_valid_for_its_field() -> None:
     for name, field in properties(SCHEMA):
         assert "default" not in field or valid(field, field["default"]), name

@@ -103,6 +103,15 @@ GOLDEN = [
     ("server: {listen: '127.0.0.1:80'}", "server.listen: expected a list, got '127.0.0.1:80' (put brackets around it)"),
     ("server: {limits: {body: 8 apples}}", "server.limits.body: expected a size, such as 512MiB, 8GiB or a number of"),
     ("server: {limits: {body: 1}}", "server.limits.body: must be at least 1024, not 1"),
+    ("server: {stored: {size: -1}}", "server.stored.size: must be at least 0, not -1"),
+    ("server: {stored: {size: 9007199254740992}}", "server.stored.size: must be at most 9007199254740991"),
+    ("server: {stored: {size: 90000000000GiB}}", "server.stored.size: must be at most 9007199254740991"),
+    ("server: {resumable: {size: 17GiB}}", "server.resumable.size: must be at most 17179869184, not 18253611008"),
+    ("observability: {captures: {size: 2GiB}}", "observability.captures.size: must be at most 1073741824, not 2147483648"),
+    (
+        "observability: {otlp: {endpoint: 'http://c', interval: 0s}}",
+        "observability.otlp.interval: must be at least 1, not 0.0",
+    ),
     ("server: {limits: {body: -1MiB}}", "server.limits.body: expected a size"),
     ("server: {limits: {body: true}}", "server.limits.body: expected a whole number, got true"),
     (
@@ -111,7 +120,7 @@ GOLDEN = [
     ),
     ("sources: {parallel: 99}", "sources.parallel: must be at most 16, not 99"),
     ("hardware: {budget: {ram: 120%}}", "hardware.budget.ram: expected a size, such as 512MiB"),
-    ("hardware: {budget: {ram: -1}}", "hardware.budget.ram: expected a share or a size that is not negative"),
+    ("hardware: {budget: {ram: -1}}", "hardware.budget.ram: must be at least 0, not -1"),
     (
         "hardware: {budget: {gpu: {'?': 1GiB}}}",
         "hardware.budget.gpu.?: '?' has the wrong form (a device by its number or name",

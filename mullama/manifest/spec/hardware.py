@@ -31,7 +31,7 @@ class Budget(Block):
         default={}, examples=[{"0": "22GiB"}, {"CUDA1": "50%", "RPC0": "12GiB"}]
     )
     """Memory of each device, by its number or as in `gpu.devices`: a share of the total, or a size."""
-    reserve: Size = Field(default=0, ge=0, examples=["1GiB"])
+    reserve: Size = Field(default=0, examples=["1GiB"])
     """Main memory that always stays free."""
 
 

@@ -67,13 +67,25 @@ def checked(parse: Callable[[str], object]) -> Callable[[str], str]:
 
 
 def read_size(value: object) -> object:
-    """Convert text to bytes; other values stay, for the type to check."""
-    return parse_size(value) if isinstance(value, str) else value
+    """Convert text to bytes, from 0 to `LARGEST`; values of other types stay, for the type to check.
+
+    The bounds are here, because a bound of the type would replace that of a field.
+    """
+    count = parse_size(value) if isinstance(value, str) else value
+    if isinstance(count, int) and count > LARGEST:
+        raise ValueError(f"must be at most {LARGEST}")
+    return _not_negative(count)
 
 
 def read_duration(value: object) -> object:
-    """Convert text to seconds; other values stay, for the type to check."""
-    return parse_duration(value) if isinstance(value, str) else value
+    """Convert text to seconds, at least 0; values of other types stay. See `read_size`."""
+    return _not_negative(parse_duration(value) if isinstance(value, str) else value)
+
+
+def _not_negative(value: object) -> object:
+    if isinstance(value, (int, float)) and value < 0:
+        raise ValueError(f"must be at least 0, not {str(value)[:40]}")
+    return value
 
 
 def canonical_rate(value: str) -> str:
@@ -139,12 +151,6 @@ def check_expression(value: str) -> str:
 
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value <= MOST_LAYERS
-
-
-def check_not_negative(value: str | int) -> str | int:
-    if isinstance(value, int) and not 0 <= value <= LARGEST:
-        raise ValueError("expected a share or a size that is not negative")
-    return value
 
 
 def show_duration(seconds: float) -> float | str:

@@ -14,14 +14,12 @@ from pydantic import (
 )
 
 from mullama.manifest.spec.readers import (
-    LARGEST,
     MOST_LAYERS,
     MOST_TOKENS,
     canonical_rate,
     check_experts,
     check_expression,
     check_layers,
-    check_not_negative,
     check_pool,
     check_rpc_host,
     check_source,
@@ -55,7 +53,6 @@ AnyValue = Annotated[
 Size = Annotated[
     int,
     Strict(),
-    Field(le=LARGEST),
     BeforeValidator(read_size),
     WithJsonSchema(
         {"type": ["integer", "string"], "x-mullama-unit": "bytes", "minimum": 0, "pattern": f"^{_SIZE_TEXT}$"}
@@ -64,7 +61,6 @@ Size = Annotated[
 Duration = Annotated[
     float,
     Strict(),
-    Field(ge=0),
     BeforeValidator(read_duration),
     PlainSerializer(show_duration, return_type=float | str, when_used="json"),
     WithJsonSchema(
@@ -84,7 +80,6 @@ Rate = Annotated[
 Share = Annotated[
     str | Whole,
     BeforeValidator(parse_share),
-    AfterValidator(check_not_negative),
     WithJsonSchema(
         {
             "type": ["integer", "string"],
