@@ -71,10 +71,10 @@ def check_trusted(document: Node, report: Diagnostics) -> Node:
     """Return a remote document without what it must not have, which is added to the report."""
     if not isinstance(document, Fields):
         return document
-    for key in document.entries:
-        if key not in ALLOWED and not key.startswith("x-"):
-            hint = f"it may contain {', '.join(ALLOWED[1:-1])} and hardware.profiles"
-            report.add(key, document.keys[key], "a remote file cannot contain this key", hint)
+    refused = [key for key in document.entries if key not in ALLOWED and not key.startswith("x-")]
+    for key in refused:
+        hint = f"it may contain {', '.join(ALLOWED[1:-1])} and hardware.profiles"
+        report.add(key, document.keys[key], "a remote file cannot contain this key", hint)
     for path, leaf in _leaves(document, ""):
         text = leaf.value
         if _KEY_MOVE.fullmatch(path) and text == "key":
@@ -87,8 +87,7 @@ def check_trusted(document: Node, report: Diagnostics) -> Node:
             report.add(path, leaf.place, "a remote file cannot use environment variables", hint)
         elif "from_env:" in text:
             report.add(path, leaf.place, "a remote file cannot name secrets", "declare the model in the manifest")
-    kept = [key for key in document.entries if key in ALLOWED or key.startswith("x-")]
-    return document.without(*(key for key in document.entries if key not in kept))
+    return document.without(*refused)
 
 
 def _leaves(node: Node, path: str) -> Iterator[tuple[str, Leaf]]:

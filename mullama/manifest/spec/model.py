@@ -125,7 +125,8 @@ class Limits(Block):
     queue: Whole = Field(default=64, ge=0, le=1_000_000)
     """Number of requests that may wait; further requests fail with a retry hint."""
     timeout: Duration = Field(default=600.0, gt=0, examples=["10m"])
-    """Maximum time of one request. It bounds the wait for a model that loads, as the queue timeout does."""
+    """Maximum time that one request may run. A request waits for a model that loads at most for this time or for
+    `server.limits.queue_timeout`, the longer of the two."""
     max_tokens: Whole | None = Field(default=None, ge=1, le=2**31 - 1, examples=[4096])
     """Maximum number of tokens of an answer; a request cannot raise it."""
     rate: RateLimit | None = Field(default=None, examples=[{"tokens": "1M/h"}])
