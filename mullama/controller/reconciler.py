@@ -42,7 +42,7 @@ from mullama.plan.projectors import projector_of
 from mullama.plan.steps import Action, Cause, Plan, to_tree
 from mullama.plan.targets import plan_targets, require_undisturbed, targeted
 from mullama.reconcile.execute import Outcome, Result, execute
-from mullama.reconcile.files import Files, is_local, read_lock, wanted_of
+from mullama.reconcile.files import Files, is_local, read_lock, wanted_kinds
 from mullama.reconcile.gc import declare, prunable
 from mullama.reconcile.lock import require_locked
 from mullama.reconcile.machine import observe_machine
@@ -446,9 +446,9 @@ class Reconciler:
         library = self._files.library(planned.desired)
         for name, model in planned.desired.models.items():
             if name in planned.missing:
+                kinds = wanted_kinds([model])
                 for source in model.all_sources:
-                    wanted = wanted_of([model], source)
-                    library.locate(source, planned.lock.get(source), offline=True, wanted=wanted)
+                    library.locate(source, planned.lock.get(source), offline=True, wanted=kinds[source])
 
     async def _apply_planned(self, run: Run, planned: PlannedChange) -> Result:
         plan = planned.plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Iterator, Mapping
 
-from mullama.manifest.spec import Manifest, Model, Policy
+from mullama.manifest.spec import Manifest, Policy
 from mullama.names import BuiltinRef, PathRef, parse_source
 from mullama.plan.fit import MemoryLedger, stays
 from mullama.plan.observed import KnownFiles
@@ -72,7 +72,7 @@ def _sources(patterns: tuple[str, ...] | None, desired: Manifest, folder: str | 
     if patterns is None:
         return
     for name, model in desired.models.items():
-        for source in _all_sources(model):
+        for source in model.all_sources:
             inside = folder is not None and source.startswith(f"{folder}/")
             spellings = (source, f"./{source.removeprefix(f'{folder}/')}") if inside else (source,)
             if not any(_among(spelling, patterns) for spelling in spellings):
@@ -83,7 +83,7 @@ def _pinned(desired: Manifest, pinned: set[str]) -> Iterator[Violation]:
     for name, model in desired.models.items():
         own = {model.from_} if model.digest else set()
         own |= {adapter.from_ for adapter in model.adapters if adapter.digest}
-        for source in _all_sources(model):
+        for source in model.all_sources:
             if source not in pinned | own and not isinstance(parse_source(source), BuiltinRef):
                 local = isinstance(parse_source(source), PathRef)
                 remedy = "declare its `digest`" if local else "mullama lock writes it"
@@ -120,10 +120,6 @@ def _memory(most: int, desired: Manifest, files: Mapping[str, KnownFiles]) -> It
 
 def _of_models(plan: Plan) -> Iterator[Step]:
     return (step for step in plan.steps if step.kind == "model")
-
-
-def _all_sources(model: Model) -> tuple[str, ...]:
-    return model.all_sources
 
 
 def _among(name: str, patterns: tuple[str, ...]) -> bool:

@@ -68,14 +68,15 @@ def _pinned_projector(entry: LockEntry) -> ProjectorFile | None:
     return ProjectorFile(digest=beside[0].digest, size=beside[0].size, facts=entry.projector or ProjectorFacts())
 
 
-def wanted_of(models: Iterable[Model], source: str) -> Wanted:
-    """Return the kind of file that a source of these models stands for."""
-    models = tuple(models)
-    if any(source == model.from_ and model.mmproj in ("auto", source) and model.task == "chat" for model in models):
-        return "weights"
-    if any(source in model.sources for model in models):
-        return "text"
-    return "projector" if any(source == model.projector_source for model in models) else "adapter"
+def wanted_kinds(models: Iterable[Model]) -> dict[str, Wanted]:
+    """Return the kind of file that each source of these models stands for. The later ones below have precedence."""
+    kinds: dict[str, Wanted] = {}
+    for model in (models := tuple(models)):
+        kinds |= dict.fromkeys(model.adapter_sources, "adapter")
+    kinds |= {model.projector_source: "projector" for model in models if model.projector_source}
+    for model in models:
+        kinds |= dict.fromkeys(model.sources, "text")
+    return kinds | {m.from_: "weights" for m in models if m.mmproj in ("auto", m.from_) and m.task == "chat"}
 
 
 class Files:
@@ -95,15 +96,13 @@ class Files:
         found: dict[str, KnownFiles] = {}
         for manifest in manifests:
             foreign = self._foreign(manifest)
-            models = manifest.models.values()
-            for model in models:
-                projector = (model.projector_source,) if model.projector_source else ()
-                for source in (*model.sources, *projector):
-                    if source not in found:
-                        found[source] = self._known(source, lock.get(source), foreign, wanted_of(models, source))
-                for adapter in model.adapters:
-                    if adapter.from_ not in found:
-                        found[adapter.from_] = self._known_adapter(adapter.from_, lock.get(adapter.from_), foreign)
+            for source, wanted in wanted_kinds(manifest.models.values()).items():
+                if source in found:
+                    continue
+                if wanted == "adapter":
+                    found[source] = self._known_adapter(source, lock.get(source), foreign)
+                else:
+                    found[source] = self._known(source, lock.get(source), foreign, wanted)
         return found
 
     def source(self, source: str, manifest: Manifest, pin: LockEntry | None, wanted: Wanted = "text") -> KnownFiles:
@@ -230,7 +229,7 @@ class Files:
             script = script_files(model.from_)
             require_digest(model.from_, model.digest, script.digest or "")
             return script
-        return stored(model.from_, model.digest, wanted_of([model], model.from_))
+        return stored(model.from_, model.digest, wanted_kinds([model])[model.from_])
 
     def _verify_stored(self, located: Located) -> None:
         """Verify the stored files, which sets wrong ones aside."""

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from mullama.errors import MullamaError
 from mullama.manifest.spec import Manifest
-from mullama.reconcile.files import wanted_of
+from mullama.reconcile.files import wanted_kinds
 from mullama.reconcile.lock import Lock, lockable
 from mullama.sources.base import FetchRecord
 from mullama.sources.library import Library
@@ -90,12 +90,12 @@ def compare_all(library: Library, manifest: Manifest, lock: Lock) -> tuple[Compa
 
     A source that cannot be reached is unknown.
     """
+    kinds = wanted_kinds(manifest.models.values())
 
     def one(source: str) -> Compared:
-        wanted = wanted_of(manifest.models.values(), source)
-        before = lock.get(source) or library.fetched(source, wanted=wanted)
+        before = lock.get(source) or library.fetched(source, wanted=kinds[source])
         try:
-            return compare(before, library.at_source(source, wanted=wanted))
+            return compare(before, library.at_source(source, wanted=kinds[source]))
         except MullamaError as error:
             return Compared(source=source, state="unknown", before=before, reason=error.message)
 

@@ -14,7 +14,7 @@ from mullama.errors import ManifestError, masked, masked_tree
 from mullama.names import LOCK_NAME
 from mullama.plan.report import Line, Tone
 from mullama.reconcile import lock as lock_file
-from mullama.reconcile.files import Files, read_lock, wanted_of
+from mullama.reconcile.files import Files, read_lock, wanted_kinds
 from mullama.reconcile.includes import LockedIncludes, PinnedIncludes, read_includes
 from mullama.reconcile.outdated import changed_files
 from mullama.store.lockfile import IncludePin
@@ -107,6 +107,7 @@ def _resolved(
 ) -> dict[str, LockEntry]:
     files = Files.here(call.env)
     library, settings = files.library(manifest), files.settings(manifest)
+    kinds = wanted_kinds(manifest.models.values())
     after: dict[str, LockEntry] = {}
     for source in lock_file.lockable(manifest):
         if source in before and source not in updating:
@@ -115,7 +116,7 @@ def _resolved(
         with DownloadDisplay(call.terminal, quiet=call.options.json) as report:
             after[source], warnings = lock_file.resolve(
                 library, settings, source, offline=files.offline(call.options.offline),
-                refresh=source in updating, report=report, wanted=wanted_of(manifest.models.values(), source),
+                refresh=source in updating, report=report, wanted=kinds[source],
             )  # fmt: skip
         for text in warnings:
             call.terminal.note(f"warning: {text}")

@@ -12,7 +12,7 @@ import pytest
 from mullama.manifest.spec import Manifest
 from mullama.plan.steps import Cause, Cost
 from mullama.reconcile import lock as lock_file
-from mullama.reconcile.files import Files, read_lock, wanted_of
+from mullama.reconcile.files import Files, read_lock, wanted_kinds
 from mullama.runtime.base import Origin
 from tests import ggufs
 from tests.runtime.runtime_fixture import LocalServer
@@ -73,7 +73,7 @@ async def test_the_lock_file_pins_adapters_and_another_file_is_drift(server: Loc
     entries = {
         source: lock_file.resolve(
             library, settings, source, offline=False, refresh=False, report=lambda progress: None,
-            wanted=wanted_of(manifest.models.values(), source),
+            wanted=wanted_kinds(manifest.models.values())[source],
         )[0]
         for source in lock_file.lockable(manifest)
     }  # fmt: skip
