@@ -107,7 +107,7 @@ GOLDEN = [
     ("server: {stored: {size: 9007199254740992}}", "server.stored.size: must be at most 9007199254740991"),
     ("server: {stored: {size: 90000000000GiB}}", "server.stored.size: must be at most 9007199254740991"),
     ("server: {resumable: {size: 17GiB}}", "server.resumable.size: must be at most 17179869184, not 18253611008"),
-    ("observability: {captures: {size: 2GiB}}", "observability.captures.size: must be at most 1073741824, not 2147483648"),
+    ("observability: {captures: {size: 2GiB}}", "captures.size: must be at most 1073741824, not 2147483648"),
     (
         "observability: {otlp: {endpoint: 'http://c', interval: 0s}}",
         "observability.otlp.interval: must be at least 1, not 0.0",
