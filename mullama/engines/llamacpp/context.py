@@ -488,7 +488,7 @@ class TextContext:
         if status == DECODED and may_overlap and continuing and self._overlap.pays:
             self._ahead = decode
             return written
-        now = self._measure(decode)
+        now = self._measure(decode.started, len(parts))
         if status == ABORTED:
             self._undo(parts)
             return written
@@ -496,19 +496,21 @@ class TextContext:
             return written + self._free_cells(parts)
         return written + self._decoded(decode, now)
 
-    def _measure(self, decode: _Decode) -> float:
+    def _measure(self, started: float, requests: int) -> float:
         """Wait for a decode and count it; return the time of its end."""
         self.native.synchronize()
         now = self._clock()
         self._counters.steps += 1
-        self._counters.requests += len(decode.parts)
-        self._counters.decode_seconds += now - decode.started
+        self._counters.requests += requests
+        self._counters.decode_seconds += now - started
         return now
 
     def _finish_decode(self) -> list[Output]:
         """Let every request of the decode that is ahead choose its next token."""
         decode, self._ahead = self._ahead, None
-        return [] if decode is None else self._decoded(decode, self._measure(decode), later=True)
+        if decode is None:
+            return []
+        return self._decoded(decode, self._measure(decode.started, len(decode.parts)), later=True)
 
     def _decoded(self, decode: _Decode, now: float, *, later: bool = False) -> list[Output]:
         """Record a computed decode, and let its requests choose. later: `_write` reports the text."""

@@ -178,7 +178,7 @@ def _kind_of(encoder: MediaEncoder | None) -> Callable[..., TextContext]:
         return TextContext
     from mullama.engines.llamacpp.media.context import MediaContext  # loads libmtmd
 
-    return partial(MediaContext, encoder=encoder)
+    return MediaContext
 
 
 def _cache_of(encoder: MediaEncoder | None) -> Callable[..., PrefixCache]:

@@ -13,7 +13,6 @@ from mullama.engines.llamacpp.binding.media import VectorBatch, positions_at
 from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.context import Queued, TextContext
 from mullama.engines.llamacpp.media.completion import MediaCompletion
-from mullama.engines.llamacpp.media.encoder import MediaEncoder
 from mullama.engines.llamacpp.media.runs import PlacedRun
 from mullama.engines.llamacpp.pool import CellPool
 from mullama.engines.llamacpp.pool_policy import to_set_aside
@@ -27,9 +26,8 @@ class MediaContext(TextContext):
     while any is written, that decode has no more vectors than a late prompt would have tokens.
     """
 
-    def __init__(self, *arguments: Any, encoder: MediaEncoder, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self.encoder = encoder
         self._text_is_next = True
 
     def step(self) -> list[Output]:
@@ -82,11 +80,11 @@ class MediaContext(TextContext):
         if status == NO_CELLS:
             return outputs + self._free_cells([(completion, completion.next_token)])
         if status == ABORTED:
-            self._drop_part(completion)
-            self.native.allow_decode()
+            completion.done = 0
+            self._undo([(completion, completion.next_token)])
             return outputs
-        seconds = self._count(batch, started)
-        self._pace.observe(running=0, prompt=count, seconds=seconds)
+        self._pace.observe(running=0, prompt=count, seconds=self._measure(started, 1) - started)
+        self._answer_seconds = math.inf
         completion.done += count
         if completion.done == run.tokens:
             outputs += self._end_run(completion, placed)
@@ -106,16 +104,6 @@ class MediaContext(TextContext):
         """Return the vectors of one decode, which must not stall the text of others."""
         answering = any(c.running for c in self._running.values())
         return self._pace.prompt_room(self._batch.room) if answering else self._batch.room
-
-    def _count(self, batch: VectorBatch, started: float) -> float:
-        """Wait for a decode and count it; return its duration in seconds."""
-        self.native.synchronize()
-        seconds = self._clock() - started
-        self._counters.steps += 1
-        self._counters.requests += 1
-        self._counters.decode_seconds += seconds
-        self._answer_seconds = math.inf
-        return seconds
 
     def _end_run(self, completion: MediaCompletion, placed: PlacedRun) -> list[Output]:
         """Record a run whose vectors are all in memory: now, and never in part, other prompts can share it."""

@@ -13,6 +13,8 @@ import pytest
 
 from mullama.chat.media import MediaLimits, Medium
 from mullama.engines.base import Adapter, ContextOptions, DraftOptions, Generate, Projector, Prompt
+from mullama.engines.llamacpp.binding.context import ABORTED, NativeContext
+from mullama.engines.llamacpp.binding.media import VectorBatch
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.errors import BadWeights, Kind, MullamaError, Refused
 from mullama.struct import replace
@@ -218,6 +220,26 @@ def test_a_cancelled_request_leaves_no_part_of_a_run(opened: Open) -> None:
     (fresh,) = answers(engine, see(2, f"{M} What?", TONE, cache=False))
     (shared,) = answers(engine, see(3, f"{M} What?", TONE))
     assert_same_answers(engine.facts, [shared], [fresh])
+
+
+def test_an_aborted_decode_leaves_no_part_of_a_run(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp keeps the cells of the micro-batches that it computed before the abort."""
+    engine = opened("qwen2a", batch=128, ubatch=128)
+    (alone,) = answers(engine, see(1, f"{M} What?", TONE, cache=False))
+    decode, aborted = NativeContext.decode, []
+
+    def aborts(native: NativeContext, batch: Any) -> int:
+        if isinstance(batch, VectorBatch) and len(aborted) < 2:
+            aborted.append(batch.count)
+            half = batch.count // 2
+            decode(native, VectorBatch(int(batch._sequences[0]), batch._vectors[:half], batch._positions[:, :half]))
+            return ABORTED
+        return decode(native, batch)
+
+    monkeypatch.setattr(NativeContext, "decode", aborts)
+    (result,) = answers(engine, see(2, f"{M} What?", TONE, cache=False))
+    assert aborted
+    assert_same_answers(engine.facts, [result], [alone])
 
 
 def test_encoded_media_are_kept_within_their_bytes(
