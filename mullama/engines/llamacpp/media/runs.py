@@ -6,7 +6,8 @@ finds a medium again by comparing numbers, as it finds text, and two prompts nev
 they differ, they differ at the first number of a run.
 
 A position of the list is a position of llama.cpp, for media as well. With M-RoPE an image of 40 x 25 vectors takes
-1,000 cells and 40 positions, so cells are counted by `Numbers.cells_of`, see `run_cache`.
+1,000 cells and 40 positions: the lowest bits of a run's first number are the cells beyond one for each position.
+`Numbers.cells_of` counts by them, see `run_cache`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from mullama.engines.base import Generate
 from mullama.engines.llamacpp.binding.context import Floats, Ids
 from mullama.struct import Struct
 
-_FIRST = -2  # -1 is "no token" elsewhere
+_CELL_BITS = 32  # of a number, from the lowest
+_CELLS = (1 << _CELL_BITS) - 1
 
 
 class MediaRun(Struct, frozen=True, kw_only=True, eq=False):
@@ -61,21 +63,21 @@ class Numbers:
     """Gives numbers to the runs of one projector. A run that is forgotten gets new ones, and is in no cache then."""
 
     def __init__(self) -> None:
-        self._next = _FIRST
-        self._extra: dict[int, int] = {}  # by the first number of a run
+        self._taken = 0
+        self._beyond = False  # a run has more cells than positions
 
     def take(self, positions: int, tokens: int) -> tuple[int, ...]:
         """Return numbers for a run of so many positions and cells."""
-        numbers = tuple(range(self._next, self._next - positions, -1))
-        self._next -= positions
-        if tokens != positions:
-            self._extra[numbers[0]] = tokens - positions
-        return numbers
+        first, self._taken = self._taken + 1, self._taken + positions
+        self._beyond = self._beyond or tokens > positions
+        numbers = [-(number << _CELL_BITS) for number in range(first, first + positions)]
+        return (numbers[0] - (tokens - positions), *numbers[1:])
 
     def cells_of(self, tokens: Sequence[int]) -> int:
         """Return the cells of a part of a sequence, which holds whole runs."""
-        extra = self._extra
-        return len(tokens) + sum(extra.get(token, 0) for token in tokens if token < 0) if extra else len(tokens)
+        if not self._beyond:
+            return len(tokens)
+        return len(tokens) + sum(-token & _CELLS for token in tokens if token < 0)
 
 
 def texts_of(tokens: Iterable[int]) -> list[int]:
