@@ -30,11 +30,11 @@ from mullama.server.http.exchange import (
 )
 from mullama.server.http.limits import DEFAULT, Bounds
 from mullama.server.inflight import Inflight
-from mullama.server.kept_streams import StreamKeeper
 from mullama.server.keys import Failures, find_key, may
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
 from mullama.server.route_table import HttpRoute, Path, RouteTable
+from mullama.server.stream_keeper import StreamKeeper
 from mullama.server.tracing import context_of, span_of
 from mullama.sources.settings import HubSettings, Requester, requester
 from mullama.trace_context import RequestTrace, begin

@@ -47,8 +47,8 @@ from mullama.server.http.body import BodyBudget, BodyShare, parse_body, pieces, 
 from mullama.server.http.exchange import ErrorFormat, Exchange, to_body
 from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
-from mullama.server.kept_streams import StreamKeeper
 from mullama.server.route_table import HttpRoute, RouteSchema
+from mullama.server.stream_keeper import StreamKeeper
 from mullama.server.streams import relay, replay
 from mullama.struct import Struct, replace
 

@@ -16,7 +16,8 @@ from mullama.dialects.resumable_streams import ResumeStream
 from mullama.errors import Busy, Invalid, NotFound
 from mullama.manifest.spec import ResumableStreams
 from mullama.runtime.base import Caller
-from mullama.server.kept_streams import LONGEST, KeptStream, OffsetLost, StreamKeeper
+from mullama.server.kept_stream import LONGEST, KeptStream, OffsetLost
+from mullama.server.stream_keeper import StreamKeeper
 from mullama.struct import replace
 from tests.server.server_fixture import (
     CHAT,

@@ -49,7 +49,7 @@ from mullama.runtime.worker.spawn import SpawnedWorker
 from mullama.server import log
 from mullama.server.app import App, create_app
 from mullama.server.http.listen import HttpServer
-from mullama.server.kept_streams import StreamKeeper
+from mullama.server.stream_keeper import StreamKeeper
 from mullama.store.client_objects import ObjectFile
 from mullama.store.process import process_identity
 from mullama.store.records import Records, ServerRecord
