@@ -11,7 +11,7 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, json_opt
 from mullama.cli.app.exit_codes import DONE, NO_CONNECTION
 from mullama.cli.server import background, logs
 from mullama.cli.server.ensure import instance_options, start_server
-from mullama.cli.server.serve import implicit_options, implicit_settings
+from mullama.cli.server.serve import implicit_options, implicit_settings, overlay_of
 
 ACTIONS = ("start", "stop", "restart", "status", "logs")
 
@@ -80,22 +80,28 @@ def _restart(call: CommandContext) -> int:
         if server.record.manifest is not None:
             call.options.file = server.record.manifest
         elif not settings:
-            settings = _settings_of(server)
+            settings = _settings_of(call, server)
         background.stop(server, within=call.options.timeout, force=call.options.force)
     _print_addresses(call, start_server(call, settings))
     return DONE
 
 
-def _settings_of(server: FoundServer) -> dict[str, object]:
+def _settings_of(call: CommandContext, server: FoundServer) -> dict[str, object]:
     """Return the implicit settings of a running server: its address and its models without those of the overlay."""
     manifest = server.client.get("/api/v1/stack")["manifest"]
     host, _, port = manifest["server"]["listen"][0].rpartition(":")
     added = server.records.overlay() if server.records else {}
-    models = [f"{name}={tree['from']}" for name, tree in manifest["models"].items() if name not in added]
+    elsewhere = overlay_of(call, {})
     default = manifest["routes"].get("default")
+    models = [
+        name if elsewhere.get(name, {}).get("from") == tree["from"] else f"{name}={tree['from']}"
+        for name, tree in manifest["models"].items()
+        if name not in added
+    ]
     if default in added and models:
-        models.insert(0, default)
-    return {"http_addr": host, "http_port": int(port), **({"model": models} if models else {})}
+        models.append(default)
+    models.sort(key=lambda spec: spec.partition("=")[0] != default)  # the first of --model is the default model
+    return {"http_addr": host, "http_port": int(port), **({"model": models} if models and default else {})}
 
 
 def _status(call: CommandContext) -> int:

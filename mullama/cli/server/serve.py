@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mullama.cli.api_client.discover import StartManifest, has_manifest, origin, records_of, start_manifest
 from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options
@@ -133,8 +133,7 @@ def _start_manifest(call: CommandContext) -> StartManifest:
     if call.options.file is not None or (settings and has_manifest(call) and not call.options.implicit):
         named = ", ".join(_IMPLICIT_OPTIONS[name] for name in settings)
         raise UsageError(f"{named} cannot be used with a manifest", hint="set it in the manifest")
-    loaded = implicit_manifest(call, settings)
-    default = _named_models(call, settings)[1]
+    loaded, default = _implicit_start(call, settings)
     return StartManifest(loaded=loaded, records=records_of(call, loaded), default=default)
 
 
@@ -156,12 +155,28 @@ def implicit_arguments(settings: Mapping[str, object]) -> list[str]:
 
 
 def implicit_manifest(call: CommandContext, settings: Mapping[str, object]) -> LoadedManifest:
-    """Return the manifest of these settings; without settings it has no models."""
+    """Return the manifest of these settings. Without --model it has the models that were added at the default address,
+    unless it is the one of that address, which serves them in any case."""
+    return _implicit_start(call, settings)[0]
+
+
+def _implicit_start(call: CommandContext, settings: Mapping[str, object]) -> tuple[LoadedManifest, str]:
+    """Return the implicit manifest, and the default model if it is one that is added already."""
     from mullama.manifest.dump import to_yaml
     from mullama.manifest.load import load_text
+    from mullama.struct import replace
 
-    text = to_yaml(_implicit_tree(settings) | _named_models(call, settings)[0])
-    return load_text(text, name="<the command line>", base_dir=str(call.folder), profiles=(), env=call.env)
+    chosen = _chosen_models(call, settings)
+    default = chosen.default
+    routes = {"routes": {"default": default}} if default in chosen.declared else {}
+    text = to_yaml(_implicit_tree(settings) | {"models": chosen.declared} | routes)
+    loaded = load_text(text, name="<the command line>", base_dir=str(call.folder), profiles=(), env=call.env)
+    if chosen.copied:
+        from mullama.reconcile.overlay import combine
+
+        route = {"default": {"route": default}} if default in chosen.copied else {}
+        loaded = replace(loaded, manifest=combine(loaded.manifest, {**chosen.copied, **route}))
+    return loaded, "" if default in {*chosen.declared, *chosen.copied} else default
 
 
 def _implicit_tree(settings: Mapping[str, object]) -> dict[str, object]:
@@ -184,44 +199,70 @@ def _implicit_address(settings: Mapping[str, object]) -> str:
     return f"{settings.get('http_addr') or DEFAULT_ADDRESS}:{settings.get('http_port', DEFAULT_PORT)}"
 
 
-def _named_models(call: CommandContext, settings: Mapping[str, object]) -> tuple[dict[str, object], str]:
-    """Return the blocks `models` and `routes` of --model, and the default model if it is one that is added already.
+class _ChosenModels(NamedTuple):
+    """The models of an implicit manifest."""
+
+    declared: Mapping[str, Mapping[str, str]]
+    """Models with the sources that the command line names."""
+    copied: Mapping[str, Mapping[str, object]]
+    """Entries of an overlay. They are no text of a manifest: a reference to a variable in them stays as it is."""
+    default: str = ""
+    """The first of --model, which is the default model; it may be one of the overlay of this address."""
+
+
+def _chosen_models(call: CommandContext, settings: Mapping[str, object]) -> _ChosenModels:
+    """Return the models of --model; without it, those that commands added at the default address.
 
     A SPEC is first looked up among the models that `pull` and `create` added: those of this address, which are served
     in any case and need no declaration, then those of the default address. Else it is a source.
     """
     from mullama.names import model_name_of
 
+    own, elsewhere = overlay_of(call, settings), overlay_of(call, {})
     specs = settings.get("model")
-    own, elsewhere = _added(call, settings), _added(call, {})
-    models: dict[str, object] = {}
+    if not isinstance(specs, list):
+        return _ChosenModels({}, _not_here(call, own, elsewhere))
+    declared: dict[str, Mapping[str, str]] = {}
+    copied: dict[str, Mapping[str, object]] = {}
     names = []
-    for spec in specs if isinstance(specs, list) else []:
+    for spec in specs:
         given, separator, source = spec.partition("=")
         wanted = source if separator else spec
         place = own if _find(wanted, own) else elsewhere
         if (known := _find(wanted, place)) is not None:
             _refuse_settings(known, settings)
-        names.append(given if separator else known or model_name_of(spec))
-        if place is not own or separator:
-            models[names[-1]] = dict(place[known]) if known is not None else {"from": wanted}
-    if not names:
-        return {}, ""
-    declared = names[0] in models
-    routes: dict[str, object] = {"routes": {"default": names[0]}} if declared else {}
-    return {"models": models, **routes}, "" if declared else names[0]
+        name = given if separator else known or model_name_of(spec)
+        names.append(name)
+        if known is None:
+            declared[name] = {"from": wanted}
+        elif place is not own or separator:
+            copied[name] = place[known]
+    return _ChosenModels(declared, copied, names[0])
 
 
-def _added(call: CommandContext, settings: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
-    """Return the models that commands added at the address of these settings."""
+def _not_here(
+    call: CommandContext, own: Mapping[str, object], elsewhere: Mapping[str, Mapping[str, object]]
+) -> dict[str, Mapping[str, object]]:
+    """Return the entries of the default address whose names this address does not have, and show their number."""
+    from mullama.names import ModelName
+    from mullama.units import counted
+
+    names = {ModelName.parse(name).key for name in own}
+    found = {name: tree for name, tree in elsewhere.items() if ModelName.parse(name).key not in names}
+    if count := sum("route" not in tree for tree in found.values()):
+        call.terminal.note(f"serving {counted(count, 'model')} added at {_implicit_address({})}")
+    return found
+
+
+def overlay_of(call: CommandContext, settings: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    """Return the models and routes that commands added at the address of these settings."""
     from mullama.folders import state_root
     from mullama.store.records import Records, instance_name
 
-    overlay = Records(state_root(call.env), instance_name((_implicit_address(settings),), None)).overlay()
-    return {name: tree for name, tree in overlay.items() if "route" not in tree}
+    return Records(state_root(call.env), instance_name((_implicit_address(settings),), None)).overlay()
 
 
-def _find(name: str, models: Mapping[str, object]) -> str | None:
+def _find(name: str, overlay: Mapping[str, Mapping[str, object]]) -> str | None:
     """Return the model with this name, in its own spelling; None for a name that is no model's."""
     from mullama.errors import Invalid
     from mullama.names import ModelName
@@ -230,6 +271,7 @@ def _find(name: str, models: Mapping[str, object]) -> str | None:
         key = ModelName.parse(name).key
     except Invalid:
         return None
+    models = (own for own, tree in overlay.items() if "route" not in tree)
     return next((own for own in models if ModelName.parse(own).key == key), None)
 
 

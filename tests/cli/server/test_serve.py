@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +11,17 @@ from typing import Any
 
 import pytest
 
-from mullama.cli.server import wiring
+from mullama.cli.api_client.address import ServerAddress
+from mullama.cli.api_client.client import Client
+from mullama.cli.api_client.discover import FoundServer
+from mullama.cli.app.context import CommandContext
+from mullama.cli.console.terminal import Terminal
+from mullama.cli.server import daemon, wiring
 from mullama.manifest.load import load
 from mullama.manifest.tree import block_to_tree, revision
 from mullama.store.records import Records, Revision, instance_name
 from tests.cli.conftest import Ran
+from tests.cli.tinyserver import Answer, TinyServer
 
 Run = Callable[..., Ran]
 TREE = {"from": "/m/my.gguf", "residency": {"load": "on_demand"}, "system": "Be brief."}
@@ -80,6 +88,37 @@ def test_a_name_is_first_that_of_an_added_model(
     assert records.overlay() == {"mine": TREE}
     copied = [model.system for model in started.calls[-1][0].manifest.models.values() if model.from_ == TREE["from"]]
     assert set(copied) <= {"Be brief."}
+
+
+def test_another_address_serves_what_was_added_at_the_default_one(run: Run, tmp_path: Path, started: Started) -> None:
+    text = {**TREE, "system": "Pay ${PRICE} at ./here"}
+    add(tmp_path, "127.0.0.1:11434", mine=text, other=TREE, short={"route": "mine"}, default={"route": "other"})
+    own = add(tmp_path, "127.0.0.1:8080", Other={"from": "/m/own.gguf"})
+
+    ran = run("serve", "--http-port", "8080")
+
+    assert (ran.code, ran.err) == (0, "serving 1 model added at 127.0.0.1:11434\n")
+    manifest = started.calls[-1][0].manifest
+    assert (started.sources, manifest.models["mine"].system) == ({"mine": "/m/my.gguf"}, text["system"])
+    assert manifest.routes == {"short": "mine"}, "a route to a model that is not copied is left out"
+    assert list(own.overlay()) == ["Other"]
+    assert run("serve", "--http-port", "8080", "--model", "mine").err == ""
+    assert started.calls[-1][0].manifest.models["mine"].system == text["system"]
+
+
+def test_a_restart_keeps_the_settings_of_models_that_were_added_elsewhere(tmp_path: Path, tiny: TinyServer) -> None:
+    add(tmp_path, "127.0.0.1:11434", mine=TREE)
+    terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO(), {})
+    call = CommandContext(Namespace(), terminal, {"MULLAMA_STATE_DIR": str(tmp_path / "state")}, tmp_path)
+    server = FoundServer(client=Client(ServerAddress.parse(tiny.url)))
+    models = {"x": {"from": "/m/x.gguf"}, "mine": TREE}
+    tree = {"server": {"listen": ["127.0.0.1:8080"]}, "models": models, "routes": {"default": "mine"}}
+    tiny.answers["GET /api/v1/stack"] = Answer({"manifest": tree})
+    at = {"http_addr": "127.0.0.1", "http_port": 8080}
+
+    assert daemon._settings_of(call, server) == {**at, "model": ["mine", "x=/m/x.gguf"]}
+    tiny.answers["GET /api/v1/stack"] = Answer({"manifest": {**tree, "routes": {}}})
+    assert daemon._settings_of(call, server) == at, "it was started without --model"
 
 
 def test_an_option_that_an_added_model_would_not_follow_is_refused(run: Run, tmp_path: Path, started: Started) -> None:
