@@ -7,7 +7,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from mullama.engines.base import ContextFacts, ContextOptions, EngineChoice
 from mullama.errors import EngineFailed, Kind, MullamaError, Refused, Unavailable
@@ -31,6 +31,7 @@ from mullama.runtime.worker.watchdog import StallLimits
 from mullama.store.index import changed
 from mullama.struct import Struct, field
 
+_Made = TypeVar("_Made", WorkerClient, WorkerClient | None)
 _log = logging.getLogger("mullama.scheduler")
 
 _LONG_STALL = 10.0  # seconds without progress that are worth a remark
@@ -244,7 +245,7 @@ class Pool:
         if spare is None:
             return None
         try:
-            worker = await spare
+            worker = await _worker_of(spare)
         except EngineFailed:  # the load that follows reports the reason
             return None
         return worker if worker.take_over(died) else None
@@ -255,10 +256,7 @@ class Pool:
             self._spare_timer.cancel()
         spare, self._spare = self._spare, None
         if spare is not None:
-            spare.cancel()
-            for ended in await asyncio.gather(spare, return_exceptions=True):
-                if isinstance(ended, WorkerClient):
-                    await ended.kill()
+            await _end(spare)
         if self._spawned is not None:  # the task was cancelled before its first step
             self._spawned.end()
             self._spawned = None
@@ -295,7 +293,7 @@ class Pool:
             self._loads[weights] = early.load
         assert early.task is not None
         try:
-            worker = await early.task
+            worker = await _worker_of(early.task)
         except MullamaError:  # the load that follows reports the reason
             return None
         return worker if worker is not None and worker.take_over(died) else None
@@ -305,10 +303,7 @@ class Pool:
         early, self._early = self._early, None
         if early is None or early.task is None:
             return
-        early.task.cancel()
-        for ended in await asyncio.gather(early.task, return_exceptions=True):
-            if isinstance(ended, WorkerClient):
-                await ended.kill()
+        await _end(early.task)
         self._attempts.finish(Attempts.EARLY)
         self._renew_spare()
 
@@ -588,7 +583,12 @@ class Pool:
                 await self._renew_weights(weights, moved)
                 return
             worker = await self._take_early(weights, known, died) or await self._load_weights(weights, choice, died)
-            if moved := await _changed(stamps):  # while they were read
+            try:
+                moved = await _changed(stamps)  # while they were read
+            except BaseException:
+                await worker.kill()
+                raise
+            if moved:
                 await worker.kill()
                 await self._renew_weights(weights, moved)
                 return
@@ -715,6 +715,26 @@ async def _changed(stamps: Mapping[str, str]) -> tuple[str, ...]:
 
 def _changed_on_disk(paths: tuple[str, ...]) -> MullamaError:
     return Unavailable(changed_on_disk(paths), hint="mullama apply loads the file as it is now", retry_after=1.0)
+
+
+async def _worker_of(making: asyncio.Task[_Made]) -> _Made:
+    """Return the worker that a task makes; errors are those of the task. A cancellation ends the task and its worker.
+
+    `await` alone loses the worker of a task that returns in the moment of the cancellation.
+    """
+    try:
+        return await making
+    except asyncio.CancelledError:
+        await _end(making)
+        raise
+
+
+async def _end(making: asyncio.Task[_Made]) -> None:
+    """End a task that makes a worker, and the worker that it has made."""
+    making.cancel()
+    for made in await asyncio.gather(making, return_exceptions=True):
+        if isinstance(made, WorkerClient):
+            await made.kill()
 
 
 def _ignore_failure(spare: asyncio.Task[WorkerClient]) -> None:

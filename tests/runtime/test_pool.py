@@ -6,13 +6,15 @@ import asyncio
 import errno
 import os
 import signal
+from collections.abc import Mapping
 
 import psutil
 import pytest
 
 from mullama.errors import Busy, MullamaError, Refused, TimedOut
-from mullama.runtime.pool import Attempts
+from mullama.runtime.pool import Attempts, _worker_of
 from mullama.runtime.scheduler.state import Phase
+from mullama.runtime.worker.parent import WorkerClient
 from mullama.runtime.worker.spawn import spawn_worker
 from tests.runtime.runtime_fixture import LocalServer, until
 
@@ -191,6 +193,54 @@ async def test_a_spare_worker_that_is_cancelled_before_its_first_step_ends(serve
     assert second.process.poll() is not None
     await server.pool.abort()
     assert spawned.process.poll() is not None
+
+
+@pytest.mark.parametrize("kind", ["spare", "early"])
+async def test_a_worker_that_is_ready_in_the_moment_of_a_cancellation_ends(kind: str, server: LocalServer) -> None:
+    server.pool.keep_spare("scripted")
+    assert server.pool._spare is not None
+    worker, gate = await server.pool._spare, asyncio.Event()
+
+    async def ready() -> WorkerClient:
+        await gate.wait()
+        return worker
+
+    made = asyncio.create_task(ready())
+    taking = asyncio.create_task(_worker_of(made) if kind == "early" else take_spare(server, made))
+    made.add_done_callback(lambda _: taking.cancel())  # before the task that waits for it runs
+    await asyncio.sleep(0)  # both begin, and wait
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    assert not psutil.pid_exists(worker.pid)
+
+
+async def take_spare(server: LocalServer, spare: asyncio.Task[WorkerClient]) -> WorkerClient | None:
+    server.pool._spare = spare
+    return await server.pool._take_spare(lambda death: None)
+
+
+async def test_a_start_that_is_cancelled_after_its_load_ends_the_worker(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[int] = []
+
+    async def look(stamps: Mapping[str, str]) -> tuple[str, ...]:
+        if server.pool.pids():
+            loaded.extend(server.pool.pids())
+            for start in server.pool._starts.values():
+                start.cancel()
+            await asyncio.sleep(0)
+        return ()
+
+    await server.apply({"a": {"from": server.script(), "residency": {"load": "on_demand"}}})
+    with monkeypatch.context() as patch:
+        patch.setattr("mullama.runtime.pool._changed", look)
+        asked = asyncio.create_task(server.ask("a", "say on"))
+        await until(lambda: bool(loaded))
+        await until(lambda: not psutil.pid_exists(loaded[0]))
+    await server.pool.stop()
+    await asyncio.gather(asked, return_exceptions=True)
 
 
 async def test_a_stop_in_the_moment_of_a_start_ends(server: LocalServer) -> None:
