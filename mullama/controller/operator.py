@@ -31,8 +31,8 @@ from mullama.runtime.metrics import Gauge, Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.scheduler.events import FOREVER
-from mullama.runtime.scheduler.passes import unit_ttl
 from mullama.runtime.scheduler.state import Phase
+from mullama.runtime.scheduler.wants import unit_ttl
 from mullama.runtime.serving.build import time_to_live
 from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.device_use import device_use

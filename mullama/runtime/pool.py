@@ -17,9 +17,9 @@ from mullama.runtime.quarantine import Quarantine
 from mullama.runtime.scheduler import events as ev
 from mullama.runtime.scheduler.decide import decide
 from mullama.runtime.scheduler.events import UnitKey
-from mullama.runtime.scheduler.passes import over_budget, wanted
-from mullama.runtime.scheduler.room import used
+from mullama.runtime.scheduler.room import over_budget, used
 from mullama.runtime.scheduler.state import Phase, State, failure
+from mullama.runtime.scheduler.wants import wanted
 from mullama.runtime.scheduler.wording import describe
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.cores import CoreAllocator

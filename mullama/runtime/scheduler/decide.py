@@ -32,18 +32,8 @@ from mullama.runtime.scheduler.events import (
     WorkerReady,
     WorkerStopped,
 )
-from mullama.runtime.scheduler.passes import (
-    close,
-    evict,
-    expire,
-    grant,
-    grant_now,
-    open_wanted,
-    rank,
-    shrink,
-    wake,
-    wanted_cold,
-)
+from mullama.runtime.scheduler.eviction import evict, shrink
+from mullama.runtime.scheduler.passes import close, expire, grant, grant_now, open_wanted, wake
 from mullama.runtime.scheduler.state import (
     Phase,
     State,
@@ -54,6 +44,7 @@ from mullama.runtime.scheduler.state import (
     unit_failed,
 )
 from mullama.runtime.scheduler.waiting import QueuedRequest
+from mullama.runtime.scheduler.wants import rank, wanted_cold
 
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before a failed worker is started again, doubled each time
 CRASH_WINDOW, CRASH_LIMIT = 600.0, 5  # this many failures within so many seconds are permanent

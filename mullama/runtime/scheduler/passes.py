@@ -1,17 +1,16 @@
-"""The seven passes that follow every event; the package's docstring has their order and meaning."""
+"""The passes that follow every event; the package's docstring has their order, and `eviction` has two of them. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from mullama.errors import MullamaError, Refused, TimedOut, Unavailable
+from mullama.errors import MullamaError, TimedOut, Unavailable
 from mullama.runtime.scheduler.events import (
     ALONE_SECONDS,
     FOREVER,
     Cancel,
     CloseUnit,
     Command,
-    Evicted,
     Grant,
     OpenUnit,
     Refuse,
@@ -20,17 +19,12 @@ from mullama.runtime.scheduler.events import (
     UnitKey,
     WakeAt,
 )
-from mullama.runtime.scheduler.room import Lack, Taken, bounds_of, frees, short, used
-from mullama.runtime.scheduler.state import Phase, State, unit_failed
+from mullama.runtime.scheduler.eviction import LEAST_IDLE, LEAST_STAY
+from mullama.runtime.scheduler.room import Lack, Taken, frees
+from mullama.runtime.scheduler.state import Phase, State
 from mullama.runtime.scheduler.waiting import QueuedRequest
-from mullama.units import size
+from mullama.runtime.scheduler.wants import is_asked, only_room, rank, unit_ttl, wanted
 
-LEAST_STAY = 10.0
-"""Seconds for which a unit that requests use stays open before it makes room for one of the same rank."""
-LEAST_IDLE = 1.0
-"""Seconds for which a unit must be idle to make room sooner, once it was closed for another one and opened again."""
-THRASHING = 60.0
-"""Seconds after such a close in which it counts."""
 RETRY_LOAD = 10.0  # seconds after which a client may ask again for a model that loads
 _ROUNDING = 0.01  # seconds; sums and differences of the same times differ by rounding
 
@@ -85,36 +79,6 @@ def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
         f"the request to {waiting.model} waited longer than {serve.queue_timeout:g} s",
         hint="try again later, or raise server.limits.queue_timeout",
     )
-
-
-def wanted(state: State, key: UnitKey, now: float) -> bool:
-    """Return True if the unit should be open; the package's docstring has the reasons."""
-    unit = state.units[key]
-    if state.stopping:
-        return False
-    if unit.pinned:
-        return True
-    users = [s for s in state.users.get(key, ()) if s.name not in state.paused]
-    if any(state.waiting.of(s.name) for s in users):
-        return True
-    if (unit.error is not None and not unit.no_room) or not users:
-        return False
-    if unit.ttl_override is not None:
-        return unit.phase is not Phase.COLD and now - unit.last_used < unit.ttl_override
-    return any(
-        (s.when_room and unit.asked_ttl.get(s.name, FOREVER) > 0.0)
-        or (s.at_start and s.name not in unit.asked_ttl and (s.ttl == FOREVER or unit.last_used == 0.0))
-        or (unit.phase is not Phase.COLD and now - unit.last_used < unit.asked_ttl.get(s.name, s.ttl))
-        for s in users
-    )
-
-
-def unit_ttl(state: State, key: UnitKey) -> float:
-    """Return the seconds without a request after which the unit is closed: the longest that one of its models has."""
-    unit = state.units[key]
-    if unit.ttl_override is not None:
-        return unit.ttl_override
-    return max((unit.asked_ttl.get(s.name, s.ttl) for s in state.users.get(key, ())), default=FOREVER)
 
 
 def close(state: State, now: float) -> Iterator[Command]:
@@ -185,9 +149,9 @@ def open_wanted(state: State, order: list[UnitKey], now: float) -> Iterator[Comm
             continue
         lack = taken.lack(key)
         if lack or (before and not unit.starts and frees(state, key, before)):
-            if _only_room(state, key):
+            if only_room(state, key):
                 unit.displaced = True
-            elif lack and _is_asked(state, key):
+            elif lack and is_asked(state, key):
                 before.add(lack)
                 if "*" in lack.places:  # every unit needs it
                     state.crowd = rank(state, key)
@@ -199,215 +163,6 @@ def open_wanted(state: State, order: list[UnitKey], now: float) -> Iterator[Comm
             taken.opened(key)
             unit.phase, unit.starts, unit.displaced = Phase.OPENING, False, False
             yield OpenUnit(unit=key)
-
-
-def wanted_cold(state: State, now: float) -> list[UnitKey]:
-    """Return wanted units that are closed: highest rank first, then those that a request waits for, longest first,
-    then largest first, which fragments memory less. Those that are wanted only where there is room are last.
-    """
-    if state.stopping:
-        return []
-    since: dict[UnitKey, float] = {}
-    for name in state.waiting.models:
-        if (serve := state.models.get(name)) is not None and name not in state.paused:
-            since[serve.unit] = min(since.get(serve.unit, FOREVER), state.waiting.oldest(name).since)
-    pinned = (key for key, unit in state.units.items() if unit.pinned)
-    possible = dict.fromkeys((*since, *state.residents, *pinned))
-    cold = (key for key in possible if key in state.units and state.units[key].phase is Phase.COLD)
-
-    def order(key: UnitKey) -> tuple[bool, int, float, int]:
-        asked = since.get(key, FOREVER)
-        last = asked == FOREVER and _only_room(state, key)
-        return last, -rank(state, key), asked, -state.workers[key.weights].bytes
-
-    return sorted((key for key in cold if key in since or wanted(state, key, now)), key=order)
-
-
-def _is_asked(state: State, key: UnitKey) -> bool:
-    """Return True for a unit that a request or the reconciler waits for."""
-    return state.units[key].pinned or _awaited(state, key)
-
-
-def _only_room(state: State, key: UnitKey) -> bool:
-    """Return True for a unit that nothing needs: it is open where there is room, and closed first."""
-    users, unit = state.users.get(key, ()), state.units[key]
-    resident = any(s.when_room for s in users) and not any(s.at_start for s in users)
-    return resident and not unit.pinned and not unit.leases and not _awaited(state, key)
-
-
-def rank(state: State, key: UnitKey) -> int:
-    """Return the highest priority of the models of a unit."""
-    return state.ranks.get(key, 0)
-
-
-def evict(state: State, order: list[UnitKey], now: float) -> Iterator[Command]:
-    """1. fits: nothing  2. close an idle unit of lower rank  3. let busy ones yield  4. wait  5. otherwise refuse."""
-    for unit in state.units.values():
-        unit.yielding = False
-    if not order:  # usual at the end of a request
-        return
-    taken, room, before = Taken(state), Taken(state), Lack()
-    room.end_closing()
-    for key in order:
-        if "*" in before.places:
-            return  # every other one waits for the memory of all devices, too
-        worker, unit = state.workers[key.weights], state.units[key]
-        if unit.phase is not Phase.COLD or worker.permanently_failed or worker.retry_at > now:
-            continue
-        lack = taken.lack(key)
-        if not lack or _only_room(state, key) or (before and frees(state, key, before)):
-            continue  # it fits, displaces nothing, or has its turn after an earlier one
-        if _is_asked(state, key):
-            before.add(lack)
-        if not room.lack(key):
-            continue  # the units that are being closed make the room
-        useful = [k for k in _replaceable(state, taken.units, key, lack) if frees(state, k, lack)]
-        idle = [k for k in useful if _is_idle(state, k) and not _lingers(state, key, k, now)]
-        if closes := room.closes_for(key, idle):
-            room.closed(closes[0])
-            yield from _evict(state, closes[0], f"to make room for {_names(state, key)}", now)
-            continue
-        # The order depends on nothing that a request changes: else two units could take turns at being busy for ever.
-        turn_over = [k for k in useful if k in idle or now - state.units[k].opened_at >= LEAST_STAY]
-        turn_over.sort(key=lambda k: (rank(state, k), state.units[k].opened_at))
-        if _is_asked(state, key) and (closes := room.closes_for(key, turn_over)):
-            for victim in closes:
-                state.units[victim].yielding = True
-            if not any(state.units[victim].leases for victim in closes):
-                room.closed(closes[0])
-                yield from _evict(state, closes[0], f"to make room for {_names(state, key)}", now)
-        elif not _may_free(state, taken, key, lack, now):
-            unit.no_room = True
-            yield from unit_failed(state, key, _does_not_fit(state, taken, key, lack))
-
-
-def shrink(state: State, now: float) -> Iterator[Command]:
-    """Close idle units on demand, one after the other, while more is in memory than a lowered budget allows."""
-    if not over_budget(state):
-        return
-    lack = Lack(places=set(short(state, Taken(state).memory)))
-    idle = (k for k in state.units if _is_idle(state, k))
-    victims = [k for k in idle if not _stays_loaded(state, k) and frees(state, k, lack)]
-    if victims:
-        least = min(victims, key=lambda k: _least_wanted(state, k))
-        yield from _evict(state, least, "because the budget was lowered", now)
-
-
-def over_budget(state: State) -> bool:
-    """Return True when more is in memory than the budget allows, and nothing is being closed."""
-    workers = any(w.phase is Phase.CLOSING for w in state.workers.values())
-    closing = workers or any(u.phase is Phase.CLOSING for u in state.units.values())
-    if closing:
-        return False
-    if not state.rules.places:  # usual, and looked at after every event
-        return state.rules.budget is not None and used(state) > state.rules.budget
-    return bool(short(state, Taken(state).memory))
-
-
-def _evict(state: State, key: UnitKey, reason: str, now: float) -> Iterator[Command]:
-    unit = state.units[key]
-    unit.phase, unit.replaced_at, unit.displaced = Phase.CLOSING, now, True
-    if not any(s.when_room for s in state.users.get(key, ())):
-        # With a time to live of 0 it stays closed until a request, even if it loads at start. Otherwise two units
-        # would evict each other for ever.
-        unit.ttl_override = 0.0
-    yield CloseUnit(unit=key)
-    yield Evicted(models=_names(state, key), reason=reason)
-
-
-def _names(state: State, key: UnitKey) -> str:
-    return ", ".join(sorted(s.name for s in state.users.get(key, ()))) or "a replaced model"
-
-
-def _replaceable(state: State, units: list[UnitKey], key: UnitKey, lack: Lack) -> list[UnitKey]:
-    """Return those of the units that may be closed for this one once they are idle, the least wanted first.
-
-    A unit of a lower rank may be, and one of the same rank that does not stay loaded or that is in the same group.
-    """
-    least = rank(state, key)
-
-    def may_be_closed(other: UnitKey) -> bool:
-        unit = state.units[other]
-        if other == key or unit.phase is not Phase.READY or unit.pinned:
-            return False
-        if _only_room(state, other) or (own := rank(state, other)) < least:
-            return True
-        return own == least and (_shares_group(state, other, lack) or not _stays_loaded(state, other))
-
-    return sorted(filter(may_be_closed, units), key=lambda k: _least_wanted(state, k))
-
-
-def _shares_group(state: State, key: UnitKey, lack: Lack) -> bool:
-    return bool(lack.groups) and not lack.groups.keys().isdisjoint(bounds_of(state, key))
-
-
-def _lingers(state: State, key: UnitKey, victim: UnitKey, now: float) -> bool:
-    """Return True for an idle unit that stays for a moment longer, so that two units do not replace each other all the
-    time: one of the same rank that was closed for another one and opened again a short time ago.
-    """
-    unit = state.units[victim]
-    if _only_room(state, victim) or rank(state, victim) < rank(state, key) or now - unit.replaced_at >= THRASHING:
-        return False
-    return now - unit.opened_at < LEAST_STAY and now - unit.last_used < LEAST_IDLE
-
-
-def _is_idle(state: State, key: UnitKey) -> bool:
-    """Return True for an open unit that nothing uses, pins or waits for."""
-    unit = state.units[key]
-    return unit.phase is Phase.READY and not unit.leases and not unit.pinned and not _awaited(state, key)
-
-
-def _least_wanted(state: State, key: UnitKey) -> tuple[bool, int, float]:
-    """Return the key by which the least wanted unit is first: not needed, lowest rank, then least recently used."""
-    return not _only_room(state, key), rank(state, key), state.units[key].last_used
-
-
-def _awaited(state: State, key: UnitKey) -> bool:
-    """Return True if a request waits for the unit."""
-    return any(state.waiting.of(s.name) for s in state.users.get(key, ()))
-
-
-def _stays_loaded(state: State, key: UnitKey) -> bool:
-    """Return True for a unit that loads at start and has no time to live."""
-    return any(s.at_start and s.ttl == FOREVER for s in state.users.get(key, ()))
-
-
-def _may_free(state: State, taken: Taken, key: UnitKey, lack: Lack, now: float) -> bool:
-    """Return True if room may become free: a unit is closing, or one that may be closed is only busy or lingers."""
-    if any(w.phase is Phase.CLOSING for w in state.workers.values()):
-        return True
-
-    def frees_later(other: UnitKey) -> bool:
-        unit = state.units[other]
-        if other == key:
-            return False
-        if unit.phase is Phase.CLOSING:
-            return True
-        if _stays_loaded(state, other) and not _shares_group(state, other, lack):
-            return False
-        opens = unit.phase is not Phase.READY
-        return opens or bool(unit.leases) or _awaited(state, other) or _lingers(state, key, other, now)
-
-    return any(map(frees_later, taken.units))
-
-
-def _does_not_fit(state: State, taken: Taken, key: UnitKey, lack: Lack) -> MullamaError:
-    if lack.groups and not lack.places:
-        bound = next(iter(lack.groups.values()))
-        return Refused(
-            f"the group {bound.name} loads {bound.most} of its models at a time, and those that are loaded stay",
-            hint=f"give the model a higher residency.priority, or raise groups.{bound.name}.max",
-        )
-    need, rules = taken.need(key), state.rules
-    place = min(lack.places - {"*", ""}, default="")
-    if place:
-        counts, where = (need.places[place], taken.memory.places[place], rules.places[place]), f" on {place}"
-        hint = "use a smaller context.size, fewer gpu.layers, or a larger hardware.budget.gpu"
-    else:
-        counts, where = (need.total, taken.memory.total, rules.budget or 0), ""
-        hint = "use a smaller context.size, a smaller file, or a larger hardware.budget.ram"
-    wanted, in_use, budget = (size(count, digits=2) for count in counts)
-    return Refused(f"not enough memory{where}: {wanted} needed, {in_use} of {budget} in use", hint=hint)
 
 
 def grant(state: State, now: float) -> Iterator[Command]:

@@ -78,9 +78,14 @@ def member(bound: GroupBound, names: tuple[str, ...]) -> str:
     return min(name for name in names if name in bound.models)
 
 
+def shares_group(state: State, key: UnitKey, lack: Lack) -> bool:
+    """Return True for a unit that is in one of the full groups."""
+    return bool(lack.groups) and not lack.groups.keys().isdisjoint(bounds_of(state, key))
+
+
 def frees(state: State, key: UnitKey, lack: Lack) -> bool:
     """Return True for a unit whose close frees memory in one of the places, or a place in one of the groups."""
-    if "*" in lack.places or (lack.groups and not lack.groups.keys().isdisjoint(bounds_of(state, key))):
+    if "*" in lack.places or shares_group(state, key, lack):
         return True
     if not lack.places:
         return False
@@ -193,3 +198,14 @@ class Taken:
         for candidate in closes:
             self.closed(candidate, -1, key.weights)
         return closes if enough else []
+
+
+def over_budget(state: State) -> bool:
+    """Return True when more is in memory than the budget allows, and nothing is being closed."""
+    workers = any(w.phase is Phase.CLOSING for w in state.workers.values())
+    closing = workers or any(u.phase is Phase.CLOSING for u in state.units.values())
+    if closing:
+        return False
+    if not state.rules.places:  # usual, and looked at after every event
+        return state.rules.budget is not None and used(state) > state.rules.budget
+    return bool(short(state, Taken(state).memory))

@@ -15,8 +15,8 @@ from mullama.names import DEFAULT_ROUTE, JSONValue
 from mullama.runtime.base import Caller
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import FOREVER
-from mullama.runtime.scheduler.passes import unit_ttl
 from mullama.runtime.scheduler.state import Phase
+from mullama.runtime.scheduler.wants import unit_ttl
 from mullama.runtime.serving.prompt_settings import (
     capabilities,
     chosen_template,

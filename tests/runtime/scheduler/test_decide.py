@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from mullama.errors import Busy, EngineFailed, Refused, TimedOut, Unavailable
 from mullama.runtime.scheduler import events as ev
-from mullama.runtime.scheduler import passes
+from mullama.runtime.scheduler import eviction, passes
 from mullama.runtime.scheduler.decide import CRASH_LIMIT, decide
 from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
-from mullama.runtime.scheduler.passes import over_budget, unit_ttl
+from mullama.runtime.scheduler.room import Taken, over_budget
 from mullama.runtime.scheduler.state import Phase, State
+from mullama.runtime.scheduler.wants import unit_ttl
 from mullama.struct import replace
 
 A, B = UnitKey("wa", "c1"), UnitKey("wb", "c1")
@@ -824,12 +825,13 @@ def test_the_memory_is_counted_only_for_a_unit_that_is_to_open(monkeypatch: pyte
     world = World(serve("a"), serve("b", B, at_start=False), rules=Rules(budget=10))
     counts: list[State] = []
 
-    class Counted(passes.Taken):
+    class Counted(Taken):
         def __init__(self, state: State) -> None:
             counts.append(state)
             super().__init__(state)
 
-    monkeypatch.setattr(passes, "Taken", Counted)
+    for module in (passes, eviction):
+        monkeypatch.setattr(module, "Taken", Counted)
     world.feed(ev.Request(id=1, model="a"), ev.Leave(id=1), ev.Tick())
     assert counts == []
     world.feed(ev.Request(id=2, model="b"))

@@ -14,7 +14,7 @@ from mullama.errors import Refused
 from mullama.runtime.scheduler import events as ev
 from mullama.runtime.scheduler.decide import decide
 from mullama.runtime.scheduler.events import FOREVER, GroupBound, Rules, Serve, UnitKey
-from mullama.runtime.scheduler.passes import LEAST_IDLE, LEAST_STAY
+from mullama.runtime.scheduler.eviction import LEAST_IDLE, LEAST_STAY
 from mullama.runtime.scheduler.room import used
 from mullama.runtime.scheduler.state import Phase, State
 from tests.runtime.scheduler.test_decide import World
