@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
@@ -30,18 +30,22 @@ def without_package(name: str) -> None:
     sys.modules[name] = package
 
 
-@contextmanager
-def placeholders(modules: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """Let modules with these contents take the place of those of a library inside the block, where none is imported.
+def import_without(modules: Mapping[str, Mapping[str, Any]], *names: str) -> None:
+    """Import modules of a library while others, which mullama does not use, have these contents and no more.
 
-    For modules that a library imports and mullama does not use. Another importer gets the library's own afterwards.
+    Another importer gets the library's own afterwards, and a module that is imported already stays. An import that
+    needs more of them, as in another version of the library, fails here without an error: the ordinary import that
+    follows this call succeeds, or has the error of the library itself.
     """
     absent = [name for name in modules if name not in sys.modules]
     for name in absent:
         module = sys.modules[name] = ModuleType(name)
         vars(module).update(modules[name])
     try:
-        yield
+        for name in names:
+            import_module(name)
+    except Exception:  # noqa: BLE001 - see above
+        pass
     finally:
         for name in absent:
             del sys.modules[name]

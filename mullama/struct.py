@@ -10,14 +10,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from mullama.imports import placeholders
+from mullama.imports import import_without
 
 # msgspec prefers the helpers of typing_extensions, whose import takes half as long again as its own. Those of typing
 # are the same since Python 3.11, and msgspec uses them where the other module has none. It imports uuid, which asks
 # platform for the name of the system and for nothing else.
-with placeholders({"typing_extensions": {}, "platform": {"system": sys.platform.capitalize}}):
-    from msgspec import NODEFAULT, Struct, field
-    from msgspec.structs import asdict, force_setattr, replace
+import_without({"typing_extensions": {}, "platform": {"system": sys.platform.capitalize}}, "msgspec.structs")
+
+from msgspec import NODEFAULT, Struct, field  # noqa: E402 - after the call
+from msgspec.structs import asdict, force_setattr, replace  # noqa: E402
 
 __all__ = [
     "Struct", "asdict", "defaults", "equality_without", "field", "field_names", "force_setattr", "replace",

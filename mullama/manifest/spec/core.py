@@ -3,25 +3,14 @@
 They are half of its import. A later import of `pydantic_core.core_schema` gets the module itself.
 """
 
-import sys
-from types import ModuleType
+from mullama.imports import import_without
 
+import_without(
+    {"pydantic_core.core_schema": dict.fromkeys(("CoreConfig", "CoreSchema", "CoreSchemaType", "ErrorType"), object)},
+    "pydantic_core",
+)
 
-class _Types(ModuleType):
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return object
-
-
-if "pydantic_core" not in sys.modules:
-    sys.modules["pydantic_core.core_schema"] = _Types("pydantic_core.core_schema")
-    try:
-        import pydantic_core  # noqa: F401
-    finally:
-        del sys.modules["pydantic_core.core_schema"]
-
-from pydantic_core import (  # noqa: E402
+from pydantic_core import (  # noqa: E402 - after the call
     PydanticKnownError,
     SchemaSerializer,
     SchemaValidator,

@@ -8,17 +8,19 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from mullama.imports import placeholders
+from mullama.imports import import_without
 from mullama.struct import Struct
 
-with placeholders(
+import_without(
     {
         "uvicorn.main": {"Server": None, "main": None, "run": None},
         "uvicorn.config": {"Config": object, "STARTUP_FAILURE": 3},
-    }
-):
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-    from uvicorn.server import ServerState
+    },
+    "uvicorn.protocols.http.httptools_impl",
+)
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle  # noqa: E402 - after the call
+from uvicorn.server import ServerState  # noqa: E402
 
 __all__ = ["Config", "HttpToolsProtocol", "RequestResponseCycle", "ServerState"]
 

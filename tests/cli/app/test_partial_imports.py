@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mullama.imports import placeholders, without_package
+from mullama.imports import import_without, without_package
 
 
 @pytest.fixture
@@ -47,17 +47,66 @@ def test_a_package_that_is_missing_or_imported_stays_as_it_is(library: Path) -> 
     assert sys.modules["somelibrary"] is somelibrary
 
 
-def test_a_placeholder_is_there_inside_the_block_only(library: Path) -> None:
+def test_a_library_is_imported_without_a_module_which_another_importer_gets(library: Path) -> None:
     without_package("somelibrary")
-    with placeholders({"somelibrary.other": {"USED": 5}}):
-        import somelibrary.light
+    import_without({"somelibrary.other": {"USED": 5}}, "somelibrary.light")
+    import somelibrary.light
 
-        assert somelibrary.light.USED == 5
+    assert somelibrary.light.USED == 5
     import somelibrary.other  # type: ignore[import-not-found]
 
     assert somelibrary.other.USED == 4
-    with placeholders({"somelibrary.other": {"USED": 6}}):
-        assert sys.modules["somelibrary.other"].USED == 4, "a module that is imported stays"
+    (library / "late.py").write_text("from somelibrary.other import USED\n")
+    import_without({"somelibrary.other": {"USED": 6}}, "somelibrary.late")
+    assert sys.modules["somelibrary.late"].USED == 4, "a module that is imported stays"
+
+
+@pytest.mark.parametrize("more", ["from somelibrary.other import MORE", "import somelibrary.other as o; o.MORE"])
+def test_a_version_that_needs_more_is_imported_in_the_ordinary_way(more: str, library: Path) -> None:
+    (library / "other.py").write_text("USED = 4\nMORE = 5\n")
+    (library / "light.py").write_text(f"from somelibrary.other import USED\n{more}\n")
+    without_package("somelibrary")
+    import_without({"somelibrary.other": {"USED": 6}}, "somelibrary.light")
+    import somelibrary.light
+
+    assert somelibrary.light.USED == 4
+
+
+def test_the_error_of_a_library_is_that_of_the_ordinary_import(library: Path) -> None:
+    (library / "light.py").write_text("raise OSError('no shared library')\n")
+    without_package("somelibrary")
+    import_without({}, "somelibrary.light", "a_package_that_nobody_installs")
+    with pytest.raises(OSError, match="no shared library"):
+        import somelibrary.light  # noqa: F401
+
+
+# What each of these libraries gets in place of a module, with one name less: as if a new version needed one more.
+PARTS = {
+    "mullama.struct": "system",
+    "mullama.server.http.uvicorn_parts": "STARTUP_FAILURE",
+    "mullama.manifest.spec.core": "ErrorType",
+    "mullama.engines.llamacpp.binding.context": "NDArray",
+    "mullama.engines.llamacpp.binding.model": "TypeAlias",
+}
+
+
+@pytest.mark.parametrize("module", PARTS)
+def test_each_library_is_imported_also_where_it_needs_more(module: str) -> None:
+    if "llamacpp" in module:
+        pytest.importorskip("llama_cpp")
+    program = f"""
+import sys
+import mullama.imports
+whole, lacked = mullama.imports.import_without, []
+def lacking(modules, *names):
+    lacked.extend(name for contents in modules.values() for name in contents if name == {PARTS[module]!r})
+    contents = lambda module: {{name: item for name, item in module.items() if name != {PARTS[module]!r}}}
+    whole({{name: contents(module) for name, module in modules.items()}}, *names)
+mullama.imports.import_without = lacking
+import {module}
+assert lacked, "the name is in use"
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
 
 
 def test_the_reader_of_yaml_refuses_the_same_characters_as_the_library() -> None:
