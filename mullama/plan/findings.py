@@ -57,14 +57,14 @@ def of_problems(problems: Iterable[Problem]) -> tuple[Finding, ...]:
 
 
 def of_plan(plan: Plan) -> tuple[Finding, ...]:
-    """Return the steps of a plan: an error for a missing file, a warning if requests pause or a model goes."""
+    """Return the steps of a plan: an error for an unusable file, a warning if requests pause or a model goes."""
     return tuple(_of_step(step) for step in plan.steps)
 
 
 def _of_step(step: Step) -> Finding:
     grave = step.pause or step.destructive or step.action is Action.REMOVE
     return Finding(
-        level="error" if step.missing else "warning" if grave else "notice",
+        level="error" if step.unusable else "warning" if grave else "notice",
         rule="change",
         title=f"mullama: {step.action.value} {step.subject}",
         message=report.summary(step),

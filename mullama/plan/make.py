@@ -20,7 +20,6 @@ from mullama.errors import masked
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.spec.readers import moves_of
 from mullama.manifest.tree import revision
-from mullama.names import PathRef, parse_source
 from mullama.plan.changes import compare_models, compare_rest, highest_cost, set_fields
 from mullama.plan.drafting import draft_kind
 from mullama.plan.fit import (
@@ -36,7 +35,7 @@ from mullama.plan.fit import (
 from mullama.plan.groups import too_narrow
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
 from mullama.plan.projectors import projector_bytes, projector_of, projector_warnings
-from mullama.plan.steps import Action, Cause, Cost, FieldChange, MissingFile, Plan, Step
+from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step, UnusableFile
 from mullama.struct import replace
 from mullama.units import size
 
@@ -203,27 +202,23 @@ def _download(model: Model, observed: Observed) -> int | None:
     return None if None in wanted else sum(size for size in wanted if size is not None)
 
 
-def _is_path(model: Model) -> bool:
-    """True when the weights are a file of this machine, which no pull brings back."""
-    return isinstance(parse_source(model.from_), PathRef)
-
-
-def _missing(model: Model, observed: Observed) -> tuple[MissingFile, ...]:
+def _unusable(model: Model, observed: Observed) -> tuple[UnusableFile, ...]:
+    """Return the files of this machine that cannot be loaded, which no pull brings back."""
     named = dict(zip(("from", "draft.from"), model.sources, strict=False))
     named |= {"mmproj": model.projector_source} if model.projector_source else {}
     named |= {f"adapters[{index}].from": adapter.from_ for index, adapter in enumerate(model.adapters)}
-    found = ((path, observed.files.get(source, _NOTHING).missing) for path, source in named.items())
-    return tuple(MissingFile(path=path, file=file) for path, file in found if file)
+    found = ((path, observed.files.get(source, _NOTHING)) for path, source in named.items())
+    return tuple(replace(known.unusable, path=path) for path, known in found if known.unusable is not None)
 
 
-def _not_there(missing: Sequence[MissingFile]) -> str:
-    return f"{', '.join(gone.file for gone in missing)} {'does' if len(missing) == 1 else 'do'} not exist"
+def _reasons(unusable: Sequence[UnusableFile]) -> str:
+    return "; ".join(file.reason for file in unusable)
 
 
 def _added(name: str, model: Model, observed: Observed) -> Step:
     memory = _need(model, observed)
     stored = _stored(model, observed)
-    missing = _missing(model, observed)
+    unusable = _unusable(model, observed)
     when = f"load {model.residency.load.replace('_', ' ')}{_on_devices(memory)}"
     when += _in_pool(model, observed)
     return Step(
@@ -232,21 +227,21 @@ def _added(name: str, model: Model, observed: Observed) -> Step:
         action=Action.ADD,
         cause=Cause.DESIRED,
         cost=Cost.WEIGHTS if stored else Cost.FILES,
-        detail=_not_there(missing) if missing else when if stored else f"pull, {when}",
+        detail=_reasons(unusable) if unusable else when if stored else f"pull, {when}",
         changes=set_fields(model),
         bytes_download=_download(model, observed),
         memory_before=0,
         memory_after=memory.total if memory else None,
         memory_worst_case=_worst_case(model, observed),
-        missing=missing,
+        unusable=unusable,
     )
 
 
 def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange, ...], observed: Observed) -> Step:
     files = _files(after, observed)
     moved = _changed_too(name, before, after, observed)
-    missing = _missing(after, observed)
-    stored = _stored(after, observed)
+    unusable = _unusable(after, observed)
+    stored, download = _stored(after, observed), _download(after, observed)
     lacks = moved or (files.stored and not stored)  # an adapter that must be downloaded
     cost = max(highest_cost(changes), Cost.FILES if lacks else Cost.NONE, key=lambda cost: cost.rank)
     old_need = _need(before, observed)
@@ -263,19 +258,19 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
         cause=Cause.DESIRED,
         cost=cost,
         changes=changes,
-        detail=(refusal or _method(cost, pause=pause, fit=fit, stored=stored))
+        detail=(refusal or _method(cost, pause=pause, fit=fit, pulls=download != 0))
         + (_on_devices(new_need) if heavy else "")
         + (_in_pool(after, observed) if cost.rank >= Cost.CONTEXT.rank else "")
         + _with_load(name, after, cost, observed)
         + (f"; {changed_on_disk(moved)}" if moved else "")
-        + (f"; {_not_there(missing)}" if missing else ""),
-        bytes_download=_download(after, observed) if cost is Cost.FILES else 0,
+        + (f"; {_reasons(unusable)}" if unusable else ""),
+        bytes_download=download if cost is Cost.FILES else 0,
         memory_before=old_need.total if old_need else None,
         memory_after=new_need.total if new_need else None,
         memory_worst_case=_worst_case(after, observed),
         pause=pause,
         refusal=refusal,
-        missing=missing,
+        unusable=unusable,
     )
 
 
@@ -322,7 +317,7 @@ def _changed_too(name: str, before: Model, after: Model, observed: Observed) -> 
     return changed_files(after, live, observed) if live is not None and same else ()
 
 
-def _method(cost: Cost, *, pause: bool, stored: bool, fit: bool = False) -> str:
+def _method(cost: Cost, *, pause: bool, pulls: bool = False, fit: bool = False) -> str:
     wait = "unload the old one first: pause" if fit else "does not fit twice: pause"
     match cost:
         case Cost.NONE:
@@ -333,7 +328,7 @@ def _method(cost: Cost, *, pause: bool, stored: bool, fit: bool = False) -> str:
             return wait if pause else "new context, no pause"
         case Cost.WEIGHTS | Cost.FILES | Cost.PROCESS:
             load = wait if pause else "load next to the old one, no pause"
-            return load if stored or cost is not Cost.FILES else f"pull, {load}"
+            return f"pull, {load}" if pulls and cost is Cost.FILES else load
 
 
 def _is_loaded(live: Mapping[str, LiveModel] | None, name: str) -> bool:
@@ -353,9 +348,8 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
     live = observed.live.get(name) if observed.live is not None else None
     if not files.stored and observed.applied is not None:
         broken = live.changed if live is not None else ()
-        missing, again = _missing(model, observed), "fetch it again, or restore it"
-        unusable = f"{model.from_} cannot be used: restore it" if _is_path(model) else "files are gone: pull"
-        gone = f"{_not_there(missing)}: restore it" if missing else unusable
+        unusable, again = _unusable(model, observed), "fetch it again, or restore it"
+        gone = f"{_reasons(unusable)}: restore it" if unusable else "files are gone: pull"
         detail, cost = f"{broken[0]} is missing or damaged: {again}" if broken else gone, Cost.FILES
     elif observed.live is None:
         return None
@@ -377,10 +371,9 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
         detail, cost = "unloaded since the apply: load", Cost.WEIGHTS
     else:
         return None
-    lost = _is_path(model) and not files.stored
     return Step(
         subject=name, kind="model", action=Action.REPAIR, cause=Cause.DRIFT, cost=cost, detail=detail,
-        bytes_download=_download(model, observed) if cost is Cost.FILES and not lost else 0,
+        bytes_download=_download(model, observed) if cost is Cost.FILES else 0,
         pause=_pauses(name, model, cost, observed),
     )  # fmt: skip
 
@@ -466,7 +459,7 @@ def _rest_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterato
         yield Step(
             subject=block, kind="block", action=Action.UPDATE, cause=Cause.DESIRED, cost=cost, changes=changes,
             detail="new listeners; unchanged listeners stay open" if cost is Cost.PROCESS else _method(
-                cost, pause=False, stored=True),
+                cost, pause=False),
         )  # fmt: skip
 
 

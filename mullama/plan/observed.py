@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from mullama.manifest.spec import Manifest
+from mullama.plan.steps import UnusableFile
 from mullama.struct import Struct, field
 from mullama.weights.facts import WeightFacts
 from mullama.weights.stored import ProjectorFile, StoredWeights
@@ -22,8 +23,8 @@ class KnownFiles(Struct, frozen=True, kw_only=True):
     facts: WeightFacts | None = None
     stored: bool = False
     """True if the files are on this machine and can be loaded."""
-    missing: str = ""
-    """The path of a file of this machine that does not exist; "" for a source that can be fetched."""
+    unusable: UnusableFile | None = None
+    """The reason why the files of this machine cannot be loaded; None if they can be, and for a source to fetch."""
     paths: tuple[str, ...] = ()
     stamps: Mapping[str, str] = field(default_factory=dict)
     """The state of each file for which the digest holds, by path; see `store.index.stamp`."""

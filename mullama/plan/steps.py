@@ -74,12 +74,16 @@ class FieldChange(Struct, frozen=True, kw_only=True):
     """The old name of a route or API key that is renamed; the path has the new one."""
 
 
-class MissingFile(Struct, frozen=True, kw_only=True):
-    """A file of the machine that a model names and that does not exist."""
+class UnusableFile(Struct, frozen=True, kw_only=True):
+    """A file of the machine that a model names and that cannot be loaded."""
 
-    path: str
-    """Dotted path of the model's field, without `models.NAME`."""
-    file: str
+    path: str = ""
+    """Dotted path of the model's field, without `models.NAME`; "" before a plan names it."""
+    reason: str
+    """A clause with the name of the file."""
+    hint: str = ""
+    missing: bool = False
+    """True if the file does not exist."""
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -109,8 +113,8 @@ class Step(Struct, frozen=True, kw_only=True):
     destructive: bool = False
     refusal: str = ""
     """The reason why an apply refuses the plan; "" for a step that it carries out."""
-    missing: tuple[MissingFile, ...] = ()
-    """Files of the machine that do not exist, so that an apply fails."""
+    unusable: tuple[UnusableFile, ...] = ()
+    """Files of the machine that cannot be loaded, so that an apply fails."""
     place: Location | None = None
     renamed_from: str | None = None
 
@@ -151,7 +155,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def located(plan: Plan, places: Mapping[str, Location]) -> Plan:
-    """Return the plan with places: a step without one gets that of its first missing file or changed field.
+    """Return the plan with places: a step without one gets that of its first unusable file or changed field.
 
     places: the place of each dotted path of the manifest.
     """
@@ -161,7 +165,7 @@ def located(plan: Plan, places: Mapping[str, Location]) -> Plan:
 
 def _place(step: Step, places: Mapping[str, Location]) -> Location | None:
     root = f"models.{step.subject}" if step.kind == "model" else ""
-    fields = (*(gone.path for gone in step.missing), *(change.path for change in step.changes))
+    fields = (*(file.path for file in step.unusable), *(change.path for change in step.changes))
     paths = [f"{root}.{path}".strip(".") for path in fields] or [root or step.subject]
     found = (nearest(path, lambda part: None if part == "models" else places.get(part)) for path in paths)
     return next(filter(None, found), None)

@@ -14,11 +14,12 @@ from mullama.folders import data_root
 from mullama.manifest.spec import AdapterRef, Manifest, Model
 from mullama.names import LOCK_NAME, BuiltinRef, PathRef, parse_source
 from mullama.plan.observed import KnownFiles
+from mullama.plan.steps import UnusableFile
 from mullama.reconcile.scripted_models import is_script, script_files
 from mullama.reconcile.secrets import place_of, read_secret
+from mullama.sources import registry
 from mullama.sources.base import DownloadProgress
 from mullama.sources.fetch import HASHED_AT_ONCE, FileFetcher
-from mullama.sources.file import PathSource
 from mullama.sources.library import Library, find_stored, require_digest
 from mullama.sources.local_files import regular_size
 from mullama.sources.registry import Wanted
@@ -112,8 +113,8 @@ class Files:
     def _known_adapter(self, source: str, entry: LockEntry | None, foreign: Foreign) -> KnownFiles:
         try:
             return self._adapter(source, entry, foreign, most=HASHED_AT_ONCE)
-        except MullamaError:  # the check of the model reports the error
-            return _absent(source)
+        except MullamaError as error:
+            return _absent(source, error)
 
     def adapter(self, declared: AdapterRef, manifest: Manifest, entry: LockEntry | None) -> KnownFiles:
         """Return the stored file of an adapter. Raises for one that is not on this machine or has another digest."""
@@ -151,9 +152,10 @@ class Files:
             return _known_script(source)
         try:
             stored = find_stored(source, self.index, foreign, entry, wanted)
-        except MullamaError:
-            # The check of the model reports the error; for a plan the files are not usable.
-            stored = None
+        except MullamaError as error:
+            if is_local(source):
+                return _absent(source, error)
+            stored = None  # the check of the model reports the error
         if stored is not None:
             return described(stored)
         return pinned(entry) if entry is not None and not is_local(source) else _absent(source)
@@ -280,31 +282,28 @@ def is_local(source: str) -> bool:
     return is_script(source) or isinstance(parse_source(source), (BuiltinRef, PathRef))
 
 
-def _absent(source: str) -> KnownFiles:
-    """Return the files of a source that is not on this machine; nothing has to be downloaded for a missing path."""
-    gone = _absent_file(source)
-    return KnownFiles(source=source, missing=gone, size=0 if gone else None)
+def _absent(source: str, error: MullamaError | None = None) -> KnownFiles:
+    """Return the files of a source that cannot be loaded now, of this machine with the reason.
 
-
-def _absent_file(source: str) -> str:
-    """Return the path of the file of this machine that a source names and that does not exist, "" for none."""
-    ref = parse_source(source)
-    if not isinstance(ref, PathRef):
-        return ""
+    error: the reason why files that are there cannot be loaded. The check of the model reports that of another source.
+    """
+    if not is_local(source):
+        return KnownFiles(source=source)
     try:
-        PathSource().locate(ref, lambda: False)
-    except NotFound as error:
-        return error.name or source
-    except MullamaError:  # the check of the model reports the error
-        return ""
-    return ""
+        registry.locate(parse_source(source), Settings(), lambda: False, (), "text")
+    except MullamaError as found:
+        error = found
+    missing = isinstance(error, NotFound)
+    error = error or NotFound(f"{source} cannot be used")
+    file = UnusableFile(reason=error.message, hint=error.hint, missing=missing)
+    return KnownFiles(source=source, unusable=file, size=0)
 
 
 def _known_script(source: str) -> KnownFiles:
     try:
         return script_files(source)
-    except MullamaError:
-        return _absent(source)
+    except MullamaError as error:
+        return _absent(source, error)
 
 
 def described(stored: StoredWeights) -> KnownFiles:

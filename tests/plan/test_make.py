@@ -12,7 +12,7 @@ from mullama.manifest.tree import parse_resolved
 from mullama.plan.make import make_plan
 from mullama.plan.observed import KnownFiles, LiveModel, Machine
 from mullama.plan.report import change
-from mullama.plan.steps import Action, Cause, Cost, MissingFile, Plan, Step, from_tree, to_tree
+from mullama.plan.steps import Action, Cause, Cost, Plan, Step, UnusableFile, from_tree, to_tree
 from mullama.struct import replace
 from tests.plan.builders import BIG, MANIFESTS, SMALL, STORED, manifest, model, observed
 
@@ -259,12 +259,13 @@ def test_a_world_that_differs_from_what_was_applied_is_drift(state: str, says: s
 def test_a_file_of_this_machine_that_is_gone_is_not_downloaded() -> None:
     hub, path = "hf:org/m:m.gguf", "/m/a.gguf"
     desired = manifest(h=model(**{"from": hub}), p=model(**{"from": path}))
-    gone = {source: replace(STORED, stored=False) for source in (hub, path)}
+    junk = replace(STORED, stored=False, size=0, unusable=UnusableFile(reason="/m/a.gguf is damaged"))
+    gone = {hub: replace(STORED, stored=False), path: junk}
 
     steps = {step.subject: step for step in make_plan(desired, replace(observed(desired), files=gone)).steps}
 
     assert (steps["h"].detail, steps["h"].bytes_download) == ("files are gone: pull", 10**9)
-    assert (steps["p"].detail, steps["p"].bytes_download) == ("/m/a.gguf cannot be used: restore it", 0)
+    assert (steps["p"].detail, steps["p"].bytes_download) == ("/m/a.gguf is damaged: restore it", 0)
 
 
 @pytest.mark.parametrize(("digest", "drifts"), [("a", False), ("b", True)])
@@ -376,15 +377,30 @@ def test_a_moved_route_or_key_is_a_rename_with_its_other_changes() -> None:
 
 
 def test_a_file_that_does_not_exist_is_in_the_step_and_is_no_download() -> None:
-    gone = KnownFiles(source="/m/b.gguf", size=0, missing="/m/b.gguf")
-    lost = MissingFile(path="from", file="/m/b.gguf")
+    reason = UnusableFile(reason="/m/b.gguf does not exist", missing=True)
+    gone = KnownFiles(source="/m/b.gguf", size=0, unusable=reason)
+    lost = replace(reason, path="from")
     state = replace(observed(manifest(a=model())), files={"/m/a.gguf": STORED, "/m/b.gguf": gone})
 
     added = make_plan(manifest(a=model(), b=model(**{"from": "/m/b.gguf"})), state)
     changed = only(make_plan(manifest(a=model(**{"from": "/m/b.gguf"})), state))
     drifted = only(make_plan(manifest(a=model()), replace(state, files={"/m/a.gguf": gone})))
 
-    assert (only(added).missing, only(added).detail) == ((lost,), "/m/b.gguf does not exist")
+    assert (only(added).unusable, only(added).detail) == ((lost,), "/m/b.gguf does not exist")
     assert (only(added).bytes_download, added.complete) == (0, True)
-    assert (changed.missing, changed.detail.endswith("; /m/b.gguf does not exist")) == ((lost,), True)
-    assert (drifted.missing, drifted.detail) == ((), "/m/b.gguf does not exist: restore it")
+    assert (changed.unusable, changed.detail) == (
+        (lost,), "load next to the old one, no pause; /m/b.gguf does not exist"
+    )  # fmt: skip
+    assert (drifted.unusable, drifted.detail) == ((), "/m/b.gguf does not exist: restore it")
+
+
+def test_only_what_can_be_fetched_is_pulled() -> None:
+    junk = KnownFiles(source="/m/b.gguf", size=0, unusable=UnusableFile(reason="/m/b.gguf is damaged"))
+    hub = "hf:org/p:mmproj.gguf"
+    stored = {"/m/a.gguf": STORED, "/m/b.gguf": junk, hub: KnownFiles(source=hub, size=7)}
+    before = manifest(a=model(mmproj=hub))
+    lost = only(make_plan(before, replace(observed(before), files=stored)))
+    both = only(make_plan(manifest(b=model(**{"from": "/m/b.gguf"}, mmproj=hub)), replace(observed(), files=stored)))
+
+    assert (lost.detail, lost.bytes_download) == ("files are gone: pull", 7)
+    assert (both.detail, both.bytes_download) == ("/m/b.gguf is damaged", 7)

@@ -49,7 +49,7 @@ TREE: dict[str, Any] = {
             ],
             "detail": "new context, no pause", "bytes_download": None, "memory_before": None, "memory_after": None,
             "memory_worst_case": None,
-            "pause": False, "destructive": False, "refusal": "", "missing": [],
+            "pause": False, "destructive": False, "refusal": "", "unusable": [],
             "renamed_from": None,
             "file": "m.yaml", "line": 4, "column": 5,
         }
@@ -59,7 +59,7 @@ TREE: dict[str, Any] = {
             "id": "server/server", "kind": "server", "model": None, "subject": "server", "action": "repair",
             "cause": "drift", "cost": "process", "changes": [], "detail": "", "bytes_download": 0,
             "memory_before": None, "memory_after": None,
-            "memory_worst_case": None, "pause": False, "destructive": False, "refusal": "", "missing": [],
+            "memory_worst_case": None, "pause": False, "destructive": False, "refusal": "", "unusable": [],
             "renamed_from": None,
             "file": None, "line": None, "column": None,
         }

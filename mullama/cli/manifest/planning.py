@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.discover import FoundServer, records_of, start_manifest
 from mullama.cli.app.context import CommandContext
-from mullama.errors import Invalid, MullamaError, NotFound
+from mullama.errors import BadWeights, Invalid, MullamaError, NotFound
 from mullama.names import BuiltinRef, PathRef, parse_source
 from mullama.plan.steps import Cause, Plan, from_tree, located
 from mullama.problems import Problem
@@ -87,17 +87,20 @@ def drift_of(call: CommandContext, server: FoundServer | None) -> Plan:
 
 
 def require_files(call: CommandContext, plan: Plan, loaded: LoadedManifest) -> None:
-    """Raise `NotFound` if the plan names files that do not exist on the machine of the models."""
+    """Raise `NotFound` or `BadWeights` if the plan names files that cannot be loaded on the machine of the models."""
     from mullama.manifest.nodes import longest_prefix
 
-    found = [(f"models.{step.subject}.{gone.path}", gone.file) for step in plan.steps for gone in step.missing]
-    problems = [Problem(path, longest_prefix(path, loaded.places), f"{file} does not exist") for path, file in found]
-    if len(problems) == 1:
-        raise NotFound(str(problems[0]))
-    for problem in problems:
-        call.terminal.note(str(problem))
-    if problems:
-        raise NotFound(f"{len(problems)} files of the manifest do not exist")
+    found = [(f"models.{step.subject}.{file.path}", file) for step in plan.steps for file in step.unusable]
+    if not found:
+        return
+    problems = [Problem(path, longest_prefix(path, loaded.places), file.reason, file.hint) for path, file in found]
+    missing = all(file.missing for _, file in found)
+    text = str(problems[0])
+    if len(problems) > 1:
+        for problem in problems:
+            call.terminal.note(str(problem))
+        text = f"{len(problems)} files of the manifest {'do not exist' if missing else 'cannot be used'}"
+    raise NotFound(text) if missing else BadWeights(text)
 
 
 def require_undisturbed(call: CommandContext, loaded: LoadedManifest, targets: Sequence[str]) -> None:

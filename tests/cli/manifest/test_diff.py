@@ -96,7 +96,8 @@ def test_files_that_do_not_exist_are_named_with_their_lines(run: Run, manifest: 
         f"mullama.yaml:3:6: models.a.from: {folder}/gone.gguf does not exist",
         f"mullama.yaml:6:19: models.b.draft.from: {folder}/no.gguf does not exist",
         f"mullama.yaml:8:15: models.b.adapters[0].from: {folder}/x.gguf does not exist",
-        f"mullama.yaml:9:6: models.c.from: {folder}/m-00002-of-00002.gguf does not exist",
+        f"mullama.yaml:9:6: models.c.from: {folder}/m-00002-of-00002.gguf is missing"
+        " (it is one of the 2 parts of the model)",
         "error: 4 files of the manifest do not exist",
     ]
     assert (alone.code, alone.err) == (1, f"error: {ran.err.splitlines()[0]}\n")
@@ -169,6 +170,27 @@ def test_another_ref_is_compared_instead_of_the_file(run: Run, repository: Path)
     missing = run("diff", "-f", path, "--ref", "HEAD~1")
     assert missing.code == 1
     assert "is not in the repository at HEAD~1" in missing.err
+
+
+def test_files_that_cannot_be_used_are_named_with_the_reason_and_not_pulled(run: Run, manifest: Path) -> None:
+    folder = manifest.parent
+    for name in ("two/a.gguf", "two/b.gguf", "junk.gguf", "empty/notes.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"junk")
+    manifest.write_text("mullama: v1\nmodels:\n  a: ./junk.gguf\n  b: ./two\n  c: ./empty\n  d: ./gone.gguf\n")
+
+    ran = run("diff")
+    alone = run("apply", "--yes", "--target", "a")
+
+    assert (ran.code, "pull" in ran.out, "download" in ran.out) == (1, False, False)
+    assert [line.partition(" (")[0] for line in ran.err.splitlines()] == [
+        f"mullama.yaml:3:6: models.a.from: {folder}/junk.gguf: the file begins with b'junk', not with b'GGUF'",
+        f"mullama.yaml:4:6: models.b.from: {folder}/two has 2 GGUF files",
+        f"mullama.yaml:5:6: models.c.from: {folder}/empty holds no file that can be run",
+        f"mullama.yaml:6:6: models.d.from: {folder}/gone.gguf does not exist",
+        "error: 4 files of the manifest cannot be used",
+    ]
+    assert alone.code == 4
 
 
 def test_targets_of_a_commit_are_compared_alone(run: Run, repository: Path) -> None:
