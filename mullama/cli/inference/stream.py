@@ -75,9 +75,8 @@ def media(
     for path in media_paths(prompt) if reads else ():
         if (call.folder / Path(path).expanduser()).is_file():
             found.append(path)
-            prompt = prompt.replace(path, "", 1)
-    text = re.sub(r" {2,}", " ", prompt).strip() if found else prompt
-    return text, tuple(_encoded(call, path) for path in (*named, *found))
+            prompt = re.sub(f" ?{re.escape(path)}", "", prompt, count=1)
+    return prompt.strip() if found else prompt, tuple(_encoded(call, path) for path in (*named, *found))
 
 
 def _encoded(call: CommandContext, path: str) -> str:

@@ -137,6 +137,8 @@ def test_files_are_sent_with_the_question_and_stay_in_the_conversation(
         {"role": "assistant", "content": "A dot."},
         {"role": "user", "content": "And?"},
     ]
+    run("run", "m", f"{path} says:\n    a  b", "--host", tiny.url)
+    assert tiny.asked[-1].body["messages"][0]["content"] == "says:\n    a  b", "the rest of the text stays as it is"
     ran = run("run", "m", "-i", path, "--host", tiny.url, tty=True)
     assert (ran.code, "-i needs a question" in ran.err) == (4, True)
     ran = run("run", "m", "x", "-i", "none.png", "--host", tiny.url)
