@@ -31,14 +31,11 @@ CREATE TABLE IF NOT EXISTS usage (
     {", ".join(f"{name} REAL NOT NULL" if name == "seconds" else f"{name} INTEGER NOT NULL" for name in SUMS)},
     PRIMARY KEY (span, start, key, route, model)) WITHOUT ROWID;
 """
+_COLUMNS: Final = f"span, start, key, route, model, {', '.join(SUMS)}"
 _SUM_UP: Final = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
 _ADD: Final = (
-    f"INSERT INTO usage (span, start, key, route, model, {', '.join(SUMS)})"
-    f" VALUES ({', '.join('?' * (5 + len(SUMS)))}) ON CONFLICT DO UPDATE SET {_SUM_UP}"
+    f"INSERT INTO usage ({_COLUMNS}) VALUES ({', '.join('?' * (5 + len(SUMS)))}) ON CONFLICT DO UPDATE SET {_SUM_UP}"
 )
-
-
-_COLUMNS: Final = f"span, start, key, route, model, {', '.join(SUMS)}"
 
 
 class UsageRow(Struct, frozen=True, kw_only=True):

@@ -109,7 +109,7 @@ def diff(call: CommandContext) -> int:
 def _drift(call: CommandContext) -> int:
     require_alone(call.options, "base", "ref", "target", "out", "policy")
     start = start_manifest(call)
-    plan = drift_of(call, find(call))
+    plan = drift_of(call, start, find(call, lambda: start.loaded))
     _show(call, plan, start.loaded, Review())
     return exit_code_of(plan, call.options.fail_on, exit_zero=call.options.exit_zero)
 

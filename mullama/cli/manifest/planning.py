@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mullama.cli.api_client.discover import FoundServer, records_of, start_manifest
+from mullama.cli.api_client.discover import FoundServer, StartManifest, records_of
 from mullama.cli.app.context import CommandContext
 from mullama.errors import BadWeights, Invalid, MullamaError, NotFound
 from mullama.names import BuiltinRef, PathRef, parse_source
@@ -65,20 +65,18 @@ def _plan_locally(call: CommandContext, loaded: LoadedManifest, targets: Sequenc
         return located(make_plan(desired, observed, beside=beside), loaded.places)
     from mullama.plan.targets import plan_targets
 
-    return located(
-        plan_targets(part, desired, observed, beside=beside, served=False, path=loaded.path), loaded.places
-    )  # fmt: skip
+    plan = plan_targets(part, desired, observed, beside=beside, served=False, path=loaded.path)
+    return located(plan, loaded.places)
 
 
-def drift_of(call: CommandContext, server: FoundServer | None) -> Plan:
-    """Return the plan from the observed state to the applied revision. The manifest only tells which server it is."""
+def drift_of(call: CommandContext, start: StartManifest, server: FoundServer | None) -> Plan:
+    """Return the plan from the observed state to the applied revision. start: names the state folder."""
     if server is not None:
         return from_tree(server.client.get("/api/v1/drift"))
     from mullama.plan.make import EMPTY, make_plan
     from mullama.reconcile.files import Files, read_lock
     from mullama.reconcile.observe import last_applied, observe
 
-    start = start_manifest(call)
     applied = last_applied(start.records)
     manifest = applied.manifest if applied is not None else EMPTY
     observed = observe(manifest, start.records, Files.here(call.env), read_lock(start.loaded.path))

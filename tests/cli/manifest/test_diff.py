@@ -320,6 +320,8 @@ def test_a_diff_that_only_refreshes_shows_the_drift_from_the_applied_revision(
     assert [(asked.method, asked.path) for asked in tiny.asked] == [("GET", "/api/v1/drift")]
     assert run("diff", "--refresh-only", "--fail-on", "desired", "--host", tiny.url).code == 0
     assert run("diff", "--refresh-only").out == "Nothing to do.\n", "nothing is applied here"
+    manifest.write_text(f"{manifest.read_text()}moved: [{{from: old, to: gone}}]\n")
+    assert run("diff", "--refresh-only").err.count("warning: ") == 1, "the manifest is read once"
     for option in (("--target", "chat"), ("--base", "HEAD"), ("--out", "p.json")):
         refused = run("diff", "--refresh-only", *option)
         assert (refused.code, refused.err.startswith("error: --refresh-only compares the applied revision")) == (
