@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -16,8 +16,9 @@ from mullama.cli.api_client.client import Client
 from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.context import CommandContext
 from mullama.cli.console.terminal import Terminal
-from mullama.cli.server import daemon, wiring
+from mullama.cli.server import daemon, serve, wiring
 from mullama.manifest.load import load
+from mullama.manifest.spec.observability import LogLevel
 from mullama.manifest.tree import block_to_tree, revision
 from mullama.store.records import Records, Revision, instance_name
 from tests.cli.conftest import Ran
@@ -168,6 +169,10 @@ def test_the_last_applied_revision_starts_when_the_file_cannot_be_used(
     assert (loaded.path, loaded.digest) == (str(path), "")
     assert more["records"].folder == records.folder
     assert more["problem"] is not None
+
+
+def test_the_levels_of_the_option_are_those_of_the_manifest() -> None:
+    assert get_args(LogLevel) == serve.LOG_LEVELS
 
 
 @pytest.mark.parametrize(
