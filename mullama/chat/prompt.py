@@ -12,7 +12,7 @@ from mullama.chat.constraint import Built, build
 from mullama.chat.families import GENERIC, Family
 from mullama.chat.media import Medium
 from mullama.chat.media.limits import check_count, check_file
-from mullama.chat.media_marks import MEDIA_MARKER, mark_media, media_of, split_prompt
+from mullama.chat.media_marks import MEDIA_MARKER, MediaMarks, mark_media, media_of, split_prompt
 from mullama.chat.model_settings import ModelSettings
 from mullama.chat.reader import Reader, read
 from mullama.chat.template import (
@@ -176,10 +176,7 @@ def _chat(request: ChatRequest, settings: ModelSettings, now: float, new_id: Cal
             now=now,
         )
     )
-    text, media = marks.placed(rendered.text)
-    rendered = replace(rendered, text=text) if media else rendered
-    made = _finished(request, settings, rendered, new_id, tools=tools, think=think, warnings=warnings)
-    return replace(made, media=media, marker=marks.marker) if media else made
+    return _finished(request, settings, rendered, marks, new_id, tools=tools, think=think, warnings=warnings)
 
 
 def _conversation(messages: Sequence[Message], settings: ModelSettings) -> tuple[Message, ...]:
@@ -195,14 +192,17 @@ def _finished(
     request: ChatRequest | CompletionRequest,
     settings: ModelSettings,
     rendered: Rendered,
+    places: MediaMarks,
     new_id: Callable[[], str],
     *,
     tools: tuple[Tool, ...] = (),
     think: bool | str | None = None,
     warnings: Sequence[str] = (),
 ) -> Prepared:
-    """Return the rendered prompt with its reasoning opened or closed as requested, and its grammar."""
+    """Return the rendered prompt with its media, its reasoning opened or closed as requested, and its grammar."""
     family = settings.family
+    text, media = places.placed(rendered.text)
+    rendered = replace(rendered, text=text) if media else rendered
     opened = not isinstance(request, ChatRequest) or request.open_answer or request.continue_final
     text, inside, primed = rendered.text, rendered.open_think, ""
     if opened:
@@ -218,6 +218,8 @@ def _finished(
     return Prepared(
         prompts=(text,),
         joint=rendered.joint,
+        media=media,
+        marker=places.marker,
         sampling=request.sampling,
         new_id=new_id,
         family=family,
@@ -322,10 +324,8 @@ def _completion(request: CompletionRequest, settings: ModelSettings, now: float,
     whole = ChatInput(messages=(*lead, *settings.messages, question), suffix=request.suffix or "", think=think, now=now)
     messages, marks = mark_media(whole.messages, _texts(whole, settings))
     rendered = settings.render(replace(whole, messages=messages))
-    text, media = marks.placed(rendered.text)
-    rendered = replace(rendered, text=text) if media else rendered
-    made = _finished(request, settings, rendered, new_id, think=think, warnings=warnings)
-    return replace(made, want_tokens=True, context=request.context, media=media, marker=marks.marker)
+    made = _finished(request, settings, rendered, marks, new_id, think=think, warnings=warnings)
+    return replace(made, want_tokens=True, context=request.context)
 
 
 def _raw(request: CompletionRequest, settings: ModelSettings, new_id: Callable[[], str]) -> Prepared:

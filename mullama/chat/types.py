@@ -30,7 +30,6 @@ class MediaPart(Struct, frozen=True, kw_only=True):
     data: bytes | None = None
     """The bytes of the file (not base64)."""
     url: str | None = None
-    media_type: str | None = None
     place: str = ""
     """Its place in the request, for errors; no part of `==`."""
 

@@ -6,11 +6,12 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
+from mullama.chat.media import MOST_MEDIA
 from mullama.chat.media_marks import MEDIA_MARKER
 from mullama.chat.types import EmbedRequest, MediaPart, PromptInput, Vectors
 from mullama.dialects import schema
 from mullama.dialects.fields import Body, text, to_integer, to_list, unfit
-from mullama.dialects.media import MOST_MEDIA, from_base64
+from mullama.dialects.media import from_base64
 from mullama.dialects.sampling import MOST_TOKEN
 from mullama.errors import Invalid, TooLarge, Unsupported
 from mullama.names import JSONValue

@@ -12,16 +12,15 @@ from mullama.dialects.fields import Body, to_text, unfit
 from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
 
-MOST_MEDIA = 64
 _DATA = re.compile(r"data:([a-zA-Z0-9.+/-]*)((?:;[a-zA-Z0-9=_.+-]+)*),", re.IGNORECASE)
 
 
-def from_base64(value: JSONValue, path: str, media_type: str | None = None, kind: MediumKind = "image") -> MediaPart:
+def from_base64(value: JSONValue, path: str, kind: MediumKind = "image") -> MediaPart:
     """Return a medium from bare base64 or from a `data:` URI. Its bytes decide on its kind; `kind` if they do not."""
     text = to_text(value, path)
     if text[:5].lower() == "data:":
         return _from_data(text, path, kind)
-    return _part(decoded(text, path), path, media_type, kind)
+    return _part(decoded(text, path), path, kind)
 
 
 def from_url(value: JSONValue, path: str, kind: MediumKind = "image") -> MediaPart:
@@ -51,7 +50,7 @@ def sound_part(body: Body) -> MediaPart:
         raise Invalid(f"{body.at('input_audio')} is required", field=body.at("input_audio"))
     if not holder.has("data") and holder.has("url"):
         return from_url(holder.raw("url"), holder.at("url"), "audio")
-    part = from_base64(holder.raw("data"), holder.at("data"), kind="audio")
+    part = from_base64(holder.raw("data"), holder.at("data"), "audio")
     if part.kind != "audio":
         raise unfit(holder.at("data"), f"a sound, not {part.kind}")
     return part
@@ -76,7 +75,7 @@ def file_part(body: Body) -> MediaPart:
                 hint="send the text of a document as text",
                 field=place,
             )
-        return _part(data, place, None, "image")
+        return _part(data, place, "image")
     if holder.has("file_url"):
         return from_url(holder.raw("file_url"), holder.at("file_url"))
     if holder.has("file_id"):
@@ -105,9 +104,9 @@ def _fault(error: ValueError) -> str:
     return f"character {error.start} is no ASCII" if isinstance(error, UnicodeEncodeError) else str(error)
 
 
-def _part(data: bytes, path: str, media_type: str | None, kind: MediumKind) -> MediaPart:
+def _part(data: bytes, path: str, kind: MediumKind) -> MediaPart:
     found = format_of(data)
-    return MediaPart(kind=KINDS[found] if found else kind, data=data, media_type=media_type, place=path)
+    return MediaPart(kind=KINDS[found] if found else kind, data=data, place=path)
 
 
 def _from_data(text: str, path: str, kind: MediumKind) -> MediaPart:
@@ -119,7 +118,7 @@ def _from_data(text: str, path: str, kind: MediumKind) -> MediaPart:
         kind = "audio"
     elif media_type and not media_type.startswith("image/") and media_type != "application/octet-stream":
         raise unfit(path, f"an image or a sound, not {media_type[:40]}")
-    return _part(decoded(text[head.end() :], path), path, media_type or None, kind)
+    return _part(decoded(text[head.end() :], path), path, kind)
 
 
 def _not_stored(body: Body) -> Unsupported:

@@ -233,11 +233,6 @@ class MediaFacts(Struct, frozen=True, kw_only=True):
 
     vision: bool
     audio: bool
-    audio_rate: int = 0
-    """Samples per second that the encoder of sounds reads, 0 without one. Files of other rates are resampled."""
-    bytes: int = 0
-    """Memory of its weights, in bytes."""
-    warnings: tuple[str, ...] = ()
 
 
 class ContextFacts(Struct, frozen=True, kw_only=True):

@@ -6,9 +6,12 @@ import base64
 
 import pytest
 
+from mullama.chat.media import MOST_MEDIA
 from mullama.chat.types import MediaPart
 from mullama.dialects.media import from_base64, from_url
+from mullama.dialects.ollama.chat import message
 from mullama.errors import Invalid
+from mullama.manifest.spec.server import MediaBounds
 
 PNG = b"\x89PNG\r\n\x1a\n\xfb\xef"
 PLAIN = base64.b64encode(PNG).decode()
@@ -29,8 +32,10 @@ def test_base64_is_read_in_every_form_that_clients_send(said: str) -> None:
     assert from_base64(said, "images[0]").data == PNG
 
 
-def test_a_data_uri_tells_the_type() -> None:
-    assert from_url(f"data:image/png;base64,{PLAIN}", "url") == MediaPart(data=PNG, media_type="image/png")
+def test_a_data_uri_tells_the_kind_unless_the_bytes_do() -> None:
+    assert from_url(f"data:image/png;base64,{PLAIN}", "url") == MediaPart(data=PNG)
+    assert from_url(f"data:audio/wav;base64,{PLAIN}", "url") == MediaPart(data=PNG)
+    assert from_url("data:audio/x;base64,AAAA", "url") == MediaPart(kind="audio", data=b"\0\0\0")
 
 
 def test_an_address_is_not_fetched_here() -> None:
@@ -60,3 +65,8 @@ def test_what_is_no_image_is_refused_by_name(said: object) -> None:
 def test_only_web_addresses_name_images(said: str) -> None:
     with pytest.raises(Invalid, match="data: URI or an http"):
         from_url(said, "url")
+
+
+def test_forms_of_media_hold_as_many_as_the_manifest_may_allow() -> None:
+    images = message({"role": "user", "images": [PLAIN] * MOST_MEDIA}, "messages[0]").content
+    assert len(images) == MediaBounds(count=MOST_MEDIA).count

@@ -8,6 +8,9 @@ from mullama.struct import Struct, repr_without
 
 MediumKind = Literal["image", "audio"]
 
+MOST_MEDIA = 1024
+"""The highest limit on the number of media in one request."""
+
 
 class Medium(Struct, frozen=True, kw_only=True):
     """A picture or a sound: the bytes of its file, which only a worker decodes."""

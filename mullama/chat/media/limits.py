@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mullama.chat.media import MediaLimits, MediumKind
-from mullama.chat.media.formats import IMAGES, KINDS, SOUNDS, format_of, header_of
+from mullama.chat.media.formats import IMAGES, KINDS, SOUNDS, MediaHeader, format_of, header_of
 from mullama.errors import Invalid, TooLarge
 from mullama.units import size
 
@@ -19,8 +19,10 @@ def check_count(count: int, limits: MediaLimits) -> None:
         )
 
 
-def check_file(kind: MediumKind, data: bytes, place: str, limits: MediaLimits) -> None:
-    """Raise `Invalid` for a file of an unknown format or without content, `TooLarge` for one beyond the limits.
+def check_file(kind: MediumKind, data: bytes, place: str, limits: MediaLimits) -> MediaHeader:
+    """Return the facts of a file's header.
+
+    Raises `Invalid` for a file of an unknown format or without content, `TooLarge` for one beyond the limits.
 
     place: the field of the request that has the file, for the errors.
     """
@@ -41,7 +43,13 @@ def check_file(kind: MediumKind, data: bytes, place: str, limits: MediaLimits) -
             f"{field} has {header.width} x {header.height} pixels, and {limits.pixels} is the most",
             hint=_RAISE.format("pixels"),
         )
-    if header.seconds > limits.seconds:
+    check_seconds(header.seconds, field, limits)
+    return header
+
+
+def check_seconds(seconds: float, place: str, limits: MediaLimits) -> None:
+    """Raise `TooLarge` for a sound that is too long. place: as for `check_file`."""
+    if seconds > limits.seconds:
         raise TooLarge(
-            f"{field} has {header.seconds:.0f} s, and {limits.seconds:g} s is the most", hint=_RAISE.format("seconds")
+            f"{place} has {seconds:.0f} s, and {limits.seconds:g} s is the most", hint=_RAISE.format("seconds")
         )

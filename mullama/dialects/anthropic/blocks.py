@@ -135,8 +135,7 @@ def _image(block: fields.Body) -> types.MediaPart:
     source = _source(block)
     match source.raw("type"):
         case "base64":
-            media = source.get(fields.text("media_type", 128))
-            return from_base64(source.raw("data"), source.at("data"), media)
+            return from_base64(source.raw("data"), source.at("data"))
         case "url":
             return from_url(source.raw("url"), source.at("url"))
         case kind:

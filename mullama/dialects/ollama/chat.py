@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from mullama.chat import types
 from mullama.chat.inventory import Loaded, LoadModel
+from mullama.chat.media import MOST_MEDIA
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest
 from mullama.dialects.formats import THINK
-from mullama.dialects.media import MOST_MEDIA, from_base64, image_part, sound_part
+from mullama.dialects.media import from_base64, image_part, sound_part
 from mullama.dialects.ollama.ndjson import (
     HEAD_SCHEMA,
     METRICS_SCHEMA,

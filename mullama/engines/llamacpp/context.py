@@ -655,7 +655,8 @@ class TextContext:
         declared = sum(self.cache.length(sequence) for sequence in self.cache.pinned)
         aside = self.pool.missing if self.pool else 0
         places = self.options.parallel - len(self._running) - len(self.aside)
-        waiting = sum(len(queued.prompt) for queued in self._queue[: max(0, places)]) if self._full else 0
+        queue = self._queue[: max(0, places)] if self._full else []
+        waiting = sum(self.cache.cells_of(queued.prompt) for queued in queue)
         return self.cache.held - declared + aside + waiting
 
     def _cut(self, computing: RunningCompletion | PrefixWork) -> bool:

@@ -434,13 +434,12 @@ class LlamaEngine:
         kind: Callable[..., RunningCompletion] = RunningCompletion
         if type(job) is Generate:
             prompt = prompt_tokens(job, self._vocabulary, size)
-            room = size - len(prompt)
         else:  # `prepare` has encoded its media
             from mullama.engines.llamacpp.media.completion import MediaCompletion
 
             kind = MediaCompletion
             prompt = [part for part in job.prompt if isinstance(part, int)]
-            room = size - context.cache.cells_of(prompt)
+        room = size - context.cache.cells_of(prompt)
         grammar = self._grammars.request(job.constraint) if job.constraint else None
         queued = Queued(job.id, prompt, job.cache, partial(self._completion, kind, job, prompt, room, grammar))
         queued.grammar = grammar

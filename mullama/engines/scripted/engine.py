@@ -151,9 +151,7 @@ class ScriptedEngine:
     def _media(self) -> MediaFacts | None:
         """Return what the script declares: it needs no projector."""
         kinds = self._script.media
-        if not kinds:
-            return None
-        return MediaFacts(vision="image" in kinds, audio="audio" in kinds, audio_rate=16000 if "audio" in kinds else 0)
+        return MediaFacts(vision="image" in kinds, audio="audio" in kinds) if kinds else None
 
     def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
         self._known(name).prefixes = [_without(p.joint, p.text) for p in prefixes]

@@ -4,9 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from mullama.chat.media import MOST_MEDIA, MediaLimits
 from mullama.manifest.spec.rates import RateLimit
 from mullama.manifest.spec.readers import DialectName, check_address, check_host, check_origin
 from mullama.manifest.spec.values import Block, Duration, Flag, Size, Text, Whole
+
+_MEDIA = MediaLimits()
 
 
 class SecretRef(Block):
@@ -43,15 +46,15 @@ class Tls(Block):
 class MediaBounds(Block):
     """Limits on the images and sounds of a request. A request that exceeds one gets an error."""
 
-    image: Size = Field(default=20 * 2**20, ge=1, examples=["20MiB"])
+    image: Size = Field(default=_MEDIA.image, ge=1, examples=["20MiB"])
     """Maximum size of an image file. `server.limits.body` bounds the whole request."""
-    pixels: Whole = Field(default=40_000_000, ge=1, le=2**31 - 1)
+    pixels: Whole = Field(default=_MEDIA.pixels, ge=1, le=2**31 - 1)
     """Maximum number of pixels of an image: width x height."""
-    sound: Size = Field(default=200 * 2**20, ge=1, examples=["200MiB"])
+    sound: Size = Field(default=_MEDIA.sound, ge=1, examples=["200MiB"])
     """Maximum size of a sound file."""
-    seconds: Duration = Field(default=10_800.0, gt=0, examples=["3h"])
+    seconds: Duration = Field(default=_MEDIA.seconds, gt=0, examples=["3h"])
     """Maximum length of a sound."""
-    count: Whole = Field(default=16, ge=1, le=1024)
+    count: Whole = Field(default=_MEDIA.count, ge=1, le=MOST_MEDIA)
     """Maximum number of images and sounds in one request."""
 
 

@@ -94,9 +94,8 @@ class NativeProjector:
         self._width = int(c.llama_model_n_embd_inp(model.handle))
         self.vision = bool(m.mtmd_support_vision(handle))
         self.audio = bool(m.mtmd_support_audio(handle))
-        self.audio_rate = max(0, int(m.mtmd_get_audio_sample_rate(handle)))
-        self.sections = _SECTIONS if m.mtmd_decode_use_mrope(handle) else 1
-        self.bytes = Path(path).stat().st_size
+        self._audio_rate = max(0, int(m.mtmd_get_audio_sample_rate(handle)))
+        self._mrope = bool(m.mtmd_decode_use_mrope(handle))
 
     @property
     def handle(self) -> Any:
@@ -129,7 +128,7 @@ class NativeProjector:
 
     def _padded(self, bitmap: Any) -> Any:
         """Return a sound of the shortest duration in place of a shorter one: silence follows it."""
-        least = int(self.audio_rate * _SHORTEST_SOUND)
+        least = int(self._audio_rate * _SHORTEST_SOUND)
         samples = int(m.mtmd_bitmap_get_nx(bitmap))
         if samples >= least:
             return bitmap
@@ -171,7 +170,7 @@ class NativeProjector:
 
         Most are offsets from it. Some (rows and columns of HunyuanVL) count from 0 wherever the image stands.
         """
-        if self.sections == 1:
+        if not self._mrope:
             return None
         if not image:
             return np.ones((_SECTIONS, count), np.int32), np.tile(np.arange(count, dtype=np.int32), (_SECTIONS, 1))

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from mullama.chat.media import MediaLimits, Medium
-from mullama.chat.media.limits import check_file
+from mullama.chat.media.limits import check_file, check_seconds
 from mullama.chat.types import DraftLimits
 from mullama.engines.base import Generate, MediaFacts, Projector, Prompt
 from mullama.engines.llamacpp.binding.media import MediaChunk, NativeProjector, Pieces
@@ -21,7 +21,7 @@ from mullama.engines.llamacpp.media.runs import MediaJob, MediaRun, Numbers, Pla
 from mullama.engines.llamacpp.prompt_tokens import parts_between
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.engines.media_checks import check_media
-from mullama.errors import ContextOverflow, Invalid, TooLarge, Unsupported
+from mullama.errors import ContextOverflow, Invalid, Unsupported
 from mullama.struct import Struct, field_names
 
 _ALIGNED, _NUMBERED = "deepseek4v", "hunyuanvl"  # see clip.projector_type in clip-impl.h
@@ -44,8 +44,7 @@ class _Known(Struct, eq=False):
     def check(self, medium: Medium, limits: MediaLimits, place: int) -> None:
         """Raise `TooLarge` where another model has smaller limits."""
         check_file(medium.kind, medium.data, name_of(place), limits)
-        if self.seconds > limits.seconds:
-            raise TooLarge(f"{name_of(place)} has {self.seconds:.0f} s, and {limits.seconds:g} s is the most")
+        check_seconds(self.seconds, name_of(place), limits)
 
 
 class _Opened(Struct, frozen=True, eq=False):
@@ -70,17 +69,14 @@ class MediaEncoder:
         self._most_bytes = projector.cache_bytes
         self._known: OrderedDict[str, _Known] = OrderedDict()  # by digest, least recently used first
         self._bytes = 0
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self.numbers = Numbers()
         self.encoded = 0
         """Chunks that were encoded."""
 
     @property
     def facts(self) -> MediaFacts:
-        native = self._native
-        return MediaFacts(
-            vision=native.vision, audio=native.audio, audio_rate=native.audio_rate, bytes=native.bytes
-        )  # fmt: skip
+        return MediaFacts(vision=self._native.vision, audio=self._native.audio)
 
     def prepare(self, job: Generate, size: int) -> MediaJob:
         """Return the job with its text as tokens and its media encoded. size: tokens that one request may use.

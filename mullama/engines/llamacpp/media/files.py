@@ -12,10 +12,10 @@ import zlib
 from collections.abc import Iterator
 
 from mullama.chat.media import MediaLimits, Medium
-from mullama.chat.media.formats import Format, MediaHeader, after_tag, header_of
-from mullama.chat.media.limits import check_file
+from mullama.chat.media.formats import Format, MediaHeader, after_tag
+from mullama.chat.media.limits import check_file, check_seconds
 from mullama.engines.llamacpp.media.mpeg import mpeg_seconds
-from mullama.errors import Invalid, TooLarge, Unsupported
+from mullama.errors import Invalid, Unsupported
 from mullama.struct import replace
 
 LONGEST_SIDE_RATIO = 200
@@ -38,9 +38,7 @@ def checked(medium: Medium, limits: MediaLimits, place: int) -> MediaHeader:
     for a format that llama.cpp does not decode.
     """
     name, data = name_of(place), medium.data
-    check_file(medium.kind, data, name, limits)
-    header = header_of(data)
-    assert header is not None
+    header = check_file(medium.kind, data, name, limits)
     if header.format in _NOT_READ:
         label, others = _NOT_READ[header.format]
         raise Unsupported(f"{name} is {label}, which llama.cpp does not decode", hint=f"send {others}")
@@ -56,11 +54,7 @@ def checked(medium: Medium, limits: MediaLimits, place: int) -> MediaHeader:
     elif mpeg_seconds(data, most := max(limits.seconds, _FALLBACK_SECONDS)) > most:
         # miniaudio reads a file as MPEG if it fails to read it as its format.
         raise Invalid(f"{name} is a damaged sound", hint=f"it is no {header.format} file")
-    if header.seconds > limits.seconds:
-        raise TooLarge(
-            f"{name} has {header.seconds:.0f} s, and {limits.seconds:g} s is the most",
-            hint="send a shorter one, or raise server.limits.media.seconds in the manifest",
-        )
+    check_seconds(header.seconds, name, limits)
     if header.seconds <= 0:
         # A stream of FLAC may leave its duration out, and miniaudio would read it without a bound.
         raise Invalid(f"{name} has no samples, or does not state how many", hint=f"write the {header.format} again")
