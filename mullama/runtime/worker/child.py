@@ -92,7 +92,7 @@ class Child:
         self._steps = 0
         self._idle = True
         self._apart = 0  # tasks of the text and media threads
-        self._counting = threading.Lock()  # for `_apart` and `_steps`, which those threads change as well
+        self._counting = threading.Lock()  # for `_apart`; `_steps` need only change, and may miss a count
         self._preparing: set[int] = set()  # jobs that are prepared in them
         self._outbox = Outbox(lambda outputs: self._write(protocol.pack_outputs(outputs)), time.monotonic)
 
@@ -234,8 +234,8 @@ class Child:
     def _perform_apart(self, work: Callable[[Any], None], command: protocol.Task) -> None:
         try:
             work(command)
+            self._steps += 1
             with self._counting:
-                self._steps += 1
                 self._apart -= 1
         except BaseException:  # noqa: BLE001 - a fault ends the process, as one of the main thread does
             sys.excepthook(*sys.exc_info())

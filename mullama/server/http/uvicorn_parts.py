@@ -6,6 +6,7 @@ Those read other files, logging settings and WSGI applications; their imports ta
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import Any
 
 from mullama.imports import import_without
@@ -40,3 +41,14 @@ class Config(Struct, frozen=True, kw_only=True):
     asgi_version: str = "3.0"
     limit_concurrency: None = None
     reset_contextvars: bool = False
+
+    def __getattr__(self, name: str) -> Any:
+        """Return uvicorn's default of an attribute that only another version of its protocol reads."""
+        return getattr(_defaults(), name)
+
+
+@cache
+def _defaults() -> Any:
+    import uvicorn.config
+
+    return uvicorn.config.Config(app="", log_config=None)

@@ -127,3 +127,12 @@ def test_the_library_writes_the_pattern_as_it_is_replaced() -> None:
     program = "from yaml.reader import Reader; from mullama.manifest.load import yaml_parts as p; "
     program += "assert Reader.NON_PRINTABLE.pattern == p._UNPRINTABLE"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_setting_that_another_version_of_uvicorn_reads_has_its_default() -> None:
+    from mullama.server.http.uvicorn_parts import Config
+
+    config = Config(loaded_app=None, timeout_keep_alive=5.0)
+    assert (config.timeout_keep_alive, config.date_header, config.backlog) == (5.0, True, 2048)
+    with pytest.raises(AttributeError):
+        _ = config.no_version_has_this
