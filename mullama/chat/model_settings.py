@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mullama.chat.families import Family, family_of
-from mullama.chat.media import MediaLimits, MediumKind
+from mullama.chat.media import ABILITIES, MediaLimits, MediumKind
 from mullama.chat.template import ChatInput, ChatTemplate, Rendered, SpecialTexts, compile_template, protected
 from mullama.chat.token_texts import TokenTexts
 from mullama.chat.types import Message, Sampling, text_message
@@ -68,9 +68,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
             "tools": traits.tools,
             "thinking": traits.think != "none",
             "insert": self.fim or traits.suffix,
-            "vision": "image" in self.media,
-            "audio": "audio" in self.media,
-        }
+        } | {ability: kind in self.media for kind, ability in ABILITIES.items()}
         return tuple(name for name, has in found.items() if has)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mullama.chat.constraint import Built, build
 from mullama.chat.families import GENERIC, Family
-from mullama.chat.media import Medium
+from mullama.chat.media import ABILITIES, Medium
 from mullama.chat.media.limits import check_count, check_file
 from mullama.chat.media_marks import MEDIA_MARKER, MediaMarks, mark_media, media_of, split_prompt
 from mullama.chat.model_settings import ModelSettings
@@ -376,9 +376,8 @@ def check_kinds(parts: Iterable[MediaPart], settings: ModelSettings) -> None:
     """Raise `Unsupported` for the first medium of a kind that the model does not read."""
     for part in parts:
         if part.kind not in settings.media:
-            ability = "vision" if part.kind == "image" else "audio"
             raise Unsupported(
-                f'"{settings.name}" does not support {ability}',
+                f'"{settings.name}" does not support {ABILITIES[part.kind]}',
                 hint="a model reads images and sound by a projector: `mmproj` in the manifest",
                 field=part.place or "messages",
             )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from mullama.chat.media import ABILITIES
 from mullama.manifest.spec import Manifest, Model
 from mullama.plan.observed import KnownFiles
 from mullama.weights.facts import WeightFacts
 from mullama.weights.stored import ProjectorFile
 
-MEDIA: Final = ("vision", "audio")
 TEXT_ONLY: Final = "mmproj: none serves the model for text"
 _NAME_ONE: Final = "mmproj names the projector of the model; or remove it from requires"
 
@@ -33,8 +33,7 @@ def abilities(facts: WeightFacts | None, projector: ProjectorFile | None) -> tup
     """Return the capabilities of the weights, with those of the projector."""
     own = facts.capabilities if facts else ()
     kinds = projector.kinds if projector else ()
-    extra = (("image", "vision"), ("audio", "audio"))
-    return (*own, *(ability for kind, ability in extra if kind in kinds))
+    return (*own, *(ability for kind, ability in ABILITIES.items() if kind in kinds))
 
 
 def projector_problem(model: Model, facts: WeightFacts | None, projector: ProjectorFile | None) -> str | None:
@@ -63,7 +62,7 @@ def media_problems(desired: Manifest, files: Mapping[str, KnownFiles]) -> Iterat
         beside = files.get(model.projector_source) if model.projector_source else known
         header = facts is not None and beside is not None and (beside.facts is not None or model.mmproj == "none")
         present = abilities(facts, projector)
-        lacks = [ability for ability in MEDIA if ability in model.requires and ability not in present]
+        lacks = [ability for ability in ABILITIES.values() if ability in model.requires and ability not in present]
         if header and lacks:
             yield name, "requires", f"{name} lacks {' and '.join(lacks)}: {_why(model, projector)}", _NAME_ONE
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from mullama.struct import Struct, repr_without
 
 MediumKind = Literal["image", "audio"]
+
+ABILITIES: Mapping[MediumKind, Literal["vision", "audio"]] = {"image": "vision", "audio": "audio"}
+"""The capability of a model that reads media of a kind, by the name that clients know."""
 
 MOST_MEDIA = 1024
 """The highest limit on the number of media in one request."""

@@ -75,12 +75,12 @@ def _show_problems(call: CommandContext, problems: tuple[Problem, ...]) -> None:
 def _header_problems(call: CommandContext, loaded: LoadedManifest) -> tuple[Problem, ...]:
     """Return the drafts, projectors and required media that the headers refuse, as far as they are stored or in the
     lock file. Uses no network."""
-    from mullama.plan.projectors import MEDIA
+    from mullama.chat.media import ABILITIES
 
     models = {
         name: model
         for name, model in loaded.manifest.models.items()
-        if model.draft is not None or model.projector_source or set(MEDIA) & set(model.requires)
+        if model.draft is not None or model.projector_source or set(ABILITIES.values()) & set(model.requires)
     }
     if not models:
         return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mullama.chat.inventory import Inventory, ListModels, ModelCard, ShowModel
+from mullama.chat.media import ABILITIES
 from mullama.dialects import schema
 from mullama.dialects.base import Reply, ReplyContext, WireRequest
 from mullama.names import JSONValue
@@ -18,7 +19,7 @@ def status_of(state: str, loaded: bool = False) -> str:
 
 def model(card: ModelCard) -> dict[str, JSONValue]:
     """Return one model, with its context size under every name."""
-    media = [name for name, ability in (("image", "vision"), ("audio", "audio")) if ability in card.capabilities]
+    media = [name for name, ability in ABILITIES.items() if ability in card.capabilities]
     return {
         "id": card.name,
         "object": "model",

@@ -57,9 +57,7 @@ def host_pattern(text: str) -> re.Pattern[str]:
         return re.compile(re.escape(canonical_host(str(ipaddress.ip_address(bare)))))
     except ValueError:
         pass
-    if found := re.fullmatch(
-        r"(?:[a-z][a-z0-9+.-]*://)?(\[[0-9a-f:.]+\]|[^/:@?#\s]+)(?::[0-9]*)?(?:/.*)?", text, re.IGNORECASE
-    ):
+    if found := _HOST.fullmatch(text):
         if found[1] == text:
             return re.compile(_hosts(text.rstrip("."), text))
         raise Invalid(
