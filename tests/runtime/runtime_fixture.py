@@ -28,9 +28,10 @@ from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.plan.observed import Machine
 from mullama.reconcile.files import Files
 from mullama.reconcile.machine import observe_machine
+from mullama.runtime.attempts import Attempts
 from mullama.runtime.base import ApplyOptions, Caller, Origin
 from mullama.runtime.metrics import Metrics
-from mullama.runtime.pool import Attempts, Pool
+from mullama.runtime.pool import Pool
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.client_store import ClientStore

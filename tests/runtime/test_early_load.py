@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from mullama.engines.base import EngineChoice
+from mullama.runtime.attempts import Attempts
 from mullama.runtime.base import ApplyOptions
-from mullama.runtime.pool import Attempts
 from mullama.runtime.worker.parent import WorkerClient
 from mullama.store.index import stamp
 from tests.runtime.runtime_fixture import LocalServer, until

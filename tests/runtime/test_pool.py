@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from mullama.errors import Busy, MullamaError, Refused, TimedOut
-from mullama.runtime.pool import Attempts, _worker_of
+from mullama.runtime.attempts import Attempts
+from mullama.runtime.pool import _worker_of
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.worker.parent import WorkerClient
 from mullama.runtime.worker.spawn import spawn_worker

@@ -36,9 +36,10 @@ from mullama.errors import Conflict, MullamaError
 from mullama.manifest.load import LoadedManifest
 from mullama.manifest.spec import Manifest
 from mullama.reconcile.files import Files
+from mullama.runtime.attempts import Attempts
 from mullama.runtime.base import ApplyOptions, Origin, Reload
 from mullama.runtime.metrics import Gauge, Metrics
-from mullama.runtime.pool import Attempts, Pool
+from mullama.runtime.pool import Pool
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.client_store import ClientStore
