@@ -34,6 +34,7 @@ from mullama.server.keys import Failures, find_key, may
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
 from mullama.server.route_table import HttpRoute, Path, RouteTable
+from mullama.server.stored_answers import StoredAnswers
 from mullama.server.stream_keeper import StreamKeeper
 from mullama.server.tracing import context_of, span_of
 from mullama.sources.settings import HubSettings, Requester, requester
@@ -85,7 +86,7 @@ class App:
             inflight=self.inflight,
             bounds=bounds,
             version=version,
-            runs=self._runs,
+            stored=StoredAnswers(service=service, runs=self._runs, inflight=self.inflight, bounds=bounds),
             kept=kept,
         )
         own = operator_api.OperatorApi(

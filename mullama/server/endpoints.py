@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -13,7 +12,6 @@ from mullama.chat import inventory, types
 from mullama.dialects.base import (
     Dialect,
     Endpoint,
-    Frame,
     Operation,
     Reply,
     ReplyContext,
@@ -37,22 +35,19 @@ from mullama.dialects.resumable_streams import (
     ResumableOperation,
     ResumeStream,
 )
-from mullama.dialects.stored_objects import CancelStored, DeleteStored, FetchStored, ReplayStream, StoredObject
-from mullama.errors import Internal, MullamaError, Unsupported
-from mullama.names import JSONValue
+from mullama.dialects.stored_objects import DeleteStored, FetchStored
+from mullama.errors import Internal
 from mullama.offload import LARGE, compute
 from mullama.runtime.base import Caller, Service
-from mullama.server.background_runs import BackgroundRun, BackgroundRuns
 from mullama.server.http.body import BodyBudget, BodyShare, parse_body, pieces, read_body
 from mullama.server.http.exchange import ErrorFormat, Exchange, to_body
 from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
 from mullama.server.route_table import HttpRoute, RouteSchema
+from mullama.server.stored_answers import StoredAnswers
 from mullama.server.stream_keeper import StreamKeeper
-from mullama.server.streams import relay, replay
+from mullama.server.streams import relay
 from mullama.struct import Struct, replace
-
-_log = logging.getLogger(__name__)
 
 _LIMITED = (
     types.TextRequest
@@ -74,7 +69,7 @@ class Endpoints(Struct, frozen=True, kw_only=True):
     inflight: Inflight
     bounds: Bounds
     version: str
-    runs: BackgroundRuns
+    stored: StoredAnswers
     kept: StreamKeeper
 
     def routes(self, dialects: Mapping[str, Dialect]) -> list[HttpRoute]:
@@ -118,14 +113,15 @@ class Endpoints(Struct, frozen=True, kw_only=True):
             operation = self._named(decoded, exchange.caller)
             self._take_notes(exchange, operation, raw)
             self._admit(exchange, operation)
-            operation = await self._with_stored(endpoint, exchange, operation)
+            operation = await self.stored.complete(endpoint, exchange, operation)
             context = self._context(exchange, operation)
             if isinstance(operation, StaticReply):
                 await exchange.reply(endpoint.encode(context))
             elif isinstance(operation, ResponseRequest) and operation.background and endpoint.background:
-                await self._generate(endpoint, exchange, operation, context)
+                await self.stored.generate(endpoint, exchange, operation, context)
             elif isinstance(operation, FetchStored | DeleteStored):
-                await self._stored(endpoint, exchange, operation, context)
+                if not await self.stored.answered(exchange, operation):
+                    await self._answer(endpoint, exchange, context)
             elif isinstance(operation, ResumableOperation):
                 await self._resumable(endpoint, exchange, operation, context)
             elif endpoint.stream is not None and is_streamed(operation):
@@ -172,7 +168,7 @@ class Endpoints(Struct, frozen=True, kw_only=True):
             exchange.answered_by(result.answered_by)
         size = size_of(result)
         reply, body = await compute(size, self._encode, endpoint, replace(context, result=result), size)
-        await self._remember(endpoint, exchange, context.operation, reply.body)
+        await self.stored.remember(endpoint, exchange, context.operation, reply.body)
         await exchange.reply(reply, body)
 
     def _encode(
@@ -180,40 +176,6 @@ class Endpoints(Struct, frozen=True, kw_only=True):
     ) -> tuple[Reply, tuple[bytes, str]]:
         reply = endpoint.encode(context)
         return reply, to_body(reply, large=size >= LARGE)
-
-    async def _with_stored(self, endpoint: Endpoint, exchange: Exchange, operation: Operation) -> Operation:
-        """Return the operation, completed with the stored responses that it refers to."""
-        request = text_request(operation)
-        if endpoint.resume is None or not isinstance(request, ResponseRequest) or not request.needs:
-            return operation
-        stored = {id: await self._object(FetchStored(kind="response", id=id), exchange) for id in request.needs}
-        complete = endpoint.resume(request, stored)
-        if isinstance(operation, types.CountRequest):
-            return replace(operation, chat=complete)
-        resumed: Operation = complete
-        return resumed
-
-    async def _object(self, operation: FetchStored, exchange: Exchange) -> StoredObject:
-        found = await self.service.answer(operation, exchange.caller)
-        if not isinstance(found, StoredObject):
-            raise Internal(f"{operation.id} is not a stored object")
-        return found
-
-    async def _remember(self, endpoint: Endpoint, exchange: Exchange, operation: Operation, body: JSONValue) -> None:
-        """Store the reply where the endpoint keeps replies."""
-        if endpoint.remember is None or body is None:
-            return
-        stored = endpoint.remember(operation, body)
-        if stored is None:
-            return
-        if self.service.access().manifest.server.stored.keep == 0 and not exchange.response_started:
-            exchange.warn(("store: the manifest stores no objects (server.stored.keep is 0s)",))
-        try:
-            await self.service.store(stored, exchange.caller)
-        except MullamaError as error:  # the answer is complete, and worth more than its copy
-            _log.error("request %s: the answer could not be stored: %s", exchange.request_id, error)
-            if not exchange.response_started:
-                exchange.warn((f"store: {error.message}",))
 
     # Streams
 
@@ -224,7 +186,7 @@ class Endpoints(Struct, frozen=True, kw_only=True):
 
         async def answer(exchange: Exchange) -> None:
             events = self._events(operation, exchange.caller)
-            remember = partial(self._remember, endpoint, exchange, operation)
+            remember = partial(self.stored.remember, endpoint, exchange, operation)
             await relay(exchange, events, encoder, self.inflight, self.bounds, remember)
 
         conversation = exchange.headers.get(CONVERSATION_HEADER)
@@ -253,73 +215,6 @@ class Endpoints(Struct, frozen=True, kw_only=True):
             case CancelStream():
                 self.kept.cancel(operation, exchange.caller)
                 await exchange.reply(endpoint.encode(context))
-
-    # Responses in the background
-
-    async def _generate(
-        self, endpoint: Endpoint, exchange: Exchange, operation: ResponseRequest, context: ReplyContext[Operation, Any]
-    ) -> None:
-        """Begin a response in the background; reply with its stream, or with its object in the status `queued`."""
-        assert endpoint.background is not None
-        assert endpoint.remember is not None
-        caller, settings = exchange.caller, self.service.access().manifest.server
-        if settings.stored.keep == 0:
-            raise Unsupported(
-                "background: its answer is fetched later, and the manifest stores none",
-                hint="set server.stored.keep in the manifest", field="background",
-            )  # fmt: skip
-        self.runs.check_room(settings.limits.concurrency + settings.limits.queue)
-        await self.service.answer(inventory.ShowModel(model=operation.model), caller)  # an error has a status now
-        encoder = endpoint.background(context)
-        queued = encoder.at("queued")
-        remember = endpoint.remember
-
-        async def save(body: JSONValue, frames: Sequence[Frame]) -> None:
-            stored = remember(operation, body)
-            if stored is not None:
-                events = tuple(frame.data for frame in frames) if operation.stream else None
-                await self.service.store(replace(stored, events=events), caller)
-
-        await save(queued, ())
-        run = self.runs.start(str(queued["id"]), caller, encoder, self.service.events(operation, caller), save)
-        if operation.stream:
-            await replay(exchange, run.follow(-1), encoder, self.inflight, self.bounds)
-        else:
-            await exchange.reply(Reply(body=queued))
-
-    async def _stored(
-        self,
-        endpoint: Endpoint,
-        exchange: Exchange,
-        operation: FetchStored | DeleteStored,
-        context: ReplyContext[Operation, Any],
-    ) -> None:
-        """Reply to an operation on one stored object, which may be a response that is generated now."""
-        run = self.runs.find(operation.id, exchange.caller)
-        if run is not None and isinstance(operation, CancelStored | DeleteStored):
-            await self.runs.cancel(run)
-            run = None
-        if isinstance(operation, ReplayStream):
-            await self._replay(exchange, operation, run)
-        elif run is not None and type(operation) is FetchStored:
-            await exchange.reply(Reply(body=run.body))
-        else:
-            await self._answer(endpoint, exchange, context)
-
-    async def _replay(self, exchange: Exchange, operation: ReplayStream, run: BackgroundRun | None) -> None:
-        """Reply with the events of a background response after those that the client has."""
-        stored = await self._object(operation, exchange)
-        after = operation.starting_after
-        if run is not None:
-            await replay(exchange, run.follow(after), run.encoder, self.inflight, self.bounds)
-        elif stored.events:
-            frames = [_frame(data) for data in stored.events[after + 1 :]]
-            await replay(exchange, _single_batch(frames), None, self.inflight, self.bounds)
-        else:
-            raise Unsupported(
-                f"the response {stored.id} cannot be streamed again: it was not created with background and stream",
-                hint="fetch it without stream", field="stream",
-            )  # fmt: skip
 
     def _events(self, operation: Streamed, caller: Caller) -> AsyncIterator[Sequence[StreamEvent]]:
         match operation:
@@ -370,15 +265,6 @@ class Endpoints(Struct, frozen=True, kw_only=True):
             exchange.warn(text.warnings)
         if self.service.access().manifest.observability.logs.prompts:
             exchange.notes.prompt = raw.decode()
-
-
-def _frame(data: JSONValue) -> Frame:
-    """Return the frame of a stored event, whose name is its type."""
-    return Frame(data=data, event=str(data.get("type")) if isinstance(data, Mapping) else None)
-
-
-async def _single_batch(frames: Sequence[Frame]) -> AsyncIterator[Sequence[Frame]]:
-    yield frames
 
 
 async def _single(statuses: AsyncIterator[StreamEvent]) -> AsyncIterator[Sequence[StreamEvent]]:
