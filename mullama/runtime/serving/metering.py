@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Literal
 
 from mullama.chat.types import Usage
-from mullama.struct import Struct
+from mullama.struct import Struct, replace
 
 RequestResult = Literal["ok", "error", "cancelled"]
 
 
 class Metered(Struct, frozen=True, kw_only=True):
-    """One request that has ended. A request that is made once more after its worker died ends twice."""
+    """One request that has ended, or one attempt to answer it."""
 
     key: str | None
     """The name of the API key."""
@@ -27,3 +27,26 @@ class Metered(Struct, frozen=True, kw_only=True):
 
 
 Meter = Callable[[Metered], None]
+
+
+class LastAttempt:
+    """Meters a request once, at its end: by its last attempt, with the seconds of all of them.
+
+    The tokens of an attempt that failed before the answer, because its worker died or its model was not available, are
+    no usage of the client.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._last: Metered | None = None
+
+    def add(self, ended: Metered) -> None:
+        """Note the end of an attempt."""
+        self._last = ended if self._last is None else replace(ended, seconds=self._last.seconds + ended.seconds)
+
+    def __enter__(self) -> LastAttempt:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._last is not None:
+            self._meter(self._last)

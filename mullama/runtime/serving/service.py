@@ -30,7 +30,7 @@ from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
 from mullama.runtime.serving.fetched_media import names_addresses, with_fetched
-from mullama.runtime.serving.metering import Metered, RequestResult
+from mullama.runtime.serving.metering import LastAttempt, Metered, RequestResult
 from mullama.runtime.serving.model_info import cards, running_cards, show_card, states
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.repeats import events_until_text
@@ -189,20 +189,24 @@ class ModelService:
             repeated = isinstance(error, EngineFailed) and not repeated
             return repeated or (not started and tries.after(error))
 
-        attempts = events_until_text(lambda: self._attempt(tries.request, tries.caller), again)
-        async with aclosing(attempts) as stream:
-            async for events in stream:
-                yield events
+        with LastAttempt(self._meter) as usage:
+            attempts = events_until_text(lambda: self._attempt(tries.request, tries.caller, usage), again)
+            async with aclosing(attempts) as stream:
+                async for events in stream:
+                    yield events
 
-    async def _answered(self, request: R, caller: Caller, attempt: Callable[[R, Caller], Awaitable[_T]]) -> _T:
+    async def _answered(
+        self, request: R, caller: Caller, attempt: Callable[[R, Caller, LastAttempt], Awaitable[_T]]
+    ) -> _T:
         """Return the result of the first model of the route that does not fail."""
         tries = Tries(self._snapshot, request, caller, self._metrics)
-        while True:
-            try:
-                return await attempt(tries.request, tries.caller)
-            except MullamaError as error:
-                if self._quarantine.blames(tries.request) or not tries.after(error):
-                    raise
+        with LastAttempt(self._meter) as usage:
+            while True:
+                try:
+                    return await attempt(tries.request, tries.caller, usage)
+                except MullamaError as error:
+                    if self._quarantine.blames(tries.request) or not tries.after(error):
+                        raise
 
     async def _repeated(self, request: _Computed, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """Return the result of an attempt of a request that sends nothing before its end.
@@ -216,24 +220,26 @@ class ModelService:
                 raise
         return await attempt()
 
-    async def _folded(self, request: Request, caller: Caller) -> chat.Answer:
-        return await self._repeated(request, lambda: self._folded_once(request, caller))
+    async def _folded(self, request: Request, caller: Caller, usage: LastAttempt) -> chat.Answer:
+        return await self._repeated(request, lambda: self._folded_once(request, caller, usage))
 
-    async def _folded_once(self, request: Request, caller: Caller) -> chat.Answer:
+    async def _folded_once(self, request: Request, caller: Caller, usage: LastAttempt) -> chat.Answer:
         folded = Fold()
-        async with aclosing(self._attempt(request, caller)) as stream:
+        async with aclosing(self._attempt(request, caller, usage)) as stream:
             async for events in stream:
                 for event in events:
                     folded.feed(event)
         return folded.answer
 
-    async def _attempt(self, request: Request, caller: Caller) -> AsyncGenerator[Sequence[chat.Event], None]:
+    async def _attempt(
+        self, request: Request, caller: Caller, usage: LastAttempt
+    ) -> AsyncGenerator[Sequence[chat.Event], None]:
         """Yield the events of one attempt to answer a request."""
         self.find(request.model, caller)
         fitted = await self._fitted(request, caller) if isinstance(request, chat.ChatRequest) else request
         run = Completion(
             self._pool, self._metrics, lambda: self.find(request.model, caller), fitted, caller, self._places,
-            author=request, meter=self._meter, alone=self._quarantine.suspects(request),
+            author=request, meter=usage.add, alone=self._quarantine.suspects(request),
         )  # fmt: skip
         recording, trace = self._captures.begin(request, caller), begin_trace(self._tracer, request, caller)
         observers, failure = [one for one in (recording, trace) if one is not None], None
@@ -409,7 +415,7 @@ class ModelService:
         if seconds is not None:
             self._pool.set_ttl(deployment.name, float("inf") if seconds < 0 else seconds)
 
-    async def _embed(self, request: chat.EmbedRequest, caller: Caller) -> chat.Vectors:
+    async def _embed(self, request: chat.EmbedRequest, caller: Caller, usage: LastAttempt) -> chat.Vectors:
         begun = time.monotonic()
         request = with_declared(request, self.find(request.model, caller).model.embedding)
 
@@ -432,7 +438,7 @@ class ModelService:
                 for some in await tokenized(lease.worker, slices)
             ]
 
-        found, load = await self._embedded(request, caller, jobs)
+        found, load = await self._embedded(request, caller, jobs, usage)
         self._set_ttl(self.find(request.model, caller), request.keep_alive)
         vectors = await compute(sum(map(len, found.vectors)), shortened, found.vectors, request)
         return chat.Vectors(
@@ -443,14 +449,14 @@ class ModelService:
             timings=chat.Timings(total=time.monotonic() - begun, load=load),
         )
 
-    async def _rerank(self, request: chat.RerankRequest, caller: Caller) -> chat.Ranking:
+    async def _rerank(self, request: chat.RerankRequest, caller: Caller, usage: LastAttempt) -> chat.Ranking:
         async def jobs(lease: Lease) -> list[Embed]:
             if not lease.worker.facts.can_rank:
                 raise Unsupported(f'"{request.model}" does not support reranking', hint="it has no rank head")
             pairs = rerank_slices(request.query, request.documents)
             return [Embed(id=lease.worker.next_id(), context=lease.context, pairs=some) for some in pairs]
 
-        found, _ = await self._embedded(request, caller, jobs)
+        found, _ = await self._embedded(request, caller, jobs, usage)
         scores = sorted(enumerate(v[0] for v in found.vectors), key=lambda item: -item[1])
         return chat.Ranking(
             results=tuple(scores[: request.top_n]),
@@ -463,6 +469,7 @@ class ModelService:
         request: chat.EmbedRequest | chat.RerankRequest,
         caller: Caller,
         jobs: Callable[[Lease], Awaitable[list[Embed]]],
+        usage: LastAttempt,
     ) -> tuple[Embedded, float]:
         """Return the result of the jobs and the seconds of the load."""
         begun, model = time.monotonic(), self.find(request.model, caller).name
@@ -481,7 +488,7 @@ class ModelService:
         finally:
             if trace is not None:
                 trace.end(failure, model=model, usage=chat.Usage(prompt_tokens=tokens), lease=lease)
-            self._meter(
+            usage.add(
                 Metered(
                     key=caller.key, route=caller.route or request.model, model=model,
                     usage=chat.Usage(prompt_tokens=tokens), seconds=time.monotonic() - begun, result=result,

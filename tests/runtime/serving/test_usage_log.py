@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +22,7 @@ from mullama.store.usage import UsageFile, UsageQuery, UsageRow
 from mullama.struct import replace
 from tests.processor_time import processor_time
 from tests.runtime.rates.test_book import manifest
-from tests.runtime.runtime_fixture import CALLER, LocalServer, request_of
+from tests.runtime.runtime_fixture import CALLER, LocalServer, request_of, until
 
 pytestmark = pytest.mark.anyio
 DAY = 86400.0
@@ -151,6 +154,29 @@ async def test_a_completion_is_recorded_with_its_tokens_also_when_it_is_cut_off(
     assert (found["a"]["key"], found["a"]["model"], found["a"]["cancelled"]) == ("ci", "a", 1)
     assert found["a"]["prompt_tokens"] == found["front"]["prompt_tokens"] > 0
     assert 'mullama_key_requests_total{key="ci",model="a"} 2.0' in server.operator.metrics()
+    await server.usage.close()
+
+
+async def test_a_request_that_is_tried_again_counts_once(server: LocalServer) -> None:
+    """By the model that answered: after the death of a worker, and after a model that cannot be loaded."""
+    models = {
+        "a": server.script(),
+        "broken": {"from": server.script("broken", on_open="crash exit"), "residency": {"load": "on_demand"}},
+    }
+    await server.apply(models, routes={"front": {"to": "broken", "fallback": ["a"]}})
+    asked = asyncio.create_task(server.service.answer(request_of("a", "slow 20ms count to 30"), CALLER))
+    await until(lambda: sum(server.metrics.of("a").first_token.counts) == 1)
+    os.kill(server.pool.pids()[0], signal.SIGKILL)
+    answer = await asked
+    assert isinstance(answer, chat.Answer)
+    await server.ask("front", "hi")
+    await server.service.answer(request_of("front", "hi"), CALLER)
+
+    rows = await server.usage.read(UsageQuery(since=server.now - 600, by=("route", "model")))
+    found = {(row["route"], row["model"]): (row["requests"], row["errors"]) for row in rows}
+    assert found == {("a", "a"): (1, 0), ("front", "a"): (2, 0)}
+    whole = next(row for row in rows if row["route"] == "a")
+    assert whole["generated_tokens"] == answer.usage.completion_tokens
     await server.usage.close()
 
 
