@@ -68,8 +68,9 @@ class ServerLimits(Block):
     queue: Whole = Field(default=256, ge=0, le=1_000_000)
     """Number of requests that may wait; further requests fail with a retry hint."""
     queue_timeout: Duration = Field(default=30.0, examples=["30s"])
-    """Maximum time in the queue; a request that waits longer fails with a retry hint. While its model loads, it may
-    wait for `limits.timeout` of the model, if that is longer."""
+    """Maximum time in the queue, for the turn of its model and for a place; a request that waits longer fails with a
+    retry hint. The time in which its model loads does not count: `limits.timeout` of the model bounds it, or this
+    time, if that is longer."""
     media: MediaBounds = MediaBounds()
     """Limits on the images and sounds of a request."""
 

@@ -27,7 +27,7 @@ class Serve(Struct, frozen=True, kw_only=True):
     parallel: int = 1
     queue: int = 64
     queue_timeout: float = 30.0
-    """Seconds that a request may wait for a place."""
+    """Seconds that a request may wait for a turn and for a place, without those in which its model loads."""
     load_timeout: float = 600.0
     """Seconds that a request may wait while its model loads or is replaced, if that is longer than `queue_timeout`."""
     ttl: float = FOREVER

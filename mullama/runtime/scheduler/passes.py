@@ -36,7 +36,9 @@ def expire(state: State, now: float) -> Iterator[Command]:
             for w in tuple(state.waiting.of(model)):
                 state.waiting.remove(w.id)
                 yield Refuse(id=w.id, error=Unavailable(f"{model} was removed from the manifest"))
-        elif _deadline(state, state.waiting.oldest(model)) <= now:
+            continue
+        state.waiting.note_load(model, now, loads=_loads(state, model))
+        if _deadline(state, state.waiting.oldest(model)) <= now:
             late = [w for w in state.waiting.of(model) if _deadline(state, w) <= now]
             for w in late:
                 state.waiting.remove(w.id)
@@ -49,18 +51,21 @@ def expire(state: State, now: float) -> Iterator[Command]:
 
 
 def _deadline(state: State, waiting: QueuedRequest) -> float:
-    """Return when a queued request is refused: later while its model loads or is replaced."""
+    """Return when a queued request is refused: later while its model loads or is replaced.
+
+    A load that took longer than `queue_timeout` leaves the requests that waited for it their time in the queue.
+    """
     serve = state.models[waiting.model]
-    if _loads(state, waiting):
+    if _loads(state, waiting.model):
         return waiting.since + max(serve.queue_timeout, serve.load_timeout)
-    return waiting.since + serve.queue_timeout
+    return waiting.since + waiting.loading + serve.queue_timeout
 
 
-def _loads(state: State, waiting: QueuedRequest) -> bool:
-    key = state.models[waiting.model].unit
+def _loads(state: State, model: str) -> bool:
+    key = state.models[model].unit
     opening = Phase.OPENING
     opens = state.units[key].phase is opening or state.workers[key.weights].phase is opening
-    return opens or waiting.model in state.paused
+    return opens or model in state.paused
 
 
 def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
@@ -68,7 +73,7 @@ def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
     worker = state.workers.get(serve.unit.weights)
     if worker and worker.error:
         return worker.error
-    if _loads(state, waiting):
+    if _loads(state, waiting.model):
         seconds = max(serve.queue_timeout, serve.load_timeout)
         return Unavailable(
             f"{waiting.model} is still loading; the request waited {seconds:g} s for it",
@@ -198,6 +203,7 @@ def grant_now(state: State, names: Iterable[str], now: float) -> Iterator[Comman
     yield from _grant_of(state, [name for name in names if state.waiting.of(name)], set(), now)
     for name in names:
         if queue := state.waiting.of(name):
+            state.waiting.note_load(name, now, loads=_loads(state, name))
             when = _deadline(state, state.waiting.oldest(name))
             if queue and now < when < state.due:
                 state.due = when
@@ -246,6 +252,8 @@ def _grant_in_order(state: State, now: float) -> Iterator[Command]:
 
 def wake(state: State, now: float) -> Iterator[Command]:
     """Ask for a tick at the next deadline."""
+    for name in state.waiting.models:
+        state.waiting.note_load(name, now, loads=_loads(state, name))
     moments = [_deadline(state, state.waiting.oldest(name)) for name in state.waiting.models]
     moments += [w.retry_at for w in state.workers.values() if w.phase is Phase.COLD and w.retry_at > now]
     moments += [until for until in state.alone_until.values() if until > now]

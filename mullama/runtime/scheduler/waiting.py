@@ -12,6 +12,9 @@ class QueuedRequest(Struct, kw_only=True):
     model: str
     priority: int
     since: float
+    """When it arrived."""
+    loading: float = 0.0
+    """Seconds of its wait in which its model loaded or was replaced; they do not count as time in the queue."""
     alone: bool = False
     order: int = 0
     """Its place in the order of arrival."""
@@ -24,6 +27,7 @@ class WaitingQueue:
         self._by_id: dict[int, QueuedRequest] = {}
         self._by_model: dict[str, dict[int, QueuedRequest]] = {}
         self._count = 0
+        self._loads: dict[str, float] = {}  # models that load or are replaced, and since when requests wait for that
         self.alone = 0
         """Number of requests that must run alone."""
 
@@ -63,6 +67,7 @@ class WaitingQueue:
         del queue[id]
         if not queue:
             del self._by_model[request.model]
+            self._loads.pop(request.model, None)
         self.alone -= request.alone
         return request
 
@@ -73,10 +78,19 @@ class WaitingQueue:
             self.remove(request.id)
         return found
 
+    def note_load(self, model: str, now: float, *, loads: bool) -> None:
+        """Note if a model that requests wait for loads or is replaced now."""
+        if loads:
+            self._loads.setdefault(model, now)
+        elif (begun := self._loads.pop(model, None)) is not None:
+            for request in self.of(model):
+                request.loading += now - max(begun, request.since)
+
     def rename(self, new_name: Callable[[str], str]) -> None:
         """Give the requests of renamed models the new names."""
         for request in self:
             request.model = new_name(request.model)
         self._by_model = {}
+        self._loads = {new_name(model): begun for model, begun in self._loads.items()}
         for request in self:
             self._by_model.setdefault(request.model, {})[request.id] = request

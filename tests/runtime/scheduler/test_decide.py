@@ -26,6 +26,7 @@ def serve(name: str, unit: UnitKey = A, **more: object) -> Serve:
 
 
 NO_RULES = Rules()
+ONE_AT_A_TIME = ev.GroupBound(name="g", models=frozenset("ab"), most=1)
 
 
 class World:
@@ -154,6 +155,47 @@ def test_a_request_waits_for_a_load_for_a_limited_time(queue_timeout: float, loa
     (refusal,) = [c for c in world.feed(ev.Tick()) if isinstance(c, ev.Refuse)]
     assert isinstance(refusal.error, Unavailable)
     assert refusal.error.retry_after == 10.0
+
+
+@pytest.mark.parametrize("unit", [A, UnitKey("wa", "c2")], ids=["the model that loads", "another context"])
+def test_a_long_load_takes_no_time_in_the_queue(unit: UnitKey) -> None:
+    """After it, a request may wait for a place as long as before: the load is not time in the queue."""
+    limits = {"at_start": False, "parallel": 1, "queue_timeout": 30.0}
+    world = World(serve("a", **limits), serve("b", unit, **limits), obey=False)
+    world.feed(*(ev.Request(id=id, model=name) for id, name in ((0, "a"), (1, "b"), (2, "b"))))
+    world.now += 60.0
+    world.feed(ev.Request(id=3, model="b"), ev.WorkerReady(weights="wa"))
+    world.now += 40.0
+    opened = world.feed(*(ev.UnitOpened(unit=key) for key in dict.fromkeys((A, unit))))
+    assert [c.id for c in opened if isinstance(c, ev.Grant)] == [0, 1]
+    assert not world.of(ev.Refuse)
+
+    world.now += 29.0
+    assert not [c for c in world.feed(ev.Tick()) if isinstance(c, ev.Refuse)]
+    assert world.of(ev.WakeAt)[-1] == ev.WakeAt(when=100.0 + 130.0)
+    world.now += 1.0
+    assert [c.id for c in world.feed(ev.Tick()) if isinstance(c, ev.Refuse)] == [2, 3]
+
+
+def test_a_replacement_takes_no_time_in_the_queue() -> None:
+    world = World(serve("a"))
+    world.feed(ev.Pause(model="a"), ev.Request(id=1, model="a"))
+    world.now += 100.0
+    assert ev.Grant(id=1, unit=A) in world.feed(ev.Resume(model="a"))
+
+
+def test_the_time_in_the_queue_is_that_of_all_turns() -> None:
+    """A request that waits for the turn of its model waits no longer than one that waits for a place."""
+    world = World(
+        serve("a", parallel=1), serve("b", B, at_start=False), rules=Rules(groups=(ONE_AT_A_TIME,)), obey=False
+    )
+    world.feed(ev.WorkerReady(weights="wa"), ev.UnitOpened(unit=A), ev.Request(id=1, model="a"))
+    world.feed(ev.Request(id=2, model="b"))
+    world.now += 20.0
+    world.feed(ev.Tick())  # the turn of `a` is over, and its request still runs
+    world.now += 10.0
+    (refusal,) = [c for c in world.feed(ev.Tick()) if isinstance(c, ev.Refuse)]
+    assert (refusal.id, type(refusal.error)) == (2, TimedOut)
 
 
 def test_a_request_waits_for_a_replacement_for_a_limited_time() -> None:
