@@ -16,12 +16,14 @@ KINDS: Mapping[Format, MediumKind] = {
     "png": "image", "jpeg": "image", "bmp": "image", "gif": "image", "webp": "image",
     "wav": "audio", "mp3": "audio", "flac": "audio", "ogg": "audio",
 }  # fmt: skip
-IMAGES = "PNG, JPEG, BMP or GIF"
-SOUNDS = "WAV, MP3 or FLAC"
-"""The formats that the engine decodes; it refuses WebP and OGG by their names."""
+IMAGES = "PNG, JPEG, BMP, GIF or WebP"
+SOUNDS = "WAV, MP3, FLAC or OGG"
 
 _MOST_PARTS = 10_000
 """Segments or chunks before the sizes: a file of nothing else would take seconds to walk through."""
+_MOST_STREAMS = 100  # of an OGG file
+_OPUS_RATE = 48_000
+"""Positions of Opus in OGG count at this rate, whatever the rate of the sound was (RFC 7845, 4)."""
 _JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 
 
@@ -100,20 +102,35 @@ def _gif(data: bytes) -> MediaHeader:
 
 
 def _webp(data: bytes) -> MediaHeader:
-    chunk = data[12:16]
-    if chunk == b"VP8X":
-        width = 1 + int.from_bytes(data[24:27], "little")
-        height = 1 + int.from_bytes(data[27:30], "little")
-        if len(data) < 30:
-            raise ValueError
-    elif chunk == b"VP8L":
-        bits = struct.unpack_from("<I", data, 21)[0]
-        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    elif chunk == b"VP8 ":
-        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
-    else:
-        raise ValueError
-    return MediaHeader(format="webp", width=width, height=height)
+    if data[12:16] != b"VP8X":
+        width, height = _webp_frame(data, 12)
+        return MediaHeader(format="webp", width=width, height=height)
+    width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+    at = 30
+    for _ in range(_MOST_PARTS):
+        name, size = struct.unpack_from("<4sI", data, at)
+        if name in (b"VP8 ", b"VP8L"):
+            if _webp_frame(data, at) != (width, height):
+                raise ValueError  # the sizes of the canvas are not those of its only frame
+            return MediaHeader(format="webp", width=width, height=height)
+        if name == b"ANMF":
+            left, top, wide, high = (int.from_bytes(data[i : i + 3], "little") for i in range(at + 8, at + 20, 3))
+            if 2 * left + wide + 1 > width or 2 * top + high + 1 > height:
+                raise ValueError  # the frame is larger than the canvas
+            return MediaHeader(format="webp", width=width, height=height)
+        at += 8 + size + size % 2
+    raise ValueError
+
+
+def _webp_frame(data: bytes, at: int) -> tuple[int, int]:
+    """Return the width and height that the head of compressed pixels states (RFC 9649, 2.5 and 2.6)."""
+    if data[at : at + 4] == b"VP8L" and data[at + 8] == 0x2F:
+        bits = struct.unpack_from("<I", data, at + 9)[0]
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if data[at : at + 4] == b"VP8 " and data[at + 11 : at + 14] == b"\x9d\x01\x2a":
+        width, height = struct.unpack_from("<HH", data, at + 14)
+        return width & 0x3FFF, height & 0x3FFF
+    raise ValueError
 
 
 def _wav(data: bytes) -> MediaHeader:
@@ -185,7 +202,7 @@ def _mp3(data: bytes) -> MediaHeader:
         if after == at:
             if data[at : at + 4] == b"fLaC":
                 return _flac(data, at)
-            return MediaHeader(format="ogg" if data[at : at + 4] == b"OggS" else "mp3")
+            return _ogg(data, at) if data[at : at + 4] == b"OggS" else MediaHeader(format="mp3")
         at = after
     raise ValueError
 
@@ -200,8 +217,41 @@ def after_tag(data: bytes, at: int = 0) -> int:
     return at + 10 + size + (10 if data[at + 5] & 0x10 else 0)
 
 
-def _ogg(data: bytes) -> MediaHeader:
+def _ogg(data: bytes, at: int = 0) -> MediaHeader:
+    """Read the duration of the first stream of Vorbis or Opus: the position that its last page states (RFC 3533, 6)."""
+    for _ in range(_MOST_STREAMS):
+        serial, body, after = _ogg_page(data, at)
+        if not data[at + 5] & 2:  # the first pages of all streams are at the beginning
+            break
+        if data[body : body + 7] == b"\x01vorbis":
+            rate = struct.unpack_from("<I", data, body + 12)[0]
+            return MediaHeader(format="ogg", seconds=_last_position(data, serial) / rate if rate else 0.0)
+        if data[body : body + 8] == b"OpusHead":
+            samples = _last_position(data, serial) - struct.unpack_from("<H", data, body + 10)[0]
+            return MediaHeader(format="ogg", seconds=max(0, samples) / _OPUS_RATE)
+        at = after
     return MediaHeader(format="ogg")
+
+
+def _ogg_page(data: bytes, at: int) -> tuple[bytes, int, int]:
+    """Return the serial number of a page's stream, the offset of its body, and the offset after it."""
+    if data[at : at + 4] != b"OggS":
+        raise ValueError
+    body = at + 27 + data[at + 26]
+    return data[at + 14 : at + 18], body, body + sum(data[at + 27 : body])
+
+
+def _last_position(data: bytes, serial: bytes) -> int:
+    """Return the position in samples that the last page of a stream states; 0 if none does."""
+    at = len(data)
+    for _ in range(_MOST_PARTS):
+        at = data.rfind(b"OggS\x00", 0, at)
+        if at < 0:
+            break
+        position = struct.unpack_from("<q", data, at + 6)[0] if len(data) >= at + 18 else -1
+        if data[at + 14 : at + 18] == serial and position >= 0:
+            return int(position)
+    return 0
 
 
 _READERS: Mapping[Format, Callable[[bytes], MediaHeader]] = {

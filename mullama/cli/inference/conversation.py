@@ -17,7 +17,9 @@ PARAMETERS: Mapping[str, type] = {
     "frequency_penalty": float, "num_gpu": int, "stop": str,
 }  # fmt: skip
 LEVELS = ("true", "false", "low", "medium", "high")
-_MEDIA = re.compile(r"(?:\.{0,2}/|~/|\b)[^\s'\"]+\.(?:png|jpe?g|gif|bmp|webp|wav|mp3|flac|ogg)\b", re.IGNORECASE)
+_MEDIA = re.compile(
+    r"(?:\.{0,2}/|~/|\b)[^\s'\"]+\.(?:png|jpe?g|gif|bmp|webp|wav|mp3|flac|og[ga]|opus)\b", re.IGNORECASE
+)
 
 
 class Conversation(Struct, kw_only=True):

@@ -69,7 +69,7 @@ def test_levels_and_formats() -> None:
     ("prompt", "paths"),
     [
         ("what is in ./a.png and /tmp/b.JPG?", ("./a.png", "/tmp/b.JPG")),
-        ("see pic.webp, pic.webp", ("pic.webp",)),
+        ("see pic.webp, pic.webp, voice.oga and note.opus", ("pic.webp", "voice.oga", "note.opus")),
         ("no picture here. png", ()),
     ],
 )

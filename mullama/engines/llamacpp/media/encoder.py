@@ -16,6 +16,7 @@ from mullama.chat.types import DraftLimits
 from mullama.engines.base import Generate, MediaFacts, Projector, Prompt
 from mullama.engines.llamacpp.binding.media import MediaChunk, NativeProjector, Pieces
 from mullama.engines.llamacpp.binding.model import NativeModel
+from mullama.engines.llamacpp.media.conversion import CONVERTED, converted
 from mullama.engines.llamacpp.media.files import checked, damaged, name_of
 from mullama.engines.llamacpp.media.runs import MediaJob, MediaRun, Numbers, PlacedRun
 from mullama.engines.llamacpp.prompt_tokens import parts_between
@@ -123,14 +124,23 @@ class MediaEncoder:
         if known := self._known.get(medium.digest):
             known.check(medium, limits, place)
             return _tokens_of(known.parts)
-        checked(medium, limits, place)
-        pieces = self._native.pieces(medium.data, count_only=True)
-        if pieces is None:
-            raise damaged(place, medium.kind)
+        pieces = self._open(medium, limits, place, count_only=True).pieces
         try:
             return _tokens_of(pieces.items)
         finally:
             pieces.close()
+
+    def _open(self, medium: Medium, limits: MediaLimits, place: int, *, count_only: bool) -> _Opened:
+        header = checked(medium, limits, place)
+        if header.format not in CONVERTED:
+            pieces = self._native.pieces(medium.data, count_only=count_only)
+            if pieces is not None:
+                return _Opened(header.seconds, pieces)
+        other = converted(medium, header, limits, place)
+        pieces = None if other is None else self._native.pieces(other.data, count_only=count_only)
+        if other is None or pieces is None:
+            raise damaged(place, medium.kind)
+        return _Opened(other.seconds, pieces)
 
     def _read(self, prompt: Prompt) -> tuple[dict[str, _Known], dict[str, _Opened]]:
         """Return the media that are encoded, and those that are not, decoded, each once."""
@@ -147,11 +157,7 @@ class MediaEncoder:
                     self._known.move_to_end(medium.digest)
                     known[medium.digest] = found
                     continue
-                seconds = checked(medium, limits, place).seconds
-                pieces = self._native.pieces(medium.data, count_only=False)
-                if pieces is None:
-                    raise damaged(place, medium.kind)
-                opened[medium.digest] = _Opened(seconds, pieces)
+                opened[medium.digest] = self._open(medium, limits, place, count_only=False)
         except BaseException:
             for item in opened.values():
                 item.pieces.close()

@@ -1,8 +1,9 @@
 """The checks of the files of media before native code decodes them. Pure.
 
-libmtmd decodes images by stb_image and sounds by miniaudio. Both allocate what a header announces, and an exception
-of C++ would end the process, so nothing that this module refuses reaches them. A file that they refuse is an error of
-its request. A file that crashes them ends the worker, and its request is not repeated (`runtime.quarantine`).
+libmtmd decodes images by stb_image and sounds by miniaudio; `conversion` decodes what they do not read.
+Both allocate what a header announces, and an exception of C++ would end the process, so nothing that this module
+refuses reaches them. A file that they refuse is an error of its request. A file that crashes them ends the worker, and
+its request is not repeated (`runtime.quarantine`).
 """
 
 from __future__ import annotations
@@ -12,16 +13,15 @@ import zlib
 from collections.abc import Iterator
 
 from mullama.chat.media import MediaLimits, Medium
-from mullama.chat.media.formats import Format, MediaHeader, after_tag
+from mullama.chat.media.formats import MediaHeader, after_tag
 from mullama.chat.media.limits import check_file, check_seconds
 from mullama.engines.llamacpp.media.mpeg import mpeg_seconds
-from mullama.errors import Invalid, Unsupported
+from mullama.errors import Invalid
 from mullama.struct import replace
 
 LONGEST_SIDE_RATIO = 200
 """Of the sides of an image. Encoders cut images into tiles along the longer side, and assume a shorter one of some
 pixels; Qwen-VL's own code has the same bound."""
-_NOT_READ: dict[Format, tuple[str, str]] = {"webp": ("WebP", "PNG or JPEG"), "ogg": ("OGG", "WAV, MP3 or FLAC")}
 _MOST_SCANS = 100
 """Of a JPEG image. Programs write about ten; each costs a pass over all pixels and may have a few bytes."""
 _MOST_SEGMENTS = 10_000
@@ -34,14 +34,10 @@ _FALLBACK_SECONDS = 10_800.0
 def checked(medium: Medium, limits: MediaLimits, place: int) -> MediaHeader:
     """Return the facts of a file that native code may decode. place: its number in the request, from 1.
 
-    Raises `Invalid` for a file that is damaged or of no known format, `TooLarge` beyond the limits, and `Unsupported`
-    for a format that llama.cpp does not decode.
+    Raises `Invalid` for a file that is damaged or of no known format, and `TooLarge` beyond the limits.
     """
     name, data = name_of(place), medium.data
     header = check_file(medium.kind, data, name, limits)
-    if header.format in _NOT_READ:
-        label, others = _NOT_READ[header.format]
-        raise Unsupported(f"{name} is {label}, which llama.cpp does not decode", hint=f"send {others}")
     if medium.kind == "image":
         _check_sides(name, header)
         if header.format == "png":
@@ -49,6 +45,8 @@ def checked(medium: Medium, limits: MediaLimits, place: int) -> MediaHeader:
         elif header.format == "jpeg":
             _check_jpeg(name, data)
         return header
+    if header.format == "ogg":
+        return header  # `conversion` counts the seconds as it decodes them
     if header.format == "mp3":
         header = replace(header, seconds=mpeg_seconds(data, limits.seconds, after_tag(data)))
     elif mpeg_seconds(data, most := max(limits.seconds, _FALLBACK_SECONDS)) > most:
