@@ -208,12 +208,13 @@ class GitRepository:
             if hosts is None:
                 hosts, trust = str(self._folder / "known_hosts"), "accept-new"
             command = ["ssh", "-o", "BatchMode=yes", "-o", f"StrictHostKeyChecking={trust}"]
-            command += ["-o", f"UserKnownHostsFile={hosts}"]
+            command += ["-o", f"UserKnownHostsFile={hosts}", "-o", f"GlobalKnownHostsFile={os.devnull}"]
             if settings.deploy_key is not None:
                 key = read_secret(settings.deploy_key, "sync.git.deploy_key", self._env)
                 with open(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                     file.write(f"{key}\n")
-                command += ["-i", str(key_file), "-o", "IdentitiesOnly=yes"]
+                # The identities of a configuration file would be offered besides the key, and its hosts be replaced.
+                command += ["-F", os.devnull, "-i", str(key_file), "-o", "IdentitiesOnly=yes"]
             extra["GIT_SSH_COMMAND"] = shlex.join(command)
             yield extra
         finally:

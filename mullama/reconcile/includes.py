@@ -52,6 +52,11 @@ class PinnedIncludes:
         self._keep(data)
         return data
 
+    def newest(self, spec: str, sources: Sources) -> tuple[IncludePin, bytes]:
+        """Fetch a remote file as its repository has it now; return the pin of its content, and the content."""
+        commit, data = self._fetch(spec, parse_spec(spec), sources)
+        return IncludePin(revision=commit, digest=_digest(data), size=len(data)), data
+
     def _fetch(self, spec: str, ref: HubRef, sources: Sources) -> tuple[str, bytes]:
         from mullama.reconcile.files import Files  # with the sources, which local manifests do not need
 
@@ -85,9 +90,8 @@ class LockedIncludes(PinnedIncludes):
     def read(self, spec: str, sources: Sources, lock: bytes | None) -> bytes:
         pin = None if self._update else _pins(lock).get(spec)
         if pin is None:
-            commit, data = self._fetch(spec, parse_spec(spec), sources)
+            pin, data = self.newest(spec, sources)
             self._keep(data)
-            pin = IncludePin(revision=commit, digest=_digest(data), size=len(data))
         else:
             data = self._pinned(spec, pin, sources)
         self.pins[spec] = pin

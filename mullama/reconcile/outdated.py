@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, Protocol
 
 from mullama.errors import MullamaError
-from mullama.manifest.spec import Manifest
+from mullama.manifest.spec import Manifest, Sources
 from mullama.reconcile.files import wanted_kinds
+from mullama.reconcile.includes import PinnedIncludes
 from mullama.reconcile.lock import Lock, lockable
 from mullama.sources.base import FetchRecord
 from mullama.sources.library import Library
+from mullama.store.lockfile import IncludePin
 from mullama.struct import Struct
-from mullama.weights.located import Located
+from mullama.weights.located import Located, LocatedFile
 from mullama.weights.stored import LockEntry
 
 _PARALLEL = 8
@@ -27,8 +29,8 @@ class Compared(Struct, frozen=True, kw_only=True):
     source: str
     state: Freshness
     """unlocked: neither the lock file nor a download has its files. unknown: the source could not be compared."""
-    before: LockEntry | FetchRecord | None = None
-    """The entry of the lock file, else the last download."""
+    before: LockEntry | FetchRecord | Located | None = None
+    """The entry of the lock file, else the last download; for a remote file of `include` its pin."""
     now: Located | None = None
     reason: str = ""
     """The reason of `unknown`."""
@@ -73,7 +75,7 @@ def changed_files(before: FileSet | None, now: FileSet | None) -> tuple[FileChan
     return tuple(f for f in found if f.before is None or f.now is None or f.before.digest != f.now.digest)
 
 
-def compare(before: LockEntry | FetchRecord | None, now: Located) -> Compared:
+def compare(before: LockEntry | FetchRecord | Located | None, now: Located) -> Compared:
     """Return the state of a source. Equal files of a newer commit are current."""
     state: Freshness
     if any(not file.digest for file in now.files):
@@ -94,10 +96,32 @@ def compare_all(library: Library, manifest: Manifest, lock: Lock) -> tuple[Compa
 
     def one(source: str) -> Compared:
         before = lock.get(source) or library.fetched(source, wanted=kinds[source])
-        try:
-            return compare(before, library.at_source(source, wanted=kinds[source]))
-        except MullamaError as error:
-            return Compared(source=source, state="unknown", before=before, reason=error.message)
+        return _asked(source, before, lambda: library.at_source(source, wanted=kinds[source]))
 
     with ThreadPoolExecutor(_PARALLEL) as threads:
         return tuple(threads.map(one, lockable(manifest)))
+
+
+def compare_includes(files: PinnedIncludes, sources: Sources, pins: Mapping[str, IncludePin]) -> tuple[Compared, ...]:
+    """Ask the repositories of the remote files of `include`, by the names with which `include` has them; sorted."""
+
+    def one(spec: str) -> Compared:
+        return _asked(spec, _one_file(spec, pins[spec]), lambda: _one_file(spec, files.newest(spec, sources)[0]))
+
+    if not pins:
+        return ()
+    with ThreadPoolExecutor(_PARALLEL) as threads:
+        return tuple(threads.map(one, sorted(pins)))
+
+
+def _one_file(spec: str, pin: IncludePin) -> Located:
+    name = spec.removeprefix("hf:").partition("@")[0].split("/", 2)[-1]
+    file = LocatedFile(name=name, size=pin.size, digest=pin.digest)
+    return Located(source=spec, resolved=spec, revision=pin.revision, files=(file,))
+
+
+def _asked(source: str, before: LockEntry | FetchRecord | Located | None, ask: Callable[[], Located]) -> Compared:
+    try:
+        return compare(before, ask())
+    except MullamaError as error:
+        return Compared(source=source, state="unknown", before=before, reason=error.message)

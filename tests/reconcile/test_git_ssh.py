@@ -100,9 +100,18 @@ def test_ssh_gets_the_key_in_a_private_file_that_is_gone_afterwards(
     assert (options["BatchMode"], options["IdentitiesOnly"]) == ("yes", "yes")
     assert options["StrictHostKeyChecking"] == ("yes" if known else "accept-new")
     assert options["UserKnownHostsFile"] == (hosts["known_hosts"] if known else str(Path(path).parent / "known_hosts"))
+    assert options["GlobalKnownHostsFile"] == os.devnull
+    assert call["arguments"][call["arguments"].index("-F") + 1] == os.devnull, "no configuration adds keys or hosts"
     assert "git@git.example.org" in call["arguments"]
     assert not {"SSH_AUTH_SOCK", "DEPLOY"} & set(call["environment"]), "the key goes to no other program"
     assert KEY not in "".join(call["arguments"])
+
+
+def test_without_a_deploy_key_ssh_is_configured_by_its_user(host: GitHost, ssh: RecordedSsh, tmp_path: Path) -> None:
+    env = {"PATH": f"{ssh.folder}:{os.environ['PATH']}"}
+    repository(tmp_path, f"ssh://git@git.example.org{host.folder}/models.git", env).fetch()
+    (call,) = ssh.calls
+    assert not {"-F", "-i"} & set(call["arguments"])
 
 
 def test_a_refused_key_leaves_no_file_and_appears_in_no_message(

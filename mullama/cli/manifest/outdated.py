@@ -1,7 +1,11 @@
-"""`mullama outdated`: compares the locked files with those that the sources have now. It changes nothing."""
+"""`mullama outdated`: compares the locked files, also those of `include`, with those that the sources have now.
+
+It changes nothing.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from mullama.cli.app.context import CommandContext, Parser, json_option, manifest_options
@@ -32,9 +36,12 @@ def outdated(call: CommandContext) -> int:
     from mullama.cli.api_client.discover import load_manifest
 
     loaded = load_manifest(call)
-    found = compared(call, loaded.manifest, loaded.path)
+    sources = compared(call, loaded.manifest, loaded.path)
+    includes = compared_includes(call, loaded.manifest, loaded.path, loaded.remote)
+    found = (*includes, *sources)
     if call.options.json:
-        call.terminal.json({"sources": [_tree(item) for item in found]})
+        trees = {"sources": [_tree(item) for item in sources], "includes": [_tree(item) for item in includes]}
+        call.terminal.json(trees)
     else:
         call.terminal.toned(line for item in found for line in _lines(item))
         call.terminal.line(_summary(found))
@@ -49,6 +56,18 @@ def compared(call: CommandContext, manifest: Manifest, path: str | None) -> tupl
 
     library = Files.here(call.env).library(manifest)
     return compare_all(library, manifest, read_lock(path))
+
+
+def compared_includes(
+    call: CommandContext, manifest: Manifest, path: str | None, used: Collection[str] | None = None
+) -> tuple[Compared, ...]:
+    """Ask the repositories of the remote files that the lock file pins. used: those that `include` names."""
+    from mullama.reconcile.includes import PinnedIncludes, read_includes
+    from mullama.reconcile.outdated import compare_includes
+
+    pins = read_includes(path) if path is not None else {}
+    known = {spec: pin for spec, pin in pins.items() if used is None or spec in used}
+    return compare_includes(PinnedIncludes(call.env), manifest.sources, known)
 
 
 def _lines(item: Compared) -> list[Line]:

@@ -35,8 +35,10 @@ def list(call: CommandContext) -> int:
     rows = _served(server) if server is not None and (is_remote(call) or not _looks_here(call)) else _local(call)
     rows = [row for row in rows if row["name"].lower().startswith(call.options.prefix.lower())]
     total = sum({row["digest"] or row["source"]: row["size_bytes"] or 0 for row in rows}.values())
+    includes = _newer_includes(call) if call.options.outdated and not is_remote(call) else {}
     if call.options.json:
-        call.terminal.json({"models": rows, "total_count": len(rows), "total_size_bytes": total})
+        more = {"outdated_includes": includes} if call.options.outdated else {}
+        call.terminal.json({"models": rows, "total_count": len(rows), "total_size_bytes": total, **more})
         return DONE
     options = call.options
     heads: tuple[str, ...] = ("NAME", "ID", "SIZE", "QUANTIZATION", "MODIFIED")
@@ -48,6 +50,8 @@ def list(call: CommandContext) -> int:
     files = {row["digest"] or row["source"] for row in rows}
     shared = f" in {counted(len(files), 'set')} of files" if len(files) < len(rows) else ""
     call.terminal.line(f"{counted(len(rows), 'model')}{shared}, {size(total)} total")
+    for spec, revision in includes.items():
+        call.terminal.line(f"include {spec} has changed: {revision[:12]}")
     return DONE
 
 
@@ -94,6 +98,16 @@ def _updates(call: CommandContext, declared: Declared) -> dict[str, str]:
     found = compared(call, declared.manifest, declared.path)
     newer = {item.source: item.now.revision or "newer" for item in found if item.state == "outdated" and item.now}
     return {item.source: item.state for item in found} | newer
+
+
+def _newer_includes(call: CommandContext) -> dict[str, str]:
+    """Return the newest revision of each remote file of `include` that has other bytes now than the lock file pins."""
+    from mullama.cli.manifest.outdated import compared_includes
+    from mullama.cli.models.declared import read_declared
+
+    declared = read_declared(call)
+    found = compared_includes(call, declared.manifest, declared.path)
+    return {item.source: item.now.revision or "" for item in found if item.state == "outdated" and item.now}
 
 
 def _unused(call: CommandContext, used: set[str]) -> Rows:

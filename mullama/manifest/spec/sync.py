@@ -40,7 +40,8 @@ class GitSync(Block):
     token: SecretRef | None = Field(default=None, examples=[{"from_env": "GIT_TOKEN"}])
     """Access token for `https://…`."""
     deploy_key: SecretRef | None = Field(default=None, examples=[{"from_file": "./secrets/deploy"}])
-    """Private key for SSH."""
+    """Private key for SSH: no other key is offered, and no configuration of ssh is read. Without it, ssh uses those of
+    the server's user."""
     known_hosts: Text | None = Field(default=None, examples=["./known_hosts"])
     """File with the keys of the git host, as OpenSSH writes it; without it, the first key that the host shows is
     trusted from then on."""

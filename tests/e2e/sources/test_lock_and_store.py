@@ -282,11 +282,19 @@ def test_a_remote_include_is_pinned_by_the_lock_and_served_from_its_copy(online:
     assert online.status()["routes"] == {"fast": "coder"}
     assert len(hub.requests) == asked
 
-    hub.repo("acme/presets", {"coder.yaml": text.replace(b"One", b"Two")}, commit="a" * 40, lfs=False)
+    assert f"= {spec}  {COMMIT[:12]}" in online.run("outdated", "-f", online.name).stdout
+    hub.repo("acme/presets", {"coder.yaml": text.replace(b"One", b"Two?")}, commit="a" * 40, lfs=False)
     online.run("diff", "-f", online.name, code=0)
+    shown = online.run("outdated", "-f", online.name, code=2).stdout
+    assert (
+        f"~ {spec}  {COMMIT[:12]} -> {'a' * 12}  {len(text) + 1} B to download\n    coder.yaml  {len(text)} B " in shown
+    )
+    assert online.json("outdated", "-f", online.name, "--json", code=2)["includes"][0]["newest"] == "a" * 40
+    listed = online.run("list", "--outdated").stdout
+    assert f"include {spec} has changed: {'a' * 12}" in listed
     assert "~ hf:acme/presets/coder.yaml@main" in online.run("lock", "-f", online.name, "--update", "--dry-run").stdout
     online.run("lock", "-f", online.name, "--update")
-    eventually(lambda: "Two." in json.dumps(httpx.get(f"{online.url}/api/v1/stack", timeout=30).json()), online.log)
+    eventually(lambda: "Two?." in json.dumps(httpx.get(f"{online.url}/api/v1/stack", timeout=30).json()), online.log)
     online.write({"b": {"from": "builtin:tiny"}})
     unused = online.run("lock", "-f", online.name, "--check", code=2).stdout
     assert f"- {spec}  is locked and not used" in unused
