@@ -31,6 +31,8 @@ class Adapter(Struct, frozen=True, kw_only=True):
     """A LoRA adapter file."""
 
     path: str
+    digest: str = ""
+    """SHA-256 of the file, "" if unknown. A file that was replaced has another one, and is loaded again."""
     scale: float = 1.0
     """Factor for the adapter's effect; 0 has none."""
 
@@ -84,6 +86,8 @@ class DraftOptions(Struct, frozen=True, kw_only=True):
     """From earlier tokens of the text, by a smaller model, or by the model's own layers for the purpose (nextn)."""
     files: tuple[str, ...] = ()
     """The GGUF files of a draft model."""
+    digest: str = ""
+    """Of these files, "" if unknown. Files that were replaced have another one, and are loaded again."""
     automatic: bool = False
     """The kind was not asked for: where `mtp` is not possible, guesses come from the text."""
     tokens: int = LONGEST_DRAFT

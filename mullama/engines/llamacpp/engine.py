@@ -139,7 +139,7 @@ class LlamaEngine:
         self._drafters = self._drafters_for(model)
         self._vocabulary = Vocabulary(model)
         self._grammars = Grammars(self._vocabulary)
-        self._adapters: dict[str, NativeAdapter] = {}
+        self._adapters: dict[tuple[str, str], NativeAdapter] = {}  # by path and digest
         self._encoders: dict[Projector, MediaEncoder] = {}
         self._facts = _facts(model, self._vocabulary)
 
@@ -175,7 +175,7 @@ class LlamaEngine:
     def _open(self, name: str, options: ContextOptions) -> ContextFacts:
         started = time.monotonic()
         threads = self._threads(options)
-        adapters = [(self._adapter(a.path), a.scale) for a in options.adapters]
+        adapters = [(self._adapter(a), a.scale) for a in options.adapters]
         encoder = self._encoder(options.projector, threads[1]) if options.projector else None
         if options.embedding:
             vectors = open_vector_context(self._model, options, threads, adapters, self._counters)
@@ -248,7 +248,7 @@ class LlamaEngine:
         options = self._known(name)
         if len(scales) != len(options.adapters):
             raise Invalid(f"{len(scales)} scales for {len(options.adapters)} adapters")
-        adapters = tuple(Adapter(path=a.path, scale=s) for a, s in zip(options.adapters, scales, strict=True))
+        adapters = tuple(replace(a, scale=s) for a, s in zip(options.adapters, scales, strict=True))
         self._options[name] = replace(options, threads=threads, threads_batch=threads, adapters=adapters)
         for unit in self._units(name):
             unit.native.set_threads(self._threads(self._options[name]))
@@ -257,7 +257,7 @@ class LlamaEngine:
             if isinstance(unit, TextContext):
                 unit.prefixes.rescale(scales, prefix_files(self._options[name]))
             else:
-                unit.native.set_adapters([(self._adapter(a.path), a.scale) for a in adapters])
+                unit.native.set_adapters([(self._adapter(a), a.scale) for a in adapters])
 
     def share_cores(self, rank: int, of: int) -> None:
         self._rank = rank, of
@@ -486,7 +486,7 @@ class LlamaEngine:
         """Open the vector context for a text context, which cannot compute vectors itself, at the first request."""
         options = self._options[name]
         threads = self._threads(options)
-        adapters = [(self._adapter(a.path), a.scale) for a in options.adapters]
+        adapters = [(self._adapter(a), a.scale) for a in options.adapters]
         context = open_vector_context(self._model, options, threads, adapters, self._counters)
         self._vectors[name] = context
         return context
@@ -497,11 +497,12 @@ class LlamaEngine:
             raise NotFound(f"there is no context {name!r}", name=name)
         return options
 
-    def _adapter(self, path: str) -> NativeAdapter:
-        adapter = self._adapters.get(path)
-        if adapter is None:
-            adapter = self._adapters[path] = NativeAdapter(self._model, path)
-        return adapter
+    def _adapter(self, adapter: Adapter) -> NativeAdapter:
+        key = (adapter.path, adapter.digest)
+        found = self._adapters.get(key)
+        if found is None:
+            found = self._adapters[key] = NativeAdapter(self._model, adapter.path)
+        return found
 
     def _units(self, name: str) -> list[TextContext | VectorContext]:
         found = (self._contexts.get(name), self._vectors.get(name))

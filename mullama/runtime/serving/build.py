@@ -285,6 +285,7 @@ def draft_options(model: Model, files: KnownFiles, drafter: KnownFiles | None) -
     return DraftOptions(
         kind=kind,
         files=drafter.paths if drafter else (),
+        digest=(drafter.digest or "") if drafter else "",
         automatic=draft.from_ == "auto",
         tokens=draft_tokens(model, files.facts),
         min_probability=draft.min_probability,
@@ -338,8 +339,8 @@ def _exposed_by(deployment: Deployment) -> Iterator[tuple[str, int]]:
 
 def _adapters(model: Model, files: tuple[KnownFiles, ...]) -> tuple[Adapter, ...]:
     """Return the adapters of a context. An exposed one is applied to the requests that name it."""
-    paths = [known.paths[0] for known in files] or model.adapter_sources
+    found = [(known.paths[0], known.digest or "") for known in files] or [(name, "") for name in model.adapter_sources]
     return tuple(
-        Adapter(path=path, scale=0.0 if adapter.expose else adapter.scale)
-        for path, adapter in zip(paths, model.adapters, strict=True)
+        Adapter(path=path, digest=digest, scale=0.0 if adapter.expose else adapter.scale)
+        for (path, digest), adapter in zip(found, model.adapters, strict=True)
     )

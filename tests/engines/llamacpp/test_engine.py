@@ -139,6 +139,27 @@ def test_an_adapter_changes_answers_by_its_scale(
     assert_same_answers(engine.facts, [one(engine, prompt, context="full")], [full])
 
 
+def test_an_adapter_file_that_was_replaced_is_loaded_again(
+    tiny_path: str, tmp_path: Path, load: Callable[..., LlamaEngine]
+) -> None:
+    file, prompt = tmp_path / "adapter.gguf", user("How are you?")
+
+    def options(digest: str) -> ContextOptions:
+        return replace(OPTIONS, adapters=(Adapter(path=str(file), digest=digest, scale=2.0),))
+
+    found = {}
+    for digest, seed in (("a", 3), ("b", 4)):
+        builders.adapter(file, seed=seed)
+        engine = load("llamacpp", tiny_path)
+        engine.open_context(digest, options(digest))
+        found[digest] = one(engine, prompt, context=digest)
+    assert found["a"].text != found["b"].text
+    builders.adapter(file, seed=3)
+    engine.open_context("a", options("a"))  # beside the context that still uses the file as it was
+    assert_same_answers(engine.facts, [one(engine, prompt, context="a")], [found["a"]])
+    assert_same_answers(engine.facts, [one(engine, prompt, context="b")], [found["b"]])
+
+
 @pytest.mark.usefixtures("pooled")
 def test_a_beginning_computed_with_another_scale_is_not_used_again(
     tiny_path: str, random_model: Callable[[str], str], tmp_path: Path, load: Callable[..., LlamaEngine]

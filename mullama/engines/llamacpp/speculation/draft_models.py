@@ -13,6 +13,8 @@ from mullama.struct import replace
 # As llama.cpp's common_speculative_are_compatible: the first tokens may differ, and a few more may follow.
 _FIRST_COMPARED, _MOST_ADDED = 5, 128
 
+_Files = tuple[tuple[str, ...], str]  # the paths of a draft model and its digest
+
 
 class DraftModels:
     """Loads draft models for the contexts over one set of weights."""
@@ -22,11 +24,11 @@ class DraftModels:
         self._model = model
         self._file = file
         self._options = replace(options, gpu_layers=-1 if options.gpu_layers else 0, tensor_split=())
-        self._loaded: dict[tuple[str, ...], NativeModel] = {}
+        self._loaded: dict[_Files, NativeModel] = {}
 
     def get(self, options: DraftOptions) -> NativeModel:
         """Return a draft model; raise `BadWeights` for one that cannot be loaded, or has another vocabulary."""
-        found = self._loaded.get(options.files)
+        found = self._loaded.get(_files(options))
         if found is None:
             found = NativeModel(options.files, self._options, lambda _share: True)
             try:
@@ -34,14 +36,18 @@ class DraftModels:
             except BadWeights:
                 found.close()
                 raise
-            self._loaded[options.files] = found
+            self._loaded[_files(options)] = found
         return found
 
     def keep(self, used: Iterable[DraftOptions | None]) -> None:
         """Free the models that no context uses."""
-        files = {options.files for options in used if options}
+        files = {_files(options) for options in used if options}
         for unused in self._loaded.keys() - files:
             self._loaded.pop(unused).close()
+
+
+def _files(options: DraftOptions) -> _Files:
+    return options.files, options.digest
 
 
 def require_same_vocabulary(model: NativeModel, drafter: NativeModel, files: tuple[str, str]) -> None:
