@@ -229,6 +229,7 @@ def _live_model(
         serves = phase is Phase.READY or is_old(deployment, snapshot)
         state = "degraded" if serves else "failed"
     error = degraded or failure
+    cause = error.cause if isinstance(error, ModelUnavailable) else error
     return LiveModel(
         name=name,
         revision=deployment.revision,
@@ -238,7 +239,7 @@ def _live_model(
         | ({deployment.projector.path: deployment.projector.digest} if deployment.projector else {}),
         changed=tuple(path for path in deployment.stamps if path in changed),
         memory=(serve.weights_bytes + serve.context_bytes) if phase is Phase.READY else 0,
-        reason=type(error).__name__ if error else "",
+        reason=type(cause).__name__ if cause else "",
         message=error.message if error else "",
     )
 

@@ -43,6 +43,7 @@ _HOST_DEVICE = re.compile(r"RPC[0-9]+$|.*:[0-9]+(/[0-9]+)?$", re.IGNORECASE)
 _NO_SURGE = "does not fit twice: apply refuses it, because rollout.strategy is surge"
 EMPTY = Manifest(mullama="v1")
 _NOTHING = KnownFiles(source="")
+_FAULTS_OF_FILES = ("TransferFailed", "NotFound")  # reasons of failed loads that end with the right files
 
 
 def make_plan(
@@ -346,15 +347,18 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
     """Return the repair of a model whose observed state differs from the applied one, or None."""
     files = _files(model, observed)
     live = observed.live.get(name) if observed.live is not None else None
-    if not files.stored and observed.applied is not None:
+    if observed.applied is not None and (unusable := _unusable(model, observed)):
+        detail, cost = f"{_reasons(unusable)}: restore it", Cost.FILES
+    elif observed.applied is not None and not files.stored:
         broken = live.changed if live is not None else ()
-        unusable, again = _unusable(model, observed), "fetch it again, or restore it"
-        gone = f"{_reasons(unusable)}: restore it" if unusable else "files are gone: pull"
-        detail, cost = f"{broken[0]} is missing or damaged: {again}" if broken else gone, Cost.FILES
+        again = "is missing or damaged: fetch it again, or restore it"
+        detail, cost = f"{broken[0]} {again}" if broken else "files are gone: pull", Cost.FILES
     elif observed.live is None:
         return None
     elif live is None:
         detail, cost = "the server does not serve it yet: load", Cost.WEIGHTS
+    elif lost := next((known.source for known in _adapters(model, observed) if not known.stored), ""):
+        detail, cost = f"the file of the adapter {masked(lost)} is not here: pull", Cost.FILES
     elif changed := changed_files(model, live, observed):
         pinned = model.digest is not None and files.digest != model.digest
         rest = "its digest is pinned: restore it, or change `digest`" if pinned else "load it as it is now"
@@ -365,6 +369,8 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
         detail, cost = other, Cost.FILES
     elif live.revision != revision(model):
         detail, cost = f"an older revision serves ({live.message or live.reason})", Cost.WEIGHTS
+    elif live.state == "failed" and live.reason in _FAULTS_OF_FILES and model.digest in (None, files.digest):
+        detail, cost = "its files are right again: load them", Cost.FILES
     elif live.state in ("failed", "degraded"):
         detail, cost = f"the last attempt failed ({live.message or live.reason}): load again", Cost.WEIGHTS
     elif live.state in ("absent", "idle") and _should_be_loaded(model):
@@ -381,11 +387,8 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
 def _other_adapter(model: Model, live: LiveModel, observed: Observed) -> str:
     """Return a clause about an adapter that is not the file that serves; "" if all are."""
     for known in _adapters(model, observed):
-        source = masked(known.source)
-        if not known.stored:
-            return f"the file of the adapter {source} is not here: pull"
         if live.digest and known.digest and known.digest not in live.files.values():
-            return f"the adapter {source} has other bytes since: load it"
+            return f"the adapter {masked(known.source)} has other bytes since: load it"
     return ""
 
 

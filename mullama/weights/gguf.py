@@ -75,6 +75,8 @@ class Header(Struct, frozen=True, kw_only=True):
 
 def read_header(read: Read, size: int) -> Header:
     """Return the header of a file of `size` bytes; raise `BadWeights` that names the key or tensor and the numbers."""
+    if not size:
+        raise BadWeights("the file is empty", hint="download it again")
     cursor = _Cursor(read, size)
     version = _opening(cursor)
     tensor_count, key_count = cursor.u64("the tensor count"), cursor.u64("the key count")

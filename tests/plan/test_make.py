@@ -256,6 +256,38 @@ def test_a_world_that_differs_from_what_was_applied_is_drift(state: str, says: s
         assert says in only(plan).detail
 
 
+@pytest.mark.parametrize(
+    ("reason", "digest", "says"),
+    [
+        ("TransferFailed", STORED.digest, "its files are right again: load them"),
+        ("NotFound", None, "its files are right again: load them"),
+        ("TransferFailed", "sha256:" + "0" * 64, "the last attempt failed (it changed): load again"),
+        ("BadWeights", None, "the last attempt failed (it changed): load again"),
+    ],
+)
+def test_drift_after_a_failed_load_does_not_repeat_the_fault_of_files_that_were_restored(
+    reason: str, digest: str | None, says: str
+) -> None:
+    desired = manifest(a=model(**({"digest": digest} if digest else {})))
+    world = observed(desired, live="failed")
+    assert world.live is not None
+    failed = replace(world.live["a"], reason=reason, message="it changed")
+
+    assert only(make_plan(desired, replace(world, live={"a": failed}))).detail == says
+
+
+def test_an_adapter_of_this_machine_that_is_gone_has_its_reason_in_the_drift() -> None:
+    desired = manifest(a=model(adapters=[{"from": "/m/x.gguf"}]))
+    gone = KnownFiles(source="/m/x.gguf", size=0, unusable=UnusableFile(reason="/m/x.gguf does not exist"))
+    world = observed(desired)
+    assert world.live is not None
+    live = {"a": replace(world.live["a"], changed=("/m/x.gguf",))}
+
+    step = only(make_plan(desired, replace(world, live=live, files={**world.files, "/m/x.gguf": gone})))
+
+    assert (step.detail, step.bytes_download) == ("/m/x.gguf does not exist: restore it", 0)
+
+
 def test_a_file_of_this_machine_that_is_gone_is_not_downloaded() -> None:
     hub, path = "hf:org/m:m.gguf", "/m/a.gguf"
     desired = manifest(h=model(**{"from": hub}), p=model(**{"from": path}))

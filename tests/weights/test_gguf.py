@@ -38,7 +38,7 @@ def key(name: str, kind: int, rest: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (b"", ["first four bytes", "0 bytes"]),
+        (b"", ["file is empty"]),
         (b"GGU", ["first four bytes", "3 bytes"]),
         (b"GGML" + bytes(20), ["b'GGML'"]),
         (b"\x80\x02PK" + bytes(20), ["not with b'GGUF'"]),

@@ -40,6 +40,7 @@ from mullama.runtime.scheduler.state import (
     Unit,
     UnloadedEarly,
     WorkerState,
+    load_refusal,
     refuse_waiting,
     unit_failed,
 )
@@ -295,7 +296,7 @@ def _request(state: State, event: Request, now: float) -> Iterator[Command]:
         return
     room = state.taken(serve) < serve.parallel and not state.queued(model)
     if (error := _load_error(state, serve.unit)) is not None:
-        yield Refuse(id=event.id, error=error)
+        yield Refuse(id=event.id, error=load_refusal(model, error))
     elif not room and state.queued(model) >= serve.queue:
         yield Refuse(id=event.id, error=_full(model, serve.queue, state.queued(model), "limits.queue of the model"))
     elif len(state.waiting) >= state.rules.queue:

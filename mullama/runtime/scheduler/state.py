@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
-from mullama.errors import MullamaError, Unavailable
+from mullama.errors import Kind, MullamaError, Unavailable
 from mullama.runtime.scheduler.events import FOREVER, Command, GroupBound, Refuse, Rules, Serve, Settled, UnitKey
 from mullama.runtime.scheduler.waiting import QueuedRequest, WaitingQueue
 from mullama.struct import Struct, field
+
+_FAULTS_OF_FILES = (Kind.INVALID, Kind.NOT_FOUND, Kind.DENIED, Kind.TOO_LARGE, Kind.TRANSFER)
 
 
 class Phase(StrEnum):
@@ -196,4 +198,11 @@ def refuse_waiting(state: State, weights: str, error: MullamaError, only: UnitKe
         return unit.weights == weights and only in (None, unit)
 
     for waiting in state.waiting.take(concerned):
-        yield Refuse(id=waiting.id, error=error)
+        yield Refuse(id=waiting.id, error=load_refusal(waiting.model, error))
+
+
+def load_refusal(model: str, error: MullamaError) -> MullamaError:
+    """Return the answer to a request whose model failed to load. Bad files are not the client's fault."""
+    if error.kind not in _FAULTS_OF_FILES:
+        return error
+    return Unavailable(f"model '{model}' cannot be served: {error.message}", hint=error.hint, retry_after=5.0)

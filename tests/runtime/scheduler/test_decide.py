@@ -8,7 +8,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mullama.errors import Busy, EngineFailed, Refused, TimedOut, Unavailable
+from mullama.errors import (
+    BadWeights,
+    Busy,
+    EngineFailed,
+    Kind,
+    MullamaError,
+    NotFound,
+    Refused,
+    TimedOut,
+    TransferFailed,
+    Unavailable,
+)
 from mullama.runtime.scheduler import events as ev
 from mullama.runtime.scheduler import eviction, passes
 from mullama.runtime.scheduler.decide import CRASH_LIMIT, decide
@@ -406,6 +417,17 @@ def test_a_suspected_request_keeps_others_from_its_worker_for_a_limited_time() -
 
     world.now += ev.ALONE_SECONDS
     assert granted(world.feed(ev.Tick())) == [2]
+
+
+@pytest.mark.parametrize("error", [BadWeights("cut short"), NotFound("cut short"), TransferFailed("cut short")])
+def test_requests_to_a_model_with_bad_files_end_with_unavailable(error: MullamaError) -> None:
+    world = World(serve("a"), obey=False)
+    world.feed(ev.Request(id=1, model="a"))
+    commands = world.feed(ev.WorkerLost(weights="wa", error=error, permanent=True))
+    commands += world.feed(ev.Request(id=2, model="a"))
+
+    refused = {c.id: (c.error.kind, c.error.message) for c in commands if isinstance(c, ev.Refuse)}
+    assert refused == dict.fromkeys((1, 2), (Kind.UNAVAILABLE, "model 'a' cannot be served: cut short"))
 
 
 def test_a_retry_starts_a_permanently_failed_model_again() -> None:
