@@ -39,7 +39,6 @@ def _quiet_collector() -> Iterator[None]:
     gc.set_threshold(10_000)
     yield
     gc.set_threshold(*before)
-    gc.unfreeze()
 
 
 def _app(server: LocalServer, *, limited: bool) -> App:
