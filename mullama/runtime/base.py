@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mullama.chat.inventory import CreateModel, ModelStateReport, PullModel, TaskStatus
@@ -23,6 +24,22 @@ if TYPE_CHECKING:
     from mullama.store.usage import UsageQuery
 
 Role = Literal["infer", "admin", "read"]
+
+
+class MemoryShare(Protocol):
+    """The bytes that one request reserved."""
+
+    def take(self, count: int) -> None:
+        """Reserve more bytes, or raise `Unavailable`. A thread may call it."""
+        ...
+
+
+class RequestMemory(Protocol):
+    """The memory for the bodies and the fetched media of all requests in progress."""
+
+    def share(self) -> AbstractContextManager[MemoryShare]:
+        """Return a share that the end of its block releases."""
+        ...
 
 
 class Caller(Struct, frozen=True, kw_only=True):
@@ -42,6 +59,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     """The name that the request used, where a route with options leads to the model."""
     trace: TraceContext | None = None
     """The place of the request in a trace."""
+    memory: RequestMemory | None = None
+    """None for calls of the program itself, which no bound protects."""
 
     def may_use(self, *names: str) -> bool:
         """Return True if the key may use a model by one of these names."""

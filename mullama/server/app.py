@@ -78,7 +78,7 @@ class App:
         self._service = service
         self._failures = Failures(bounds.failed_keys, time.monotonic)
         self.inflight = Inflight()
-        pool = BodyBudget(bounds.body_pool)
+        self._memory = pool = BodyBudget(bounds.body_pool)
         self._runs, self._kept, self._tracer = BackgroundRuns(), kept, tracer
         endpoints = Endpoints(
             service=service,
@@ -211,7 +211,7 @@ class App:
         """Return the caller, or raise `Denied`. The control socket has all rights."""
         dialect = route.dialect or "mullama"
         if not access.keys or exchange.listener.kind == "control":
-            return Caller(dialect=dialect, request_id=exchange.request_id, trace=exchange.trace)
+            return Caller(dialect=dialect, request_id=exchange.request_id, trace=exchange.trace, memory=self._memory)
         if route.access == "public":
             return Caller(dialect=dialect, request_id=exchange.request_id, models=(), roles=())
         try:
@@ -234,6 +234,7 @@ class App:
             roles=key.roles,
             priority=key.priority,
             trace=exchange.trace,
+            memory=self._memory,
         )
 
     def _error_format(self, exchange: Exchange) -> ErrorFormat:

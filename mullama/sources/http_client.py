@@ -110,12 +110,16 @@ class HttpResponse:
         if received < length:
             raise TransientError(f"{self.host} closed the connection at {received} of {length} bytes")
 
-    def body(self, limit: int = MAX_METADATA) -> bytes:
-        """Return the complete body, at most `limit` bytes; raise `TooLarge` beyond."""
+    def body(self, limit: int = MAX_METADATA, take: Callable[[int], None] = lambda count: None) -> bytes:
+        """Return the complete body, at most `limit` bytes; raise `TooLarge` beyond.
+
+        take: is called with the size of each piece as it arrives, and may raise.
+        """
         if self.encoded:
             raise TransientError(f"{self.host} sent an encoded body that was not asked for")
         found = bytearray()
         for chunk in self.chunks():
+            take(len(chunk))
             found += chunk
             if len(found) > limit:
                 raise TooLarge(f"the answer of {self.host} is larger than {size(limit)}", hint=masked(self.url)[:200])

@@ -25,12 +25,14 @@ def fetch_medium(
     permits: Callable[[str], bool],
     most: int,
     cancelled: Cancelled = lambda: False,
+    take: Callable[[int], None] = lambda count: None,
     *,
     allowed: Allowed = is_public,
 ) -> bytes:
     """Return the file behind an address of at most `most` bytes.
 
     permits: returns True for a host that may be asked. cancelled: returns True once the file is no longer needed.
+    take: is called with the bytes of each piece as it arrives, and may raise.
     allowed: decides on the addresses of a host.
     Raises `Refused` for a host or an address that is not allowed, `TooLarge`, `TimedOut`, `TransferFailed`, and
     `Unavailable` where the host does not send the file.
@@ -53,7 +55,7 @@ def fetch_medium(
             with web.get(url) as response:
                 if response.status != 200:
                     raise Unavailable(f"{shown} answered {response.status}", hint="check the address")
-                return response.body(most)
+                return response.body(most, take)
     except Cancellation as error:
         raise TimedOut(f"{shown} took longer than {LONGEST:g} s", hint="send the file itself") from error
     except TransientError as error:

@@ -22,7 +22,7 @@ from mullama.struct import replace
 
 _R = TypeVar("_R", bound="chat.TextRequest")
 _MOST_FETCHES = 16
-Fetch = Callable[[str, Callable[[str], bool], int, Callable[[], bool]], bytes]
+Fetch = Callable[[str, Callable[[str], bool], int, Callable[[], bool], Callable[[int], None]], bytes]
 """See `sources.media.fetch_medium`."""
 
 
@@ -31,8 +31,16 @@ def names_addresses(request: chat.TextRequest) -> bool:
     return any(map(_is_address, _parts(request)))
 
 
-async def with_fetched(request: _R, deployment: Deployment, manifest: Manifest, fetch: Fetch | None = None) -> _R:
+async def with_fetched(
+    request: _R,
+    deployment: Deployment,
+    manifest: Manifest,
+    take: Callable[[int], None] = lambda count: None,
+    fetch: Fetch | None = None,
+) -> _R:
     """Return the request with the files of its addresses.
+
+    take: reserves their bytes as they arrive, and may raise `Unavailable`; see `runtime.base.MemoryShare`.
 
     Raises `Unsupported` for a model that does not read them, for a manifest that allows no host, and for a host that
     it does not allow, `TooLarge` for too many media and for a file that is too large, and `Invalid` for a file that
@@ -58,15 +66,26 @@ async def with_fetched(request: _R, deployment: Deployment, manifest: Manifest, 
 
     get, loop, over = fetch or _fetcher(), asyncio.get_running_loop(), threading.Event()
     files: dict[str, bytes] = {}
+    refusals: list[MullamaError] = []
+
+    def reserve(count: int) -> None:
+        try:
+            take(count)
+        except MullamaError as error:
+            refusals.append(error)
+            raise
+
     try:
         for part in linked:
             url, most = part.url or "", limits.bytes(part.kind)
             if url not in files:
                 try:
-                    files[url] = await loop.run_in_executor(_threads(), get, url, permits, most, over.is_set)
+                    files[url] = await loop.run_in_executor(_threads(), get, url, permits, most, over.is_set, reserve)
                 except TooLarge:
                     raise
                 except MullamaError as error:
+                    if error in refusals:
+                        raise
                     kind = Unsupported if isinstance(error, Refused) else Invalid
                     raise kind(f"{part.place}: {error.message}", hint=error.hint, field=part.place) from error
     finally:

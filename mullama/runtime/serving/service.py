@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Protocol, TypeVar, assert_never
 
 from mullama.chat import inventory as inv
@@ -180,20 +180,21 @@ class ModelService:
         A request whose worker dies before the first text is repeated as a whole one. After a failure before the first
         event, the next model of its route answers.
         """
-        tries, repeated = Tries(self._snapshot, request, caller, self._metrics), False
+        async with self._with_media(request, caller) as complete:
+            tries, repeated = Tries(self._snapshot, complete, caller, self._metrics), False
 
-        def again(error: MullamaError, started: bool) -> bool:
-            nonlocal repeated
-            if self._quarantine.blames(tries.request):
-                return False
-            repeated = isinstance(error, EngineFailed) and not repeated
-            return repeated or (not started and tries.after(error))
+            def again(error: MullamaError, started: bool) -> bool:
+                nonlocal repeated
+                if self._quarantine.blames(tries.request):
+                    return False
+                repeated = isinstance(error, EngineFailed) and not repeated
+                return repeated or (not started and tries.after(error))
 
-        with LastAttempt(self._meter) as usage:
-            attempts = events_until_text(lambda: self._attempt(tries.request, tries.caller, usage), again)
-            async with aclosing(attempts) as stream:
-                async for events in stream:
-                    yield events
+            with LastAttempt(self._meter) as usage:
+                attempts = events_until_text(lambda: self._attempt(tries.request, tries.caller, usage), again)
+                async with aclosing(attempts) as stream:
+                    async for events in stream:
+                        yield events
 
     async def _answered(
         self, request: R, caller: Caller, attempt: Callable[[R, Caller, LastAttempt], Awaitable[_T]]
@@ -273,32 +274,38 @@ class ModelService:
 
         return await fitted(request, limit, count)
 
-    async def _with_media(self, request: _Text, caller: Caller) -> _Text:
-        """Return the request with the files of the media that it names by address."""
+    @asynccontextmanager
+    async def _with_media(self, request: _Text, caller: Caller) -> AsyncGenerator[_Text, None]:
+        """Yield the request with the files of the media that it names by address, and reserve their memory."""
         if not names_addresses(request):
-            return request
-        return await with_fetched(request, self.find(request.model, caller), self._snapshot().manifest)
+            yield request
+            return
+        deployment, manifest = self.find(request.model, caller), self._snapshot().manifest
+        if caller.memory is None:
+            yield await with_fetched(request, deployment, manifest)
+            return
+        with caller.memory.share() as share:
+            yield await with_fetched(request, deployment, manifest, share.take)
 
     async def answer(self, operation: dialect.Operation, caller: Caller) -> dialect.Result:
-        if isinstance(operation, chat.ChatRequest | chat.CompletionRequest):
-            operation = await self._with_media(operation, caller)
-        elif isinstance(operation, chat.CountRequest | chat.RenderRequest):
-            operation = replace(operation, chat=await self._with_media(operation.chat, caller))
         match operation:
             case chat.ChatRequest() | chat.CompletionRequest():
-                return await self._answered(operation, caller, self._folded)
+                async with self._with_media(operation, caller) as request:
+                    return await self._answered(request, caller, self._folded)
             case chat.EmbedRequest():
                 return await self._answered(operation, caller, self._embed)
             case chat.RerankRequest():
                 return await self._answered(operation, caller, self._rerank)
             case chat.CountRequest():
-                first = Tries(self._snapshot, operation.chat, caller)
-                return chat.TokenCount(tokens=await self._prompt_length(first.request, first.caller))
+                async with self._with_media(operation.chat, caller) as request:
+                    first = Tries(self._snapshot, request, caller)
+                    return chat.TokenCount(tokens=await self._prompt_length(first.request, first.caller))
             case chat.RenderRequest():
-                first = Tries(self._snapshot, operation.chat, caller)
-                shown = await self._fitted(first.request, first.caller)
-                prepared = await prepared_for(shown, self.find(shown.model, first.caller))
-                return chat.DetokenizedText(text=prepared.shown)
+                async with self._with_media(operation.chat, caller) as request:
+                    first = Tries(self._snapshot, request, caller)
+                    shown = await self._fitted(first.request, first.caller)
+                    prepared = await prepared_for(shown, self.find(shown.model, first.caller))
+                    return chat.DetokenizedText(text=prepared.shown)
             case chat.TokenizeRequest():
                 return await self._tokenize(operation, caller)
             case chat.DetokenizeRequest():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
@@ -18,27 +19,33 @@ from mullama.units import size
 
 
 class BodyBudget:
-    """Limits the bytes of the bodies of all requests in progress."""
+    """Limits the bytes of all requests in progress: their bodies, and the media that are fetched for them. Threads may
+    share it."""
 
     def __init__(self, size: int) -> None:
         self._free = size
+        self._lock = threading.Lock()
 
     def share(self) -> BodyShare:
-        """Return a context manager for the body of one request."""
+        """Return a context manager for the bytes of one request."""
         return BodyShare(self)
 
     def take(self, count: int) -> None:
         """Reserve bytes, or raise `Unavailable`."""
-        if count > self._free:
+        with self._lock:
+            free = count <= self._free
+            if free:
+                self._free -= count
+        if not free:
             raise Unavailable(
                 "the bodies of the requests in progress use all memory reserved for bodies",
                 hint="try again when other requests have ended",
                 retry_after=1.0,
             )
-        self._free -= count
 
     def give(self, count: int) -> None:
-        self._free += count
+        with self._lock:
+            self._free += count
 
 
 class BodyShare:

@@ -6,19 +6,22 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import pytest
 
 from mullama.chat.media import MediaLimits
 from mullama.chat.model_settings import settings_for
-from mullama.chat.types import ChatRequest, CompletionRequest, MediaPart, Message, TextPart
+from mullama.chat.types import ChatRequest, CompletionRequest, MediaPart, Message, TextDelta, TextPart
 from mullama.errors import Invalid, Refused, TooLarge, Unavailable, Unsupported
 from mullama.manifest.spec import Manifest
+from mullama.runtime.serving import fetched_media
 from mullama.runtime.serving.fetched_media import with_fetched
 from mullama.sources.media import fetch_medium
 from mullama.struct import replace
 from tests.chat.media.test_formats import PNG, WAV
+from tests.runtime.runtime_fixture import CALLER, LocalServer
 from tests.stub_hub import Redirect, Silent, Status, StubHub
 
 
@@ -53,7 +56,7 @@ def chat(*parts: Any) -> ChatRequest:
 def test_a_file_takes_the_place_of_its_address_and_is_fetched_once() -> None:
     asked: list[str] = []
 
-    def fetch(url: str, permits: Any, most: int, cancelled: Any) -> bytes:
+    def fetch(url: str, permits: Any, most: int, *_: Any) -> bytes:
         asked.append(url)
         assert permits("images.example.org")
         assert not permits("example.org")
@@ -104,11 +107,73 @@ def test_too_many_addresses_are_refused_before_anything_is_fetched() -> None:
     ],
 )
 def test_a_host_is_compared_in_its_canonical_spelling(entry: str, host: str, permitted: bool) -> None:
-    def fetch(url: str, permits: Any, most: int, cancelled: Any) -> bytes:
+    def fetch(url: str, permits: Any, most: int, *_: Any) -> bytes:
         assert permits(host) is permitted
         return PNG
 
     fetched(chat(link("https://images.example.org/a")), hosts=(entry,), fetch=fetch)
+
+
+def test_the_memory_of_a_file_is_reserved_as_it_arrives_and_a_lack_of_it_is_no_fault_of_the_request() -> None:
+    taken: list[int] = []
+
+    def take(count: int) -> None:
+        taken.append(count)
+        if sum(taken) > 100:
+            raise Unavailable("all memory is used", retry_after=1.0)
+
+    def fetch(url: str, permits: Any, most: int, cancelled: Any, take: Any) -> bytes:
+        take(60)
+        return PNG
+
+    one, two = link("https://images.example.org/a"), link("https://images.example.org/b")
+    fetched(chat(one), take=take, fetch=fetch)
+    assert taken == [60]
+    with pytest.raises(Unavailable, match="all memory is used") as refused:
+        fetched(chat(one, two), take=take, fetch=fetch)
+    assert refused.value.retry_after == 1.0
+
+
+class Memory:
+    """Counts the bytes that requests hold."""
+
+    def __init__(self) -> None:
+        self.held = self.most = 0
+
+    @contextmanager
+    def share(self) -> Iterator[Memory]:
+        yield self
+        self.held = 0
+
+    def take(self, count: int) -> None:
+        self.held += count
+        self.most = max(self.most, self.held)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_request_holds_the_memory_of_its_files_to_its_end(
+    streamed: bool, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(url: str, permits: Any, most: int, cancelled: Any, take: Any) -> bytes:
+        take(len(PNG))
+        return PNG
+
+    monkeypatch.setattr(fetched_media, "_fetcher", lambda: fetch)
+    script = server.script("a", media=["image"])
+    await server.apply({"a": {"from": script}}, server={"fetch_media": ["images.example.org"]})
+    memory, text = Memory(), ""
+    request = replace(chat(link("https://images.example.org/a"), TextPart(text="?")), model="a")
+    caller = replace(CALLER, memory=memory)
+    if streamed:
+        async with aclosing(server.service.events(request, caller)) as stream:
+            async for events in stream:
+                text += "".join(event.text for event in events if isinstance(event, TextDelta))
+                assert memory.held == len(PNG)
+    else:
+        text = (await server.service.answer(request, caller)).choices[0].text  # type: ignore[union-attr]
+    assert text.startswith("[image ")
+    assert (memory.held, memory.most) == (0, len(PNG))
 
 
 def test_a_failure_names_the_field() -> None:
@@ -128,7 +193,9 @@ def test_a_failure_names_the_field() -> None:
 def test_each_hop_must_be_an_allowed_host_with_an_allowed_address(hub: StubHub) -> None:
     hub.files["/a.png"] = PNG
     here = "127.0.0.1".__eq__
-    assert fetch_medium(f"{hub.url}/a.png", here, 100, allowed=lambda address: True) == PNG
+    taken: list[int] = []
+    assert fetch_medium(f"{hub.url}/a.png", here, 100, take=taken.append, allowed=lambda address: True) == PNG
+    assert sum(taken) == len(PNG)
     with pytest.raises(Refused, match="not a public address"):
         fetch_medium(f"{hub.url}/a.png", here, 100)
     with pytest.raises(Refused, match="not a host from which media are fetched"):
@@ -163,7 +230,7 @@ def test_slow_hosts_take_no_thread_from_other_work() -> None:
         loop.set_default_executor(ThreadPoolExecutor(1))
         manifest = Manifest(mullama="v1", server={"fetch_media": ["images.example.org"]})  # type: ignore[arg-type]
         request = chat(link("https://images.example.org/a.png"))
-        waiting = asyncio.create_task(with_fetched(request, Sees, manifest, fetch))  # type: ignore[arg-type]
+        waiting = asyncio.create_task(with_fetched(request, Sees, manifest, fetch=fetch))  # type: ignore[arg-type]
         try:
             await asyncio.sleep(0)
             async with asyncio.timeout(4):
@@ -180,7 +247,7 @@ def test_slow_hosts_take_no_thread_from_other_work() -> None:
 def test_a_client_that_goes_ends_its_fetch(hub: StubHub) -> None:
     asked, ended = threading.Event(), threading.Event()
 
-    def fetch(url: str, permits: Any, most: int, cancelled: Any) -> bytes:
+    def fetch(url: str, permits: Any, most: int, cancelled: Any, *_: Any) -> bytes:
         asked.set()
         try:
             return fetch_medium(f"{hub.url}/a.png", lambda host: True, most, cancelled, allowed=lambda address: True)
@@ -190,7 +257,7 @@ def test_a_client_that_goes_ends_its_fetch(hub: StubHub) -> None:
     async def scenario() -> None:
         manifest = Manifest(mullama="v1", server={"fetch_media": ["images.example.org"]})  # type: ignore[arg-type]
         request = chat(link("https://images.example.org/a.png"))
-        waiting = asyncio.create_task(with_fetched(request, Sees, manifest, fetch))  # type: ignore[arg-type]
+        waiting = asyncio.create_task(with_fetched(request, Sees, manifest, fetch=fetch))  # type: ignore[arg-type]
         await asyncio.to_thread(asked.wait, 4)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
