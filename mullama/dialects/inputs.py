@@ -84,7 +84,9 @@ def prompt_of(body: Body) -> tuple[str | None, str]:
 
 
 def prompts_of(value: JSONValue, path: str, n: int) -> tuple[PromptInput, ...]:
-    """Return the prompts of a completion, or one empty prompt; each gets `n` answers."""
+    """Return the prompts of a completion, one empty prompt for none; each gets `n` answers."""
+    if isinstance(value, list | tuple) and not value:
+        raise Invalid(f"{path} must not be empty", field=path)
     prompts = inputs_of(value, path) or ("",)
     if len(prompts) * n > MOST_ANSWERS:
         raise TooLarge(

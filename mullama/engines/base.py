@@ -22,7 +22,7 @@ from mullama.chat.types import (
     Sampling,
     TokenLogprob,
 )
-from mullama.errors import Internal, Kind, MullamaError
+from mullama.errors import Internal, Invalid, Kind, MullamaError
 from mullama.struct import Struct, field
 from mullama.weights.memory import ContextShape, Split
 
@@ -449,6 +449,8 @@ class Failed(Struct, frozen=True, kw_only=True):
     hint: str = ""
     numbers: tuple[tuple[str, int], ...] = ()
     """Named numbers of the error's type, such as `prompt_tokens` and `context_size` of an overflow."""
+    field: str = ""
+    """The part of the job that is wrong: `format` for its constraint, "" if it is not known."""
 
     @classmethod
     def of(cls, id: int, error: Exception) -> Failed:
@@ -458,7 +460,8 @@ class Failed(Struct, frozen=True, kw_only=True):
             error = Internal(f"the engine failed at this request: {type(error).__name__}: {error}"[:300])
         names = ("prompt_tokens", "context_size", "index")
         numbers = tuple((n, v) for n in names if (v := getattr(error, n, None)) is not None)
-        return cls(id=id, kind=error.kind, message=error.message, hint=error.hint, numbers=numbers)
+        wrong = (error.field or "") if isinstance(error, Invalid) else ""
+        return cls(id=id, kind=error.kind, message=error.message, hint=error.hint, numbers=numbers, field=wrong)
 
 
 Output = Begun | Prefilled | Piece | Ended | Embedded | Failed

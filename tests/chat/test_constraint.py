@@ -93,7 +93,7 @@ UNFIT = [
     ({"not": {}}, "not"), ({"type": "object", "properties": {"a": {"if": {}}}}, "#/properties/a/if"),
     ({"type": "array", "uniqueItems": True}, "uniqueItems"), ({"type": "string", "format": 3}, "string"),
     ({"type": "string", "pattern": "(?=a)"}, "pattern"), ({"type": "string", "pattern": "(a)\\1"}, "pattern"),
-    ({"type": "string", "maxLength": 5000}, "maxLength"), ({"oneOf": [{"type": "string"}, {"type": "string"}]}, "oneOf"),
+    ({"oneOf": [{"type": "string"}, {"type": "string"}]}, "oneOf"),
     ({"$ref": "https://example.org/x.json"}, "same schema"), ({"$ref": "#/$defs/x"}, "no target"),
     ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}, "is circular"),
     ({"type": "strin"}, "type"), ("string", "object"), ({"properties": 3}, "object of schemas"), ({"required": "a"}, "list"),
@@ -121,6 +121,52 @@ def test_a_tool_whose_schema_cannot_be_enforced_is_degraded_with_a_remark(schema
     assert len(built.warnings) >= 1
     assert all("'f'" in warning for warning in built.warnings)
     matcher(built.constraint)
+
+
+LOOSENED = [
+    ({"type": "string", "maxLength": 2000}, {"type": "string", "maxLength": 2000}, ""),
+    ({"type": "string", "maxLength": 50_000}, {"type": "string"}, "maxLength 50000 at #/maxLength is not enforced"),
+    ({"type": "string", "minLength": 10**12}, {"type": "string", "minLength": 2000},
+     "minLength 1000000000000 at #/minLength is enforced as 2000"),
+    ({"type": "array", "maxItems": 100_000}, {"type": "array", "maxItems": 100_000}, ""),
+    ({"type": "array", "maxItems": 10**18}, {"type": "array"}, f"maxItems {10**18} at #/maxItems is not enforced"),
+    ({"pattern": "^[{9000}]{1,9000}\\{9000}$"}, {"pattern": "^[{9000}]{1,}\\{9000}$"},
+     r"the pattern '^[{9000}]{1,9000}\\{9000}$' at #/pattern is enforced as '^[{9000}]{1,}\\{9000}$'"),
+    ({"pattern": "^a{3000}$"}, {"pattern": "^a{2000,}$"}, "the pattern '^a{3000}$' at #/pattern is enforced as '^a{2000,}$'"),
+    ({"pattern": "^https?://.+$", "minLength": 100, "maxLength": 300}, {"pattern": "^https?://.+$", "minLength": 32, "maxLength": 300},
+     "minLength 100 beside a pattern at #/minLength is enforced as 32"),
+    ({"prefixItems": [{"maxLength": 2000}, {"maxLength": 1999}, {"maxLength": 1998}, {"maxLength": 2000}, {"maxLength": 9}]},
+     {"prefixItems": [{"maxLength": 2000}, {"maxLength": 1999}, {}, {"maxLength": 2000}, {"maxLength": 9}]},
+     "maxLength 1998 at #/prefixItems/2/maxLength is not enforced"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("schema", "enforced", "remark"), LOOSENED, ids=range(len(LOOSENED)))
+def test_a_bound_that_a_grammar_cannot_hold_is_loosened_with_a_remark(schema: Any, enforced: Any, remark: str) -> None:
+    found, remarks = enforceable(schema, what="x", strict=True, field="f")
+    assert (found, remarks) == (enforced, (f"x: {remark}",) if remark else ())
+    built = build(PLAIN, format=schema_format(schema))
+    assert built.constraint is not None
+    assert built.warnings == tuple(f"response_format: {r.removeprefix('x: ')}" for r in remarks)
+    matcher(built.constraint)
+
+
+def test_a_repetition_of_a_regular_expression_that_a_grammar_cannot_hold_is_loosened() -> None:
+    built = build(PLAIN, format=ResponseFormat(kind="regex", grammar="[a-z]{1,5000}"))
+    assert built.warnings == ("the regular expression is enforced as '[a-z]{1,}'",)
+    assert built.constraint is not None
+    assert accepts(built.constraint, "abc")
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"const": {"a": 1}}, {"enum": [{"a": 1}, {"b": 2}]}, {"properties": {}, "const": {"a": 1}}]
+)
+def test_a_tool_may_list_its_arguments_as_values(parameters: Any) -> None:
+    built = build(PLAIN, tools=(Tool(name="f", parameters=parameters),), choice=ToolChoice(mode="required"))
+    assert (built.constraint is not None, built.warnings) == (True, ())
+    assert built.constraint is not None
+    assert accepts(built.constraint, '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>')
+    assert not accepts(built.constraint, '<tool_call>\n{"name": "f", "arguments": {"a": 2}}\n</tool_call>')
 
 
 MALFORMED = [
@@ -187,7 +233,7 @@ def test_every_keyword_is_either_enforced_or_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["(?=a)", "(?!a)", "(?<=a)", "\\bx", "(a)\\1", "a{2000}", "(", "a" * 2000, "(?>a)", "a++"]
+    "pattern", ["(?=a)", "(?!a)", "(?<=a)", "\\bx", "(a)\\1", "a{70000}", "(", "a" * 2000, "(?>a)", "a++"]
 )
 def test_patterns_beyond_regular_ones_are_told(pattern: str) -> None:
     assert irregular(pattern) != ""
@@ -425,7 +471,7 @@ def test_gbnf_means_what_it_means_to_llama_cpp(grammar: str, good: list[str], ba
     [
         ("", "no rule named root"), ('a ::= "x"', "no rule named root"), ("root ::= x", "'x' is not defined"),
         ('root ::= "a"\nroot ::= "b"', "twice"), ('root ::= ("a"', "not closed"), ("root ::= \"a", "not GBNF"),
-        ("root ::= []", "empty"), ('root ::= "a"{2000}', "repetition"), ("root = 1", "line 1"), ('root ::= "a" )', "expected"),
+        ("root ::= []", "empty"), ('root ::= "a"{2001}', "repetition"), ("root = 1", "line 1"), ('root ::= "a" )', "expected"),
         ("root ::= " + "(" * 100 + '"a"' + ")" * 100, "nested"), ("root ::= " + '"a" ' * 30_000, "characters"),
     ],
 )  # fmt: skip

@@ -248,6 +248,21 @@ def test_thinking_is_streamed_before_the_text_and_apart_from_it(gpt: openai.Open
 # Formats.
 
 
+def test_a_schema_that_no_text_fits_names_the_field_it_came_from(gpt: openai.OpenAI) -> None:
+    number = {"type": "string", "pattern": "^[0-9]{3}$", "minLength": 9}
+    requests: list[tuple[str, Any]] = [
+        (
+            "response_format",
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": number}}},
+        ),
+        ("tools", {"tools": [function("f", {"type": "object", "properties": {"p": number}, "required": ["p"]})]}),
+    ]
+    for field, rest in requests:
+        with pytest.raises(openai.BadRequestError, match="no value fits the schema with pattern, minLength") as caught:
+            gpt.chat.completions.create(model="tiny", messages=user(FRANCE), max_tokens=5, **rest)
+        assert caught.value.param == field
+
+
 def test_the_built_in_model_fills_in_a_schema(gpt: openai.OpenAI) -> None:
     schema: Any = {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": PERSON}}
     answer = gpt.chat.completions.create(model="tiny", messages=user(ADA), response_format=schema, max_tokens=120)

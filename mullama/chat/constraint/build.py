@@ -11,7 +11,7 @@ from mullama.chat.constraint.calls import CallForm, FunctionSchema, call_form
 from mullama.chat.constraint.gbnf import gbnf_to_lark
 from mullama.chat.constraint.lark import Lark, regex, sequence
 from mullama.chat.constraint.metaschema import malformed
-from mullama.chat.constraint.schema import MAX_TEXT, enforceable, irregular
+from mullama.chat.constraint.schema import MAX_TEXT, enforceable, irregular, loosened
 from mullama.chat.families import Family
 from mullama.chat.syntax import BraceCalls, CallSyntax, ChannelCalls, TaggedCalls
 from mullama.chat.template.shape import plain
@@ -65,7 +65,9 @@ def build(
     if chosen.mode == "required":
         return _bound(lark, form.whole, after, warnings, numbers)
     if format is not None and not isinstance(family.calls, ChannelCalls):
-        whole = f"({form.whole} | {_expression(lark, format)})"
+        more: list[str] = []
+        whole = f"({form.whole} | {_expression(lark, format, more)})"
+        warnings = (*warnings, *more)
         both = numbers if numbers == '"' and format.kind in _JSON else ""
         return _bound(lark, whole, after, warnings, both)
     if form.trigger:
@@ -122,34 +124,38 @@ def _format_only(family: Family, format: ResponseFormat | None, after: str | Non
         return Built()
     if format.kind == "gbnf" and after is None and not isinstance(family.calls, ChannelCalls):
         return Built(constraint=Constraint(grammar=gbnf_to_lark(format.grammar)), from_start=True)
-    lark = Lark()
-    expression = _expression(lark, format)
+    lark, warnings = Lark(), list[str]()
+    expression = _expression(lark, format, warnings)
     if isinstance(family.calls, ChannelCalls):
         # The answer proper is the message on the final channel; what comes before is the model's own.
         header = f'(" " {lark.literal("<|constrain|>")} "json")?'
         text, marks = lark.done(sequence(header, lark.literal("<|message|>"), expression))
         final = Constraint(grammar=text, triggers=(_FINAL,), markers=marks, repeat=False, numbers=_numbers_of(format))
-        return Built(constraint=final)
-    return _bound(lark, expression, after, (), _numbers_of(format))
+        return Built(constraint=final, warnings=tuple(warnings))
+    return _bound(lark, expression, after, tuple(warnings), _numbers_of(format))
 
 
 def _numbers_of(format: ResponseFormat) -> str:
     return '"' if format.kind in _JSON else ""
 
 
-def _expression(lark: Lark, format: ResponseFormat) -> str:
-    """Return the grammar expression of an answer in this format."""
+def _expression(lark: Lark, format: ResponseFormat, warnings: list[str]) -> str:
+    """Return the grammar expression of an answer in this format. warnings: the parts that are not enforced join it."""
     match format.kind:
         case "json":
             return lark.json({"type": "object"})
         case "json_schema":
-            schema, _ = enforceable(format.schema, what="response_format", strict=True, field="response_format")
+            schema, remarks = enforceable(format.schema, what="response_format", strict=True, field="response_format")
+            warnings.extend(remarks)
             _check_form(format.schema, what="response_format", field="response_format")
             return lark.json(schema)
         case "regex":
-            if reason := irregular(format.grammar):
+            pattern = loosened(format.grammar)
+            if reason := irregular(pattern):
                 raise Invalid(f"the regular expression is not accepted: {reason}", field="response_format")
-            return lark.rule("TEXT", regex(format.grammar))
+            if pattern != format.grammar:
+                warnings.append(f"the regular expression is enforced as {pattern!r}")
+            return lark.rule("TEXT", regex(pattern))
         case "gbnf":
             return lark.nested(gbnf_to_lark(format.grammar))
         case _:

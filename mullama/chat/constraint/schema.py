@@ -25,7 +25,12 @@ MAX_TEXT: Final = 64 * 1024
 MAX_NODES: Final = 2_000
 MAX_ALTERNATIVES: Final = 256
 MAX_WRITTEN: Final = 4 * MAX_NODES  # parts of the rewritten schema, which repeats merged definitions
-MAX_REPEAT: Final = 1_000
+MAX_REPEAT: Final = 2_000
+"""Most repetitions of one part of a text, as in llama.cpp. llguidance keeps 9 states for each, of 50,000 in all."""
+_MAX_MEMBERS: Final = 1_000_000  # of an array or an object: no answer has more
+_MAX_LENGTHS: Final = 5_000  # characters of the bounds of all texts of a schema together
+_MAX_PATTERN: Final = 1024
+_MAX_LENGTH_OF_PATTERN: Final = 32  # beyond, llguidance often cannot decide if a pattern has a text of this length
 
 ENFORCED = frozenset((
     "$ref", "additionalProperties", "allOf", "anyOf", "const", "enum", "exclusiveMaximum",
@@ -45,7 +50,9 @@ FORMATS = frozenset((
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _COMBINERS = ("allOf", "anyOf", "oneOf", "$ref")
-_REPEAT = re.compile(r"\{(\d*),?(\d*)\}")
+_REPEAT = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?P<low>\d*)(?:,(?P<high>\d*))?\}", re.DOTALL
+)  # beside repetitions, escapes and sets, which hold none
 _BEYOND_REGULAR = re.compile(r"\(\?(?:[=!]|<[=!]|>|P=|\()|\\[1-9bBAZzGkK]|[*+?}]\+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -78,6 +85,7 @@ class _Rewriting:
         self._names: dict[int, str] = {}
         self._waiting: list[tuple[str, Place]] = []
         self._written = 0
+        self._lengths: set[int] = set()
 
     def bounds(self, schema: JSONValue) -> None:
         """Refuse a schema that is too large to walk."""
@@ -231,6 +239,7 @@ class _Rewriting:
     def _built(self, merged: Merged, depth: int) -> JSONValue:
         """Return the schema of merged keywords, with the schemas of the members."""
         made = merged.scalars()
+        self._limit_length(merged, made)
         self._write_object(merged, made, depth)
         if prefix := merged.prefix():
             made["prefixItems"] = [self._optional(places, depth) for places in prefix]
@@ -238,14 +247,22 @@ class _Rewriting:
             made["items"] = self._optional(items, depth)
         return made
 
+    def _limit_length(self, merged: Merged, made: Schema) -> None:
+        """Loosen a least length that cannot be decided beside a pattern."""
+        most, low = _MAX_LENGTH_OF_PATTERN, made.get("minLength")
+        if isinstance(low, int) and low > most and not made.keys().isdisjoint(("pattern", "format")):
+            made["minLength"] = most
+            self._loosen(f"minLength {low} beside a pattern", merged.where("minLength"), f"enforced as {most}")
+
     def _write_object(self, merged: Merged, made: Schema, depth: int) -> None:
-        """Write the keywords of an object. Only named properties are allowed, unless the schema says otherwise."""
+        """Write the keywords of an object. Without `enum`, only named properties are allowed by default."""
         if additional := merged.additional():
             made["additionalProperties"] = self._optional(additional, depth)
         patterns = {pattern: self._optional(places, depth) for pattern, places in merged.patterns()}
         if patterns := {pattern: part for pattern, part in patterns.items() if part is not False}:
             made["patternProperties"] = patterns
-        if not additional and (merged.closed or (merged.lists_properties and not patterns)):
+        implied = merged.lists_properties and not patterns and "enum" not in made
+        if not additional and (merged.closed or implied):
             made["additionalProperties"] = False
         properties: Schema = {}
         for name, places in merged.properties():
@@ -383,10 +400,13 @@ class _Rewriting:
     def _pattern(self, merged: Merged, value: JSONValue, here: str) -> None:
         if not isinstance(value, str):
             raise self._invalid("expected a string", here)
-        if reason := irregular(value):
+        pattern = loosened(value)
+        if reason := irregular(pattern):
             self._leave_out(f"the pattern {value!r} ({reason})", here)
-        else:
-            merged.put("pattern", value, here)
+            return
+        if pattern != value:
+            self._loosen(f"the pattern {value!r}", here, f"enforced as {pattern!r}")
+        merged.put("pattern", pattern, here)
 
     def _format(self, merged: Merged, value: JSONValue, here: str) -> None:
         if not isinstance(value, str):
@@ -397,10 +417,23 @@ class _Rewriting:
     def _count(self, merged: Merged, key: str, value: JSONValue, here: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
             raise self._invalid("expected a whole number of 0 or more", here)
-        if value > MAX_REPEAT:
-            self._leave_out(f"a {key} over {MAX_REPEAT}", here)
-        else:
+        most = self._most_characters(value) if key.endswith("Length") else _MAX_MEMBERS
+        if value <= most:
             merged.put(key, int(value), here)
+        elif key.startswith("max"):
+            self._loosen(f"{key} {value}", here, "not enforced")
+        else:
+            self._loosen(f"{key} {value}", here, f"enforced as {most}")
+            merged.put(key, most, here)
+
+    def _most_characters(self, bound: float) -> int:
+        """Return the largest bound of a text that can be enforced beside the others; equal ones share their states."""
+        if bound in self._lengths or bound > MAX_REPEAT:
+            return MAX_REPEAT
+        left = _MAX_LENGTHS - sum(self._lengths)
+        if bound <= left:
+            self._lengths.add(int(bound))
+        return left
 
     def _number(self, merged: Merged, key: str, value: JSONValue, here: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -435,6 +468,10 @@ class _Rewriting:
             raise self._invalid(f"{thing} cannot be enforced", path, hint)
         self.remarks[f"{self._what}: {thing} at {path} is not enforced{instead}"] = None
 
+    def _loosen(self, thing: str, path: str, instead: str) -> None:
+        """Report a bound in place of which a looser one is enforced: it is far from any common answer."""
+        self.remarks[f"{self._what}: {thing} at {path} is {instead}"] = None
+
     def _invalid(self, message: str, path: str, hint: str = "") -> Invalid:
         return Invalid(f"{self._what}: {message} (at {path})", hint=hint, field=self._field)
 
@@ -456,15 +493,26 @@ def _nullable(made: Schema) -> Schema:
     return {"anyOf": [made, {"type": "null"}]}
 
 
+def loosened(pattern: str) -> str:
+    """Return a regular expression in which parts that may occur over `MAX_REPEAT` times have no upper bound."""
+    return _REPEAT.sub(_loosened, pattern) if len(pattern) <= _MAX_PATTERN else pattern
+
+
+def _loosened(found: re.Match[str]) -> str:
+    if found["low"] is None:
+        return found[0]
+    low, high = int(found["low"] or 0), int(found["high"] or found["low"] or 0)
+    if high < low or high <= MAX_REPEAT:
+        return found[0]
+    return f"{{{min(low, MAX_REPEAT)},}}"
+
+
 def irregular(pattern: str) -> str:
     """Return the reason why a regular expression cannot be enforced; "" when it can."""
-    if len(pattern) > 1024:
-        return "longer than 1024 characters"
+    if len(pattern) > _MAX_PATTERN:
+        return f"longer than {_MAX_PATTERN} characters"
     if _BEYOND_REGULAR.search(pattern.replace("\\\\", "")):
         return "look-around, back references and word boundaries are not regular"
-    for low, high in _REPEAT.findall(pattern):
-        if max(int(low or 0), int(high or 0)) > MAX_REPEAT:
-            return f"a repetition over {MAX_REPEAT}"
     if pattern_work(pattern) > MAX_WORK:
         return f"longer than {MAX_WORK} characters when its repetitions are written out"
     try:

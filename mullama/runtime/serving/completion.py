@@ -11,7 +11,7 @@ from contextlib import aclosing
 from mullama.chat import types as chat
 from mullama.chat.prompt import Prepared, prepare
 from mullama.engines.base import Generate
-from mullama.errors import ContextOverflow, TimedOut, Unavailable
+from mullama.errors import ContextOverflow, Invalid, TimedOut, Unavailable
 from mullama.offload import LARGE
 from mullama.runtime.base import Caller
 from mullama.runtime.metrics import Metrics
@@ -143,6 +143,10 @@ class Completion:
                     if events:
                         self._note(events)
                         yield events
+        except Invalid as error:
+            if error.field == "format":
+                error.field = _source_of_constraint(self._request.format)
+            raise
         finally:
             places.close()
             deadline.cancel()
@@ -323,6 +327,13 @@ def _seeded(sampling: chat.Sampling, choice: int) -> chat.Sampling:
     if choice == 0 or sampling.seed is None or sampling.seed == -1:
         return sampling
     return replace(sampling, seed=(sampling.seed + choice) % 2**32)
+
+
+def _source_of_constraint(format: chat.ResponseFormat | None) -> str:
+    """Return the field of a request that its constraint comes from."""
+    if format is None:
+        return "tools"
+    return "grammar" if format.kind == "gbnf" else "response_format"
 
 
 def _bounded(asked: int | None, ceiling: int | None) -> int | None:

@@ -498,6 +498,8 @@ def _failure(death: Death) -> EngineFailed:
 
 def error_of(failed: Failed) -> MullamaError:
     """Return the error that a failed job stands for."""
+    if failed.kind is Kind.INVALID and failed.field:
+        return Invalid(failed.message, hint=failed.hint, field=failed.field)
     return _error(failed.kind, failed.message, failed.hint, dict(failed.numbers))
 
 

@@ -337,7 +337,7 @@ def test_completions_take_all_forms_of_prompts(prompt: Any, prompts: Any) -> Non
     "prompt",
     [
         [-1], [[1.5]], [None], {"a": 1}, 5, [["a"]], [2**40], ["a"] * 300, [1, None], [1, ["a"]], [True, "a"],
-        {"prompt_string": 5}, {"prompt_string": None}, [{"prompt_string": [1.5]}],
+        {"prompt_string": 5}, {"prompt_string": None}, [{"prompt_string": [1.5]}], [],
     ],
 )  # fmt: skip
 def test_prompts_that_are_none_are_refused(prompt: Any) -> None:
