@@ -134,22 +134,30 @@ def _webp_frame(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _wav(data: bytes) -> MediaHeader:
+    form, _, size = wav_samples(data)
+    return MediaHeader(format="wav", seconds=form.frames(size) / form.rate)
+
+
+def wav_samples(data: bytes) -> tuple[WavForm, int, int]:
+    """Return the form of a WAV file, the offset of its samples, and their bytes.
+
+    Raises `ValueError` or `struct.error` for a file without them.
+    """
     at, form = 12, None
     for _ in range(_MOST_PARTS):
         name, size = struct.unpack_from("<4sI", data, at)
         if name == b"fmt ":
-            form = _WavForm.read(data, at + 8, size)
+            form = WavForm.read(data, at + 8, size)
         elif name == b"data":
             if form is None:
                 raise ValueError
             # A stream of unknown length states the largest size.
-            frames = form.frames(min(size, len(data) - at - 8))
-            return MediaHeader(format="wav", seconds=frames / form.rate)
+            return form, at + 8, min(size, len(data) - at - 8)
         at += 8 + size + size % 2
     raise ValueError
 
 
-class _WavForm(Struct, frozen=True, kw_only=True):
+class WavForm(Struct, frozen=True, kw_only=True):
     """The chunk `fmt` of a WAV file. Decoders do not read the bytes per second that it states."""
 
     tag: int
@@ -160,8 +168,13 @@ class _WavForm(Struct, frozen=True, kw_only=True):
     """Bytes of a frame, or of a block of ADPCM."""
     bits: int
 
+    @property
+    def plain(self) -> bool:
+        """Each sample has whole bytes of its own: PCM, floats, A-law or mu-law."""
+        return self.tag in _PLAIN_TAGS and self.bits % 8 == 0
+
     @classmethod
-    def read(cls, data: bytes, at: int, size: int) -> _WavForm:
+    def read(cls, data: bytes, at: int, size: int) -> WavForm:
         """Return the form at an offset; raise `ValueError` for one that decoders refuse."""
         tag, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", data, at)
         if tag == _EXTENSIBLE:
@@ -182,6 +195,7 @@ class _WavForm(Struct, frozen=True, kw_only=True):
 
 
 _EXTENSIBLE = 0xFFFE
+_PLAIN_TAGS = (1, 3, 6, 7)
 _ADPCM_HEADS: Mapping[int, int] = {0x02: 6, 0x11: 4}
 """Bytes at the beginning of a block, for each channel, by the tag of the format. Each other byte has two samples."""
 

@@ -17,7 +17,7 @@ from mullama.engines.base import Generate, MediaFacts, Projector, Prompt
 from mullama.engines.llamacpp.binding.media import MediaChunk, NativeProjector, Pieces
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.engines.llamacpp.media.conversion import CONVERTED, converted
-from mullama.engines.llamacpp.media.files import checked, damaged, name_of
+from mullama.engines.llamacpp.media.files import checked, damaged, name_of, readable
 from mullama.engines.llamacpp.media.runs import MediaJob, MediaRun, Numbers, PlacedRun
 from mullama.engines.llamacpp.prompt_tokens import parts_between
 from mullama.engines.llamacpp.vocabulary import Vocabulary
@@ -133,7 +133,7 @@ class MediaEncoder:
     def _open(self, medium: Medium, limits: MediaLimits, place: int, *, count_only: bool) -> _Opened:
         header = checked(medium, limits, place)
         if header.format not in CONVERTED:
-            pieces = self._native.pieces(medium.data, count_only=count_only)
+            pieces = self._native.pieces(readable(medium.data, header), count_only=count_only)
             if pieces is not None:
                 return _Opened(header.seconds, pieces)
         other = converted(medium, header, limits, place)

@@ -9,11 +9,12 @@ its request is not repeated (`runtime.quarantine`).
 from __future__ import annotations
 
 import re
+import struct
 import zlib
 from collections.abc import Iterator
 
 from mullama.chat.media import MediaLimits, Medium
-from mullama.chat.media.formats import MediaHeader, after_tag
+from mullama.chat.media.formats import MediaHeader, after_tag, wav_samples
 from mullama.chat.media.limits import check_file, check_seconds
 from mullama.engines.llamacpp.media.mpeg import mpeg_seconds
 from mullama.errors import Invalid
@@ -49,7 +50,7 @@ def checked(medium: Medium, limits: MediaLimits, place: int) -> MediaHeader:
         return header  # `conversion` counts the seconds as it decodes them
     if header.format == "mp3":
         header = replace(header, seconds=mpeg_seconds(data, limits.seconds, after_tag(data)))
-    elif mpeg_seconds(data, most := max(limits.seconds, _FALLBACK_SECONDS)) > most:
+    elif not _is_plain(header, data) and mpeg_seconds(data, most := max(limits.seconds, _FALLBACK_SECONDS)) > most:
         # miniaudio reads a file as MPEG if it fails to read it as its format.
         raise Invalid(f"{name} is a damaged sound", hint=f"it is no {header.format} file")
     check_seconds(header.seconds, name, limits)
@@ -57,6 +58,27 @@ def checked(medium: Medium, limits: MediaLimits, place: int) -> MediaHeader:
         # A stream of FLAC may leave its duration out, and miniaudio would read it without a bound.
         raise Invalid(f"{name} has no samples, or does not state how many", hint=f"write the {header.format} again")
     return header
+
+
+def _is_plain(header: MediaHeader, data: bytes) -> bool:
+    return header.format == "wav" and wav_samples(data)[0].plain
+
+
+def readable(data: bytes, header: MediaHeader) -> bytes:
+    """Return the bytes of a checked file for miniaudio and stb_image.
+
+    A WAV of plain samples gets a head that miniaudio cannot fail to read: in a quiet sound, whose samples are 0 and -1,
+    each may begin a frame of MPEG.
+    """
+    if header.format != "wav":
+        return data
+    form, at, size = wav_samples(data)
+    if not form.plain:
+        return data
+    block = form.channels * form.bits // 8
+    head = struct.pack("<HHIIHH", form.tag, form.channels, form.rate, form.rate * block, block, form.bits)
+    riff = struct.pack("<4sI4s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", len(head))
+    return riff + head + struct.pack("<4sI", b"data", size) + memoryview(data)[at : at + size]
 
 
 def name_of(place: int) -> str:

@@ -7,13 +7,14 @@ converts all frames by the rate of the first. So a duration counts all frames, a
 
 from __future__ import annotations
 
+import math
 import re
+from heapq import heappop, heappush
 
 _SAMPLES = {  # per frame, by (version, layer); version 3 is MPEG 1, layer 1 is III
     (3, 1): 1152, (3, 2): 1152, (3, 3): 384, (2, 1): 576, (2, 2): 1152, (2, 3): 384,
     (0, 1): 576, (0, 2): 1152, (0, 3): 384,
 }  # fmt: skip
-_MOST_SAMPLES = 1152
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _BITRATES = {  # kbit/s, by (MPEG 1, layer)
     (True, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -25,7 +26,9 @@ _BITRATES = {  # kbit/s, by (MPEG 1, layer)
 }  # fmt: skip
 # The sync word, a version and a layer that exist, a bitrate or 0 (free format), and a rate that is stated.
 _THIRD = b"[" + b"".join(b"\\x%x0-\\x%xb" % (n, n) for n in range(15)) + b"]"
-_FRAME = re.compile(b"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]" + _THIRD)
+_REST = b"[\xe2-\xe7\xf2-\xf7\xfa-\xff]" + _THIRD
+_HEADER = re.compile(b"\xff" + _REST)
+_FRAME = re.compile(b"(\xff)(?=(" + _REST + b"))")  # headers overlap: the second byte of one may begin another
 # A tag stands after the checksum (2 bytes) and the side information, whose bytes depend on version and channels.
 _SIDES = (
     (b"[\xfa\xfc\xfe]", 2, 32, 17), (b"[\xfb\xfd\xff]", 0, 32, 17),
@@ -37,48 +40,66 @@ _SIDE = b"|".join(
 )
 _TAG = re.compile(b"\xff(?=(?:" + _SIDE + b")(?:Xing|Info)...(.)(.{4}))", re.DOTALL)
 _HEADER_BYTES = 4
+_MOST_FRAMES = 250  # of a second: twice those of layer I at 48 kHz; chance makes few in other bytes
+_MOST_SEARCHES = 1000
+"""For the size of a frame of free format. After so many all have one, so that no file takes minutes to search."""
 _LONGEST_FREE = 2304  # bytes of a frame of free format that miniaudio looks for
 
 
 def mpeg_seconds(data: bytes, most: float, start: int = 0) -> float:
-    """Return the seconds of the frames from `start` on, or some number above `most`."""
-    stated = max((_stated(data, tag) for tag in _TAG.finditer(data, start)), default=0.0)
-    at, samples, seconds, lowest = start, 0, stated, 0
-    while seconds <= most and (found := _FRAME.search(data, at)):
-        size, count, hertz = _frame(found[0])
-        follows = _follows(data, found, size) if size else (not lowest or hertz < lowest) and _repeats(data, found)
-        if follows:
-            lowest = min(lowest or hertz, hertz)
-        # A frame without a successor may be no frame, and real ones may begin in it.
-        at = found.start() + (size if size and follows else _HEADER_BYTES)
-        samples += count
-        seconds = max(seconds, samples / (lowest or hertz))
-    return seconds
+    """Return the seconds of the frames from `start` on, or some number above `most`.
+
+    Frames overlap where one is data of another. miniaudio reads a frame only if up to ten of its kind follow, so bytes
+    can hide short frames in a long one that it passes over. The result is that of the chain of frames that do not
+    overlap and that has the most samples.
+    """
+    seconds = max((_stated(data, tag) for tag in _TAG.finditer(data, start)), default=0.0)
+    ends: list[tuple[int, int]] = []  # a heap of (end of a frame, samples of the longest chain to it)
+    longest = lowest = 0  # samples of a chain that has ended, and the lowest rate
+    left, searches = 1000 + int(most) * _MOST_FRAMES + len(data) // 1000, _MOST_SEARCHES
+    for found in _FRAME.finditer(data, start):
+        at, left = found.start(), left - 1
+        while ends and ends[0][0] <= at:
+            longest = max(longest, heappop(ends)[1])
+        size, count, hertz = _frame(found[1] + found[2])
+        if not lowest or hertz < lowest:
+            if size:
+                agrees = _follows(data, at, size)
+            else:
+                searches -= 1
+                agrees = searches < 0 or _repeats(data, at)
+            lowest = hertz if agrees else lowest
+        heappush(ends, (at + (size or _HEADER_BYTES), longest + count))
+        seconds = max(seconds, (longest + count) / (lowest or hertz))
+        if seconds > most or not left:
+            return max(seconds, math.nextafter(most, math.inf))
+    return max(seconds, max((samples for _, samples in ends), default=longest) / (lowest or _RATES[3][0]))
 
 
 def _stated(data: bytes, tag: re.Match[bytes]) -> float:
     """Return the seconds that a tag states, 0 if it states no number of frames (flag 1)."""
     if not tag[1][0] & 1:
         return 0.0
-    return int.from_bytes(tag[2], "big") * _MOST_SAMPLES / _frame(data[tag.start() : tag.start() + 3])[2]
+    _, samples, hertz = _frame(data[tag.start() : tag.start() + 3])
+    return int.from_bytes(tag[2], "big") * samples / hertz
 
 
-def _follows(data: bytes, frame: re.Match[bytes], size: int) -> bool:
-    """Return whether a frame of the same kind, or the end, follows the frame."""
-    after = frame.start() + size
-    return after >= len(data) or _agree(frame[0], data[after : after + 3])
+def _follows(data: bytes, at: int, size: int) -> bool:
+    """Return whether a frame of the same kind, or the end, follows the frame at an offset."""
+    after = at + size
+    return after == len(data) or _agree(data[at : at + 3], data[after : after + 3])
 
 
-def _repeats(data: bytes, frame: re.Match[bytes]) -> bool:
+def _repeats(data: bytes, at: int) -> bool:
     """Return whether a frame of the same kind follows one of free format, whose size its distance states."""
-    others = _FRAME.finditer(data, frame.end(), frame.start() + _LONGEST_FREE)
-    return any(_agree(frame[0], other[0]) for other in others)
+    others = _FRAME.finditer(data, at + 3, at + _LONGEST_FREE)
+    return any(_agree(data[at : at + 3], other[1] + other[2]) for other in others)
 
 
 def _agree(first: bytes, second: bytes) -> bool:
     """Return whether two headers have the same version, layer and rate, and are both of free format or both not."""
     return bool(
-        _FRAME.fullmatch(second)
+        _HEADER.fullmatch(second)
         and not (first[1] ^ second[1]) & 0xFE
         and not (first[2] ^ second[2]) & 0x0C
         and (first[2] < 0x10) == (second[2] < 0x10)

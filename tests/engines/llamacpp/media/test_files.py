@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.chat.media import MediaLimits, Medium
-from mullama.engines.llamacpp.media.files import checked
+from mullama.engines.llamacpp.media.files import checked, readable
+from mullama.engines.llamacpp.media.mpeg import mpeg_seconds
 from mullama.errors import Invalid, MullamaError, TooLarge
 from tests.chat.media.test_formats import LOSSY, VORBIS
 from tests.engines.llamacpp.media.projectors import png, wav
@@ -136,6 +137,33 @@ def test_a_file_that_native_code_must_not_read_is_refused(
         checked(Medium.of(kind, data), LIMITS, 3)  # type: ignore[arg-type]
     assert raised.value.message.startswith(message)
     assert raised.value.hint
+
+
+def test_frames_that_a_decoder_finds_in_a_longer_one_are_counted() -> None:
+    """A long frame has one successor of its kind and not the next, so decoders pass over it to the short ones in it."""
+    long, short = bytes.fromhex("fffbe000"), frames(bytes.fromhex("fff31400"), 24, 43)
+    decoy = (long + bytes(9) + short) * 2 + b"\0"
+    assert len(decoy) == 2 * 1045 + 1
+    data = decoy * 100
+    assert mpeg_seconds(data, 1e6) >= 200 * 43 * 576 / 24000
+
+
+def test_a_quiet_sound_is_no_stream_of_mpeg() -> None:
+    quiet = b"\xff\xff\0\0" * 4_000_000
+    form = struct.pack("<HHIIHH", 1, 1, 16000, 32000, 2, 16)
+    tagged = b"RIFF\0\0\0\0WAVELIST\4\0\0\0INFOfmt \x10\0\0\0" + form
+    tagged += b"data" + struct.pack("<I", len(quiet)) + quiet + b"junk\0\0\0\0"
+    medium = Medium.of("audio", tagged)
+    header = checked(medium, MediaLimits(), 1)
+    assert header.seconds == 500
+    plain = readable(tagged, header)
+    assert plain[:4] + plain[12:16] + plain[36:40] == b"RIFFfmt data"
+    assert plain[44:] == quiet
+
+
+def test_a_file_of_headers_alone_takes_a_bounded_time() -> None:
+    assert mpeg_seconds(bytes.fromhex("ffe30bc0") * 1_000_000, 10.0) > 10
+    assert mpeg_seconds(bytes.fromhex("fffbe000") * 1_000_000, 200.0) > 200  # the frames overlap: 100 s
 
 
 @given(
