@@ -86,7 +86,7 @@ def heard(encoder: MediaEncoder, data: bytes) -> tuple[int, float]:
     """Return the samples that libmtmd reads from a file at its rate of 16 kHz, and their strongest frequency."""
     medium = Medium.of("audio", data)
     header = checked(medium, LIMITS, 1)
-    assert header.seconds == pytest.approx(1.0, abs=0.3)  # of MPEG an upper bound
+    assert header.seconds == pytest.approx(1.0, abs=0.5)  # of MPEG an upper bound
     if header.format in CONVERTED:
         other = converted(medium, header, LIMITS, 1)
         assert other is not None
