@@ -375,7 +375,7 @@ class StopReason(StrEnum):
     CANCELLED = "cancelled"  # the client left, or a drain deadline passed
 
 
-class TokenLogprob(Struct, frozen=True, kw_only=True):
+class TokenLogprob(Struct, frozen=True, kw_only=True, gc=False):
     """A token with its log probability and its most likely alternatives."""
 
     id: int

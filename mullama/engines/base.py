@@ -377,7 +377,7 @@ class PieceDetails(Struct, frozen=True, kw_only=True):
     """As `Ended.decode_seconds`, until now."""
 
 
-class Piece(Struct, frozen=True, kw_only=True):
+class Piece(Struct, frozen=True, kw_only=True, gc=False):
     """Final text: complete characters that are not the beginning of a stop string."""
 
     id: int

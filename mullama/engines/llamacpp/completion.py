@@ -31,6 +31,47 @@ class RunningCompletion:
     `tokens` are prompt and answer, the first `computed` of them are in memory, and `draft` tokens follow them.
     """
 
+    # A dictionary of so many attributes belongs to one object, and a decode leaves none of it in the caches.
+    __slots__ = (
+        "_begun",
+        "_budget",
+        "_constraint",
+        "_detailed",
+        "_echo",
+        "_echoed",
+        "_ends",
+        "_last_row",
+        "_limit",
+        "_longest",
+        "_reports_text_alone",
+        "_text",
+        "_unwritten",
+        "_vocabulary",
+        "_writes_later",
+        "age",
+        "cached",
+        "cancelled",
+        "chooses_alone",
+        "computed",
+        "draft",
+        "draft_accepted",
+        "draft_accepted_at",
+        "draft_tokens",
+        "drafts",
+        "first",
+        "id",
+        "job",
+        "keep",
+        "next_token",
+        "prompt",
+        "reason",
+        "sampler",
+        "scales",
+        "sequence",
+        "submitted",
+        "tokens",
+    )  # fmt: skip
+
     def __init__(
         self,
         job: Generate,
@@ -71,8 +112,8 @@ class RunningCompletion:
         wanted = room if job.max_tokens is None or job.max_tokens < 0 else job.max_tokens
         self._limit = min(wanted, room)
         self._longest = len(prompt) + self._limit  # tokens of prompt and answer
-        self._forms_text_alone = constraint is None and job.logprobs is None and budget is None
-        self._reports_text_alone = job.logprobs is None and not job.details and not job.echo
+        self._writes_later = constraint is None and job.logprobs is None and budget is None and not job.stop
+        self._reports_text_alone = not job.details and not job.echo
         self.chooses_alone = job.post_sampling and job.logprobs is not None
         self.submitted = self._begun = self.first = 0.0
         self._echoed = 0  # tokens of the prompt that were reported
@@ -173,7 +214,13 @@ class RunningCompletion:
         `outputs` may make the text of the token.
         """
         self.computed += 1
-        if choice is None or choice.error is not None or not self._forms_text_alone:
+        constraint = self._constraint
+        if (
+            choice is None
+            or choice.error is not None
+            or self._budget is not None
+            or (constraint is not None and not constraint.accept(choice.token, self._vocabulary.piece(choice.token)))
+        ):
             before = len(self.tokens)
             self._answer(logits[index : index + 1], 0, choice)
             return len(self.tokens) - before
@@ -183,20 +230,27 @@ class RunningCompletion:
         if token in self._ends:
             self.reason = "stop"
             return 0
+        logprob = None if choice.log_probabilities is None else self._named(token, *choice.log_probabilities)
         self.tokens.append(token)
-        if later and not self.job.stop:
+        if later and self._writes_later:
             self._unwritten = token
-        elif self._write(token):
+        elif self._write(token, logprob):
             self.reason = "stop_sequence"
             return 1
         if len(self.tokens) >= self._longest:
             self.reason = "length"
+        elif constraint is not None:
+            before = len(self.tokens)
+            self._append_forced()
+            return 1 + len(self.tokens) - before
         return 1
 
-    def _write(self, token: int) -> bool:
+    def _write(self, token: int, logprob: TokenLogprob | None = None) -> bool:
         """Add a token to the text; return True when a stop string ends the text."""
         text = self._vocabulary.text(token)
-        return self._text.add(self._vocabulary.piece(token)) if text is None else self._text.add_text(text)
+        if text is None:
+            return self._text.add(self._vocabulary.piece(token), logprob)
+        return self._text.add_text(text, logprob)
 
     def decoded(self, count: int, rows: Floats, now: float, choice: ChosenToken | None = None) -> None:
         """Record that the next `count` tokens are in memory; `rows` are the logits of the last of them.
@@ -312,20 +366,21 @@ class RunningCompletion:
     def _drawn(self, token: int) -> TokenLogprob:
         """Return the probability with which the token was drawn, as a logarithm."""
         probability, best = self.sampler.last_draw(token, self.job.logprobs or 0)
-        top = tuple(self._entry(t, math.log(p)) for t, p in best)
-        return self._entry(token, math.log(probability) if probability > 0 else -math.inf, top)
+        own = math.log(probability) if probability > 0 else -math.inf
+        return self._named(token, own, [(t, math.log(p)) for t, p in best])
 
     def _logprob(self, token: int, row: Floats, choice: ChosenToken | None = None) -> TokenLogprob:
         known = choice.log_probabilities if choice is not None and choice.token == token else None
-        logprob, best = known or log_probabilities(row, token, self.job.logprobs or 0)
-        entry = self._entry
-        return entry(token, logprob, tuple([entry(t, p) for t, p in best]))
+        return self._named(token, *(known or log_probabilities(row, token, self.job.logprobs or 0)))
 
-    def _entry(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
-        piece, text = self._vocabulary.piece(token), self._vocabulary.text(token)
-        if text is None:
-            text = piece.decode("utf-8", "replace")
-        return TokenLogprob(id=token, text=text, bytes=piece, logprob=logprob, top=top)
+    def _named(self, token: int, logprob: float, best: Sequence[tuple[int, float]] = ()) -> TokenLogprob:
+        """Return a token and its alternatives with their texts."""
+        named, top = self._vocabulary.named, []
+        for other, value in best:
+            text, piece = named[other]
+            top.append(TokenLogprob(id=other, text=text, bytes=piece, logprob=value))
+        text, piece = named[token]
+        return TokenLogprob(id=token, text=text, bytes=piece, logprob=logprob, top=tuple(top))
 
     def _echo_prompt(self, start: int, first: int, rows: Floats) -> None:
         """Report prompt tokens. The logits of a token are in the row of the token before; the first one has none."""
@@ -335,7 +390,7 @@ class RunningCompletion:
             logprob = None
             if self.job.logprobs is not None:
                 before = self._last_row if position == start else rows[position - 1 - first]
-                logprob = self._entry(token, math.nan) if before is None else self._logprob(token, before)
+                logprob = self._named(token, math.nan) if before is None else self._logprob(token, before)
             self._echo.add(self._vocabulary.piece(token), logprob)
         self._echoed = min(self.computed, len(self.prompt))
         self._last_row = rows[-1].copy() if len(rows) else None
@@ -350,7 +405,7 @@ class RunningCompletion:
             self._unwritten = None
         if self._reports_text_alone and self.reason is None:
             taken = self._text.take_text()
-            return [Piece(id=self.id, text=taken[0], count=taken[1])] if taken else []
+            return [Piece(id=self.id, text=taken[0], count=taken[1], logprobs=taken[2])] if taken else []
         outputs: list[Output] = []
         if self._echo is not None:
             end = self.computed >= len(self.prompt)

@@ -41,11 +41,13 @@ class Detokenizer:
         """True while the last bytes only begin a character."""
         return bool(self._begun)
 
-    def add_text(self, text: str) -> bool:
-        """Do what `add` does for a token of complete characters."""
+    def add_text(self, text: str, logprob: TokenLogprob | None = None) -> bool:
+        """Do what `add` does for a token of complete characters, which are the text of `logprob`."""
         if self._begun:
-            return self.add(text.encode())
+            return self.add(text.encode(), logprob)
         self._count += 1
+        if logprob is not None:
+            self._logprobs.append(logprob)
         if self._plain:
             self._parts.append(text)
             return False
@@ -77,17 +79,22 @@ class Detokenizer:
 
         Tokens with logprobs wait until their whole text is final, so that the texts of a part's tokens form its text.
         """
-        if not self._parts or (self._logprobs and (self._stops.holds or self._begun)):
-            return None
-        return self._flush()
+        return self._flush() if self._ready else None
 
-    def take_text(self) -> tuple[str, int] | None:
-        """Return what `take` does where no token has logprobs: the text and the number of its tokens."""
-        if not self._parts:
+    def take_text(self) -> tuple[str, int, tuple[TokenLogprob, ...]] | None:
+        """Return the fields of what `take` returns while no stop string was found."""
+        if not self._ready:
             return None
         text = self._parts[0] if len(self._parts) == 1 else "".join(self._parts)
         count, self._count, self._parts = self._count, 0, []
-        return text, count
+        if not self._logprobs:
+            return text, count, ()
+        logprobs, self._logprobs = tuple(self._logprobs), []
+        return text, count, logprobs
+
+    @property
+    def _ready(self) -> bool:
+        return bool(self._parts) and not (self._logprobs and (self._stops.holds or self._begun))
 
     def finish(self) -> DecodedText | None:
         """Return the rest of the text. Call it once, after the last token."""

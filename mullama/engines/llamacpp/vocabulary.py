@@ -130,6 +130,11 @@ class Vocabulary:
             self._texts[token] = text
             return text
 
+    @cached_property
+    def named(self) -> TokenNames:
+        """The text and the bytes of each token."""
+        return TokenNames(self)
+
     def decode(self, tokens: Sequence[int]) -> bytes:
         return b"".join(self.piece(token) for token in tokens)
 
@@ -142,6 +147,19 @@ class Vocabulary:
                     hint=f"this model's tokens are 0 to {self.size - 1}",
                     field="prompt",
                 )
+
+
+class TokenNames(dict[int, tuple[str, bytes]]):
+    """The text of each token, with U+FFFD for bytes that are no character, and its bytes, looked up once."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self._vocabulary = vocabulary
+
+    def __missing__(self, token: int) -> tuple[str, bytes]:
+        piece = self._vocabulary.piece(token)
+        found = self[token] = piece.decode("utf-8", "replace"), piece
+        return found
 
 
 def _split_at(special: _Special, part: str | _Special) -> Iterator[str | _Special]:

@@ -6,6 +6,7 @@ the rows would cost more than the choice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -31,7 +32,10 @@ class Penalties(Struct, frozen=True, kw_only=True):
 
 
 class LogitEdits:
-    """The changes of one request to its logits, with the tokens that its penalties count."""
+    """The changes of one request to its logits, with the tokens that its penalties count.
+
+    `forbidden` are the tokens that are never chosen, None if there are other changes.
+    """
 
     def __init__(self, biases: Biases, penalties: Penalties | None) -> None:
         self.biases = _merged(biases)
@@ -40,6 +44,8 @@ class LogitEdits:
         self._next = 0
         lowers = penalties is None and all(bias <= 0 for _, bias in self.biases)
         self.lowered = frozenset(token for token, _ in self.biases) if lowers else None
+        forbids = penalties is None and all(bias == -math.inf for _, bias in self.biases)
+        self.forbidden = tuple(token for token, _ in self.biases) if forbids else None
 
     def spares(self, token: int) -> bool:
         """Return True if the likeliest token stays the likeliest: it is not lowered, and no other is raised."""

@@ -152,7 +152,7 @@ class Sampler:
 
     def choose(self, row: Floats, allowed: bytes | None = None) -> int:
         """Return the next token. `row`: all logits. `allowed`: one bit per token, lowest first; None for all."""
-        return choose_together([self], [0], [allowed], row[None])[0]
+        return choose_together([self], [0], [allowed], row[None])[0][0]
 
     def choose_alone(self, row: Floats, allowed: bytes | None) -> int:
         """Return the next token by the chain."""

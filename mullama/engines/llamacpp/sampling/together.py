@@ -8,7 +8,8 @@ from typing import Protocol
 from mullama.engines.llamacpp.binding.context import Floats
 from mullama.engines.llamacpp.sampling.edits import LogitEdits, edited
 from mullama.engines.llamacpp.sampling.top_draw import TopDraw, draw_together
-from mullama.engines.llamacpp.sampling.top_rows import likeliest
+from mullama.engines.llamacpp.sampling.top_rows import Best, likeliest
+from mullama.struct import Struct
 
 
 class UsualSampler(Protocol):
@@ -28,15 +29,25 @@ class UsualSampler(Protocol):
         ...
 
 
+class Drawn(Struct, frozen=True):
+    """The candidates of the requests whose tokens were drawn together."""
+
+    indexes: Sequence[int]
+    """The request of each row of `best`, increasing."""
+    best: Best
+    """As the edits and the mask of the request leave them."""
+
+
 def choose_together(
     samplers: Sequence[UsualSampler], rows: Sequence[int], masks: Sequence[bytes | None], logits: Floats
-) -> list[int]:
-    """Return the next token of each request.
+) -> tuple[list[int], Drawn | None]:
+    """Return the next token of each request, and the candidates of those that were drawn together.
 
     rows: of the logits, increasing, one for each sampler. masks: the allowed tokens of each, one bit each, lowest
     first; None for all. The logits are changed and restored.
     """
     chosen = [-1] * len(samplers)
+    drawn: Drawn | None = None
     greedy = [index for index, sampler in enumerate(samplers) if sampler.takes_likeliest]
     drawing = {index: sampler.top_draw for index, sampler in enumerate(samplers) if sampler.top_draw is not None}
     if greedy:
@@ -57,7 +68,8 @@ def choose_together(
                 chosen[index] = token
         if drawing:
             lines, bound = [rows[index] for index in drawing], [masks[index] for index in drawing]
-            found = draw_together(list(drawing.values()), lines, bound, logits)
+            found, best = draw_together(list(drawing.values()), lines, bound, logits)
+            drawn = Drawn(list(drawing), best)
             for index, token in zip(drawing, found, strict=True):
                 chosen[index] = token
     for index, token in enumerate(chosen):
@@ -67,4 +79,4 @@ def choose_together(
         elif mask is not None and not mask[token >> 3] >> (token & 7) & 1:
             # The biases forbid all that the grammar allows: the grammar decides.
             [chosen[index]] = likeliest(logits, [rows[index]], [mask])
-    return chosen
+    return chosen, drawn

@@ -15,7 +15,7 @@ import numpy as np
 
 from mullama.engines.llamacpp.binding.context import Floats
 from mullama.engines.llamacpp.sampling.generator import DrawGenerator
-from mullama.engines.llamacpp.sampling.top_rows import Indexes, top
+from mullama.engines.llamacpp.sampling.top_rows import Best, Indexes, top
 
 MOST_CANDIDATES = 512
 
@@ -45,8 +45,8 @@ class TopDraw:
 
 def draw_together(
     draws: Sequence[TopDraw], rows: Sequence[int], masks: Sequence[bytes | None], logits: Floats
-) -> list[int]:
-    """Return a token for each request.
+) -> tuple[list[int], Best]:
+    """Return a token for each request, and the candidates from which they were drawn.
 
     rows: of the logits, increasing, one for each request. masks: the allowed tokens of each, one bit each, lowest
     first; None for all.
@@ -55,7 +55,7 @@ def draw_together(
     ids, best = top(logits, rows, masks, most).best(most)
     chosen = _draw(best, draws)
     tokens: list[int] = ids[np.arange(len(draws)), chosen].tolist()
-    return tokens
+    return tokens, (ids, best)
 
 
 @lru_cache(maxsize=2)  # most decodes have the requests of the one before

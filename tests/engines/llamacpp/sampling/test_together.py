@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mullama.engines.base import WeightsOptions
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
+from mullama.engines.llamacpp.first_choices import first_choices
 from mullama.engines.llamacpp.sampling import candidates as alone
 from mullama.engines.llamacpp.sampling.edits import LogitEdits, Penalties, edited
 from mullama.engines.llamacpp.sampling.generator import DrawGenerator
@@ -130,7 +131,7 @@ def test_a_draw_takes_none_that_the_samplers_cut(seed: int, size: int, k: int, p
     left = set(order[inside & likely].tolist()) | {int(order[0])}
     draw = TopDraw(k=k, p=p, log_ratio=math.log(ratio), keep=0, temperature=1.3, seed=seed)
     for _ in range(10):
-        assert draw_together([draw], [0], [None], row[None])[0] in left
+        assert draw_together([draw], [0], [None], row[None])[0][0] in left
 
 
 @pytest.mark.parametrize("value", [0.0, -np.inf, np.nan, np.inf])
@@ -138,7 +139,7 @@ def test_rows_that_say_nothing_draw_some_token(value: float) -> None:
     logits = np.full((3, 3072), value, np.float32)
     logits[1] = table(1, 1, 3072, ties=False)
     draws = [TopDraw(k=40, p=0.9, log_ratio=-3, keep=0, temperature=0.8, seed=n) for n in range(3)]
-    assert all(0 <= token < 3072 for token in draw_together(draws, [0, 1, 2], [None] * 3, logits))
+    assert all(0 <= token < 3072 for token in draw_together(draws, [0, 1, 2], [None] * 3, logits)[0])
 
 
 def test_logits_are_restored_when_a_choice_fails() -> None:
@@ -242,7 +243,7 @@ def test_a_seed_gives_the_tokens_of_the_chain(
         rows = sorted(np.random.default_rng(seed + step).choice(12, len(kinds), replace=False).tolist())
         masks = some_masks(seed + step, len(kinds), size) if bound else [None] * len(kinds)
         expected = [c.choose(logits[row], mask) for c, row, mask in zip(chains, rows, masks, strict=True)]
-        found = choose_together(together, rows, masks, logits)
+        found, _ = choose_together(together, rows, masks, logits)
         assert found == expected
         assert (logits == before).all(), "the changes to llama.cpp's memory are taken back"
         for sampler, token in zip((*together, *chains), (*found, *expected), strict=True):
@@ -262,3 +263,45 @@ def test_a_grammar_that_allows_forbidden_tokens_alone_gets_one_of_them(model: Na
     sampler = Sampler(model, buffer, said, context_size=512, seed=1, forbidden=(40, 2000))
     assert sampler.choose(logits[0], mask) == max((40, 2000), key=lambda token: logits[0, token])
     sampler.close()
+
+
+class Choosing:
+    """A request of `first_choices`."""
+
+    def __init__(self, sampler: Sampler, alternatives: int | None, mask: bytes | None) -> None:
+        self.id, self.sampler, self.alternatives, self._mask = 0, sampler, alternatives, mask
+
+    def mask(self) -> bytes | None:
+        return self._mask
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(SEEDS, st.lists(st.tuples(st.sampled_from([None, 0, 3, 5]), st.booleans()), min_size=1, max_size=6), st.data())
+def test_reported_tokens_are_those_of_all_logits(
+    model: NativeModel, seed: int, kinds: list[tuple[int | None, bool]], data: st.DataObject
+) -> None:
+    size, count = model.vocabulary, len(kinds)
+    said = data.draw(st.sampled_from([{"temperature": 0.8}, {"temperature": 0.0}, {"top_k": 3}, {"repeat_penalty": 2}]))
+    logits = table(seed, count, size, ties=False)
+    best = logits.argsort(axis=1)[:, ::-1]
+    forbidden = tuple(best[0, [0, 3]].tolist())
+    masks = some_masks(seed, count, size)
+    buffer = Candidates(size)
+    choosers = [
+        Choosing(
+            Sampler(model, buffer, sampling(**said), context_size=512, seed=seed ^ n, forbidden=forbidden * forbids),
+            alternatives,
+            masks[n] if bound else None,
+        )
+        for n, (alternatives, bound) in enumerate(kinds)
+        for forbids in [data.draw(st.booleans())]
+    ]
+    for row, (chooser, choice) in enumerate(zip(choosers, first_choices(choosers, range(count), logits), strict=True)):
+        chooser.sampler.close()
+        if chooser.alternatives is None:
+            assert choice.log_probabilities is None
+            continue
+        own, others = alone.log_probabilities(logits[row], choice.token, chooser.alternatives)
+        assert choice.log_probabilities is not None
+        assert choice.log_probabilities[0] == pytest.approx(own, abs=1e-5)
+        assert [id for id, _ in choice.log_probabilities[1]] == [id for id, _ in others]
