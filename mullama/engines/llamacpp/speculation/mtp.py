@@ -94,19 +94,20 @@ class MtpDrafter:
 
     def propose(self, asks: Sequence[Ask]) -> list[Guesses]:
         self._native.set_threads(self._main.threads)
-        started, behind = self._clock(), 0
+        started = self._clock()
         guesses: dict[int, list[int]] = {ask.key: [] for ask in asks}
         live: list[tuple[Ask, _Text, int]] = []
+        known = [(ask, text) for ask in asks if (text := self._text_of(ask)) is not None]
+        missing = [len(ask.tokens) - text.held for ask, text in known]
+        behind = max(missing, default=0)
+        if sum(missing) > self._native.batch_size:  # after a time without guesses
+            known = [(ask, text) for ask, text in known if self._catch_up(ask, text)]
         self._native.begin()
-        for ask in asks:
-            text = self._texts.get(ask.key)
+        for ask, text in known:
             last = len(ask.tokens) - 1
-            if text is None or not text.first < text.held <= last or last - 1 >= text.first + len(text.states):
-                continue  # the states of the last tokens are not known
             states = text.states[text.held - 1 - text.first : last - text.first]
             self._native.cut(text.sequence, text.held)
             self._native.add(text.sequence, text.held, ask.tokens[text.held :], np.array(states), output=True)
-            behind = max(behind, len(states))
             live.append((ask, text, self._native.added - 1))
             text.held = last + 1
         while live and self._native.process():
@@ -119,6 +120,27 @@ class MtpDrafter:
             self.each = each if not self.each else self.each + (each - self.each) * (0.5 if each < self.each else 0.2)
         made = (guesses[ask.key] for ask in asks)
         return [Guesses(tokens=tuple(tokens), evidence=_EVIDENCE) if tokens else NO_GUESSES for tokens in made]
+
+    def _text_of(self, ask: Ask) -> _Text | None:
+        """Return the text of a request, None where the states of its last tokens are not known."""
+        text, last = self._texts.get(ask.key), len(ask.tokens) - 1
+        known = text is not None and text.first < text.held <= last and last - 1 < text.first + len(text.states)
+        return text if known else None
+
+    def _catch_up(self, ask: Ask, text: _Text) -> bool:
+        """Read the tokens of a request before its last one; return False if the decode failed."""
+        last = len(ask.tokens) - 1
+        while text.held < last:
+            end = min(last, text.held + self._native.batch_size)
+            states = text.states[text.held - 1 - text.first : end - 1 - text.first]
+            self._native.begin()
+            self._native.cut(text.sequence, text.held)
+            self._native.add(text.sequence, text.held, ask.tokens[text.held : end], np.array(states), output=False)
+            text.held = end
+            if not self._native.process():
+                self._forget(text, last)
+                return False
+        return True
 
     def _next(self, live: list[tuple[Ask, _Text, int]], guesses: dict[int, list[int]]) -> list[tuple[Ask, _Text, int]]:
         """Take a guess for each request from the last decode, and begin the batch of the next ones."""

@@ -51,6 +51,17 @@ def test_a_prompt_of_several_batches_and_a_later_turn(engine: LlamaEngine) -> No
         prompt += found[0].text
 
 
+def test_a_time_without_guesses_may_be_longer_than_a_batch(engine: LlamaEngine) -> None:
+    """The layer reads the tokens of that time in parts: those of all requests together fit into no batch."""
+    options = replace(PLAIN, batch=16, ubatch=16)
+    work = [ask(id, user("How are you?"), max_tokens=most, logprobs=ALTERNATIVES) for id, most in enumerate((20, 40, 40))]
+    expected = run(engine, options, *work)
+    draft = DraftOptions(kind="mtp", tokens=4, until_parallel=2)
+    found = run(engine, replace(options, draft=draft), *work)
+    assert_same_answers(engine.facts, found, expected)
+    assert [guesses([result])[0] > 4 for result in found] == [False, True, True]
+
+
 def test_requests_without_guesses_leave_the_layer_to_the_others(engine: LlamaEngine) -> None:
     engine.open_context("main", MTP)
     none = DraftLimits(most=0)
