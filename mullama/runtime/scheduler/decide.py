@@ -40,12 +40,13 @@ from mullama.runtime.scheduler.state import (
     Unit,
     UnloadedEarly,
     WorkerState,
+    forget_start,
     load_refusal,
     refuse_waiting,
     unit_failed,
 )
 from mullama.runtime.scheduler.waiting import QueuedRequest
-from mullama.runtime.scheduler.wants import rank, wanted_cold
+from mullama.runtime.scheduler.wants import is_asked, rank, wanted_cold
 
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before a failed worker is started again, doubled each time
 CRASH_WINDOW, CRASH_LIMIT = 600.0, 5  # this many failures within so many seconds are permanent
@@ -63,9 +64,13 @@ def decide(state: State, event: Event, now: float) -> tuple[Command, ...]:
         return tuple(commands)
     for step in (expire, close, shrink):
         commands.extend(step(state, now))
-    order = wanted_cold(state, now)
-    commands.extend(open_wanted(state, order, now))
-    commands.extend(evict(state, order, now))
+    failed = True
+    while failed:  # those that waited behind a unit that does not fit have their turn
+        order = wanted_cold(state, now)
+        asked = [key for key in order if is_asked(state, key)]
+        commands.extend(open_wanted(state, order, now))
+        commands.extend(evict(state, order, now))
+        failed = not all(is_asked(state, key) for key in asked)
     for step in (grant, wake):
         commands.extend(step(state, now))
     return tuple(commands)
@@ -85,9 +90,9 @@ def _only_grants(state: State, event: Event, now: float) -> tuple[str, ...] | No
             serve = state.models.get(model)
             if serve is None:
                 return None
-            open = state.units[serve.unit].phase is Phase.READY
-            later = state.crowd is not None and rank(state, serve.unit) <= state.crowd
-            return (model,) if open or later or state.waiting.of(model) else None
+            asked = state.units[serve.unit]
+            later = state.crowd is not None and rank(state, serve.unit) <= state.crowd and not asked.starts
+            return (model,) if asked.phase is Phase.READY or later or state.waiting.of(model) else None
         case Leave(id=id) if (found := state.running.get(id)) is not None:
             unit = state.units.get(found[1])
             if unit is None or len(unit.leases) < 2 or len(state.running) >= state.rules.concurrency:
@@ -130,6 +135,7 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
         case WorkerStopped(weights=key):
             if (worker := state.workers.get(key)) and worker.phase in (Phase.CLOSING, Phase.OPENING):
                 worker.phase, worker.changed = Phase.COLD, None
+                forget_start(state, key)
         case UnitOpened(unit=key):
             yield from _opened(state, key, now)
         case UnitFailed(unit=key, error=error):
@@ -344,6 +350,7 @@ def _lost(state: State, event: WorkerLost, now: float) -> Iterator[Command]:
     count = len(worker.failures)
     worker.phase, worker.error, worker.changed = Phase.COLD, event.error, None
     worker.permanently_failed = event.permanent or count - len(worker.excused) >= CRASH_LIMIT
+    forget_start(state, event.weights)
     worker.retry_at = now + min(LAST_DELAY, FIRST_DELAY * 2 ** (count - 1))
     for key, unit in state.units.items():
         if key.weights == event.weights:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mullama.errors import MullamaError, Refused
-from mullama.runtime.scheduler.events import FOREVER, CloseUnit, Command, Evicted, UnitKey
+from mullama.runtime.scheduler.events import FOREVER, CloseUnit, Command, Evicted, StopWorker, UnitKey
 from mullama.runtime.scheduler.room import Lack, Taken, frees, over_budget, shares_group, short
-from mullama.runtime.scheduler.state import Phase, State, unit_failed
+from mullama.runtime.scheduler.state import Phase, State, forget_start, unit_failed
 from mullama.runtime.scheduler.wants import awaited, is_asked, only_room, rank
 from mullama.units import size
 
@@ -43,8 +43,7 @@ def evict(state: State, order: list[UnitKey], now: float) -> Iterator[Command]:
         useful = [k for k in _replaceable(state, taken.units, key, lack) if frees(state, k, lack)]
         idle = [k for k in useful if _is_idle(state, k) and not _lingers(state, key, k, now)]
         if closes := room.closes_for(key, idle):
-            room.closed(closes[0])
-            yield from _evict(state, closes[0], f"to make room for {_names(state, key)}", now)
+            yield from _make_room(state, room, closes, key, now)
             continue
         # The order depends on nothing that a request changes: else two units could take turns at being busy for ever.
         turn_over = [k for k in useful if k in idle or now - state.units[k].opened_at >= LEAST_STAY]
@@ -53,15 +52,17 @@ def evict(state: State, order: list[UnitKey], now: float) -> Iterator[Command]:
             for victim in closes:
                 state.units[victim].yielding = True
             if not any(state.units[victim].leases for victim in closes):
-                room.closed(closes[0])
-                yield from _evict(state, closes[0], f"to make room for {_names(state, key)}", now)
+                yield from _make_room(state, room, closes, key, now)
         elif not _may_free(state, taken, key, lack, now):
             unit.no_room = True
             yield from unit_failed(state, key, _does_not_fit(state, taken, key, lack))
 
 
 def shrink(state: State, now: float) -> Iterator[Command]:
-    """Close idle units on demand, one after the other, while more is in memory than a lowered budget allows."""
+    """Close idle units on demand, one after the other, while more is in memory than a lowered budget allows.
+
+    Without any, stop a worker whose units wait for memory: it may have been started under the old budget.
+    """
     if not over_budget(state):
         return
     lack = Lack(places=set(short(state, Taken(state).memory)))
@@ -70,6 +71,25 @@ def shrink(state: State, now: float) -> Iterator[Command]:
     if victims:
         least = min(victims, key=lambda k: _least_wanted(state, k))
         yield from _evict(state, least, "because the budget was lowered", now)
+        return
+    useless = [k for k in state.units if _waits_with_worker(state, k) and frees(state, k, lack)]
+    if useless:
+        weights = min(useless, key=lambda k: _least_wanted(state, k)).weights
+        state.workers[weights].phase = Phase.CLOSING
+        forget_start(state, weights)
+        yield StopWorker(weights=weights)
+
+
+def _waits_with_worker(state: State, key: UnitKey) -> bool:
+    """Return True for a closed unit whose worker is ready and has no open one."""
+    ready = state.workers[key.weights].phase is Phase.READY
+    return ready and all(u.phase is Phase.COLD for k, u in state.units.items() if k.weights == key.weights)
+
+
+def _make_room(state: State, room: Taken, closes: list[UnitKey], key: UnitKey, now: float) -> Iterator[Command]:
+    for victim in closes:
+        room.closed(victim)
+        yield from _evict(state, victim, f"to make room for {_names(state, key)}", now)
 
 
 def _evict(state: State, key: UnitKey, reason: str, now: float) -> Iterator[Command]:
@@ -157,13 +177,13 @@ def _does_not_fit(state: State, taken: Taken, key: UnitKey, lack: Lack) -> Mulla
             f"the group {bound.name} loads {bound.most} of its models at a time, and those that are loaded stay",
             hint=f"give the model a higher residency.priority, or raise groups.{bound.name}.max",
         )
-    need, rules = taken.need(key), state.rules
+    need, others, rules = taken.need(key), taken.beside(key), state.rules
     place = min(lack.places - {"*", ""}, default="")
     if place:
-        counts, where = (need.places[place], taken.memory.places[place], rules.places[place]), f" on {place}"
+        counts, where = (need.places[place], others.places[place], rules.places[place]), f" on {place}"
         hint = "use a smaller context.size, fewer gpu.layers, or a larger hardware.budget.gpu"
     else:
-        counts, where = (need.total, taken.memory.total, rules.budget or 0), ""
+        counts, where = (need.total, others.total, rules.budget or 0), ""
         hint = "use a smaller context.size, a smaller file, or a larger hardware.budget.ram"
     wanted, in_use, budget = (size(count, digits=2) for count in counts)
     return Refused(f"not enough memory{where}: {wanted} needed, {in_use} of {budget} in use", hint=hint)

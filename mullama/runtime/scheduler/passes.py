@@ -23,7 +23,7 @@ from mullama.runtime.scheduler.eviction import LEAST_IDLE, LEAST_STAY
 from mullama.runtime.scheduler.room import Lack, Taken, frees
 from mullama.runtime.scheduler.state import Phase, State
 from mullama.runtime.scheduler.waiting import QueuedRequest
-from mullama.runtime.scheduler.wants import is_asked, only_room, rank, unit_ttl, wanted
+from mullama.runtime.scheduler.wants import awaited, is_asked, only_room, rank, unit_ttl, wanted
 
 RETRY_LOAD = 10.0  # seconds after which a client may ask again for a model that loads
 _ROUNDING = 0.01  # seconds; sums and differences of the same times differ by rounding
@@ -93,6 +93,7 @@ def close(state: State, now: float) -> Iterator[Command]:
         if idle and not wanted(state, key, now):
             unit.phase = Phase.CLOSING
             yield CloseUnit(unit=key)
+        unit.starts = unit.starts and wanted(state, key, now)
         if unit.phase is Phase.COLD and not unit.leases and _unused(state, key):
             del state.units[key]
     keys: dict[str, list[UnitKey]] = {}
@@ -109,7 +110,7 @@ def close(state: State, now: float) -> Iterator[Command]:
         if (worker.phase is Phase.READY and not needed) or abandoned or _opens_in_vain(state, units, now):
             worker.phase = Phase.CLOSING
             for key in units:
-                state.units[key].phase = Phase.COLD
+                state.units[key].phase, state.units[key].starts = Phase.COLD, False
             yield StopWorker(weights=weights)
 
 
@@ -158,7 +159,7 @@ def open_wanted(state: State, order: list[UnitKey], now: float) -> Iterator[Comm
                 unit.displaced = True
             elif lack and is_asked(state, key):
                 before.add(lack)
-                if "*" in lack.places:  # every unit needs it
+                if "*" in lack.places and awaited(state, key):  # every unit needs it, and later requests come after it
                     state.crowd = rank(state, key)
         elif worker.phase is Phase.COLD:
             taken.opened(key)
@@ -257,13 +258,15 @@ def wake(state: State, now: float) -> Iterator[Command]:
     moments = [_deadline(state, state.waiting.oldest(name)) for name in state.waiting.models]
     moments += [w.retry_at for w in state.workers.values() if w.phase is Phase.COLD and w.retry_at > now]
     moments += [until for until in state.alone_until.values() if until > now]
-    awaited_cold = any(state.units[state.models[name].unit].phase is Phase.COLD for name in state.waiting.models)
+    asked = [state.units[state.models[name].unit] for name in state.waiting.models]
+    asked += [unit for unit in state.units.values() if unit.pinned]
+    asked_cold = any(unit.phase is Phase.COLD for unit in asked)
     for key, unit in state.units.items():
         if unit.leases:
             moments.append(unit.drain_until)
         elif unit.phase is Phase.READY:
             moments.append(unit.last_used + unit_ttl(state, key))
-        if awaited_cold and unit.phase is Phase.READY:  # it may have to make room then
+        if asked_cold and unit.phase is Phase.READY:  # it may have to make room then
             moments += [m for m in (unit.opened_at + LEAST_STAY, unit.last_used + LEAST_IDLE) if m > now]
     # A unit that is open past its deadline is wanted for another reason, so time alone does not close it.
     if (soonest := min((m for m in moments if m > now - _ROUNDING), default=FOREVER)) < FOREVER:

@@ -102,16 +102,15 @@ class Taken:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        open_workers = (w for w in state.workers.values() if w.phase is not Phase.COLD)
-        self.memory = Amounts.of([*open_workers, *(u for u in state.units.values() if u.phase is not Phase.COLD)])
-        """The memory of all workers and units that are open, or are being opened or closed."""
         cold, workers = Phase.COLD, state.workers
-        self.units = [
-            key
-            for key, unit in state.units.items()
-            if unit.phase is not cold or (unit.starts and workers[key.weights].phase is not cold)
-        ]
+        starting = {k for k, u in state.units.items() if u.starts and workers[k.weights].phase is not cold}
+        self.units = [key for key, unit in state.units.items() if unit.phase is not cold or key in starting]
         """The units that are not closed, or whose worker starts for them."""
+        self._kept_free = starting
+        open_workers = (w for w in workers.values() if w.phase is not cold)
+        self.memory = Amounts.of([*open_workers, *(state.units[key] for key in self.units)])
+        """The memory of all workers and units that are open, or are being opened or closed, and of the units for which
+        a worker starts."""
         self._members: dict[str, Counter[str]] = {}
         self._units_of = Counter(key.weights for key in self.units)
         self._stopped: tuple[Phase, ...] = (Phase.COLD,)
@@ -128,11 +127,19 @@ class Taken:
         worker, unit = self._state.workers[key.weights], self._state.units[key]
         return Amounts.of([unit, worker] if worker.phase in self._stopped else [unit])
 
+    def beside(self, key: UnitKey) -> Amounts:
+        """Return the memory that is taken beside what is kept free for this unit."""
+        beside = Amounts(self.memory.places.copy())
+        if key in self._kept_free:
+            beside.add(Amounts.of([self._state.units[key]]), -1)
+        return beside
+
     def opened(self, key: UnitKey) -> None:
         """Count a unit that opens, and its worker if that is not open yet."""
-        self.memory.add(self.need(key))
-        self._join(key, 1)
-        self._units_of[key.weights] += 1
+        self.memory = self.beside(key).plus(self.need(key))
+        if key not in self._kept_free:
+            self._join(key, 1)
+            self._units_of[key.weights] += 1
 
     def closed(self, key: UnitKey, count: int = 1, keep: str = "") -> None:
         """Count a unit as closed, and its worker with the last unit; with a count of -1, as open again.
@@ -162,7 +169,7 @@ class Taken:
         lack = Lack(groups=self._full_groups(key))
         if self._state.rules.budget is not None or self._state.rules.places:
             needed = self.need(key)
-            exceeded = short(self._state, self.memory.plus(needed))
+            exceeded = short(self._state, self.beside(key).plus(needed))
             lack.places = {place for place in exceeded if place == "*" or needed.places[place] > 0}
         return lack
 
@@ -207,5 +214,6 @@ def over_budget(state: State) -> bool:
     if closing:
         return False
     if not state.rules.places:  # usual, and looked at after every event
-        return state.rules.budget is not None and used(state) > state.rules.budget
+        kept_free = sum(unit.bytes for unit in state.units.values() if unit.starts and unit.phase is Phase.COLD)
+        return state.rules.budget is not None and used(state) + kept_free > state.rules.budget
     return bool(short(state, Taken(state).memory))

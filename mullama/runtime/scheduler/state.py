@@ -64,7 +64,7 @@ class Unit(Struct, kw_only=True):
     displaced: bool = False
     """It was closed for another one, or there is no room for it; its worker stops."""
     starts: bool = False
-    """Its worker is started for it."""
+    """Its worker is started for it, so that its memory is kept free until it is opened."""
     yielding: bool = False
     """It gets no further requests until a unit that waits for its memory is open; set anew after each event."""
     ttl_override: float | None = None
@@ -183,11 +183,19 @@ def unit_failed(state: State, key: UnitKey, error: MullamaError) -> Iterator[Com
     unit = state.units.get(key)
     if unit is None:
         return
-    unit.phase, unit.error, unit.changed = Phase.COLD, error, None
+    unit.phase, unit.error, unit.changed, unit.starts = Phase.COLD, error, None, False
     if unit.pinned and not unit.settled:
-        unit.settled, unit.pinned = True, False
         yield Settled(unit=key, error=error)
+        unit.settled = True
+    unit.pinned = False  # also of one that was open before its worker died
     yield from refuse_waiting(state, key.weights, error, key)
+
+
+def forget_start(state: State, weights: str) -> None:
+    """Keep no memory for the unit for which a worker was started that is not there any more."""
+    for key, unit in state.units.items():
+        if key.weights == weights:
+            unit.starts = False
 
 
 def refuse_waiting(state: State, weights: str, error: MullamaError, only: UnitKey | None = None) -> Iterator[Command]:

@@ -94,15 +94,18 @@ def _decoder_block(model: ModelWriter, layer: int) -> None:
     model.random(block + "ffn_down.weight", EMBD, FF)
 
 
-def experts(path: Path) -> None:
-    """Write a decoder of four layers, which route each token to two of eight experts."""
+def experts(path: Path, *, used: int = 2) -> None:
+    """Write a decoder of four layers, which route each token to some of eight experts, two if not given.
+
+    With all eight, near ties of the router change no answer.
+    """
     model = ModelWriter(path, "qwen3moe", layers=4)
     model.attention()
     head, count, width = EMBD // HEADS, 8, 32
     model.writer.add_layer_norm_rms_eps(1e-5)
     model.writer.add_rope_dimension_count(head)
     model.writer.add_expert_count(count)
-    model.writer.add_expert_used_count(2)
+    model.writer.add_expert_used_count(used)
     model.writer.add_expert_feed_forward_length(width)
     model.random("token_embd.weight", model.vocabulary, EMBD)
     for layer in range(model.layers):
@@ -258,14 +261,16 @@ def _write_encoder(model: ModelWriter, *, rank: bool) -> None:
 
 
 def adapter(path: Path, *, seed: int = 3, weights: Path = TINY) -> None:
-    """Write a LoRA of rank 4 over the attention of the built-in model, or of other weights of its architecture."""
-    writer = gguf.GGUFWriter(str(path), "llama")
+    """Write a LoRA of rank 4 over some matrices of each kind of layer of these weights."""
+    reader = gguf.GGUFReader(str(weights))
+    architecture = reader.fields["general.architecture"].contents()
+    writer = gguf.GGUFWriter(str(path), architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 8.0)
     rng = np.random.default_rng(seed)
-    for tensor in gguf.GGUFReader(str(weights)).tensors:
-        if "attn_q" in tensor.name or "ffn_down" in tensor.name:
+    for tensor in reader.tensors:
+        if any(name in tensor.name for name in ("attn_q.", "ffn_down.", "ssm_in.", "shortconv.in_proj.")):
             inputs, outputs = int(tensor.shape[0]), int(tensor.shape[1])
             left = rng.standard_normal((4, inputs), dtype=np.float32) * 0.2
             right = rng.standard_normal((outputs, 4), dtype=np.float32) * 0.2

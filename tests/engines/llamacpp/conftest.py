@@ -25,17 +25,22 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "nextn": lambda path: architectures.write("qwen35-nextn", TINY, path),
     "renamed": lambda path: builders.llama(path, renamed=1000),
     "experts": builders.experts,
+    "all experts": lambda path: builders.experts(path, used=8),
 }
+
+ADAPTER_OF = "adapter of "
 
 
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """The path of a random model of this kind."""
+    """The path of a random model of this kind, or of an adapter of one."""
     folder = tmp_path_factory.mktemp("models")
 
     def path(kind: str) -> str:
         file = folder / f"{kind}.gguf"
-        if not file.exists():
+        if not file.exists() and kind.startswith(ADAPTER_OF):
+            builders.adapter(file, weights=Path(path(kind.removeprefix(ADAPTER_OF))))
+        elif not file.exists():
             KINDS[kind](file)
         return str(file)
 

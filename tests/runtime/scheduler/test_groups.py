@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mullama.errors import Refused
+from mullama.errors import EngineFailed, Refused
 from mullama.runtime.scheduler import events as ev
 from mullama.runtime.scheduler.decide import decide
 from mullama.runtime.scheduler.events import FOREVER, GroupBound, Rules, Serve, UnitKey
@@ -188,6 +188,60 @@ def test_all_units_whose_room_one_needs_yield_together() -> None:
     assert list(world.state.running) == [1]
     world.feed(ev.Leave(id=1))
     assert list(world.state.running) == [2]
+
+
+def test_a_unit_of_the_reconciler_is_woken_for_as_one_of_a_request() -> None:
+    world = World(serve("a", A), serve("b", B), rules=Rules(budget=10))
+    ask(world, 1, "a")
+    opened = world.now
+    world.now += 1
+    world.feed(ev.Pin(serve=serve("c", C)))
+    assert world.of(ev.WakeAt)[-1] == ev.WakeAt(when=opened + LEAST_STAY)
+    world.now = opened + LEAST_STAY
+    world.feed(ev.Tick(), ev.Leave(id=1))
+    assert phases(world, A, C) == ["cold", "ready"]
+
+
+def test_all_idle_units_in_the_way_are_closed_at_once() -> None:
+    small, big, new = serve("small", A, weights_bytes=4), serve("big", B, weights_bytes=6), serve("new", C)
+    world = World(small, big, new, rules=Rules(budget=10))
+    for id, model in enumerate(("small", "big")):
+        ask(world, id, model)
+        world.feed(ev.Leave(id=id))
+    commands = decide(world.state, ev.Request(id=3, model="new"), world.now)
+    assert [c.unit for c in commands if isinstance(c, ev.CloseUnit)] == [A, B]
+
+
+def test_the_memory_of_a_context_is_kept_free_while_its_weights_load() -> None:
+    world = World(serve("a", A, context_bytes=5), serve("b", B), rules=Rules(budget=20), obey=False)
+    ask(world, 1, "a")
+    ask(world, 2, "b")
+    assert world.of(ev.StartWorker) == [ev.StartWorker(weights="wa")]
+    world.feed(ev.WorkerReady(weights="wa"))
+    assert world.of(ev.OpenUnit) == [ev.OpenUnit(unit=A)]
+
+
+def test_workers_that_wait_for_memory_of_each_other_stop() -> None:
+    """Both were started under a larger budget, and under the new one neither has room for its context."""
+    models = [serve(name, unit, context_bytes=5) for name, unit in (("a", A), ("b", B))]
+    world = World(*models, rules=Rules(budget=30), obey=False)
+    ask(world, 1, "a")
+    ask(world, 2, "b")
+    world.swap(*models, rules=Rules(budget=25))
+    assert ev.StopWorker(weights="wa") in world.feed(ev.WorkerReady(weights="wa"))
+    opened = world.feed(ev.WorkerStopped(weights="wa"), ev.WorkerReady(weights="wb"))
+    assert [c for c in opened if isinstance(c, ev.OpenUnit)] == [ev.OpenUnit(unit=B)]
+
+
+def test_a_unit_that_was_open_and_does_not_fit_any_more_blocks_no_other() -> None:
+    world = World(serve("a", A), serve("b", B), rules=Rules(budget=20))
+    large = serve("c", C, weights_bytes=20)
+    world.feed(ev.Pin(serve=large))
+    world.swap(serve("a", A), serve("b", B), rules=Rules(budget=10))
+    world.feed(ev.WorkerLost(weights="wc", error=EngineFailed("died")))
+    world.now += 1
+    world.feed(ev.Tick(), ev.Pin(serve=serve("b", B)))
+    assert [(c.unit, c.error) for c in world.of(ev.Settled) if isinstance(c, ev.Settled)] == [(C, None), (B, None)]
 
 
 class Clients:

@@ -54,7 +54,9 @@ def test_a_prompt_of_several_batches_and_a_later_turn(engine: LlamaEngine) -> No
 def test_a_time_without_guesses_may_be_longer_than_a_batch(engine: LlamaEngine) -> None:
     """The layer reads the tokens of that time in parts: those of all requests together fit into no batch."""
     options = replace(PLAIN, batch=16, ubatch=16)
-    work = [ask(id, user("How are you?"), max_tokens=most, logprobs=ALTERNATIVES) for id, most in enumerate((20, 40, 40))]
+    work = [
+        ask(id, user("How are you?"), max_tokens=most, logprobs=ALTERNATIVES) for id, most in enumerate((20, 40, 40))
+    ]
     expected = run(engine, options, *work)
     draft = DraftOptions(kind="mtp", tokens=4, until_parallel=2)
     found = run(engine, replace(options, draft=draft), *work)
