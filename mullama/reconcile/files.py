@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mullama.errors import MullamaError, NotFound, masked
+from mullama.errors import Invalid, MullamaError, NotFound, masked
 from mullama.folders import data_root
 from mullama.manifest.spec import AdapterRef, Manifest, Model
 from mullama.names import LOCK_NAME, BuiltinRef, PathRef, parse_source
@@ -47,6 +47,8 @@ def read_lock(manifest_path: str | None) -> Mapping[str, LockEntry]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{path} is not UTF-8 text", hint="mullama lock writes it again") from error
     return lockfile.parse(text, str(path))
 
 

@@ -56,5 +56,7 @@ def _read_file(path: Path, field: str) -> str:
         return path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return ""
+    except UnicodeDecodeError as error:
+        raise Denied(f"{field}: {path} is not UTF-8 text", authenticated=True) from error
     except OSError as error:
         raise Denied(f"{field}: {path} cannot be read: {error.strerror}", authenticated=True) from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.app.context import CommandContext
+from mullama.cli.app.text_files import read_text
 from mullama.errors import Conflict, Denied, Invalid, Kind, ManifestError, MullamaError, NotFound, Unavailable
 from mullama.folders import state_root
 from mullama.store.records import Records, ServerRecord, instance_name, instances
@@ -372,7 +373,7 @@ def api_key(call: CommandContext) -> str | None:
     if not call.options.key_file:
         return call.env.get("MULLAMA_API_KEY") or None
     path = call.folder / Path(call.options.key_file).expanduser()
-    key = path.read_text(encoding="utf-8").strip()
+    key = read_text(path).strip()
     if not key or not key.isascii() or any(c.isspace() for c in key):
         raise Invalid(f"{path} does not contain an API key", hint="the file must contain one line, the key")
     return key

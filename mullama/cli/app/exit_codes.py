@@ -6,7 +6,7 @@ import errno
 from typing import assert_never
 
 from mullama.errors import Denied, EngineFailed, Internal, Invalid, Kind, ManifestError, MullamaError, NotFound
-from mullama.units import printable
+from mullama.units import counted, printable
 
 DONE = 0
 ERROR = 1
@@ -91,7 +91,7 @@ def explain(error: MullamaError) -> tuple[str, ...]:
     """Return the lines of an error: each problem of a manifest with its location, or message and hint."""
     match error:
         case ManifestError(problems=problems, document=document):
-            count = f"{len(problems)} problems" if len(problems) != 1 else "1 problem"
+            count = counted(len(problems), "problem")
             return (*(_safe(str(problem)) for problem in problems), f"error: {count} in {document}")
         case EngineFailed(report=report) if report:
             tail = tuple(f"  | {_safe(line)}" for line in report.splitlines()[-10:])

@@ -14,11 +14,13 @@ from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.api_client.discover import api_key
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
+from mullama.cli.app.text_files import read_text
 from mullama.cli.inference.conversation import response_format
 from mullama.cli.inference.load_test import Load, Measured, quantile, run, words
 from mullama.cli.models.declared import declared_model
 from mullama.errors import EngineFailed, Invalid
 from mullama.struct import Struct
+from mullama.units import counted
 
 if TYPE_CHECKING:
     from mullama.engines.base import Output
@@ -114,10 +116,9 @@ def _load(call: CommandContext) -> int:
         call.terminal.json({"url": options.url, **tree})
         return DONE
     call.terminal.table(("measure", "median", "p99", "unit"), _load_rows(tree))
-    call.terminal.line(
-        f"{tree['requests']} requests by {load.clients} clients, {tree['prompt_tokens']} prompt tokens, "
-        f"{tree['tokens']} tokens in {tree['seconds']:.2f} s"
-    )
+    requests, clients = counted(tree["requests"], "request"), counted(load.clients, "client")
+    tokens = f"{counted(tree['prompt_tokens'], 'prompt token')}, {counted(tree['tokens'], 'token')}"
+    call.terminal.line(f"{requests} by {clients}, {tokens} in {tree['seconds']:.2f} s")
     return DONE
 
 
@@ -156,7 +157,7 @@ def _load_rows(tree: dict[str, Any]) -> list[tuple[str, ...]]:
 def _schema(call: CommandContext) -> Any:
     if call.options.schema is None:
         return None
-    return response_format((call.folder / Path(call.options.schema).expanduser()).read_text(encoding="utf-8"))
+    return response_format(read_text(call.folder / Path(call.options.schema).expanduser()))
 
 
 # A model on this machine

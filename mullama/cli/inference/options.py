@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mullama.cli.app.context import CommandContext, Parser, server_options
+from mullama.cli.app.text_files import read_text
 from mullama.cli.inference.conversation import LEVELS, PARAMETERS, Conversation, response_format, think_level
 from mullama.cli.models.load import declaration_options, keep_alive
 
@@ -64,4 +65,4 @@ def _format(call: CommandContext) -> Any:
     if text is None:
         return None
     path = call.folder / Path(text).expanduser()
-    return response_format(path.read_text(encoding="utf-8") if text != "json" and path.is_file() else text)
+    return response_format(read_text(path) if text != "json" and path.is_file() else text)

@@ -14,6 +14,7 @@ from mullama.cli.console.terminal import Terminal
 from mullama.cli.inference.conversation import media_paths
 from mullama.errors import EngineFailed, NotFound, Unavailable
 from mullama.struct import Struct, field
+from mullama.units import counted
 
 
 class StreamedAnswer(Struct):
@@ -94,4 +95,5 @@ def counts(last: Mapping[str, Any]) -> str:
     tokens, spent = int(last.get("eval_count") or 0), float(last.get("eval_duration") or 0) / 1e9
     speed = f", {tokens / spent:.1f} tokens/s" if spent else ""
     prompt = int(last.get("prompt_eval_count") or 0)
-    return f"{prompt} prompt tokens, {tokens} tokens in {spent:.2f} s{speed} ({last.get('done_reason')})"
+    answer = f"{counted(tokens, 'token')} in {spent:.2f} s{speed} ({last.get('done_reason')})"
+    return f"{counted(prompt, 'prompt token')}, {answer}"

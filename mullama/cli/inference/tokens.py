@@ -12,6 +12,7 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, json_opt
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.models.load import default_model, resolve_model
 from mullama.cli.server.ensure import ensure_server, instance_options
+from mullama.units import counted
 
 _SHOWN = 8
 
@@ -33,7 +34,7 @@ def tokenize(call: CommandContext) -> int:
     if call.options.json:
         call.terminal.json({"model": model, "count": len(ids), "tokens": ids})
     else:
-        call.terminal.line(f"{len(ids)} tokens")
+        call.terminal.line(counted(len(ids), "token"))
         call.terminal.line(" ".join(map(str, ids)))
     return DONE
 
@@ -88,7 +89,8 @@ def embeddings_of(server: FoundServer, model: str, texts: list[str], **fields: A
 def _print(call: CommandContext, answer: Mapping[str, Any]) -> None:
     """Print the first numbers of each embedding."""
     vectors = answer["embeddings"]
-    call.terminal.line(f"{answer['model']}: dimension {len(vectors[0])}, {answer.get('prompt_eval_count') or 0} tokens")
+    tokens = counted(answer.get("prompt_eval_count") or 0, "token")
+    call.terminal.line(f"{answer['model']}: dimension {len(vectors[0])}, {tokens}")
     for vector in vectors:
         more = " …" if len(vector) > _SHOWN else ""
         call.terminal.line(" ".join(f"{number:.6f}" for number in vector[:_SHOWN]) + more)

@@ -15,11 +15,12 @@ from typing import IO, TYPE_CHECKING
 from mullama.cli.api_client.discover import load_manifest
 from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options
 from mullama.cli.app.exit_codes import DONE
+from mullama.cli.app.text_files import read_text, write_text
 from mullama.errors import Invalid, NotFound, Refused, TransferFailed, Unsupported
 from mullama.names import LOCK_NAME, Digest
 from mullama.reconcile.files import Files, read_lock
 from mullama.reconcile.lock import lockable, require_locked
-from mullama.units import size
+from mullama.units import counted, size
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
@@ -81,14 +82,14 @@ def _export(call: CommandContext) -> int:
         os.replace(private, target)
     finally:
         Path(private).unlink(missing_ok=True)
-    call.terminal.line(f"wrote {target}: {len(paths)} files, {size(target.stat().st_size)}")
+    call.terminal.line(f"wrote {target}: {counted(len(paths), 'file')}, {size(target.stat().st_size)}")
     return DONE
 
 
 def _manifest_text(call: CommandContext, loaded: LoadedManifest) -> str:
     """Return the text of the manifest; with includes or profiles, the resolved text of `mullama config`."""
     if loaded.path is not None and not loaded.profiles and {file.path for file in loaded.files} == {loaded.path}:
-        return Path(loaded.path).read_text(encoding="utf-8")
+        return read_text(Path(loaded.path))
     from mullama.manifest.dump import to_yaml
     from mullama.manifest.tree import manifest_to_tree
 
@@ -142,7 +143,7 @@ def _import(call: CommandContext) -> int:
         lock = _checked(texts, stored, place)
     _write_texts(call, folder, texts)
     _index(files, lock)
-    call.terminal.line(f"{len(stored)} files are in the store, mullama.yaml and {LOCK_NAME} in {folder}")
+    call.terminal.line(f"stored {counted(len(stored), 'file')}; mullama.yaml and {LOCK_NAME} are in {folder}")
     call.terminal.line("mullama apply --offline --locked serves them")
     return DONE
 
@@ -233,11 +234,11 @@ def _checked(texts: dict[str, str], stored: set[str], place: list[str]) -> dict[
 def _write_texts(call: CommandContext, folder: Path, texts: dict[str, str]) -> None:
     for name in ("mullama.yaml", LOCK_NAME):
         path = folder / name
-        if path.exists() and not call.options.force and path.read_text(encoding="utf-8") != texts[name]:
+        if path.exists() and not call.options.force and read_text(path) != texts[name]:
             raise Refused(f"{path} already exists", hint="--force overwrites it, --into FOLDER writes elsewhere")
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("mullama.yaml", LOCK_NAME):
-        (folder / name).write_text(texts[name], encoding="utf-8")
+        write_text(folder / name, texts[name])
 
 
 def _index(files: Files, lock: dict[str, LockEntry]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE, PARTLY
+from mullama.cli.app.text_files import write_text
 from mullama.errors import Invalid, MullamaError, NotFound, Refused
 
 if TYPE_CHECKING:
@@ -177,5 +178,5 @@ def _write(call: CommandContext, text: str) -> None:
     if path.exists() and not call.options.force:
         raise Refused(f"{path} already exists", hint="--force overwrites it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     call.terminal.line(f"wrote {call.options.output}; mullama validate -f {call.options.output} checks it")

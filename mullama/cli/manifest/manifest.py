@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 from mullama.cli.api_client.discover import NAMES, load_manifest
 from mullama.cli.app.context import CommandContext, Parser, manifest_options
 from mullama.cli.app.exit_codes import DONE, INVALID
+from mullama.cli.app.text_files import write_text
 from mullama.cli.manifest.findings import CI_FORMATS, show_findings
 from mullama.errors import ManifestError, Refused, masked_tree
 from mullama.manifest.dump import to_yaml, with_units
@@ -191,11 +191,9 @@ def init(call: CommandContext) -> int:
     text = starter(name=name, source=source, schema=f"./{SCHEMA_NAME}")
     path = call.folder / call.options.file
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        write_text(path, text, new=True)
     except FileExistsError as error:
         raise Refused(f"{path} already exists", hint="-f FILE writes another") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
     call.terminal.line(f"wrote {call.options.file}; next: mullama diff, then mullama apply")
     call.terminal.line(f"for completion in an editor: mullama schema > {SCHEMA_NAME}")
     return DONE

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
+from mullama.cli.app.text_files import read_text
 from mullama.errors import MullamaError, NotFound, TransferFailed, Unsupported
 from mullama.names import AliasRef, HubRef, parse_source
 from mullama.struct import replace
@@ -174,7 +175,7 @@ def login(call: CommandContext) -> int:
 
 def _token(call: CommandContext) -> str:
     if call.options.token_file:
-        text = (call.folder / Path(call.options.token_file).expanduser()).read_text(encoding="utf-8")
+        text = read_text(call.folder / Path(call.options.token_file).expanduser())
     elif call.terminal.interactive:
         text = getpass.getpass("token (not shown): ")
     else:

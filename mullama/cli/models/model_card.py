@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import mullama
+from mullama.cli.app.text_files import write_text
 from mullama.struct import Struct
 from mullama.units import size
 
@@ -74,7 +75,7 @@ def write_card(
         before = ""
     ours = {file.name for file in files}
     rows = [row[0] for row in _ROW.finditer(before) if row[1] not in ours and (folder / row[1]).is_file()]
-    path.write_text(render_card(source, digest, metadata, files, rows), encoding="utf-8")
+    write_text(path, render_card(source, digest, metadata, files, rows))
     return path
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ from mullama.cli.app.exit_codes import DONE
 from mullama.cli.console.download_progress import DownloadDisplay
 from mullama.cli.models.model_card import QuantizedFile, write_card
 from mullama.cli.models.pull import absolute_source
-from mullama.errors import Invalid, NotFound, Refused, Unsupported, masked
+from mullama.errors import EngineFailed, Invalid, NotFound, Refused, Unsupported, masked
 from mullama.names import suggest
 from mullama.units import size
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from mullama.weights.stored import StoredWeights
 
 _CHUNK = 4 * 1024**2
+_FULL = 1024**2  # bytes: llama.cpp fails with another error than ENOSPC, with less free than a tensor needs
 _UNQUANTISED = ("F32", "F16", "BF16")
 # The usual type of a number of bits, for short names such as q4.
 _BY_BITS = {"2": "Q2_K", "3": "Q3_K_M", "4": "Q4_K_M", "5": "Q5_K_M", "6": "Q6_K", "8": "Q8_0"}
@@ -150,6 +153,10 @@ def _write(call: CommandContext, stored: StoredWeights, target: Path, kind: str,
         run(stored.files[0], temporary, kind, again=again, threads=threads, imatrix=matrix, env=call.env)
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
+    except EngineFailed as error:
+        if shutil.disk_usage(target.parent).free < _FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        raise
     finally:
         Path(temporary).unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, json_opt
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.server.ensure import instance_options, model_path
 from mullama.errors import masked, masked_tree
-from mullama.units import ago, size
+from mullama.units import ago, counted, size
 
 _NOT_HERE = "not on this machine; mullama pull or apply downloads it"
 PARTS = ("modelfile", "parameters", "template", "system", "license")
@@ -131,7 +131,7 @@ def _metadata(paths: Iterable[str]) -> dict[str, Any]:
 def _abbreviated(value: Any) -> Any:
     """Replace an array that was not read, or is long, by its length."""
     if isinstance(value, Mapping) and "length" in value:
-        return f"[{value['length']} items]"
+        return f"[{counted(value['length'], 'item')}]"
     return f"[{len(value)} items]" if isinstance(value, (list, tuple)) and len(value) > 8 else value
 
 

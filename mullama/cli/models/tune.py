@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
+from mullama.cli.app.text_files import write_text
 from mullama.cli.models.declared import declared_hardware, declared_model
 from mullama.cli.models.hub import hub_repository
 from mullama.errors import MullamaError, Refused, Unsupported
@@ -140,7 +141,7 @@ def _write_manifest(call: CommandContext, spec: str | None, context: int) -> Non
     path = call.folder / Path(options.emit).expanduser()
     if path.exists():
         raise Refused(f"{path} already exists", hint="--emit - prints the manifest")
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     call.terminal.note(f"wrote {path}")
 
 

@@ -96,7 +96,7 @@ def _cpu(call: CommandContext) -> Iterator[Diagnosis]:
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
     known = ("avx", "avx2", "avx512f", "f16c", "fma", "amx_tile", "neon", "asimd", "sve")
     cores = usable_cores()
-    text = f"{cores} cores, {platform.machine()} {' '.join(flag for flag in known if flag in flags)}"
+    text = f"{counted(cores, 'core')}, {platform.machine()} {' '.join(flag for flag in known if flag in flags)}"
     yield Diagnosis("cpu", "ok", text.rstrip())
     yield from load_finding(os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, cores)
 
@@ -105,7 +105,7 @@ def load_finding(load: float, cores: int) -> Iterator[Diagnosis]:
     """Yield a warning about a machine whose processor others use, too. load: runnable threads on average."""
     if load >= 2 * cores + 1:
         hint = "context.threads: 1 helps; without the field, threads are reduced while others need the cores"
-        yield Diagnosis("load", "warning", f"load {load:.0f} on {cores} cores: answers are slow", hint)
+        yield Diagnosis("load", "warning", f"load {load:.0f} on {counted(cores, 'core')}: answers are slow", hint)
 
 
 def _engine(call: CommandContext) -> Iterator[Diagnosis]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 
 from mullama.manifest.diagnostics import Suggestions
 from mullama.manifest.spec import Manifest
+from mullama.units import counted
 
 _AddProblem = Callable[[str, str, str], None]
 
@@ -23,7 +24,7 @@ def check_groups(
                 fail(f"{path}.models[{index}]", f"there is no model {name[:80]!r}", suggest(name, models))
         known = {name: manifest.models[name] for name in group.models if name in manifest.models}
         if group.max >= len(group.models):
-            warn(f"{path}.max", f"no effect: the group has no more than {group.max} models", "")
+            warn(f"{path}.max", f"no effect: the group has no more than {counted(group.max, 'model')}", "")
         starting = [name for name, model in known.items() if model.residency.load == "at_start"]
         if len(starting) > group.max:
             fail(

@@ -47,6 +47,7 @@ from mullama.runtime.scheduler.state import (
 )
 from mullama.runtime.scheduler.waiting import QueuedRequest
 from mullama.runtime.scheduler.wants import is_asked, rank, wanted_cold
+from mullama.units import counted
 
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before a failed worker is started again, doubled each time
 CRASH_WINDOW, CRASH_LIMIT = 600.0, 5  # this many failures within so many seconds are permanent
@@ -318,7 +319,7 @@ def _request(state: State, event: Request, now: float) -> Iterator[Command]:
 
 def _full(queue: str, bound: int, waiting: int, field: str) -> Busy:
     return Busy(
-        f"{queue} is busy: {waiting} requests are waiting, the limit is {bound}",
+        f"{queue} is busy: {counted(waiting, 'request')} waiting, the limit is {bound}",
         hint=f"try again later, or raise {field}",
         retry_after=max(1.0, min(30.0, waiting * 0.5)),
     )
