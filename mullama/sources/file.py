@@ -26,7 +26,7 @@ class PathSource:
         path = Path(ref.path).expanduser()
         paths = _in_folder(path) if path.is_dir() else _parts(path)
         files = tuple(LocatedFile(name=part.name, path=str(part), size=_size(part)) for part in paths)
-        beside = _beside(paths[0]) if self._projector else None
+        beside = projector_file(paths[0]) if self._projector else None
         if beside is not None:
             files = (*files, LocatedFile(name=beside.name, path=str(beside), size=_size(beside), role="projector"))
         return Located(source=str(ref), resolved=str(path), files=files)
@@ -50,7 +50,7 @@ def _missing(path: Path, parts: int) -> NotFound:
     return NotFound(f"{path} does not exist", name=str(path), near=suggest(path.name, names))
 
 
-def _beside(weights: Path) -> Path | None:
+def projector_file(weights: Path) -> Path | None:
     """Return the projector in the folder of weights: the only model of the folder, or the one that its name names."""
     try:
         names = tuple(sorted(entry.name for entry in os.scandir(weights.parent) if entry.is_file()))

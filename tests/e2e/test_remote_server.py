@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.stack import Stack, stack_in, tiny_variant
+from tests.engines.llamacpp import builders
+from tests.engines.llamacpp.media import projectors
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,21 @@ def test_pull_uploads_a_file(server: Stack, here: Stack) -> None:
     assert here.json("tokenize", "hi", "-m", "pulled", "--json", *there(server))["count"] == 1
     here.run("unload", "pulled", *there(server))
     here.run("rm", "pulled", "-f", *there(server))
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_run_uploads_a_projector_with_its_weights(server: Stack, here: Stack, beside: bool) -> None:
+    name = "beside" if beside else "named"
+    folder = here.home / name
+    folder.mkdir()
+    builders.llama(folder / f"{name}.gguf")
+    projectors.llava(folder / ("mmproj-model.gguf" if beside else "eyes.gguf"))
+    (here.home / "a.png").write_bytes(projectors.png(56, 56))
+    option = () if beside else ("--mmproj", f"{name}/eyes.gguf")
+    run = ("run", f"./{name}/{name}.gguf", "What?", "-i", "a.png", "-n", "2", *option, *there(server))
+    ran = here.run(*run)
+    assert ran.stderr.count("verifying") == 2
+    assert "vision" in here.json("show", name, "--json", *there(server))["capabilities"]
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def chat(call: CommandContext) -> int:
 
 def talk(call: CommandContext, server: FoundServer, conversation: Conversation) -> int:
     """Run the REPL until the end of the input or /bye; return the exit code."""
-    conversation.use(resolve_model(call, server, conversation.model, declared_fields(call.options)))
+    conversation.use(resolve_model(call, server, conversation.model, declared_fields(call)))
     repl = Repl(call, server, conversation)
     if call.terminal.interactive:
         call.terminal.line(f"{conversation.model}: /? prints the commands, /bye ends")

@@ -57,7 +57,7 @@ def run(call: CommandContext) -> int:
         raise UsageError("-i needs a question", hint='mullama run MODEL "What is this?" -i FILE')
     if prompt is None:
         return talk(call, server, conversation)
-    model = resolve_model(call, server, conversation.model, declared_fields(call.options))
+    model = resolve_model(call, server, conversation.model, declared_fields(call))
     conversation.use(model)
     if _is_embedding_model(call, model):
         return _print_embedding(call, server, conversation.model, prompt)

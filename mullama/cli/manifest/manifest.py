@@ -76,11 +76,16 @@ def _header_problems(call: CommandContext, loaded: LoadedManifest) -> tuple[Prob
     """Return the drafts, projectors and required media that the headers refuse, as far as they are stored or in the
     lock file. Uses no network."""
     from mullama.chat.media import ABILITIES
+    from mullama.names import PathRef, parse_source
 
     models = {
         name: model
         for name, model in loaded.manifest.models.items()
-        if model.draft is not None or model.projector_source or set(ABILITIES.values()) & set(model.requires)
+        if model.draft is not None
+        or model.projector_source
+        or set(ABILITIES.values()) & set(model.requires)
+        # The projector beside a file is found without a network.
+        or (model.mmproj == "auto" and model.task == "chat" and isinstance(parse_source(model.from_), PathRef))
     }
     if not models:
         return ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -19,7 +18,7 @@ from mullama.errors import Conflict, NotFound, TimedOut
 from mullama.units import size
 
 _POLL_SECONDS = 0.05
-_DECLARATION_OPTIONS = {"--gpu-layers": "gpu", "--context-size": "context"}
+_DECLARATION_OPTIONS = {"--gpu-layers": "gpu", "--context-size": "context", "--mmproj": "mmproj"}
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -42,7 +41,7 @@ def load(call: CommandContext) -> int:
     """Load a model. An unknown name is taken as a source, and a model is created from it."""
     options = call.options
     server = ensure_server(call)
-    name = resolve_model(call, server, options.model, declared_fields(options))["name"]
+    name = resolve_model(call, server, options.model, declared_fields(call))["name"]
     body: dict[str, Any] = {"name": name}
     if options.keepalive is not None:
         body["keep_alive"] = options.keepalive
@@ -61,11 +60,18 @@ def declaration_options(parser: Parser) -> None:
     """Add the options that declare a model created from a source, or change one that pull or create added."""
     parser.add_argument("-g", "--gpu-layers", type=int, metavar="N", help="layers on the GPU, -1 for all")
     parser.add_argument("-c", "--context-size", "--ctx-size", type=int, metavar="N", help="tokens per request")
+    parser.add_argument("--mmproj", metavar="SOURCE", help="the projector of images and sound, or none")
 
 
-def declared_fields(options: argparse.Namespace) -> dict[str, Any]:
+def declared_fields(call: CommandContext) -> dict[str, Any]:
     """Return the values of `declaration_options` as fields of the manifest."""
     fields: dict[str, Any] = {}
+    options = call.options
+    if options.mmproj is not None:
+        from mullama.cli.models.pull import absolute_source
+
+        given = options.mmproj
+        fields["mmproj"] = given if given in ("auto", "none") else absolute_source(call, given)
     if options.gpu_layers is not None:
         fields["gpu"] = {"layers": options.gpu_layers if options.gpu_layers >= 0 else "all"}
     if options.context_size is not None:
@@ -95,8 +101,9 @@ def resolve_model(
 def _redeclared(call: CommandContext, server: FoundServer, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Change these fields of a model that pull or create added; return its description."""
     from mullama.cli.api_client.tasks import follow_task
+    from mullama.cli.models.upload import upload_files
 
-    body = {"model": {"from": name, **fields}, "stream": True}
+    body = {"model": {"from": name, **upload_files(call, server, fields)}, "stream": True}
     try:
         follow_task(call, server.client.lines("PUT", model_path(name), body))
     except Conflict as error:

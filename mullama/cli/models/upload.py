@@ -23,7 +23,8 @@ def upload_files(
 ) -> dict[str, Any]:
     """Upload the files of a model and return the model with `blob:DIGEST` in place of each path.
 
-    Paths must be absolute. A server on this machine reads them itself; the model is then returned unchanged.
+    Paths must be absolute. The projector beside weights is uploaded with them. A server on this machine reads the
+    files itself; the model is then returned unchanged.
     """
     if not is_remote(call):
         return dict(tree)
@@ -33,11 +34,22 @@ def upload_files(
             return _upload(server, Path(source), report) if _is_path(source) else source
 
         model = {key: uploaded(value) if key in ("from", "mmproj", "draft") else value for key, value in tree.items()}
+        if (beside := _projector_beside(tree)) is not None:
+            model["mmproj"] = uploaded(str(beside))
         if isinstance(draft := model.get("draft"), Mapping) and "from" in draft:
             model["draft"] = {**draft, "from": uploaded(draft["from"])}
         if "adapters" in model:
             model["adapters"] = [{**adapter, "from": uploaded(adapter["from"])} for adapter in model["adapters"]]
     return model
+
+
+def _projector_beside(tree: Mapping[str, Any]) -> Path | None:
+    """Return the projector that `mmproj: auto` finds in the folder of weights."""
+    if tree.get("mmproj", "auto") != "auto" or not _is_path(tree.get("from")):
+        return None
+    from mullama.sources.file import projector_file
+
+    return projector_file(Path(tree["from"]))
 
 
 def _is_path(source: Any) -> bool:

@@ -168,6 +168,13 @@ def test_a_projector_of_other_weights_is_a_mistake_with_its_place(run: Run, tmp_
     assert (ran.code, "mullama.yaml:3:" in ran.err) == (4, True)
     assert "models.a.mmproj: the projector" in ran.err
     assert "its vectors have 448 numbers" in ran.err
+    (tmp_path / "eyes.gguf").rename(tmp_path / "mmproj-m.gguf")
+    (tmp_path / "mullama.yaml").write_text("mullama: v1\nmodels:\n  a: ./m.gguf\n")
+    beside = run("validate")
+    assert (beside.code, "mullama.yaml:3:" in beside.err) == (4, True)
+    assert "models.a.mmproj: the projector" in beside.err
+    (tmp_path / "mmproj-m.gguf").unlink()
+    (tmp_path / "mullama.yaml").write_text(text.format("./eyes.gguf", "vision"))
     (tmp_path / "eyes.gguf").write_bytes(ggufs.projector(ggufs.WIDTH).bytes())
     assert run("validate").code == 0
     (tmp_path / "mullama.yaml").write_text(text.format("./eyes.gguf", "audio"))
