@@ -15,7 +15,7 @@ from mullama.dialects.base import Frame, StreamEncoder, StreamEvent
 from mullama.dialects.operator_errors import error_tree
 from mullama.errors import Internal, MullamaError
 from mullama.names import JSONValue
-from mullama.offload import compute
+from mullama.offload import LARGE, compute
 from mullama.server.http.exchange import ClientDisconnected, Exchange, Media
 from mullama.server.http.limits import Bounds
 from mullama.server.http.strict_json import to_json, to_json_parts
@@ -70,11 +70,12 @@ async def _write_events(
             last = events[-1]
             if isinstance(last, Completed):
                 # The last frame may repeat the whole answer.
-                data = await compute(exchange.bytes_out, _encoded, encoder, events)
+                size = exchange.bytes_out
+                data = await compute(size, _encoded, encoder, events, to_json_parts if size >= LARGE else to_json)
                 _note_usage(exchange, last)
                 await remember(encoder.whole)
             else:
-                data = to_bytes((frame for event in events for frame in encoder.feed(event)), media)
+                data = _encoded(encoder, events, to_json)
             await pings.write(data)
             try:
                 events = await anext(stream)
@@ -84,8 +85,8 @@ async def _write_events(
         raise Internal("the stream ended without its last event")
 
 
-def _encoded(encoder: StreamEncoder, events: Sequence[StreamEvent]) -> bytes:
-    return to_bytes((frame for event in events for frame in encoder.feed(event)), encoder.media, to_json_parts)
+def _encoded(encoder: StreamEncoder, events: Sequence[StreamEvent], write: Callable[[JSONValue], bytes]) -> bytes:
+    return to_bytes([frame for event in events for frame in encoder.feed(event)], encoder.media, write)
 
 
 def _note_usage(exchange: Exchange, completed: Completed) -> None:
@@ -105,7 +106,7 @@ def _public_error(exchange: Exchange, error: Exception) -> MullamaError:
 def to_bytes(frames: Iterable[Frame], media: Media, write: Callable[[JSONValue], bytes] = to_json) -> bytes:
     """Return all frames as one piece for one write, so that no event is split between writes."""
     frame_bytes = _event if media == "text/event-stream" else _line
-    return b"".join(frame_bytes(frame, write) for frame in frames)
+    return b"".join([frame_bytes(frame, write) for frame in frames])
 
 
 def _event(frame: Frame, write: Callable[[JSONValue], bytes]) -> bytes:

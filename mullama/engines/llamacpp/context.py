@@ -366,7 +366,7 @@ class TextContext:
 
         Memory that cannot be cut is shared where that computation stops.
         """
-        if other.scales != queued.scales:
+        if other.scales != queued.scales or other.prompt[: held + 1] != queued.prompt[: held + 1]:
             return False
         common = common_length(other.prompt, queued.prompt[:-1])
         if common <= held or other.computed >= len(other.prompt) - 1:

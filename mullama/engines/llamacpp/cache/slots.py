@@ -87,12 +87,16 @@ class SlotCache:
 
     def match(self, tokens: list[int], scales: Scales = ()) -> tuple[int, int]:
         """Return the slot with the longest prefix of these tokens, a free one before a busy one, and its length."""
-        best = (-1, 0)
-        for slot in (*self._free, *range(len(self._tokens))):
+        best, longest = -1, 0
+        busy = [slot for slot in range(len(self._tokens)) if slot not in self._free]
+        for slot in (*self._free, *busy):
+            # A longer prefix has the next token too. Most slots do not, and need no search for where they differ.
+            if self._tokens[slot][longest : longest + 1] != tokens[longest : longest + 1]:
+                continue
             length = self._common(slot, tokens, scales)
-            if length > best[1]:
-                best = (slot, length)
-        return best
+            if length > longest:
+                best, longest = slot, length
+        return best, longest
 
     def extend(self, sequence: int, tokens: Sequence[int]) -> None:
         """Record computed tokens."""

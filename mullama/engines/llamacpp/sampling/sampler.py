@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -136,7 +136,7 @@ class Sampler:
         self._enough = plan.enough
         self._cut = plan.cut
         self._draw = plan.draw
-        self._random = random.Random(seed).random
+        self._seed = seed
         self._biased = np.array([token for token, _ in plan.biases], np.int32)
         self._biases = np.array([bias for _, bias in plan.biases], np.float32)
         self._raised = self._biased[self._biases > 0]
@@ -149,6 +149,10 @@ class Sampler:
             self._chain = SamplerChain(model)
             for _, add in plan.steps:
                 add(self._chain)
+
+    @cached_property
+    def _random(self) -> random.Random:
+        return random.Random(self._seed)
 
     def choose(self, row: Floats, allowed: bytes | None = None) -> int:
         """Return the next token. `row`: all logits. `allowed`: one bit per token, lowest first; None for all."""
@@ -170,7 +174,7 @@ class Sampler:
             row[self._biased] += self._biases
         some = None if allowed is None else allowed_ids(allowed, len(row))
         seen = row if some is None else row[some]
-        if self._draw is not None and (index := self._draw(seen, self._random)) is not None:
+        if self._draw is not None and (index := self._draw(seen, self._random.random)) is not None:
             return index if some is None else int(some[index])
         ids = cut(seen) if some is None else some[cut(seen)]
         return self._chain.choose(self._candidates, ids, row[ids])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mullama.engines.llamacpp.cache.checkpoints import Scales
-from mullama.engines.llamacpp.cache.prefix_tree import Copy, Trim
+from mullama.engines.llamacpp.cache.prefix_tree import Copy, Trim, common_length
 from mullama.engines.llamacpp.cache.slots import WORTH_A_COPY, SlotCache
 
 LONG = list(range(100, 300))
@@ -195,3 +195,21 @@ class Story(RuleBasedStateMachine):
 
 TestStory = Story.TestCase
 TestStory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+TOKENS = st.lists(st.integers(1, 2), max_size=6)
+
+
+@given(st.lists(st.tuples(TOKENS, st.sampled_from([(), (0.5,)])), min_size=1, max_size=5), TOKENS)
+def test_the_match_is_the_longest_prefix_that_a_slot_has(
+    held: list[tuple[list[int], Scales]], prompt: list[int]
+) -> None:
+    slots = SlotCache(size=8, slots=len(held))
+    for tokens, scales in held:
+        placement = slots.place(tokens, share=False, scales=scales)
+        assert placement is not None
+        slots.extend(placement.sequence, tokens)
+    slot, length = slots.match(prompt)
+    lengths = [common_length(tokens, prompt) if scales == () else 0 for tokens, scales in held]
+    assert length == max(lengths)
+    assert (slot < 0) if length == 0 else lengths[slot] == length
