@@ -156,8 +156,9 @@ def login(call: CommandContext) -> int:
 
     path = Path(token_path())
     if call.options.remove:
+        saved = path.exists()
         path.unlink(missing_ok=True)
-        call.terminal.line("the saved token is deleted")
+        call.terminal.line("the saved token is deleted" if saved else "no token is saved")
         return DONE
     token = _token(call)
     hub = replace(_settings(call).hub, token=token, token_from="the input")

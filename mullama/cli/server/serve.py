@@ -221,6 +221,7 @@ def _chosen_models(call: CommandContext, settings: Mapping[str, object]) -> _Cho
     own, elsewhere = overlay_of(call, settings), overlay_of(call, {})
     specs = settings.get("model")
     if not isinstance(specs, list):
+        _refuse_settings("", settings)
         return _ChosenModels({}, _not_here(call, own, elsewhere))
     declared: dict[str, Mapping[str, str]] = {}
     copied: dict[str, Mapping[str, object]] = {}
@@ -276,10 +277,12 @@ def _find(name: str, overlay: Mapping[str, Mapping[str, object]]) -> str | None:
 
 
 def _refuse_settings(name: str, settings: Mapping[str, object]) -> None:
-    """Raise for an option that a model with settings of its own would not follow."""
+    """Raise for an option that a model with settings of its own would not follow. name: "" for all added models."""
     ignored = [_IMPLICIT_OPTIONS[key] for key in ("gpu_layers", "context_size", "threads") if key in settings]
     if ignored:
+        which = f"{name!r}, which was added with settings of its own" if name else "models that commands add"
         raise UsageError(
-            f"{', '.join(ignored)} cannot change {name!r}, which was added with settings of its own",
-            hint="mullama create makes a model with other settings",
+            f"{', '.join(ignored)} cannot change {which}",
+            hint="mullama create makes a model with other settings"
+            + ("" if name else "; --model SPEC names one for these options"),
         )

@@ -141,8 +141,11 @@ class _Builder:
             mark = error.problem_mark or error.context_mark
             if "<stream end>" in (error.problem or "") and self._brackets and self._brackets[-1]:
                 mark = self._brackets[-1]  # far before the end of the text
-            place = Location(self._name, mark.line + 1, mark.column + 1) if mark else None
             message, hint = _plain_words(error)
+            opened = self._brackets[-1] if self._brackets else None
+            if opened and mark and "expected ','" in (error.problem or "") and mark.line > opened.line:
+                message, mark = f"this bracket is not closed before line {mark.line + 1}", opened
+            place = Location(self._name, mark.line + 1, mark.column + 1) if mark else None
             if mark and "${" in self._line(mark.line) and "brackets" in hint:
                 hint = "in { } or [ ], put quotes around text with ${…}"
             raise _failure(self._name, place, message, hint) from error

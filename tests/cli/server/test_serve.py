@@ -129,6 +129,9 @@ def test_an_option_that_an_added_model_would_not_follow_is_refused(run: Run, tmp
 
     assert ran.code == 4
     assert "--context-size cannot change 'mine'" in ran.err
+    without = run("serve", "--ctx-size", "512", "-t", "1")
+    assert without.code == 4
+    assert "--context-size, --threads cannot change models that commands add" in without.err
     assert started.calls == []
 
 

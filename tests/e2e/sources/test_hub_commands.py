@@ -92,8 +92,9 @@ def test_login_saves_only_a_token_that_the_hub_accepts(home: Stack) -> None:
     assert home.run("login", input="hf_right\n").stdout.startswith("logged in as me")
     assert token.read_text() == "hf_right"
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
-    home.run("login", "--remove")
+    assert home.run("login", "--remove").stdout == "the saved token is deleted\n"
     assert not token.exists()
+    assert home.run("login", "--remove").stdout == "no token is saved\n"
 
 
 def test_a_token_that_is_typed_is_not_shown(home: Stack) -> None:

@@ -112,6 +112,8 @@ REFUSED = [
     ("a: 1\nb\nc: 2\n", "this key has no ':'"),
     ("a: [1, 2\n", "m.yaml:1:4: this bracket is not closed (close it)"),
     ("a: [1, {b: 2}]\nb: {c: [1], d: [\n\n  2\n", "m.yaml:2:16: this bracket is not closed (close it)"),
+    ("a: [1\nb: 2\n", "m.yaml:1:4: this bracket is not closed before line 2 (check commas and brackets)"),
+    ("a: {b: [1, 2\n  c: 3}\n", "m.yaml:1:8: this bracket is not closed before line 2 (check commas and brackets)"),
     ("a: 1\nb:\n  - {c: 1,\n\n\n", "m.yaml:3:5: this bracket is not closed (close it)"),
     ("a: {b: ${X:-1}}\n", "in { } or [ ], put quotes around text with ${…}"),
     ("a: 'b\n", "a quoted text is not closed"),
