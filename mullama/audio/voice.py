@@ -60,10 +60,13 @@ class SpeechGate:
         """Samples of all frames so far."""
         self.quiet = 0
         """Samples of the run of frames without speech up to now."""
+        self.score = 0.0
+        """Of the last frame."""
 
     def push(self, score: float) -> SpeechEvent | None:
         """Return the event that the score of the next frame decides, if any."""
         self.place += FRAME
+        self.score = score
         loud = score >= self._settings.threshold
         soft = score < self._settings.threshold - self._settings.release
         self.quiet = self.quiet + FRAME if soft or (self.quiet and not loud) else 0

@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, Protocol, TypeGuard, TypeVar
 from mullama.chat import inventory, types
 from mullama.dialects.rate_limits import RateReport, openai_headers
 from mullama.dialects.resumable_streams import ResumableOperation, StreamStates
+from mullama.dialects.sessions import OpenSession, Session, SessionFacts
 from mullama.dialects.stored_objects import StoredObject, StoredOperation, StoredPage
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
@@ -104,6 +105,7 @@ Operation = (
     | inventory.WatchModels
     | StoredOperation
     | ResumableOperation
+    | OpenSession
     | StaticReply
 )
 
@@ -160,6 +162,8 @@ def model_of(operation: Operation) -> str | None:
             return operation.model
         case inventory.SetAdapterScales():
             return operation.model
+        case OpenSession():
+            return operation.model or (None if operation.transcribes else "")
         case _:
             return None
 
@@ -271,6 +275,10 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     """The encoder of a streamed answer, for operations that ask for a stream."""
     background: Callable[[ReplyContext[Any, None]], BackgroundEncoder] | None = None
     """The encoder of an answer that is generated in the background, for a `ResponseRequest` that asks for it."""
+    session: Callable[[SessionFacts], Session] | None = None
+    """Begins the session of an `OpenSession`, which has the connection to itself."""
+    subprotocols: tuple[str, ...] = ()
+    """The subprotocols of its WebSocket."""
     access: Literal["infer", "admin", "public"] = "infer"
     """infer needs a key that may use the model, admin a key with that role, public none."""
     when: Callable[[Mapping[str, str]], bool] | None = None

@@ -78,6 +78,10 @@ class Body:
         """Return True if any of these members is present and not null."""
         return any(self._values.get(name) is not None for name in names)
 
+    def holds(self, name: str) -> bool:
+        """Return True if this member is present, also as null."""
+        return name in self._values
+
     def child(self, name: str) -> Body | None:
         """Return the object under this name."""
         value = self._values.get(name)

@@ -34,6 +34,7 @@ from mullama.server.keys import Failures, find_key, may
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
 from mullama.server.route_table import HttpRoute, Path, RouteTable
+from mullama.server.sessions import Sessions
 from mullama.server.stored_answers import StoredAnswers
 from mullama.server.stream_keeper import StreamKeeper
 from mullama.server.tracing import context_of, span_of
@@ -86,6 +87,7 @@ class App:
             inflight=self.inflight,
             bounds=bounds,
             version=version,
+            sessions=Sessions(service=service, pool=pool, inflight=self.inflight, bounds=bounds),
             stored=StoredAnswers(service=service, runs=self._runs, inflight=self.inflight, bounds=bounds),
             kept=kept,
         )
@@ -219,7 +221,7 @@ class App:
         except Denied:
             exchange.extra["www-authenticate"] = 'Bearer realm="mullama"'
             raise
-        exchange.notes.key = key.name
+        exchange.notes.key, exchange.key_digest = key.name, key.sha256
         if not may(key.roles, route.access):
             raise Denied(
                 f"the key {key.name!r} may not use {exchange.method} {route.path}",

@@ -35,6 +35,7 @@ from mullama.dialects.resumable_streams import (
     ResumableOperation,
     ResumeStream,
 )
+from mullama.dialects.sessions import OpenSession
 from mullama.dialects.stored_objects import DeleteStored, FetchStored
 from mullama.errors import Internal
 from mullama.offload import LARGE, compute
@@ -44,6 +45,7 @@ from mullama.server.http.exchange import ErrorFormat, Exchange, to_body
 from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
 from mullama.server.route_table import HttpRoute, RouteSchema
+from mullama.server.sessions import Sessions
 from mullama.server.stored_answers import StoredAnswers
 from mullama.server.stream_keeper import StreamKeeper
 from mullama.server.streams import relay
@@ -69,6 +71,7 @@ class Endpoints(Struct, frozen=True, kw_only=True):
     inflight: Inflight
     bounds: Bounds
     version: str
+    sessions: Sessions
     stored: StoredAnswers
     kept: StreamKeeper
 
@@ -113,6 +116,9 @@ class Endpoints(Struct, frozen=True, kw_only=True):
             operation = self._named(decoded, exchange.caller)
             self._take_notes(exchange, operation, raw)
             self._admit(exchange, operation)
+            if isinstance(operation, OpenSession):
+                await self.sessions.serve(endpoint, exchange, operation)
+                return
             operation = await self.stored.complete(endpoint, exchange, operation)
             context = self._context(exchange, operation)
             if isinstance(operation, StaticReply):

@@ -16,10 +16,13 @@ from mullama.server.route_table import AccessClass
 _REMEMBERED = 10_000  # addresses with failures; beyond that the oldest are forgotten
 _MOST_CREDENTIALS = 8  # of one request; clients and proxies send one or two
 _MINUTE = 60.0
+_KEY_PROTOCOL = "openai-insecure-api-key."
 
 
 def credentials_of(headers: Mapping[str, str]) -> tuple[str, ...]:
     """Return the secrets of a request: its bearer tokens, and the values of the headers x-api-key and api-key.
+
+    A page in a browser cannot set headers of a WebSocket: it sends the key as a subprotocol, as OpenAI's clients do.
 
     A client may send several, as when its own setting and that of a proxy meet. A header that is given twice is
     joined with a comma, which may be part of a secret, too.
@@ -33,6 +36,9 @@ def credentials_of(headers: Mapping[str, str]) -> tuple[str, ...]:
     for name in ("x-api-key", "api-key"):
         value = headers.get(name, "").strip()
         found += [value, *map(str.strip, value.split(","))]
+    for offered in headers.get("sec-websocket-protocol", "").split(","):
+        if offered.strip().startswith(_KEY_PROTOCOL):
+            found.append(offered.strip().removeprefix(_KEY_PROTOCOL))
     return tuple(dict.fromkeys(secret for secret in found if secret))[:_MOST_CREDENTIALS]
 
 

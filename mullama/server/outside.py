@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 _NO_IMAGES = "images are not generated: llama.cpp runs language models only"
 _NO_AUDIO = "speech is not transcribed or generated here; a model with an audio projector reads a sound in a chat"
+_NO_SPEECH = "speech is not generated; a program for it can speak the text of an answer"
+_ONE_REALTIME = "sessions are opened at /v1/realtime itself, by WebSocket and with an API key"
 _NO_FILES = "the server stores no files of clients; send the text in the request"
 _NO_BATCHES = "batches are not supported; send the requests at the same time, the server decodes them together"
 _NO_TRAINING = "models are not trained"
@@ -19,7 +21,12 @@ ENDPOINTS: Mapping[str, str] = {
     "/v1/videos": _NO_IMAGES,
     "/sdapi": _NO_IMAGES,
     "/v1/audio": _NO_AUDIO,
-    "/v1/realtime": _NO_AUDIO,
+    "/v1/audio/speech": _NO_SPEECH,
+    "/v1/realtime/client_secrets": _ONE_REALTIME,
+    "/v1/realtime/sessions": _ONE_REALTIME,
+    "/v1/realtime/transcription_sessions": _ONE_REALTIME,
+    "/v1/realtime/translations": _ONE_REALTIME,
+    "/v1/realtime/calls": "calls by WebRTC and SIP are not taken; /v1/realtime is a WebSocket",
     "/tts": _NO_AUDIO,
     "/vad": _NO_AUDIO,
     "/v1/moderations": "there is no model for moderation",

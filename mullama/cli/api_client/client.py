@@ -70,6 +70,11 @@ class Client:
         self._key = key
         self._timeout = timeout
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of every request, with the key."""
+        return {**self._headers, **({"Authorization": f"Bearer {self._key}"} if self._key else {})}
+
     def get(self, path: str) -> Any:
         return self._request_json("GET", path, None)
 
@@ -162,16 +167,14 @@ class Client:
 
         raw: body that is not JSON, with its headers.
         """
-        headers = {"Accept": "application/json", "Connection": "close", **self._headers}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        headers = {"Accept": "application/json", "Connection": "close", **self.headers}
         body: bytes | Iterable[bytes] | None = None
         if raw is not None:
             body, headers = raw[0], {**headers, **raw[1]}
         elif tree is not None:
             body = json.dumps(tree, ensure_ascii=False).encode()
             headers["Content-Type"] = "application/json"
-        with closing(self._connect()) as connection:
+        with closing(self.connect()) as connection:
             wire: socket.socket = connection.sock
             with _ErrorTranslation(self.address):
                 wire.settimeout(_remaining(deadline))
@@ -180,7 +183,8 @@ class Client:
             with closing(response):
                 yield response, wire
 
-    def _connect(self) -> http.client.HTTPConnection:
+    def connect(self) -> http.client.HTTPConnection:
+        """Return a connection. Raises `Unavailable` if no server answers."""
         connection = self._connection()
         try:
             connection.connect()

@@ -63,6 +63,7 @@ COMMANDS = (
     Command("run", "inference.run", "send a prompt to a model, or chat without one"),
     Command("bench", "inference.bench", "measure the speed of a model or the throughput of a server"),
     Command("chat", "inference.chat", "chat with a model", ("tui",)),
+    Command("listen", "inference.listen", "speak with a model, by microphone, file or pipe"),
     Command("tokenize", "inference.tokens", "count and list the tokens of a text"),
     Command("embed", "inference.tokens", "print the embeddings of texts, or compare two"),
     Command("serve", "server.serve", "run the server in the foreground and follow the manifest"),

@@ -92,6 +92,26 @@ class View:
         with self._live(region.draw):
             yield observe
 
+    @contextmanager
+    def talk(self, now: Callable[[], tuple[Sequence[tuple[str, str]], str]]) -> Iterator[Callable[[str, str], None]]:
+        """Show a conversation until the block ends. Call the yielded function with speaker and text of each line.
+
+        now: returns the lines that are not complete, and a word for the state.
+        """
+
+        def line(speaker: str, text: str) -> Text:
+            return Text.assemble((f"{printable(speaker)}: ", "bold"), printable(text))
+
+        spinner = Spinner("dots", style="dim")
+
+        def draw() -> RenderableType:
+            lines, state = now()
+            spinner.update(text=Text(state, style="dim"))
+            return Group(*(line(*one) for one in lines), spinner)
+
+        with self._live(draw):
+            yield lambda speaker, text: self._console.print(line(speaker, text))
+
     def _live(self, draw: Callable[[], RenderableType]) -> Live:
         return Live(
             get_renderable=draw, console=self._console, refresh_per_second=_REFRESHES_PER_SECOND, transient=True

@@ -15,6 +15,7 @@ from mullama.dialects.openai import (
     models,
     stored_chat,
 )
+from mullama.dialects.openai.realtime import opening
 from mullama.dialects.openai.responses import stored
 from mullama.struct import replace
 
@@ -57,6 +58,14 @@ EMBEDDINGS = Endpoint(
     request_schema=embeddings.REQUEST_SCHEMA,
     response_schema=embeddings.RESPONSE_SCHEMA,
 )
+REALTIME = Endpoint(
+    method="GET",
+    path="/v1/realtime",
+    decode=opening.decode,
+    session=opening.session,
+    subprotocols=opening.SUBPROTOCOLS,
+    summary="Hold a conversation by text and voice over a WebSocket",
+)
 MODELS = Endpoint(
     method="GET",
     path="/v1/models",
@@ -88,6 +97,7 @@ ENDPOINTS = (
     CHAT_COUNT,
     COMPLETIONS,
     EMBEDDINGS,
+    REALTIME,
     MODELS,
     *STORED,
     *bare(CHAT, CHAT_COUNT, EMBEDDINGS, *STORED),

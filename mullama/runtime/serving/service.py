@@ -15,6 +15,7 @@ from mullama.chat import types as chat
 from mullama.chat.answer import Fold
 from mullama.dialects import base as dialect
 from mullama.dialects.resumable_streams import CancelStream, FindStreams, ResumeStream
+from mullama.dialects.sessions import OpenSession
 from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
 from mullama.engines.base import Embed, Embedded, Prompt
 from mullama.errors import Denied, EngineFailed, Invalid, MullamaError, NotFound, Unavailable, Unsupported
@@ -312,7 +313,7 @@ class ModelService:
                 return await self._detokenize(operation, caller)
             case FetchStored() | DeleteStored() | UpdateStored() | ListStored():
                 return await self._objects.answer(operation, caller)
-            case dialect.StaticReply() | ResumeStream() | FindStreams() | CancelStream():
+            case dialect.StaticReply() | OpenSession() | ResumeStream() | FindStreams() | CancelStream():
                 raise Invalid("this operation needs no model")
             case _:
                 return await self._inventory(operation, caller)

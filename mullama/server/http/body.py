@@ -60,6 +60,14 @@ class BodyShare:
         self._pool.take(count)
         self._held += count
 
+    def hold(self, count: int) -> None:
+        """Reserve so many bytes in all, or raise `Unavailable` if they are more than before and there is no room."""
+        if count > self._held:
+            self.take(count - self._held)
+        else:
+            self._pool.give(self._held - count)
+            self._held = count
+
     def __enter__(self) -> Self:
         return self
 

@@ -119,6 +119,8 @@ class Exchange:
         self.caller = Caller(
             dialect="", request_id=self.request_id, models=(), roles=()
         )  # without rights until it is authenticated
+        self.key_digest: bytes | None = None
+        """SHA-256 of the secret of the caller's key."""
         self.trace: TraceContext | None = None
         self.status = 0
         self.bytes_out = 0
@@ -193,6 +195,10 @@ class Exchange:
         """Wait until the connection is closed. Call it only after the body is read."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+    def upgraded(self) -> None:
+        """Note that the connection has another protocol from now on."""
+        self.status, self.notes.first_byte, self.notes.stream = 101, self.elapsed, True
 
     async def reply(self, reply: Reply, encoded: tuple[bytes, str] | None = None) -> None:
         """Send a complete response. `encoded` is `to_body(reply)`, if that was computed before."""

@@ -25,6 +25,10 @@ class Bounds(Struct, frozen=True, kw_only=True):
     body_pool: int = 256 * MIB  # the bodies of all requests in progress
     upload: int = 512 * 1024 * MIB  # one blob
     depth: int = 64  # nested arrays and objects
+    sessions: int = 64  # WebSockets
+    session_idle: float = 900.0  # without a message of the client of a WebSocket and without work for it
+    session_ping: float = 20.0  # between two pings of a WebSocket; a client that answers none is disconnected
+    message: int = 16 * MIB  # one message of a WebSocket
     failed_keys: int = 20  # wrong keys from one address in a minute
 
 

@@ -148,6 +148,8 @@ class HttpServer:
         self._close(listeners)
         for connection in list(self._state.connections):
             connection.shutdown()
+            if isinstance(connection, BoundedProtocol):
+                connection.leave()
         if not await self._all_done(drain_seconds):
             stopping = Unavailable("the server is stopping", hint="try again later", retry_after=5.0)
             self._app.interrupt(stopping)

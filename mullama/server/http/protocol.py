@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
 import httptools
@@ -62,6 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._rejection: Rejection | None = None
         self._pipelined = False
         self._body_after_upgrade = False
+        self._socket: RawReceiver | None = None
 
     # The connection
 
@@ -80,8 +81,15 @@ class BoundedProtocol(HttpToolsProtocol):
             timer.cancel()
         if self._cap is not None:
             self._cap.closed(self)
+        if self._socket is not None:
+            self._socket.lost()
         super().connection_lost(exc)
         self._on_lost()
+
+    def leave(self) -> None:
+        """Note that the server stops: end a request that changed the protocol."""
+        if self._socket is not None:
+            self._socket.leave()
 
     def close_gracefully(self, transport: asyncio.Transport) -> None:
         """Close after an early answer without losing it.
@@ -130,6 +138,9 @@ class BoundedProtocol(HttpToolsProtocol):
     # Bytes
 
     def data_received(self, data: bytes) -> None:
+        if self._socket is not None:
+            self._socket.feed(data)
+            return
         while data and not self._discarding:
             self._piece_size = len(data)
             self._unparsed += self._piece_size
@@ -166,6 +177,25 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(_long_url())
         else:
             self._refuse(_large_headers())
+
+    def _upgrade(self, head: bytes, receiver: RawReceiver) -> RawConnection:
+        """Send the head of a response that changes the protocol; all bytes from now on belong to the receiver.
+
+        The request remains in progress until the connection is closed: a drain waits for it, and a listener that
+        closes leaves it.
+        """
+        self.cycle.response_started = True
+        self._socket = receiver
+        self._disarm("headers")
+        self.transport.write(head)
+        return RawConnection(self)
+
+    def finish_upgraded(self, *, answered: bool) -> None:
+        """Close the connection after the bytes that were written. answered: the client sends nothing more."""
+        self.cycle.response_complete = True
+        self._incomplete = not answered
+        if not self.transport.is_closing():
+            self.transport.close()
 
     # Callbacks of the parser
 
@@ -207,6 +237,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._cap.busy(self)
         if problem := self._problem():
             self.scope["state"]["refusal"] = problem
+        if self.parser.should_upgrade():
+            self.scope["state"]["upgrade"] = self._upgrade
         super().on_headers_complete()
         self._body_after_upgrade = self.parser.should_upgrade() and _announces_body(self.headers)
         self._in_headers = False
@@ -307,6 +339,54 @@ class BoundedProtocol(HttpToolsProtocol):
         )
         self.cycle.more_body = False
         self._start_asgi_task(self.cycle, self.app)
+
+
+class RawReceiver(Protocol):
+    """Takes the bytes of a connection after a change of its protocol."""
+
+    def feed(self, data: bytes) -> None: ...
+
+    def lost(self) -> None:
+        """Note that the connection is closed."""
+        ...
+
+    def leave(self) -> None:
+        """Note that the server stops."""
+        ...
+
+
+class RawConnection:
+    """The connection after a change of its protocol."""
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        if not self._protocol.transport.is_closing():
+            self._protocol.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the send buffer has room. A client that reads nothing for long is disconnected."""
+        if self._protocol.flow.write_paused:
+            await self._protocol.flow.drain()
+
+    def pause(self, paused: bool) -> None:
+        """Stop or continue to read."""
+        flow = self._protocol.flow
+        if paused:
+            flow.pause_reading()
+        else:
+            flow.resume_reading()
+
+    def close(self, *, answered: bool) -> None:
+        """Close after the bytes that were written. answered: the client sends nothing more."""
+        self._protocol.finish_upgraded(answered=answered)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._protocol.cycle.response_complete = True
+        self._protocol.transport.abort()
 
 
 class LingeringTransport:

@@ -115,7 +115,7 @@ def full_item(item: Item, index: int, response: str) -> dict[str, JSONValue]:
     return complete
 
 
-class _Turns(Struct):
+class Turns(Struct):
     """Collects turns, and the items of the assistant's current turn."""
 
     done: list[Message] = field(default_factory=list)
@@ -153,7 +153,7 @@ class _Turns(Struct):
 
 def conversation(items: Iterable[Item], instructions: str | None) -> tuple[Message, ...]:
     """Return the turns of the items, after the instructions. References must be resolved before."""
-    turns = _Turns()
+    turns = Turns()
     if instructions:
         turns.add(text_message("system", instructions))
     for i, item in enumerate(items):
@@ -162,7 +162,7 @@ def conversation(items: Iterable[Item], instructions: str | None) -> tuple[Messa
     return linked(turns.done)
 
 
-def _read(item: fields.Body, turns: _Turns) -> None:
+def _read(item: fields.Body, turns: Turns) -> None:
     kind = item.raw("type")
     match kind:
         case None | "message":
@@ -182,7 +182,7 @@ def _read(item: fields.Body, turns: _Turns) -> None:
             raise fields.unfit(item.at("type"), f"a known type of item, not {str(kind)[:40]!r}")
 
 
-def _message(item: fields.Body, turns: _Turns) -> None:
+def _message(item: fields.Body, turns: Turns) -> None:
     role = to_role(item)
     content = item.get(CONTENT) or ()
     if role == "assistant":

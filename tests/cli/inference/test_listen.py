@@ -1,0 +1,185 @@
+"""`mullama listen` with a scripted server: files, pipes, terminals, interruptions and faults."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mullama.audio.detectors import EnergyDetector
+from mullama.chat import inventory, types
+from mullama.cli.inference.sound_source import mono, raw_source, wav_source
+from mullama.cli.inference.spoken import Spoken, SpokenLine
+from mullama.errors import NotFound, Unsupported
+from tests.audio.speech import quiet, voice, write_wav
+from tests.cli.conftest import Ran
+from tests.cli.pty_session import pty_session
+from tests.server.server_fixture import ANSWERS, RunningServer, StubRuntime, running_server
+
+Run = Callable[..., Ran]
+HEARS = {inventory.ShowModel: lambda operation: inventory.ModelCard(name=operation.model, capabilities=("audio",))}
+TWO_TURNS = quiet(0.6) + voice(0.8) + quiet(1.0) + voice(0.8) + quiet(0.3)
+
+
+@pytest.fixture
+def hearing(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningServer]:
+    """A server whose model hears, and that finds speech by energy."""
+    monkeypatch.setattr("mullama.server.speech_detection.detector", lambda name: EnergyDetector())
+    monkeypatch.setattr("tests.server.server_fixture.ANSWERS", {**ANSWERS, **HEARS})
+    with running_server() as server:
+        yield server
+
+
+def url(server: RunningServer) -> str:
+    return f"http://127.0.0.1:{server.port}"
+
+
+def test_each_turn_of_a_file_is_answered_on_a_line_of_a_pipe(run: Run, hearing: RunningServer, tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", TWO_TURNS, channels=2)
+    ran = run("listen", "a.wav", "-m", "tiny", "--system", "Short.", "-n", "7", "--host", url(hearing))
+    assert (ran.code, ran.out, ran.err) == (0, "tiny: Hello\ntiny: Hello\n", "")
+    first, second = (one for one in hearing.runtime.seen if isinstance(one, types.ChatRequest))
+    assert [m.role for m in first.messages] == ["system", "user"]
+    assert [m.role for m in second.messages] == ["system", "user", "assistant", "user"]
+    assert first.max_tokens == 7
+
+
+def test_raw_samples_come_from_a_pipe(
+    run: Run, hearing: RunningServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tests.cli.conftest.Screen.buffer", io.BytesIO(quiet(0.3) + voice(0.5)), raising=False)
+    ran = run("listen", "-", "-m", "tiny", "--host", url(hearing))
+    assert (ran.code, ran.out) == (0, "tiny: Hello\n")
+
+
+def test_a_sound_without_speech_says_so(run: Run, hearing: RunningServer, tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", quiet(0.5))
+    ran = run("listen", "a.wav", "-m", "tiny", "--host", url(hearing))
+    assert (ran.code, ran.out) == (0, "")
+    assert "no speech" in ran.err
+
+
+def test_a_failed_answer_is_reported_and_the_rest_goes_on(run: Run, hearing: RunningServer, tmp_path: Path) -> None:
+    hearing.runtime.script = (NotFound("the model is gone"),)
+    write_wav(tmp_path / "a.wav", TWO_TURNS)
+    ran = run("listen", "a.wav", "-m", "tiny", "--host", url(hearing))
+    assert ran.err.count("error: the model is gone") == 2
+
+
+def test_a_model_that_reads_no_sound_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("mullama.server.speech_detection.detector", lambda name: EnergyDetector())
+    write_wav(tmp_path / "a.wav", quiet(0.5) + voice(0.5))
+    with running_server() as server:
+        ran = run("listen", "a.wav", "-m", "tiny", "--host", url(server))
+    assert "task: transcription" in ran.err
+
+
+def test_a_key_that_is_missing_is_an_error(run: Run, tmp_path: Path) -> None:
+    from tests.server.server_fixture import key
+
+    write_wav(tmp_path / "a.wav", quiet(0.2))
+    with running_server(StubRuntime(keys=(key("ci", "good", "infer"),))) as server:
+        ran = run("listen", "a.wav", "-m", "tiny", "--host", url(server))
+    assert ran.code != 0
+    assert "API key" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("missing.wav",), "does not exist"),
+        (("text.wav",), "ffmpeg"),
+        (("slow.wav",), "between 8000 and 96000"),
+    ],
+)
+def test_a_bad_source_is_an_error(run: Run, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    (tmp_path / "text.wav").write_text("no sound")
+    write_wav(tmp_path / "slow.wav", bytes(200), rate=4000)
+    ran = run("listen", *arguments, "-m", "tiny", "--host", "http://127.0.0.1:1")
+    assert ran.code != 0
+    assert words in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_microphone_needs_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "sounddevice", None)
+    ran = run("listen", "-m", "tiny", "--host", "http://127.0.0.1:1")
+    assert ran.code != 0
+    assert "mullama[audio]" in ran.err
+    assert "arecord" in ran.err
+
+
+def test_a_terminal_shows_the_conversation(
+    hearing: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    write_wav(tmp_path / "a.wav", TWO_TURNS)
+    with pty_session(["listen", "a.wav", "-m", "tiny", "--host", url(hearing)], tmp_path) as session:
+        for _ in range(2):
+            session.read_until("tiny: ")
+            session.read_until("Hello")
+        session.read_until("listening")
+        assert session.finish() == 0
+
+
+# The parts without a server
+
+
+def test_samples_of_every_width_and_of_several_channels_become_mono() -> None:
+    assert mono(b"\x00\x10\x00\x20", 2, 1) == b"\x00\x10\x00\x20"
+    assert mono(b"\x00\x10\x00\x30", 2, 2) == b"\x00\x20"
+    assert mono(b"\x99\x00\x10", 3, 1) == b"\x00\x10"
+    assert mono(b"\x99\x99\x00\x10", 4, 1) == b"\x00\x10"
+    assert mono(b"\x80\x90", 1, 1) == b"\x00\x00\x00\x10"
+
+
+def test_a_pipe_is_not_read_faster_than_it_is_spoken() -> None:
+    slept: list[float] = []
+    source = raw_source(io.BytesIO(bytes(32_001)), 16_000, clock=lambda: 0.0, sleep=slept.append)
+    assert sum(map(len, source.pieces)) == 32_000  # the half of a sample at the end is left out
+    assert slept == pytest.approx([0.1 * n for n in range(1, 9)] + [0.9], abs=0.05)
+
+
+def test_a_float_file_is_refused_by_name(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "a.wav", bytes(200))
+    data = bytearray(path.read_bytes())
+    data[20] = 3  # IEEE float
+    path.write_bytes(data)
+    with ExitStack() as resources, pytest.raises(Unsupported, match="no WAV file with plain samples"):
+        wav_source(path, resources)
+
+
+def done(status: str, **details: Any) -> dict[str, Any]:
+    return {"type": "response.done", "response": {"status": status, "status_details": details}}
+
+
+def test_the_state_of_a_conversation() -> None:
+    spoken = Spoken()
+    delta = "conversation.item.input_audio_transcription.delta"
+    spoken.feed({"type": "session.created", "session": {"model": "tiny"}})
+    spoken.feed({"type": "input_audio_buffer.speech_started"})
+    assert spoken.state == "hearing you"
+    spoken.feed({"type": "input_audio_buffer.committed"})
+    assert spoken.pending
+    spoken.feed({"type": delta, "delta": "Hel"})
+    assert spoken.current == [SpokenLine(speaker="you", text="Hel")]
+    whole = {"type": delta.replace("delta", "completed"), "transcript": "Hello "}
+    assert spoken.feed(whole) == [SpokenLine(speaker="you", text="Hello")]
+    spoken.feed({"type": "response.output_text.delta", "delta": "Once"})
+    assert spoken.feed(done("cancelled")) == [SpokenLine(speaker="tiny", text="Once …")]
+    assert spoken.pending, "the turn that interrupted it is not answered yet"
+    assert spoken.feed(done("failed", error={"message": "no"})) == []
+    assert spoken.errors == ["no"]
+    assert not spoken.pending
+
+
+def test_a_noise_is_no_turn_that_waits() -> None:
+    spoken = Spoken()
+    spoken.feed({"type": "input_audio_buffer.committed"})
+    kind = "conversation.item.input_audio_transcription.completed"
+    assert spoken.feed({"type": kind, "transcript": " "}) == []
+    assert not spoken.pending
