@@ -35,6 +35,7 @@ from mullama.manifest.spec import Manifest, Model, Probe
 from mullama.names import PathRef, parse_source
 from mullama.plan.drafting import draft_problem
 from mullama.plan.fit import stays, too_large
+from mullama.plan.headers import FEWER_DIMENSIONS, dimensions_problem
 from mullama.plan.observed import KnownFiles
 from mullama.plan.projectors import TEXT_ONLY, abilities, projector_bytes, projector_of, projector_problem
 from mullama.plan.steps import Plan, Step
@@ -353,12 +354,8 @@ def checked(
         raise _lacking(name, model, missing, present)
     if problem := projector_problem(model, facts, projector):
         raise BadWeights(f"{name}: {problem}", hint=TEXT_ONLY)
-    if facts is not None and (model.embedding.dimensions or 0) > facts.embedding_length > 0:
-        raise Refused(
-            f"{name} has embedding.dimensions {model.embedding.dimensions}, but the vectors of {masked(model.from_)} "
-            f"have {facts.embedding_length} numbers",
-            hint=f"use at most {facts.embedding_length}",
-        )
+    if facts is not None and (problem := dimensions_problem(model, facts)):
+        raise Refused(f"{name}: {problem}", hint=FEWER_DIMENSIONS.format(facts.embedding_length))
     source = model.draft.source if model.draft else None
     drafter = store.source(source, desired, lock.get(source)) if source else None
     small = drafter.facts if drafter else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from mullama.chat.types import LONGEST_DRAFT
@@ -12,6 +13,7 @@ DraftKind = Literal["", "ngram", "model", "mtp"]
 
 # Guesses of one decode without `draft.tokens`. A copied text is guessed at any length; a model errs sooner.
 _TOKENS: dict[DraftKind, int] = {"": 0, "ngram": LONGEST_DRAFT, "model": 16, "mtp": 3}
+_FIRST_COMPARED = 5  # the tokens before may differ, as SPEC_VOCAB_CHECK_START_TOKEN_ID of llama.cpp
 _VOCABULARY_SLACK = 128  # tokens without a text of their own, as SPEC_VOCAB_MAX_SIZE_DIFFERENCE of llama.cpp
 
 
@@ -46,8 +48,10 @@ def draft_problem(model: Model, facts: WeightFacts | None, drafter: WeightFacts 
     """
     if facts is None:
         return None
-    if draft_kind(model, facts) == "mtp" and not facts.drafting_layers:
-        return f"draft.from is mtp, and {model.from_} has no layers that predict further tokens (nextn_predict_layers)"
+    if draft_kind(model, facts) == "mtp" and facts.drafting_layers != 1:
+        count = f"{facts.drafting_layers or 'no'} layers that predict further tokens (nextn_predict_layers)"
+        only = ", and one is supported" if facts.drafting_layers else ""
+        return f"draft.from is mtp, and {model.from_} has {count}{only}"
     if drafter is None or model.draft is None:
         return None
     source = model.draft.from_
@@ -66,4 +70,22 @@ def _other_vocabulary(one: WeightFacts, other: WeightFacts) -> str:
             return f"its {name.replace('_', '-')} is {left or 'not named'}, not {right or 'unnamed'}"
     if abs(one.vocabulary - other.vocabulary) > _VOCABULARY_SLACK:
         return f"it has {other.vocabulary} tokens, not {one.vocabulary}"
+    ends = [facts.token("eos") for facts in (other, one)]
+    if None not in (one.add_bos, other.add_bos) and one.add_bos != other.add_bos:
+        return f"its texts begin {'with' if other.add_bos else 'without'} the token bos"
+    if ends[0] and ends[1] and ends[0].id != ends[1].id:
+        return f"its token eos is {ends[0].id}, not {ends[1].id}"
     return ""
+
+
+def other_tokens(one: Sequence[bytes], other: Sequence[bytes]) -> str:
+    """Return the first token that differs between the vocabularies of a model and of its draft model; "" for none."""
+    pairs = enumerate(zip(one, other, strict=False))
+    differs = next((at for at, (left, right) in pairs if left != right and at >= _FIRST_COMPARED), None)
+    if differs is None:
+        return ""
+    return f"its token {differs} is {_text(other[differs])}, not {_text(one[differs])}"
+
+
+def _text(token: bytes) -> str:
+    return repr(token.decode("utf-8", "replace"))

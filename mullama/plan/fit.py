@@ -178,7 +178,7 @@ def placement(model: Model, facts: WeightFacts | None, machine: Machine | None, 
     model has.
     """
     gpu, devices = model.gpu, usable_devices(model.gpu, machine)
-    _check_experts(gpu, facts)
+    check_experts(gpu, facts)
     split = gpu.tensor_split
     if devices and gpu.main >= len(devices):
         raise Invalid(f"gpu.main is {gpu.main}; the model has {counted(len(devices), 'device')}", hint=_FROM_ZERO)
@@ -206,7 +206,8 @@ _FROM_ZERO = "devices are numbered from 0; mullama doctor lists them"
 _MANY = -2  # `gpu.layers: auto`, until a number is found
 
 
-def _check_experts(gpu: Gpu, facts: WeightFacts | None) -> None:
+def check_experts(gpu: Gpu, facts: WeightFacts | None) -> None:
+    """Raise `Invalid` for more layers with experts than the weights have."""
     if isinstance(gpu.experts, int) and facts is not None and gpu.experts > (most := len(expert_layers(facts))):
         text = f"the model has {counted(most, 'layer')} with experts" if most else "the model has no experts"
         raise Invalid(f"gpu.experts is {gpu.experts}, and {text}", hint="auto, all, or a smaller number")

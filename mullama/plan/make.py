@@ -33,8 +33,9 @@ from mullama.plan.fit import (
     room_for_both,
 )
 from mullama.plan.groups import too_narrow
+from mullama.plan.headers import header_warnings
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
-from mullama.plan.projectors import projector_bytes, projector_of, projector_warnings
+from mullama.plan.projectors import projector_bytes, projector_of
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step, UnusableFile
 from mullama.struct import replace
 from mullama.units import size
@@ -68,7 +69,7 @@ def make_plan(
     narrow = too_narrow(desired, observed.files, observed.machine) if observed.live is not None else ()
     # Without a server nothing is served that a change could remove or pause.
     protected = protections(steps, old.models) if observed.live is not None else ()
-    refused = (*protected, *projector_warnings(desired, observed.files))
+    refused = (*protected, *header_warnings(desired, observed.files))
     return Plan(
         base=applied.revision if applied else "",
         desired=revision(desired),

@@ -67,11 +67,6 @@ def media_problems(desired: Manifest, files: Mapping[str, KnownFiles]) -> Iterat
             yield name, "requires", f"{name} lacks {' and '.join(lacks)}: {_why(model, projector)}", _NAME_ONE
 
 
-def projector_warnings(desired: Manifest, files: Mapping[str, KnownFiles]) -> Iterator[str]:
-    """Yield the messages of `media_problems` with the name of the model."""
-    return (f"models.{name}.{field}: {text}" for name, field, text, _ in media_problems(desired, files))
-
-
 def _why(model: Model, projector: ProjectorFile | None) -> str:
     if projector is None:
         return "mmproj is none" if model.mmproj == "none" else f"{model.from_} has no projector"

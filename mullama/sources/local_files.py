@@ -17,10 +17,11 @@ from mullama.sources.base import Cancelled, DownloadProgress, Report
 from mullama.weights.adapters import misfit
 from mullama.weights.choose import header_role
 from mullama.weights.facts import WeightFacts
-from mullama.weights.gguf import Read, read_header
+from mullama.weights.gguf import Array, Read, read_header
 from mullama.weights.imatrix import ImportanceMatrix, read_imatrix
 from mullama.weights.inspect import inspect
 from mullama.weights.registry_manifest import MAX_TEXT
+from mullama.weights.vocabulary import TOKENS
 
 _READ: Final = 4 * 1024**2
 
@@ -53,6 +54,18 @@ def file_role(path: str) -> str:
         os.close(descriptor)
     kind = header.metadata.get("general.type", "model")
     return header_role(str(header.metadata.get("general.architecture", "")), str(kind), len(header.tensors))
+
+
+def token_texts(path: str) -> Sequence[bytes]:
+    """Return the texts of the tokens in the header of a file; raise `BadWeights` for one without."""
+    descriptor, size = open_regular(path)
+    try:
+        texts = read_header(_reader(descriptor, path), size).metadata.get(TOKENS)
+    finally:
+        os.close(descriptor)
+    if not isinstance(texts, Array) or texts.kind != "string":
+        raise BadWeights(f"{path} has no vocabulary")
+    return texts.strings()
 
 
 def check_adapter(path: str, weights: tuple[str, ...], base: WeightFacts | None) -> None:

@@ -6,13 +6,13 @@ import pytest
 
 from mullama.manifest.spec import Manifest, Model
 from mullama.plan.changes import compare_models
-from mullama.plan.drafting import draft_kind, draft_problem, draft_tokens
+from mullama.plan.drafting import draft_kind, draft_problem, draft_tokens, other_tokens
 from mullama.plan.fit import context_shape, need
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, KnownFiles, Observed
 from mullama.plan.steps import Cost
 from mullama.struct import replace
-from mullama.weights.facts import WeightFacts
+from mullama.weights.facts import SpecialToken, WeightFacts
 from tests import ggufs
 
 MAIN, SMALL = "hf:acme/main-GGUF:Q4_K_M", "hf:acme/small-GGUF:Q4_0"
@@ -71,17 +71,32 @@ def test_the_automatic_choice_reads_the_header(layers: int, kind: str) -> None:
         ),
         ({"from": SMALL}, {"tokenizer": "gpt2x"}, "its tokenizer is gpt2x, not"),
         ({"from": SMALL}, {"pre_tokenizer": "qwen2x"}, "its pre-tokenizer is qwen2x, not"),
+        ({"from": SMALL}, {"add_bos": False}, "its texts begin without the token bos"),
+        ({"from": SMALL}, {"special": (SpecialToken(role="eos", id=77, text="x"),)}, "its token eos is 77, not"),
         ({"from": SMALL}, {"role": "projector"}, f"draft.from names {SMALL}, which writes no text"),
         ({"from": SMALL}, {"causal": False}, "writes no text"),
         ({"from": "mtp"}, {}, f"draft.from is mtp, and {MAIN} has no layers that predict further tokens"),
     ],
 )
 def test_what_the_headers_refuse(draft: object, drafter: dict[str, object], problem: str | None) -> None:
-    own = facts()
+    own = facts(add_bos=True, special=(SpecialToken(role="eos", id=2, text="</s>"),))
     if drafter.get("vocabulary") == 140:
         drafter = {"vocabulary": own.vocabulary + 100}
     found = draft_problem(model(draft), own, replace(own, **drafter))  # type: ignore[arg-type]
     assert found is None if problem is None else problem in (found or "")
+
+
+def test_more_than_one_layer_for_drafting_is_refused_as_the_load_refuses_it() -> None:
+    problem = draft_problem(model({"from": "mtp"}), facts(drafting_layers=3), None)
+    assert problem is not None
+    assert "has 3 layers that predict further tokens (nextn_predict_layers), and one is supported" in problem
+    assert draft_problem(model({"from": "auto"}), facts(drafting_layers=3), None) is None
+
+
+def test_the_first_tokens_and_added_ones_may_differ() -> None:
+    tokens = [b"%d" % number for number in range(20)]
+    assert other_tokens(tokens, [b"x", *tokens[1:], b"added"]) == ""
+    assert other_tokens(tokens, [*tokens[:7], b"y", *tokens[8:]]) == "its token 7 is 'y', not '7'"
 
 
 def test_layers_for_drafting_are_known_from_the_header_and_may_be_used() -> None:

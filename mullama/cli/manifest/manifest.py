@@ -12,12 +12,12 @@ from mullama.cli.app.text_files import write_text
 from mullama.cli.manifest.findings import CI_FORMATS, show_findings
 from mullama.errors import ManifestError, Refused, masked_tree
 from mullama.manifest.dump import to_yaml, with_units
-from mullama.manifest.load import LoadedManifest
 from mullama.problems import Problem
 from mullama.units import counted
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
+    from mullama.manifest.spec import Model
 
 SCHEMA_NAME = "mullama.v1.schema.json"
 
@@ -73,45 +73,39 @@ def _show_problems(call: CommandContext, problems: tuple[Problem, ...]) -> None:
 
 
 def _header_problems(call: CommandContext, loaded: LoadedManifest) -> tuple[Problem, ...]:
-    """Return the drafts, projectors and required media that the headers refuse, as far as they are stored or in the
-    lock file. Uses no network."""
-    from mullama.chat.media import ABILITIES
-    from mullama.names import PathRef, parse_source
-
-    models = {
-        name: model
-        for name, model in loaded.manifest.models.items()
-        if model.draft is not None
-        or model.projector_source
-        or set(ABILITIES.values()) & set(model.requires)
-        # The projector beside a file is found without a network.
-        or (model.mmproj == "auto" and model.task == "chat" and isinstance(parse_source(model.from_), PathRef))
-    }
+    """Return what the headers refuse, as far as the files are stored or in the lock file. Uses no network."""
+    models = {name: model for name, model in loaded.manifest.models.items() if _depends_on_headers(model)}
     if not models:
         return ()
-    from mullama.plan.drafting import draft_problem
-    from mullama.plan.fit import drafter_facts
-    from mullama.plan.projectors import media_problems
+    from mullama.manifest.nodes import longest_prefix
     from mullama.reconcile.files import Files, read_lock
+    from mullama.reconcile.stored_headers import file_problems
 
     some = loaded.manifest.model_copy(update={"models": models})
     files = Files.here(call.env).known([some], read_lock(loaded.path))
-    found = {
-        f"models.{name}.draft": draft_problem(model, files[model.from_].facts, drafter_facts(model, files))
-        for name, model in models.items()
-    }
-    places = loaded.places
-    drafts = (
-        Problem(f"{path}.from", places.get(f"{path}.from") or places.get(path), why, "draft: auto needs no draft model")
-        for path, why in found.items()
-        if why is not None
-    )
-    media = (
-        Problem(path, places.get(path) or places.get(f"models.{name}"), text, hint)
-        for name, field, text, hint in media_problems(some, files)
+    return tuple(
+        Problem(path, longest_prefix(path, loaded.places), text, hint)
+        for name, field, text, hint in file_problems(some, files)
         for path in (f"models.{name}.{field}",)
     )
-    return (*drafts, *media)
+
+
+def _depends_on_headers(model: Model) -> bool:
+    """Return True for a model with a setting that its files may refuse. Other files need not be read."""
+    from mullama.names import PathRef, parse_source
+
+    pool, experts = model.context.pool, model.gpu.experts
+    return bool(
+        model.draft
+        or model.projector_source
+        or model.requires
+        or model.adapters
+        or model.embedding.dimensions
+        or (isinstance(pool, int) and model.context.size is None)
+        or isinstance(experts, int)
+        # The projector beside a file is found without a network.
+        or (model.mmproj == "auto" and model.task == "chat" and isinstance(parse_source(model.from_), PathRef))
+    )
 
 
 def _check_machine(call: CommandContext, loaded: LoadedManifest) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests import ggufs
 from tests.cli.conftest import Ran
+from tests.engines.llamacpp import builders
 
 Run = Callable[..., Ran]
 
@@ -157,6 +158,24 @@ def test_a_draft_that_the_headers_refuse_is_a_mistake_with_its_place(
     assert why in ran.err
     (tmp_path / "mullama.yaml").write_text("mullama: v1\nmodels:\n  a: {from: builtin:tiny, draft: builtin:tiny}\n")
     assert run("validate").code == 0
+
+
+def test_files_that_do_not_belong_together_are_mistakes_with_their_places(run: Run, tmp_path: Path) -> None:
+    builders.llama(tmp_path / "main.gguf")
+    builders.llama(tmp_path / "draft.gguf", renamed=1000)
+    builders.adapter(tmp_path / "lora.gguf")
+    (tmp_path / "mullama.yaml").write_text(
+        "mullama: v1\nmodels:\n  a:\n    from: ./main.gguf\n"
+        "    draft: ./draft.gguf\n    adapters: [{from: ./lora.gguf}]\n"
+    )
+    ran = run("validate")
+    assert ran.code == 4
+    assert "mullama.yaml:5:" in ran.err
+    assert "models.a.draft.from: the draft model " in ran.err
+    assert "main.gguf: its token 1000 is 'Ġsheep?', not 'Ġsheep'" in ran.err
+    assert "mullama.yaml:6:" in ran.err
+    assert "models.a.adapters[0].from: the adapter " in ran.err
+    assert " does not fit " in ran.err
 
 
 def test_a_projector_of_other_weights_is_a_mistake_with_its_place(run: Run, tmp_path: Path) -> None:
