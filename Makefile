@@ -3,13 +3,14 @@ SHELL := /bin/bash
 BIN := .venv/bin
 BENCH = $${XDG_CACHE_HOME:-$$HOME/.cache}/mullama-bench
 .DEFAULT_GOAL := help
-.PHONY: help up test coverage clients check fmt docs site dist bench real soak laws pins vulkan-sim
+.PHONY: help up test coverage clients check fmt docs ui site dist bench real soak laws pins vulkan-sim
 
 help:
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 
 up: ## install, serve the built-in model, and show a first answer
 	@.ci/install
+	@$(BIN)/python -m mullama.web.build || true  # the page at /ui/; all else works without it
 	@$(BIN)/mullama apply -f mullama.yaml --yes
 	@echo && echo '$$ mullama run tiny "What is the capital of France?"'
 	@$(BIN)/mullama run tiny "What is the capital of France?" -t 0 </dev/null
@@ -41,6 +42,7 @@ check: ## check style, types, import contracts, language and generated files
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/language
 	$(BIN)/python .ci/generate --check
+	$(BIN)/python -m mullama.web.build --check || [[ $$? == 2 ]]  # 2: neither Node nor the network
 
 fmt: ## format the code and apply the fixes of the linter
 	@.ci/install test check
@@ -50,6 +52,10 @@ fmt: ## format the code and apply the fixes of the linter
 docs: ## write the generated files: schema and reference pages
 	@.ci/install
 	$(BIN)/python .ci/generate
+
+ui: ## build the web page, and check the types of its sources
+	@.ci/install
+	@$(BIN)/python -m mullama.web.build --check
 
 site: ## build the documentation site into site/
 	@.ci/install site

@@ -78,6 +78,16 @@ class EventLog:
         """Return the kept events, oldest first."""
         return tuple(self._events)
 
+    @property
+    def last(self) -> int:
+        """The id of the newest event, 0 before the first."""
+        return self._last
+
+    async def wait_after(self, id: int) -> None:
+        """Wait until there is an event after that id."""
+        while self._last <= id:
+            await self._added.wait()
+
     async def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
         """Yield every kept event after that id, then each new one; endless."""
         while True:

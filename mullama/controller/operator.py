@@ -18,6 +18,7 @@ from mullama.controller.git.follower import GitFollower
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.shared_memory import memory_in_use, own_memory, with_shares
 from mullama.controller.status import failure_reason, group_states, is_old, live_models
+from mullama.controller.telemetry.live_feed import LiveFeed
 from mullama.engines.base import CheckpointStats
 from mullama.errors import Invalid, NotFound, masked
 from mullama.manifest.tree import block_to_tree, parse_resolved
@@ -74,6 +75,12 @@ class LocalOperator:
         self._started = time.time()
         self._llamacpp = LlamaCppMetrics()
         self._stopping = False
+        self._live_feed = LiveFeed(
+            event_log,
+            status=self.status,
+            generated=metrics.generated,
+            load=lambda: (len(pool.state.running), len(pool.state.waiting)),
+        )
 
     # Status
 
@@ -282,6 +289,9 @@ class LocalOperator:
             if capture.id == id:
                 return capture.tree(texts=True)
         raise NotFound(f"there is no capture {id}", name=str(id), hint="see observability.captures")
+
+    def live(self) -> AsyncIterator[dict[str, Any]]:
+        return self._live_feed.follow()
 
     def follow_captures(self, after: int) -> AsyncIterator[dict[str, Any]]:
         return self._captures.follow(after)

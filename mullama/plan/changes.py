@@ -31,6 +31,7 @@ COSTS: Mapping[str, Cost] = {
     "server.limits": Cost.LIVE,
     "server.fetch_media": Cost.LIVE,
     "server.stored": Cost.LIVE,
+    "server.ui": Cost.LIVE,
     "server.resumable": Cost.LIVE,
     "auth": Cost.LIVE,
     "sources": Cost.NONE,

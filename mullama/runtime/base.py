@@ -235,6 +235,10 @@ class Operator(Protocol):
         """Return a captured request with its prompt and answer. Raises `NotFound` for one that is not kept."""
         ...
 
+    def live(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the status and the events, then what changes, each update with an `id`; endless."""
+        ...
+
     def follow_captures(self, after: int) -> AsyncIterator[dict[str, Any]]:
         """Yield captured requests after that `id`, without their texts; endless."""
         ...

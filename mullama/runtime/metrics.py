@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate, zip_longest
+from typing import Protocol
 
 from mullama.chat.types import Timings, Usage
 from mullama.engines.base import Embedded, Ended
@@ -72,6 +73,15 @@ class ModelMetrics(Struct):
             self.draft_accepted_at = [before + more for before, more in pairs]
 
 
+class Generating(Protocol):
+    """A request that generates."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def spent(self) -> Usage: ...
+
+
 class Metrics(Struct):
     """The counters of one server."""
 
@@ -96,6 +106,8 @@ class Metrics(Struct):
     """Requests to the collector of traces and metrics that failed."""
     gauges: list[Callable[[], Iterable[Gauge]]] = field(default_factory=list)
     """Parts of the server with values that are computed at each scrape."""
+    running: dict[int, Generating] = field(default_factory=dict)
+    """The requests that generate now."""
     engines: dict[int, tuple[int, int]] = field(default_factory=dict)
     """The last reported decodes and requests of each worker, by its process id."""
 
@@ -121,6 +133,13 @@ class Metrics(Struct):
         """Count a request that another model of its route gets."""
         group = (route, failed, then, reason)
         self.fallbacks[group] = self.fallbacks.get(group, 0) + 1
+
+    def generated(self) -> dict[str, int]:
+        """Return the tokens that each model generated so far, those of running requests included."""
+        found = {name: counts.completion_tokens for name, counts in self.models.items()}
+        for request in self.running.values():
+            found[request.model] = found.get(request.model, 0) + request.spent.completion_tokens
+        return found
 
     def of(self, model: str) -> ModelMetrics:
         return self.models.setdefault(model, ModelMetrics())

@@ -38,8 +38,10 @@ from mullama.server.sessions import Sessions
 from mullama.server.stored_answers import StoredAnswers
 from mullama.server.stream_keeper import StreamKeeper
 from mullama.server.tracing import context_of, span_of
+from mullama.server.web_page import WebPage
 from mullama.sources.settings import HubSettings, Requester, requester
 from mullama.trace_context import RequestTrace, begin
+from mullama.web import DIST
 
 _log = logging.getLogger(__name__)
 
@@ -81,14 +83,13 @@ class App:
         self.inflight = Inflight()
         self._memory = pool = BodyBudget(bounds.body_pool)
         self._runs, self._kept, self._tracer = BackgroundRuns(), kept, tracer
-        self.sessions = Sessions(service=service, pool=pool, inflight=self.inflight, bounds=bounds)
         endpoints = Endpoints(
             service=service,
             pool=pool,
             inflight=self.inflight,
             bounds=bounds,
             version=version,
-            sessions=self.sessions,
+            sessions=Sessions(service=service, pool=pool, inflight=self.inflight, bounds=bounds),
             stored=StoredAnswers(service=service, runs=self._runs, inflight=self.inflight, bounds=bounds),
             kept=kept,
         )
@@ -100,7 +101,8 @@ class App:
             bounds=bounds,
             document=self.document,
         )
-        self.routes = (*endpoints.routes(dialects), *own.routes())
+        page = WebPage(service, DIST)
+        self.routes = (*endpoints.routes(dialects), *own.routes(), *page.routes())
         self._table = RouteTable(self.routes)
         self._version = version
         # A path that no dialect claims is answered in OpenAI's form: its clients are pointed at arbitrary base paths.
@@ -243,7 +245,7 @@ class App:
     def _error_format(self, exchange: Exchange) -> ErrorFormat:
         """Return the error format of the API that this path belongs to, for paths without a route too."""
         path = exchange.path
-        if path.startswith("/api/v1/") or path in operator_api.PUBLIC_PATHS or not self._speakers:
+        if path.startswith(("/api/v1/", "/ui/")) or path in operator_api.PUBLIC_PATHS or not self._speakers:
             return OPERATOR
         dialect = dialect_for(path, exchange.headers, self._speakers)
         return ErrorFormat(error=dialect.error, id_header=dialect.id_header)

@@ -44,9 +44,10 @@ def _template(path: str) -> str:
 
 def _operation(routes: Sequence[HttpRoute], with_keys: bool) -> dict[str, Any]:
     first = routes[0]
+    name = f"{first.path}index" if first.path.endswith("/") and first.path != "/" else first.path
     operation: dict[str, Any] = {
         "tags": [route.dialect or "operator" for route in routes],
-        "operationId": f"{first.method.lower()}{re.sub(r'[^0-9A-Za-z]+', '_', first.path)}".rstrip("_"),
+        "operationId": f"{first.method.lower()}{re.sub(r'[^0-9A-Za-z]+', '_', name)}".rstrip("_"),
         "summary": " / ".join(dict.fromkeys(route.schema.summary for route in routes)),
         "responses": {"2XX": _success(routes), "default": _failure(routes)},
     }

@@ -14,8 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 
 from mullama.controller.webhooks.message import signature
+from mullama.server.operator_api.schema import SCHEMAS
 from tests.e2e.stack import Stack, eventually
 from tests.hook_receiver import receiver_on_loopback
 
@@ -49,6 +51,17 @@ def test_history_lists_what_was_applied_and_undo_goes_back(scripted: Stack) -> N
         httpx.get(f"{scripted.url}/api/v1/stack", timeout=60).json()["manifest"]["models"]["demo"].get("system") is None
     )
     scripted.run("diff", "-f", scripted.name, code=2)
+
+
+def test_the_responses_of_the_operator_api_match_their_schemas(scripted: Stack) -> None:
+    observability = {"captures": {"size": "1MiB"}}
+    scripted.write({"demo": "./demo.script.json"}, observability=observability)
+    scripted.apply()
+    ask(scripted.url)
+    for path in ("status", "stack", "history", "requests", "requests/{id}", "drift"):
+        found = httpx.get(f"{scripted.url}/api/v1/{path.format(id=1)}", timeout=60).json()
+        schema: Any = SCHEMAS["GET", f"/api/v1/{path}"].response
+        assert [f"{path}: {wrong.message}" for wrong in Draft202012Validator(schema).iter_errors(found)] == []
 
 
 def test_a_webhook_learns_of_each_apply_and_of_a_broken_manifest(scripted: Stack) -> None:

@@ -182,6 +182,9 @@ class StubRuntime:
     async def follow_captures(self, after: int) -> AsyncIterator[dict[str, Any]]:
         yield {"id": after + 1, "model": "a"}
 
+    def live(self) -> AsyncIterator[dict[str, Any]]:
+        return self.play(({"id": 1, "status": STATUS, "events": []}, "more", {"id": 2, "models": []}))
+
     def git_notice(self, body: bytes, headers: Mapping[str, str]) -> None:
         self.seen.append(body)
 

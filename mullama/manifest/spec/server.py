@@ -122,6 +122,8 @@ class Server(Block):
     for every public host. Addresses of private networks are never fetched. Without it, none is."""
     stored: StoredObjects = StoredObjects()
     """Responses and chat completions that clients store."""
+    ui: Flag = True
+    """Serve the web page at `/ui/`. It reads and changes nothing without an API key, where keys are declared."""
     resumable: ResumableStreams = ResumableStreams()
     """Streams that clients take up again after they lost their connection."""
 

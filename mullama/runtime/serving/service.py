@@ -245,6 +245,7 @@ class ModelService:
         )  # fmt: skip
         recording, trace = self._captures.begin(request, caller), begin_trace(self._tracer, request, caller)
         observers, failure = [one for one in (recording, trace) if one is not None], None
+        self._metrics.running[id(run)] = run
         try:
             async with aclosing(run.events()) as stream:
                 async for events in stream:
@@ -255,6 +256,7 @@ class ModelService:
             failure = error
             raise
         finally:
+            del self._metrics.running[id(run)]
             if recording is not None:
                 recording.end(failure, model=run.model, prompt=run.prompt, usage=run.spent)
             if trace is not None:

@@ -22,7 +22,7 @@ from mullama.struct import Struct, replace
 
 Params = Mapping[str, str]
 
-PUBLIC_PATHS = ("/livez", "/readyz", "/healthz", "/health", "/v1/health", "/metrics", "/openapi.json")
+PUBLIC_PATHS = ("/livez", "/readyz", "/healthz", "/health", "/v1/health", "/metrics", "/openapi.json", "/ui")
 _BODY_LIMIT = 8 * 1024 * 1024  # bytes: a manifest with its templates
 
 
@@ -53,6 +53,7 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
             ("GET", "/api/v1/stack", "read", self._stack),
             ("GET", "/api/v1/history", "read", self._history),
             ("GET", "/api/v1/events", "read", self._events),
+            ("GET", "/api/v1/live", "read", self._live),
             ("GET", "/api/v1/usage", "read", self._usage),
             ("GET", "/api/v1/requests", "admin", self._captures),
             ("GET", "/api/v1/requests/events", "admin", self._follow_captures),
@@ -261,6 +262,9 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
 
     async def _events(self, exchange: Exchange, _: Params) -> None:
         await follow(exchange, self.operator.follow(_after(exchange)), self.inflight, self.bounds)
+
+    async def _live(self, exchange: Exchange, _: Params) -> None:
+        await follow(exchange, self.operator.live(), self.inflight, self.bounds)
 
     async def _body(self, exchange: Exchange, allowed: set[str]) -> dict[str, Any]:
         with self.pool.share() as share:

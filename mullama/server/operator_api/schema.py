@@ -8,15 +8,15 @@ from typing import Any, get_args, get_type_hints
 from mullama.errors import Invalid
 from mullama.names import JSONValue, suggest
 from mullama.runtime.base import ApplyOptions, Origin
-from mullama.server.route_table import RouteSchema
+from mullama.server.http.exchange import OPERATOR
+from mullama.server.openapi import document
+from mullama.server.operator_api import response_schemas as responses
+from mullama.server.route_table import HttpRoute, RouteSchema
 from mullama.store.usage import SECONDS, SUBJECTS, UsageQuery
 from mullama.struct import field_names
 from mullama.units import parse_duration
 
-_TEXT: JSONValue = {"type": "string"}
-_FLAG: JSONValue = {"type": "boolean"}
-_COUNT: JSONValue = {"type": "integer", "minimum": 0}
-_TREE: JSONValue = {"type": "object"}
+_TEXT, _FLAG, _COUNT, _TREE = responses.TEXT, responses.FLAG, responses.COUNT, responses.TREE
 _NDJSON = "application/x-ndjson"
 
 
@@ -63,20 +63,24 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
     ("GET", "/metrics"): RouteSchema(summary="Get metrics in Prometheus' text format", response=_TEXT),
     ("GET", "/api/v1/status"): RouteSchema(
         summary="Get the complete status",
-        response=_object({"format": {"const": "mullama.status/1"}}),
+        response=responses.STATUS,
     ),
     ("GET", "/api/system/status"): RouteSchema(summary="Get the status in short, for monitors", response=_SUMMARY),
     ("GET", "/status"): RouteSchema(summary="Get the status in short, for monitors", response=_SUMMARY),
     ("GET", "/api/v1/stack"): RouteSchema(
         summary="Get the applied manifest; its revision is the ETag",
-        response=_object({"generation": _COUNT, "revision": _TEXT, "manifest": _TREE, "origin": _TREE}),
+        response=responses.STACK,
     ),
     ("GET", "/api/v1/history"): RouteSchema(
         summary="List the revisions, newest first",
-        response=_object({"generations": {"type": "array", "items": _TREE}}),
+        response=responses.HISTORY,
     ),
     ("GET", "/api/v1/events"): RouteSchema(
         summary="Follow events, after the id in ?after= or Last-Event-ID",
+        stream="text/event-stream",
+    ),
+    ("GET", "/api/v1/live"): RouteSchema(
+        summary="Follow the status: everything first, then what changes, with the events",
         stream="text/event-stream",
     ),
     ("GET", "/api/v1/usage"): RouteSchema(
@@ -85,19 +89,19 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
     ),
     ("GET", "/api/v1/requests"): RouteSchema(
         summary="List the captured requests, newest first, filtered by ?model=, ?key=, ?route= and ?result=",
-        response=_object({"format": {"const": "mullama.requests/1"}, "requests": {"type": "array", "items": _TREE}}),
+        response=responses.CAPTURES,
     ),
     ("GET", "/api/v1/requests/events"): RouteSchema(
         summary="Follow the captured requests, after the id in ?after= or Last-Event-ID",
         stream="text/event-stream",
     ),
     ("GET", "/api/v1/requests/{id}"): RouteSchema(
-        summary="Get a captured request with its prompt and answer", response=_TREE
+        summary="Get a captured request with its prompt and answer", response=responses.CAPTURE
     ),
     ("POST", "/api/v1/plan"): RouteSchema(
         summary="Return the plan of an apply of this manifest with these options",
         request=_object({"manifest": _TREE}, closed=True, origin=_ORIGIN, options=_OPTIONS),
-        response=_object({"format": {"const": "mullama.plan/1"}}),
+        response=responses.PLAN,
     ),
     ("PUT", "/api/v1/stack"): RouteSchema(
         summary="Apply this manifest; If-Match requires the applied revision",
@@ -106,12 +110,12 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
     ),
     ("GET", "/api/v1/drift"): RouteSchema(
         summary="Return the plan from the observed state to the applied revision",
-        response=_object({"format": {"const": "mullama.plan/1"}}),
+        response=responses.PLAN,
     ),
     ("POST", "/api/v1/refresh"): RouteSchema(
         summary="Record the files of the served models as they are now and return the drift; changes no model",
         request=_NOTHING,
-        response=_object({"format": {"const": "mullama.plan/1"}}),
+        response=responses.PLAN,
     ),
     ("POST", "/api/v1/reload"): RouteSchema(
         summary="Read the followed manifest now",
@@ -119,7 +123,7 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
         response=_object({"changed": _FLAG, "outcome": _TEXT, "message": _TEXT}),
     ),
     ("GET", "/api/v1/undo"): RouteSchema(
-        summary="Plan the return to an earlier revision; ?to=N names it", response=_TREE
+        summary="Plan the return to an earlier revision; ?to=N names it", response=responses.PLAN
     ),
     ("POST", "/api/v1/undo"): RouteSchema(
         summary="Apply the manifest of an earlier revision",
@@ -137,6 +141,19 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
         response=_object({"stopping": _FLAG, "pid": _COUNT}),
     ),
 }
+
+
+async def _unserved(*_: object) -> None: ...
+
+
+def openapi_document() -> dict[str, Any]:
+    """Return the OpenAPI document of the operator API alone, without a server. The web page takes its types from it."""
+    routes = [
+        HttpRoute(method=method, path=path, access="read", handler=_unserved, error_format=OPERATOR, schema=schema)
+        for (method, path), schema in SCHEMAS.items()
+    ]
+    return document(routes, with_keys=False, version="1")
+
 
 # "retry" is the server's own.
 _TRIGGERS = tuple(name for name in get_args(get_type_hints(ApplyOptions)["trigger"]) if name not in ("retry", "drift"))

@@ -1,0 +1,205 @@
+"""JSON schemas of the operator API's responses. The web page takes its types from them, through the OpenAPI document.
+
+New keys may appear in a response within one number of its format, so no schema is closed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from mullama.names import JSONValue
+
+TEXT: JSONValue = {"type": "string"}
+FLAG: JSONValue = {"type": "boolean"}
+COUNT: JSONValue = {"type": "integer", "minimum": 0}
+TREE: JSONValue = {"type": "object"}
+_NUMBER: JSONValue = {"type": "number"}
+_TEXTS: JSONValue = {"type": "array", "items": TEXT}
+_TIME: JSONValue = {"type": "number", "description": "Unix seconds"}
+_SECONDS: JSONValue = {"type": "number", "description": "seconds"}
+_BYTES: JSONValue = {"type": "integer", "minimum": 0, "description": "bytes"}
+
+
+def record(**fields: JSONValue) -> JSONValue:
+    """Return the schema of an object with these keys, all of them present."""
+    return {"type": "object", "properties": fields, "required": list(fields)}
+
+
+def array(items: JSONValue) -> JSONValue:
+    """Return the schema of a list."""
+    return {"type": "array", "items": items}
+
+
+def one_of(*values: str) -> JSONValue:
+    """Return the schema of one of these texts."""
+    return {"enum": list(values)}
+
+
+def nullable(schema: JSONValue) -> JSONValue:
+    """Return the schema of a value or null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def mapping(values: JSONValue) -> JSONValue:
+    """Return the schema of an object with any names."""
+    return {"type": "object", "additionalProperties": values}
+
+
+def partly(schema: JSONValue, *optional: str) -> JSONValue:
+    """Return the schema of an object in which these keys may be absent."""
+    fields = cast(Any, schema)
+    return {**fields, "required": [name for name in fields["required"] if name not in optional]}
+
+
+CONDITION = record(type=TEXT, status=FLAG, reason=TEXT, message=TEXT, since=nullable(_TIME))
+
+_POOL = record(size=COUNT, worst_case=COUNT, used=COUNT, set_aside=COUNT, set_asides=COUNT, resumes=COUNT)
+_DRAFT = record(kind=TEXT, guessed=COUNT, accepted=COUNT, accepted_at=array(COUNT))
+_CHECKPOINTS = record(count=COUNT, bytes=_BYTES, most_bytes=_BYTES, restored=COUNT)
+
+MODEL = record(
+    name=TEXT,
+    state=one_of("ready", "loading", "idle", "degraded", "failed"),
+    revision=TEXT,
+    generation=COUNT,
+    is_default=FLAG,
+    beside_manifest=FLAG,
+    source=TEXT,
+    digest=TEXT,
+    size=_BYTES,
+    memory=_BYTES,
+    gpu_layers=COUNT,
+    devices=array(record(name=TEXT, bytes=_BYTES)),
+    context_size=COUNT,
+    parallel=COUNT,
+    pool=nullable(_POOL),
+    prefix_tokens=COUNT,
+    draft=nullable(_DRAFT),
+    checkpoints=nullable(_CHECKPOINTS),
+    active=COUNT,
+    waiting=COUNT,
+    load=TEXT,
+    ttl=nullable(_SECONDS),
+    expires=nullable(_TIME),
+    progress=nullable(_NUMBER),
+    worker=nullable(COUNT),
+    warnings=_TEXTS,
+    conditions=array(CONDITION),
+    memory_own=_BYTES,
+    shared_with=nullable(TEXT),
+)
+
+_GIT = record(
+    url=TEXT, ref=TEXT, path=TEXT, commit=nullable(TEXT), applied=nullable(TEXT), checked=nullable(_TIME),
+    failures=COUNT,
+)  # fmt: skip
+_TLS = record(cert=TEXT, names=_TEXTS, expires=_TIME, client_certificates=FLAG)
+_GROUP = record(name=TEXT, max=COUNT, loaded=_TEXTS, waiting=mapping(COUNT))
+_RATE = record(limit=TEXT, unit=TEXT, rate=TEXT, remaining=_NUMBER, full_in=_SECONDS, refused=COUNT)
+_DEVICE = partly(
+    record(name=TEXT, description=TEXT, total=_BYTES, free=_BYTES, host=TEXT, fault=nullable(TEXT)), "host", "fault"
+)
+_ORIGIN = partly(
+    record(path=nullable(TEXT), profiles=_TEXTS, digest=TEXT, commit=nullable(TEXT), targets=_TEXTS),
+    "commit",
+    "targets",
+)
+
+STATUS = record(
+    format={"const": "mullama.status/1"},
+    version=TEXT,
+    pid=COUNT,
+    uptime=_SECONDS,
+    generation=COUNT,
+    revision=TEXT,
+    state=one_of("starting", "ready", "reconciling", "degraded", "stopping"),
+    origin=_ORIGIN,
+    listen=_TEXTS,
+    tls=nullable(_TLS),
+    conditions=array(CONDITION),
+    models=array(MODEL),
+    memory=record(used=_BYTES, names=COUNT, models=COUNT),
+    routes=mapping(TEXT),
+    groups=array(_GROUP),
+    git=nullable(_GIT),
+    rates=array(_RATE),
+    machine=record(ram_total=_BYTES, ram_available=_BYTES, gpus=array(_DEVICE), cores=COUNT),
+    workers=array(COUNT),
+)
+
+HISTORY = record(
+    generations=array(
+        record(
+            generation=COUNT, revision=TEXT, when=_TIME, trigger=TEXT, by=TEXT, origin=_ORIGIN, summary=TREE,
+            result=TEXT,
+        )
+    )
+)  # fmt: skip
+
+_FIELD_CHANGE = record(path=TEXT, cost=TEXT, sensitive=FLAG, before={}, after={})
+_STEP = record(
+    id=TEXT,
+    kind=TEXT,
+    model=nullable(TEXT),
+    subject=TEXT,
+    action=one_of("add", "update", "replace", "remove", "rename", "repair"),
+    cause=one_of("desired", "drift"),
+    cost=TEXT,
+    changes=array(_FIELD_CHANGE),
+    detail=TEXT,
+    bytes_download=nullable(_BYTES),
+    memory_before=nullable(_BYTES),
+    memory_after=nullable(_BYTES),
+    memory_worst_case=nullable(_BYTES),
+    pause=FLAG,
+    destructive=FLAG,
+    refusal=TEXT,
+    renamed_from=nullable(TEXT),
+    file=nullable(TEXT),
+    line=nullable(COUNT),
+    column=nullable(COUNT),
+)
+PLAN = record(
+    format={"const": "mullama.plan/1"},
+    complete=FLAG,
+    base=TEXT,
+    desired=TEXT,
+    generation=COUNT,
+    summary=TREE,
+    steps=array(_STEP),
+    drift=array(_STEP),
+    warnings=_TEXTS,
+    beside=_TEXTS,
+    targets=_TEXTS,
+)
+
+_TIMINGS = record(total=_SECONDS, load=_SECONDS, prompt=_SECONDS, decode=_SECONDS, answers=COUNT)
+_USAGE = record(
+    prompt_tokens=COUNT, cached_tokens=COUNT, completion_tokens=COUNT, reasoning_tokens=COUNT, draft_tokens=COUNT,
+    draft_accepted=COUNT,
+)  # fmt: skip
+CAPTURE = partly(
+    record(
+        id=COUNT,
+        request=TEXT,
+        when=_TIME,
+        key=nullable(TEXT),
+        dialect=TEXT,
+        route=TEXT,
+        model=TEXT,
+        result=one_of("ok", "error", "cancelled"),
+        seconds=_SECONDS,
+        first_token=nullable(_SECONDS),
+        timings=_TIMINGS,
+        usage=_USAGE,
+        finish=_TEXTS,
+        error=nullable(record(kind=TEXT, message=TEXT)),
+        kept=FLAG,
+        prompt=nullable(TEXT),
+        answer=nullable(TEXT),
+    ),
+    "prompt",
+    "answer",
+)
+CAPTURES = record(format={"const": "mullama.requests/1"}, requests=array(CAPTURE))
+STACK = record(generation=COUNT, revision=TEXT, manifest=TREE, origin=_ORIGIN)

@@ -1,0 +1,40 @@
+/** Streams of the server, read from a response, because an EventSource cannot send a key. */
+
+import { send } from "./client.ts";
+
+/** Yield the lines of a response as they arrive. */
+async function* lines(response: Response): AsyncGenerator<string> {
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      const parts = (rest + value).split("\n");
+      rest = parts.pop()!;
+      yield* parts;
+    }
+    if (rest) yield rest;
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** Yield the values of a response whose lines are JSON. */
+export async function* jsonLines<Line>(path: string, init?: RequestInit): AsyncGenerator<Line> {
+  for await (const line of lines(await send(path, init))) if (line) yield JSON.parse(line) as Line;
+}
+
+/** Yield the data of each server-sent event; comments and names are left out. */
+export async function* serverEvents(path: string, init?: RequestInit): AsyncGenerator<string> {
+  let data: string[] = [];
+  for await (const raw of lines(await send(path, init))) {
+    const line = raw.replace(/\r$/, "");
+    if (line === "") {
+      if (data.length) yield data.join("\n");
+      data = [];
+    } else if (line.startsWith("data:")) {
+      data.push(line.slice(line[5] === " " ? 6 : 5));
+    }
+  }
+}

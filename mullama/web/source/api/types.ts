@@ -1,0 +1,38 @@
+/** The responses of the operator API, from its OpenAPI document. */
+
+import type { paths } from "./openapi.d.ts";
+
+type Json<Operation> = Operation extends { responses: { "2XX": { content: { "application/json": infer Body } } } }
+  ? Body
+  : never;
+
+export type Status = Json<paths["/api/v1/status"]["get"]>;
+export type Model = Status["models"][number];
+export type Condition = Status["conditions"][number];
+export type Stack = Json<paths["/api/v1/stack"]["get"]>;
+export type Revision = Json<paths["/api/v1/history"]["get"]>["generations"][number];
+export type Plan = Json<paths["/api/v1/plan"]["post"]>;
+export type Step = Plan["steps"][number];
+export type Capture = Json<paths["/api/v1/requests/{id}"]["get"]>;
+export type CaptureRow = Json<paths["/api/v1/requests"]["get"]>["requests"][number];
+
+/** One event of the server. */
+export interface ServerEvent {
+  id: number;
+  when: number;
+  kind: string;
+  subject: string;
+  message: string;
+}
+
+/** One line of the answer to an apply or an undo. */
+export interface ApplyLine {
+  event: "plan" | "phase" | "fetch" | "waiting" | "warning" | "step" | "result" | "error";
+  phase?: string;
+  model?: string;
+  message?: string;
+  outcome?: string;
+  done?: number;
+  total?: number;
+  error?: { kind: string; message: string; hint?: string };
+}

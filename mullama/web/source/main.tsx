@@ -1,0 +1,10 @@
+/** The entry of the page: mounts the shell and begins to follow the server. */
+
+import { render } from "preact";
+
+import "./style/all.css";
+import { Shell } from "./shell/Shell.tsx";
+import { follow } from "./state/live.ts";
+
+render(<Shell />, document.getElementById("page")!);
+void follow();

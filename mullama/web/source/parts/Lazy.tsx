@@ -1,0 +1,24 @@
+/** A screen whose code is loaded when it is opened. */
+
+import type { ComponentType } from "preact";
+import { useEffect, useState } from "preact/hooks";
+
+import { Problem } from "./Problem.tsx";
+
+interface Props<Name extends string> {
+  load: () => Promise<Record<Name, ComponentType>>;
+  name: Name;
+}
+
+/** Show the component `name` of a module once it is loaded. */
+export function Lazy<Name extends string>({ load, name }: Props<Name>) {
+  const [view, setView] = useState<{ component: ComponentType } | null>(null);
+  const [error, setError] = useState<unknown>(null);
+  useEffect(() => {
+    let wanted = true;
+    load().then((module) => wanted && setView({ component: module[name] }), (failure) => wanted && setError(failure));
+    return () => { wanted = false; };
+  }, [load, name]);
+  if (error) return <Problem title="This screen could not be loaded" error={error} />;
+  return view ? <view.component /> : <p class="quiet" aria-busy="true">Loading…</p>;
+}

@@ -1,0 +1,16 @@
+/** An error with its hint, where the person is looking. */
+
+import { ApiError } from "../api/client.ts";
+
+/** Show an error. `title` names what failed. */
+export function Problem({ title, error }: { title: string; error: unknown }) {
+  const hint = error instanceof ApiError ? error.hint : "";
+  const message = error instanceof Error ? error.message : String(error);
+  return (
+    <div class="problem" role="alert">
+      <strong>{title}</strong>
+      <p>{message}</p>
+      {hint && <p class="quiet">{hint}</p>}
+    </div>
+  );
+}

@@ -1,0 +1,33 @@
+/** A state as a shape, a word and a colour, so that no one of them is needed to read it. */
+
+
+type Tone = "good" | "busy" | "idle" | "warn" | "bad";
+
+const TONES: Record<string, Tone> = {
+  ready: "good",
+  live: "good",
+  ok: "good",
+  idle: "idle",
+  cancelled: "idle",
+  loading: "busy",
+  starting: "busy",
+  reconciling: "busy",
+  connecting: "busy",
+  degraded: "warn",
+  stopping: "warn",
+  lost: "bad",
+  failed: "bad",
+  error: "bad",
+};
+const SHAPES: Record<Tone, string> = { good: "●", busy: "◐", idle: "○", warn: "▲", bad: "■" };
+const WORDS: Record<string, string> = { lost: "connection lost", connecting: "connecting" };
+
+/** Show the state of a model, of the server or of a request. */
+export function StateMark({ state }: { state: string }) {
+  const tone = TONES[state] ?? "idle";
+  return (
+    <span class={`mark ${tone}`}>
+      <span aria-hidden="true">{SHAPES[tone]}</span> {WORDS[state] ?? state}
+    </span>
+  );
+}

@@ -1,0 +1,79 @@
+/** The table of models. */
+
+import { memo } from "preact/compat";
+
+import type { Model } from "../../api/types.ts";
+import { bytes, count, digest } from "../../format/units.ts";
+import { Bar } from "../../parts/Bar.tsx";
+import { Sparkline } from "../../parts/Sparkline.tsx";
+import { StateMark } from "../../parts/StateMark.tsx";
+import { speeds, status } from "../../state/live.ts";
+
+/** One row for each model: the declared revision against the running one, its state, memory and load. */
+export function Models({ models }: { models: Model[] }) {
+  return (
+    <div class="scroll">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Model</th>
+            <th scope="col">State</th>
+            <th scope="col">Source</th>
+            <th scope="col" class="number">Memory</th>
+            <th scope="col" class="number">Requests</th>
+            <th scope="col">Tokens/s</th>
+          </tr>
+        </thead>
+        <tbody>{models.map((model) => <Row key={model.name} model={model} />)}</tbody>
+      </table>
+    </div>
+  );
+}
+
+/** A row changes only with its model; the speed has a component of its own, which changes each second. */
+const Row = memo(function Row({ model }: { model: Model }) {
+  return (
+    <tr>
+      <th scope="row" class="model">
+        {model.name}
+        {model.is_default && <span class="tag">default</span>}
+        {model.beside_manifest && <span class="tag">added by a command</span>}
+      </th>
+      <td>
+        <StateMark state={model.state} />
+        {model.progress !== null && <Bar value={model.progress} whole={1} label={`${Math.round(model.progress * 100)} % loaded`} />}
+        <Reasons model={model} />
+      </td>
+      <td class="source">
+        <span>{model.source}</span>
+        <span class="quiet small">{digest(model.digest)} · {bytes(model.size)} · context {count(model.context_size)}</span>
+      </td>
+      <td class="number">
+        {model.memory_own ? bytes(model.memory_own) : <span class="quiet">–</span>}
+        {model.shared_with && <span class="quiet small block">shared with {model.shared_with}</span>}
+      </td>
+      <td class="number">
+        {model.active} <span class="quiet">of {model.parallel}</span>
+        {model.waiting > 0 && <span class="small block">{count(model.waiting)} waiting</span>}
+      </td>
+      <td><Speed name={model.name} /></td>
+    </tr>
+  );
+});
+
+function Reasons({ model }: { model: Model }) {
+  const shown = model.conditions.filter((one) => one.message || (one.type !== "Ready" && one.status));
+  return <>{shown.map((one) => <span key={one.type} class="small block">{one.reason}: {one.message}</span>)}</>;
+}
+
+function Speed({ name }: { name: string }) {
+  const values = speeds(name);
+  const now = values.at(-1) ?? 0;
+  const live = status.value !== null;
+  return (
+    <span class="speed">
+      <Sparkline values={values} label={`tokens each second of ${name}`} />
+      <span class="number">{live && now ? now.toFixed(now < 10 ? 1 : 0) : "–"}</span>
+    </span>
+  );
+}

@@ -1,0 +1,31 @@
+/** Asks for the API key, which is kept for this tab alone. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { key, keyWanted, useKey } from "../api/client.ts";
+
+/** The dialog. It opens when the server refuses a request without a valid key. */
+export function KeyDialog() {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const [text, setText] = useState("");
+  useEffect(() => dialog.current?.showModal(), []);
+  return (
+    <dialog class="dialog" ref={dialog} aria-labelledby="key-title" onClose={() => (keyWanted.value = false)}>
+      <form method="dialog" onSubmit={(event) => { event.preventDefault(); if (text.trim()) useKey(text.trim()); }}>
+        <h2 id="key-title">This server wants an API key</h2>
+        <p class="quiet">
+          {key.value ? "The server does not accept the key of this tab." : "A key with the role read shows the server; admin also changes it."}
+          {" "}It is kept until the tab is closed.
+        </p>
+        <label class="field">
+          <span>API key</span>
+          <input class="input" type="password" autocomplete="off" value={text} onInput={(event) => setText(event.currentTarget.value)} />
+        </label>
+        <p class="actions">
+          <button class="button main" disabled={!text.trim()}>Use this key</button>
+          <button class="button" type="button" onClick={() => dialog.current?.close()}>Cancel</button>
+        </p>
+      </form>
+    </dialog>
+  );
+}

@@ -1,0 +1,81 @@
+/** The frame of all screens: navigation, the state of the server, and the screen of the address. */
+
+import type { ComponentType } from "preact";
+import { useEffect } from "preact/hooks";
+
+import { forgetKey, key, keyWanted } from "../api/client.ts";
+import { Lazy } from "../parts/Lazy.tsx";
+import { StateMark } from "../parts/StateMark.tsx";
+import { Overview } from "../screens/overview/Overview.tsx";
+import { connection, status } from "../state/live.ts";
+import { KeyDialog } from "./KeyDialog.tsx";
+import { link, parts } from "./router.ts";
+import { theme, turn } from "./theme.ts";
+
+interface Screen {
+  path: string;
+  title: string;
+  view: ComponentType;
+}
+
+const SCREENS: Screen[] = [
+  { path: "", title: "Overview", view: Overview },
+  { path: "history", title: "History", view: lazy(() => import("../screens/history/History.tsx"), "History") },
+  { path: "playground", title: "Playground", view: lazy(() => import("../screens/playground/Playground.tsx"), "Playground") },
+  { path: "requests", title: "Requests", view: lazy(() => import("../screens/requests/Requests.tsx"), "Requests") },
+];
+
+function lazy<Name extends string>(load: () => Promise<Record<Name, ComponentType>>, name: Name): ComponentType {
+  return () => <Lazy load={load} name={name} />;
+}
+
+/** The page. */
+export function Shell() {
+  const current = SCREENS.find((screen) => screen.path === (parts.value[0] ?? "")) ?? SCREENS[0]!;
+  useEffect(() => {
+    document.title = current.path ? `${current.title} · mullama` : "mullama";
+  }, [current]);
+  const View = current.view;
+  return (
+    <>
+      <a class="skip" href="#main" onClick={focusMain}>Skip to the content</a>
+      <nav class="rail" aria-label="Screens">
+        <a class="brand" href={link()}><img src="icon.svg" alt="" width="22" height="22" /> mullama</a>
+        <ul>
+          {SCREENS.map((screen) => (
+            <li key={screen.path}>
+              <a href={link(...(screen.path ? [screen.path] : []))} aria-current={screen === current ? "page" : undefined}>
+                {screen.title}
+              </a>
+            </li>
+          ))}
+        </ul>
+        <ServerState />
+      </nav>
+      <main id="main" tabIndex={-1}><View /></main>
+      {keyWanted.value && <KeyDialog />}
+    </>
+  );
+}
+
+function focusMain(event: Event): void {
+  event.preventDefault();
+  document.getElementById("main")?.focus();
+}
+
+function ServerState() {
+  const known = status.value;
+  const lost = connection.value === "lost";
+  return (
+    <footer class="server">
+      <p role="status">
+        <StateMark state={lost ? "lost" : known ? known.state : "connecting"} />
+      </p>
+      {known && <p class="quiet small">mullama {known.version} · <a href="licenses.txt">licences</a></p>}
+      <p class="actions">
+        <button class="button plain small" onClick={turn}>Theme: {theme.value}</button>
+        {key.value && <button class="button plain small" onClick={forgetKey}>Forget the key</button>}
+      </p>
+    </footer>
+  );
+}

@@ -1,0 +1,26 @@
+/** The address of the screen: the part behind `#`, such as `#/models/tiny`. */
+
+import { computed, signal } from "@preact/signals";
+
+const location = signal(read());
+
+function read(): string {
+  return window.location.hash.replace(/^#/, "") || "/";
+}
+
+window.addEventListener("hashchange", () => {
+  location.value = read();
+});
+
+/** The decoded parts of the address, such as `["models", "tiny"]`. */
+export const parts = computed(() => location.value.split("?")[0]!.split("/").filter(Boolean).map(decodeURIComponent));
+
+/** Return the link to a screen. */
+export function link(...names: string[]): string {
+  return `#/${names.map(encodeURIComponent).join("/")}`;
+}
+
+/** Open a screen. */
+export function open(...names: string[]): void {
+  window.location.hash = link(...names);
+}

@@ -1,0 +1,20 @@
+/** Light or dark: as the system says, until the reader chooses. */
+
+import { effect, signal } from "@preact/signals";
+
+type Theme = "system" | "light" | "dark";
+const STORED = "mullama-theme";
+const ORDER: Theme[] = ["system", "light", "dark"];
+
+export const theme = signal<Theme>((localStorage.getItem(STORED) as Theme | null) ?? "system");
+
+effect(() => {
+  if (theme.value === "system") delete document.documentElement.dataset["theme"];
+  else document.documentElement.dataset["theme"] = theme.value;
+  localStorage.setItem(STORED, theme.value);
+});
+
+/** Choose the next theme. */
+export function turn(): void {
+  theme.value = ORDER[(ORDER.indexOf(theme.value) + 1) % ORDER.length]!;
+}

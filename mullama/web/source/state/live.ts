@@ -1,0 +1,94 @@
+/** The live state of the server: one stream of server-sent events keeps it current. */
+
+import { computed, signal } from "@preact/signals";
+
+import { ApiError, key } from "../api/client.ts";
+import { serverEvents } from "../api/streams.ts";
+import type { Model, ServerEvent, Status } from "../api/types.ts";
+
+/** What one event of `/api/v1/live` holds: first everything, later what changed. */
+interface Update {
+  status?: Status;
+  models?: Model[];
+  server?: Partial<Status>;
+  events?: ServerEvent[];
+  sample?: Sample;
+}
+
+/** The speed of the server over the last interval. */
+export interface Sample {
+  when: number;
+  /** Generated tokens each second, by model. */
+  tokens: Record<string, number>;
+  running: number;
+  waiting: number;
+}
+
+const KEPT_EVENTS = 500;
+const KEPT_SAMPLES = 120;
+
+export const status = signal<Status | null>(null);
+export const events = signal<ServerEvent[]>([]);
+export const samples = signal<Sample[]>([]);
+export const connection = signal<"connecting" | "live" | "lost">("connecting");
+export const refusal = signal<ApiError | null>(null);
+
+export const models = computed(() => status.value?.models ?? []);
+
+/** Return the tokens each second of a model over the kept samples, oldest first. */
+export function speeds(name: string): number[] {
+  return samples.value.map((sample) => sample.tokens[name] ?? 0);
+}
+
+function take(update: Update): void {
+  if (update.status) status.value = update.status;
+  const known = status.value;
+  if (known && (update.models || update.server)) {
+    const changed = new Map((update.models ?? []).map((model) => [model.name, model]));
+    const rows = changed.size ? known.models.map((model) => changed.get(model.name) ?? model) : known.models;
+    status.value = { ...known, ...update.server, models: rows };
+  }
+  if (update.events?.length) {
+    const last = events.value.at(-1)?.id ?? 0;
+    const fresh = update.events.filter((event) => event.id > last);
+    events.value = [...events.value, ...fresh].slice(-KEPT_EVENTS);
+  }
+  if (update.sample) samples.value = [...samples.value, update.sample].slice(-KEPT_SAMPLES);
+}
+
+/** Follow the server until the page is closed; after a lost connection, try again with growing pauses. */
+export async function follow(): Promise<never> {
+  let pause = 500;
+  for (;;) {
+    try {
+      for await (const data of serverEvents("api/v1/live")) {
+        take(JSON.parse(data) as Update);
+        connection.value = "live";
+        refusal.value = null;
+        pause = 500;
+      }
+    } catch (error) {
+      refusal.value = error instanceof ApiError ? error : null;
+    }
+    connection.value = "lost";
+    await wait(pause);
+    pause = Math.min(pause * 2, 8000);
+  }
+}
+
+/** Wait, but no longer than until a new key is entered. */
+function wait(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(end, milliseconds);
+    let first = true;
+    const stop = key.subscribe(() => {
+      if (!first) end();
+      first = false;
+    });
+    function end(): void {
+      clearTimeout(timer);
+      stop();
+      resolve();
+    }
+  });
+}
