@@ -50,6 +50,10 @@ _FORMS = {
     "gpu": 'a device by its number or name, such as "0" or CUDA0',
 }
 
+_NO_SPEECH = (
+    "speech is not generated: llama.cpp's own generation of it is experimental, and mullama does not use it",
+    "declare task: chat, and let another program speak the text of its answers",
+)
 _SECRET_HINT = "{from_env: NAME} or {from_file: PATH}"
 
 
@@ -90,6 +94,8 @@ def _words(detail: Any, path: str, *, secret: bool) -> tuple[str, str]:
         return _secret_words(kind, path)
     context = {key: _bound_text(value) for key, value in detail.get("ctx", {}).items()} | {"got": describe(given)}
     if kind == "literal_error":
+        if path.endswith(".task") and given == "speech":
+            return _NO_SPEECH
         options = [a or b for a, b in _QUOTED.findall(str(context["expected"]))]
         context["expected"] = options[0] if len(options) == 1 else f"one of {', '.join(options)}"
         return _MESSAGES[kind].format(**context), _did_you_mean(given, options)

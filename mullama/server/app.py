@@ -83,13 +83,14 @@ class App:
         self.inflight = Inflight()
         self._memory = pool = BodyBudget(bounds.body_pool)
         self._runs, self._kept, self._tracer = BackgroundRuns(), kept, tracer
+        self.sessions = Sessions(service=service, pool=pool, inflight=self.inflight, bounds=bounds)
         endpoints = Endpoints(
             service=service,
             pool=pool,
             inflight=self.inflight,
             bounds=bounds,
             version=version,
-            sessions=Sessions(service=service, pool=pool, inflight=self.inflight, bounds=bounds),
+            sessions=self.sessions,
             stored=StoredAnswers(service=service, runs=self._runs, inflight=self.inflight, bounds=bounds),
             kept=kept,
         )

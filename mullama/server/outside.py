@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 _NO_IMAGES = "images are not generated: llama.cpp runs language models only"
 _NO_AUDIO = "speech is not transcribed or generated here; a model with an audio projector reads a sound in a chat"
-_NO_SPEECH = "speech is not generated; a program for it can speak the text of an answer"
+_NO_SPEECH = (
+    "speech is not generated: llama.cpp's own generation of it is experimental, and mullama does not use it; "
+    "let another program speak the text of an answer"
+)
 _ONE_REALTIME = "sessions are opened at /v1/realtime itself, by WebSocket and with an API key"
 _NO_FILES = "the server stores no files of clients; send the text in the request"
 _NO_BATCHES = "batches are not supported; send the requests at the same time, the server decodes them together"

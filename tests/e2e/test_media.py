@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from mullama.dialects.openai.realtime.sounds import wav
 from tests.chat.media.test_formats import PNG, WAV
 from tests.e2e.stack import Stack, stack_in
 from tests.engines.llamacpp import builders
@@ -235,3 +236,37 @@ def test_llama_cpp_reads_the_projector_beside_the_weights(empty_stack: Stack) ->
     messages = [{"role": "user", "content": "What?", "images": [red]}]
     refused = post(stack, "/api/chat", {"model": "m", "messages": messages, "stream": False}, 400)
     assert '"m" does not support vision' in refused["error"]
+
+
+def test_realtime_sessions_send_sounds_and_images(stack: Stack) -> None:
+    spoken = b"\x01\x02" * 2400  # 100 ms
+    heard = f"[audio {hashlib.sha256(wav(spoken, 24_000)).hexdigest()[:8]}]"
+    parts: Any = [{"type": "input_image", "image_url": URI}, {"type": "input_text", "text": "Done?"}]
+
+    def answer(connection: Any) -> str:
+        connection.response.create()
+        events = iter(connection)
+        done = next(event.response for event in events if event.type == "response.done")
+        assert done.status == "completed", done.status_details
+        return str(done.output[0].content[0].text)
+
+    def speak(connection: Any) -> None:
+        connection.session.update(session={"type": "realtime", "audio": {"input": {"turn_detection": None}}})
+        connection.input_audio_buffer.append(audio=base64.b64encode(spoken).decode())
+        connection.input_audio_buffer.commit()
+
+    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="x") as client:
+        connect = client.realtime.connect
+        with connect(model="eyes", websocket_connection_options={"proxy": None}) as connection:
+            speak(connection)
+            assert answer(connection) == heard
+            connection.conversation.item.create(item={"type": "message", "role": "user", "content": parts})
+            assert answer(connection) == f"{SEEN}Done?"
+            assert "mullama_realtime_sessions 1.0" in httpx.get(f"{stack.url}/metrics", timeout=30).text
+            stack.run("reload", "-f", stack.name)
+            assert answer(connection) == f"{SEEN}Done?"
+        with connect(model="closed", websocket_connection_options={"proxy": None}) as connection:
+            speak(connection)
+            connection.response.create()
+            error = next(event for event in connection if event.type == "error")
+            assert "task: transcription" in error.error.message

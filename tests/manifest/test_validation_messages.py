@@ -28,6 +28,7 @@ GOLDEN = [
     ),
     (A % "context: 3", "m.yaml:2:43: models.a.context: expected a map, got 3"),
     (A % "context: {pooling: men}", "expected one of none, mean, cls, last, rank, got 'men' (did you mean mean?)"),
+    (A % "task: speech", "speech is not generated"),
     (A % "context: {flash_attention: maybe}", "expected one of auto, on, off, got 'maybe'"),
     (A % "context: {rope: {base: 0}}", "models.a.context.rope.base: must be more than 0, not 0"),
     (

@@ -224,7 +224,6 @@ class _Process(Struct, kw_only=True):
             spans,
         )
         kept = StreamKeeper(lambda: reconciler.current.snapshot.manifest.server.resumable, metrics.streams)
-        metrics.gauges.append(lambda: _gauges_of(kept))
         git = GitFollower(
             folder=records.git_folder,
             current=lambda: reconciler.current,
@@ -251,10 +250,12 @@ class _Process(Struct, kw_only=True):
             reload=reload,
             stop=stopping.set,
         )
+        app = create_app(service, operator, DIALECTS, kept=kept, tracer=spans)
+        metrics.gauges.append(lambda: _gauges_of(kept, app.sessions.open))
         return cls(
             records=records,
             http=http,
-            app=create_app(service, operator, DIALECTS, kept=kept, tracer=spans),
+            app=app,
             objects=objects,
             rates=RateState(rates, records),
             usage=usage,
@@ -385,8 +386,9 @@ class _Process(Struct, kw_only=True):
         await asyncio.gather(self.http.stop(DRAIN_SECONDS), self.app.close(DRAIN_SECONDS))
 
 
-def _gauges_of(kept: StreamKeeper) -> tuple[Gauge, ...]:
+def _gauges_of(kept: StreamKeeper, sessions: int) -> tuple[Gauge, ...]:
     return (
+        Gauge(name="mullama_realtime_sessions", help="Open realtime sessions.", value=sessions),
         Gauge(name="mullama_streams_kept", help="Streams that can be taken up again.", value=len(kept)),
         Gauge(name="mullama_streams_kept_bytes", help="Bytes of these streams.", value=kept.bytes),
     )

@@ -91,7 +91,7 @@ def table() -> tuple[CompletionEntry, ...]:
     from mullama.cli.app.commands import COMMANDS
     from mullama.cli.app.main import load
 
-    return tuple(
+    entries = tuple(
         CompletionEntry(
             names=(command.name, *command.aliases),
             about=command.summary,
@@ -104,6 +104,11 @@ def table() -> tuple[CompletionEntry, ...]:
         for command in COMMANDS
         for _, parser in [load(command)]
     )
+    every = tuple(entry.names[0] for entry in entries)
+    return (
+        *entries,
+        CompletionEntry(names=("help",), about="list the options of a command", options=(), choices=every),
+    )
 
 
 def _options(parser: argparse.ArgumentParser) -> tuple[OptionWord, ...]:
@@ -111,13 +116,20 @@ def _options(parser: argparse.ArgumentParser) -> tuple[OptionWord, ...]:
         OptionWord(
             text=name,
             about=(action.help or "").split(";")[0].split("(")[0].strip(),
-            values=None if action.nargs == 0 else tuple(map(str, action.choices or ())),
+            values=None if action.nargs == 0 else _offered(action),
             kind=_kind(action),
         )
         for action in parser._actions
         if action.help != argparse.SUPPRESS
         for name in action.option_strings
     )
+
+
+def _offered(action: argparse.Action) -> tuple[str, ...]:
+    """Return the values of an option: its choices, or those that its placeholder lists, such as `on|off`."""
+    placeholder = action.metavar if isinstance(action.metavar, str) else ""
+    listed = placeholder.split("|") if "|" in placeholder and placeholder.islower() else ()
+    return tuple(map(str, action.choices or listed))
 
 
 def _kind(action: argparse.Action) -> Kind:

@@ -27,7 +27,7 @@ def test_every_command_and_option_is_in_the_script(shell: str) -> None:
 
 
 def test_every_command_of_the_table_is_completed() -> None:
-    assert [c.names[0] for c in table()] == [c.name for c in COMMANDS]
+    assert [c.names[0] for c in table()] == [*(c.name for c in COMMANDS), "help"]
 
 
 def test_bash_completes_commands_and_options() -> None:
@@ -66,6 +66,9 @@ MODELS = ("chat", "qwen3:8b", "qwen3:8b-long", "small")
         (("mullama", "diff", "-f", ""), ()),
         (("mullama", "apply", "--file", "m"), ()),
         (("mullama", "completions", "b"), ("bash",)),
+        (("mullama", "help", "val"), ("validate",)),
+        (("mullama", "run", "chat", "--think", "h"), ("high",)),
+        (("mullama", "run", "chat", "--truncate", ""), ("true", "false")),
         (("mullama", "completions", ""), tuple(SHELLS)),
         (("mullama", "ps", ""), ()),
         (("mullama", "ps", "--js"), ("--json",)),

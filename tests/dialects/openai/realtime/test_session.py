@@ -7,16 +7,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
 
 from mullama.chat import types
 from mullama.chat.types import MediaPart, TextPart
-from mullama.dialects.openai.realtime.session import RealtimeSession
+from mullama.dialects.openai.realtime.session import _HANDLERS, RealtimeSession
 from mullama.dialects.rate_limits import RateReport, RateWindow
 from mullama.dialects.sessions import Boundary, CancelAnswer, Emit, SessionFacts, StartAnswer, StartTranscript
 from mullama.errors import Busy, EngineFailed
 
+NAMES = (
+    "session", "audio", "input", "format", "type", "rate", "turn_detection", "transcription", "model", "tools", "item",
+    "content", "role", "text", "item_id", "response", "previous_item_id", "event_id", "conversation", "instructions",
+)  # fmt: skip
+NAME = st.sampled_from(NAMES)
 SERVER_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 RATE = 24_000
 HEAD = (types.Started(prompt_tokens=5, cached_tokens=2),)
@@ -458,3 +465,20 @@ def test_a_noise_without_a_word_is_not_answered() -> None:
     assert kinds(events) == ["conversation.item.input_audio_transcription.completed"]
     assert not driven.session.busy
     assert driven.started == []
+
+
+KINDS = st.sampled_from([*_HANDLERS, "nonsense"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=9,
+)
+
+
+@given(st.lists(st.builds(lambda kind, body: {**body, "type": kind}, KINDS, st.dictionaries(NAME, JSON, max_size=5))))
+def test_no_event_breaks_a_session(messages: list[dict[str, Any]]) -> None:
+    driven = Driven(hears=True)
+    for message in messages:
+        driven.take(driven.session.received(message))
+    driven.say("Hi")
+    assert driven.session.held >= 0
