@@ -29,6 +29,7 @@ from mullama.weights.memory import (
     checkpoint_bytes,
     draft_rows,
     largest_context,
+    layer_bytes,
 )
 from mullama.weights.memory import need as memory_need
 
@@ -351,7 +352,8 @@ def need_at(
         return found
     beside = replace(shape, gpu_layers=-1 if place.layers else 0, tensor_split=(), experts=0)
     small = _need(drafter, beside, drafting_shape(model, facts), names)
-    return replace(found, context=found.context + small.total, devices=_with_drafter(found, small))
+    unused = 0 if place.layers else _unused_draft_cells(model, facts, drafter, used)
+    return replace(found, context=found.context + small.total - unused, devices=_with_drafter(found, small))
 
 
 def _with_projector(found: Need, projector: int, device: str) -> Need:
@@ -415,6 +417,20 @@ def drafting_shape(model: Model, facts: WeightFacts) -> ContextShape:
     """Return the context of the draft model of these weights: as long, for as many requests, in the worst case."""
     shape = requested_shape(model, facts)
     return replace(shape, pool=0, kv_k="f16", kv_v="f16", draft_tokens=0, sequences=shape.parallel, outputs=ROWS)
+
+
+def _unused_draft_cells(model: Model, facts: WeightFacts, drafter: WeightFacts, used: int) -> int:
+    """Return the bytes of the cache of a draft model that take no memory, see `speculation.model`.
+
+    It reads the text of each request on its own, also what the requests share.
+    """
+    pool, shape = context_shape(model, facts, used).pool, drafting_shape(model, facts)
+    if not pool or drafter.recurrent or drafter.window or model.context.flash_attention == "off":
+        return 0
+    read = pool + (shape.parallel - 1) * _declared_tokens(model, shape.size)
+    worst = shape.size * shape.parallel
+    whole, part = (sum(layer_bytes(drafter, replace(shape, pool=tokens))) for tokens in (worst, min(read, worst)))
+    return whole - part
 
 
 def drafter_facts(model: Model | None, files: Mapping[str, KnownFiles]) -> WeightFacts | None:

@@ -13,6 +13,7 @@ from mullama.plan.observed import Applied, KnownFiles, Observed
 from mullama.plan.steps import Cost
 from mullama.struct import replace
 from mullama.weights.facts import SpecialToken, WeightFacts
+from mullama.weights.memory import ContextShape, layer_bytes
 from tests import ggufs
 
 MAIN, SMALL = "hf:acme/main-GGUF:Q4_K_M", "hf:acme/small-GGUF:Q4_0"
@@ -110,6 +111,24 @@ def test_a_draft_model_is_a_part_of_the_context_memory() -> None:
     assert beside is not None
     assert beside.weights == alone.weights
     assert beside.context > alone.context + alone.weights
+
+
+def test_the_cache_of_a_draft_model_counts_what_the_pool_lets_it_take() -> None:
+    own = facts()
+    limits = {"limits": {"parallel": 4}, "draft": {"from": SMALL}}
+    small, whole = (
+        need(model(context={"size": 512, "pool": pool}, **limits), own, None, own) for pool in (512, "worst_case")
+    )
+    alone, one = (
+        need(model(context={"size": 512, "pool": pool}, limits={"parallel": 4}), own, None)
+        for pool in (512, "worst_case")
+    )
+    assert small is not None
+    assert whole is not None
+    assert alone is not None
+    assert one is not None
+    cache = sum(layer_bytes(own, ContextShape(size=512)))
+    assert (whole.context - one.context) - (small.context - alone.context) == 3 * cache
 
 
 def test_the_layer_for_drafting_has_a_cache_of_its_own() -> None:

@@ -140,7 +140,9 @@ def open_text_context(
     ends = frozenset(vocabulary.ends)
     rollback = Rollback(native, cache, range(divided.sequences, divided.sequences + spares))
     try:
-        speculator = open_speculator(native, options, rollback, drafters, cost=pace.cost, rows=guesses)
+        # Declared prefixes are held once, but the draft model reads them with the text of each request.
+        read = scarce + (options.parallel - 1) * sum(map(len, prefixes)) if limited else 0
+        speculator = open_speculator(native, options, rollback, drafters, cost=pace.cost, rows=guesses, most=read)
     except BaseException:
         native.close()
         raise

@@ -304,8 +304,9 @@ def test_everything_together_loses_nothing_and_changes_no_answer(
     load: Callable[..., LlamaEngine],
 ) -> None:
     engine = load("llamacpp", random_model(kind), options=WeightsOptions(drafting=kind == "nextn"))
-    chaos = turmoil(kind, engine, random_model(f"adapter of {kind}"), tmp_path, seed=5, actions=250)
-    check_answers(chaos, most=8)
+    actions = 80 if kind == "nextn" else 200  # its model is the largest
+    chaos = turmoil(kind, engine, random_model(f"adapter of {kind}"), tmp_path, seed=5, actions=actions)
+    check_answers(chaos, most=6)
 
 
 def test_loading_and_closing_leaves_no_descriptor_thread_or_memory(

@@ -10,8 +10,10 @@ import numpy as np
 from mullama.engines.base import ContextOptions
 from mullama.engines.llamacpp.binding.context import DECODED, Floats, NativeBatch, NativeContext
 from mullama.engines.llamacpp.binding.model import NativeModel
+from mullama.engines.llamacpp.binding.paged_memory import can_page
 from mullama.engines.llamacpp.cache.prefix_tree import common_length
 from mullama.engines.llamacpp.speculation.drafter import NO_GUESSES, Ask, DecodedPart, Guesses
+from mullama.errors import Refused
 from mullama.struct import Struct, field, replace
 from mullama.weights.memory import ROWS
 
@@ -50,20 +52,46 @@ class ModelDrafter:
         main: NativeContext,
         options: ContextOptions,
         *,
+        most: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """main: the context of the model that verifies, with these options."""
+        """main: the context of the model that verifies, with these options.
+
+        most: the most tokens of all texts in memory, where others need none; 0 for all that fit.
+        """
         slots, size = options.parallel, options.size or main.model.train_context
         self._main = main
-        self._native = NativeContext(
-            model,
-            replace(options, kv_k="f16", kv_v="f16", rope_scaling="", rope_freq_base=0.0, rope_freq_scale=0.0),
-            cells=-(-size // _PADDING) * _PADDING * slots,
-            sequences=slots,
-            outputs=max(ROWS, slots),
-            threads=main.threads,
-            pool=False,
+        settings = replace(options, kv_k="f16", kv_v="f16", rope_scaling="", rope_freq_base=0.0, rope_freq_scale=0.0)
+
+        cells = -(-size // _PADDING) * _PADDING * slots
+
+        def native_context(paged: int) -> NativeContext:
+            return NativeContext(
+                model,
+                settings,
+                cells=cells,
+                sequences=slots,
+                outputs=max(ROWS, slots),
+                threads=main.threads,
+                pool=False,
+                paged=paged,
+            )
+
+        plain = (
+            most < cells
+            and not model.recurrent
+            and not model.window
+            and not model.gpu_layers
+            and options.flash != "off"
         )
+        self._most = most if plain and can_page() else 0
+        try:
+            self._native = native_context(self._most)
+        except Refused:
+            if not self._most:
+                raise
+            self._most = 0  # takes less address space, which may be limited
+            self._native = native_context(0)
         self._batch = NativeBatch(self._native.batch_size)
         self._clock = clock
         self._idle = [_Text(sequence) for sequence in range(slots)]
@@ -82,6 +110,8 @@ class ModelDrafter:
         self._batch.clear()
         for draft in drafts:
             missing = self._missing(draft)
+            if self._most and not self._has_room(draft, len(missing)):
+                continue
             behind = max(behind, len(missing))
             room = self._batch.room - self._batch.count - (len(drafts) - 1)
             part = missing[: max(1, room)]
@@ -100,6 +130,17 @@ class ModelDrafter:
             each = (self._clock() - started) / count
             self.each = each if not self.each else self.each + (each - self.each) * (0.5 if each < self.each else 0.2)
         return [Guesses(tokens=tuple(d.guesses), evidence=_EVIDENCE) if d.guesses else NO_GUESSES for d in drafts]
+
+    def _has_room(self, draft: _Draft, missing: int) -> bool:
+        """Return True if the text may grow by these tokens and its guesses. Ended texts go first, the oldest first."""
+        free = self._most - missing - draft.ask.most - sum(len(t.tokens) for t in (*self._idle, *self._texts.values()))
+        for text in self._idle:
+            if free >= 0:
+                break
+            free += len(text.tokens)
+            self._native.trim(text.sequence, 0)
+            text.tokens.clear()
+        return free >= 0
 
     def _text(self, ask: Ask) -> _Text:
         text = self._texts.get(ask.key)

@@ -23,21 +23,27 @@ def open_speculator(
     *,
     cost: DecodeCost,
     rows: int,
+    most: int,
 ) -> Speculator | None:
-    """Return the guesses of a context, None without `draft`. rows: of logits, for guesses of all requests."""
+    """Return the guesses of a context, None without `draft`. rows: of logits, for guesses of all requests.
+
+    most: tokens of all requests together, 0 for the worst case.
+    """
     draft = options.draft
     if draft is None:
         return None
-    drafter = _drafter(native, options, draft, models)
+    drafter = _drafter(native, options, draft, models, most)
     return Speculator(drafter, draft, rollback, cost=cost, rows=rows)
 
 
-def _drafter(native: NativeContext, options: ContextOptions, draft: DraftOptions, models: DraftModels) -> Drafter:
+def _drafter(
+    native: NativeContext, options: ContextOptions, draft: DraftOptions, models: DraftModels, most: int
+) -> Drafter:
     match draft.kind:
         case "ngram":
             return NgramDrafter()
         case "model":
-            return ModelDrafter(models.get(draft), native, options)
+            return ModelDrafter(models.get(draft), native, options, most=most)
         case "mtp":
             try:
                 return MtpDrafter(native, options)

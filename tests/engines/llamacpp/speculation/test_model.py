@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
 
 from mullama.engines.base import DraftOptions
 from mullama.engines.llamacpp.engine import LlamaEngine
+from mullama.engines.llamacpp.speculation.model import ModelDrafter
 from mullama.errors import BadWeights
 from mullama.struct import replace
-from tests.engines.engine_driver import answers
+from tests.engines.engine_driver import Driver, answers, ask, user
 from tests.engines.llamacpp.speculation.test_answers import PLAIN, guesses, jobs, run
-from tests.engines.near_tie import assert_same_answers
+from tests.engines.near_tie import ALTERNATIVES, assert_same_answers
 
 pytestmark = pytest.mark.usefixtures("guessing")
 
@@ -48,6 +50,38 @@ def test_a_later_request_reads_only_what_differs(tiny_path: str, load: Callable[
     native.decode = lambda batch: (sizes.append(batch.count), decode(batch))[1]
     assert_same_answers(engine.facts, answers(engine, *jobs()[2:3]), first)
     assert sizes[0] < 8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a cache takes memory as it fills on Linux")
+def test_the_texts_of_a_draft_model_keep_within_the_pool(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+    """Ended texts go first; a request whose text has no room gets no guesses."""
+    engine = load("llamacpp", tiny_path)
+    small = replace(PLAIN, size=256, pool=256)
+    short = [
+        ask(i, user(f"{word} " * 12), max_tokens=24, logprobs=ALTERNATIVES)
+        for i, word in enumerate(("Hello", "1 2", "sea"))
+    ]
+    long = ask(9, user("How are you? " * 38), max_tokens=24, logprobs=ALTERNATIVES)
+    work = [*short, long]
+    expected = run(engine, replace(PLAIN, size=256), *work)
+    facts = engine.open_context("main", replace(small, draft=options(tiny_path)))
+    speculator = engine._contexts["main"]._speculator
+    assert speculator is not None
+    drafter = speculator._drafter
+    assert isinstance(drafter, ModelDrafter)
+    assert drafter._native.kv_bytes == facts.kv_bytes
+    driver, most = Driver(engine).submit(*short), 0
+    while engine.busy:
+        driver.step()
+        if not engine.busy and long.id not in driver.results:
+            driver.submit(long)
+        texts = [*drafter._idle, *drafter._texts.values()]
+        most = max(most, sum(len(text.tokens) for text in texts))
+        assert {drafter._native.last_position(text.sequence) + 1 == len(text.tokens) for text in texts} == {True}
+    assert 192 < most <= 256
+    found = [driver.results[job.id] for job in work]
+    assert_same_answers(engine.facts, found, expected)
+    assert all(guesses([result])[0] for result in found)
 
 
 def test_unlikely_guesses_are_not_made(
