@@ -93,8 +93,10 @@ def resolve_model(
         try:
             return _create_from_source(call, server, name, fields)
         except NotFound as error:
-            tries = (unknown.hint, error.message, error.hint)
-            raise NotFound(unknown.message, name=name, hint="; ".join(filter(None, tries))) from error
+            # Both may suggest names: those of the source are nearer to the reason.
+            hints = (error.hint,) if "did you mean" in error.hint else (unknown.hint, error.hint)
+            message = f"{unknown.message}: {error.message}"
+            raise NotFound(message, name=name, hint=" ".join(filter(None, hints))) from error
     return _redeclared(call, server, name, fields) if fields else {**model, "name": name}
 
 

@@ -54,6 +54,8 @@ class Disk:
                 data = file.read(most + 1)
             except OSError as error:  # of a damaged disk, or a file of /proc
                 raise _refusal(error, path) from error
+        if data.startswith(b"GGUF"):
+            raise Invalid(f"{path} holds weights, not a text", hint="name it as a model: mullama run ./FILE.gguf")
         if len(data) > most:
             raise Invalid(f"{path} is larger than {size(most)}", hint="split it with include")
         return data

@@ -93,7 +93,19 @@ def test_a_model_that_is_not_there_is_not_found(run: Run, tiny: TinyServer) -> N
     ran = run("run", "x", "q", "--host", tiny.url)
     assert ran.code == 3
     # The server is asked to add the name as a source, and this one knows no source.
-    assert ran.err == "error: model 'x' not found\nhint: no /api/models/x; h\n"
+    assert ran.err == "error: model 'x' not found: no /api/models/x\nhint: h\n"
+
+
+def test_similar_names_are_suggested_once(run: Run, tiny: TinyServer) -> None:
+    unknown = {"kind": "not_found", "message": "model 'lama' not found", "hint": "did you mean llama?"}
+    missing = {"kind": "not_found", "message": "./f.gguf does not exist", "hint": "did you mean g.gguf?"}
+    tiny.answers["GET /api/models/lama"] = Answer({"error": unknown}, 404)
+    tiny.answers["PUT /api/models/lama"] = Answer({"error": missing}, 404)
+    error = "error: model 'lama' not found: ./f.gguf does not exist\nhint: did you mean g.gguf?\n"
+    assert run("run", "lama", "q", "--host", tiny.url).err == error
+
+    tiny.answers["PUT /api/models/lama"] = Answer({"error": {**missing, "hint": "check the path"}}, 404)
+    assert run("run", "lama", "q", "--host", tiny.url).err.endswith("hint: did you mean llama? check the path\n")
 
 
 def test_an_embedding_model_prints_an_embedding(run: Run, tiny: TinyServer) -> None:

@@ -113,7 +113,12 @@ def unreadable(path: Path) -> None:
     path.symlink_to("/proc/self/mem")  # a regular file whose first page is none
 
 
+def weights(path: Path) -> None:
+    path.write_bytes(b"GGUF" + bytes(8))
+
+
 ODD = {
+    weights: "holds weights, not a text (name it as a model: mullama run ./FILE.gguf)",
     fifo: "is not a regular file",
     directory: "is not a regular file",
     unix_socket: "is not a regular file",
