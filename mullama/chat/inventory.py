@@ -193,6 +193,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, JSONValue] = field(default_factory=dict)
     """Keys of the file."""
     tensors: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
+    projector_metadata: Mapping[str, JSONValue] = field(default_factory=dict)
+    """Keys of the projector's file; empty without one."""
     source: str = ""
     resolved: str = ""
     """The source with the file and the revision that were chosen."""

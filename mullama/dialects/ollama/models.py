@@ -76,8 +76,11 @@ def _metadata(card: inventory.ModelCard, verbose: bool) -> dict[str, JSONValue]:
         f"{card.family or 'general'}.context_length": card.train_context or card.context_size,
         f"{card.family or 'general'}.embedding_length": card.embedding_length,
     }
-    file = {k: _plain(v, verbose) for k, v in card.metadata.items() if k not in _HIDDEN}
-    return {**defaults, **file}
+    return {**defaults, **_keys(card.metadata, verbose)}
+
+
+def _keys(metadata: Mapping[str, JSONValue], verbose: bool) -> dict[str, JSONValue]:
+    return {k: _plain(v, verbose) for k, v in metadata.items() if k not in _HIDDEN}
 
 
 def _parameter_lines(parameters: tuple[tuple[str, JSONValue], ...]) -> str:
@@ -109,6 +112,7 @@ def _show(card: inventory.ModelCard, verbose: bool) -> dict[str, JSONValue]:
         "details": _details(card),
         **({"messages": messages} if messages else {}),
         "model_info": _metadata(card, verbose),
+        **({"projector_info": _keys(card.projector_metadata, verbose)} if card.projector_metadata else {}),
         **({"tensors": tensors} if verbose else {}),
         "capabilities": list(card.capabilities),
         **_thinking(card),
@@ -189,6 +193,7 @@ _SHOW_SCHEMA = schema.record(
     system=schema.STRING,
     details=_DETAILS_SCHEMA,
     model_info=schema.RECORD,
+    projector_info=schema.RECORD,
     capabilities=schema.listed(schema.STRING),
     modified_at=schema.TIME,
 )

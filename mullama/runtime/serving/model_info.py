@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mullama.chat.inventory import AdapterCard, ModelCard
 from mullama.chat.types import DEFAULT_SAMPLING
-from mullama.errors import masked, masked_tree
+from mullama.errors import MullamaError, masked, masked_tree
 from mullama.manifest.modelfile import from_tree, render_modelfile
 from mullama.manifest.spec.readers import targets_of
 from mullama.manifest.tree import unusual
@@ -25,7 +25,9 @@ from mullama.runtime.serving.prompt_settings import (
     thinking_levels,
 )
 from mullama.runtime.snapshot import Deployment, Snapshot
+from mullama.sources.local_files import look_into
 from mullama.struct import replace
+from mullama.weights.facts import WeightFacts
 
 _SHORT_ARRAY = 5
 # Ollama's words for where a template came from.
@@ -68,16 +70,34 @@ def running_cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[Model
     return tuple(sorted(loaded, key=lambda c: -(c.expires or 0.0)))
 
 
-def show_card(snapshot: Snapshot, pool: Pool, deployment: Deployment, verbose: bool) -> ModelCard:
-    """Return the complete card of one model. Arrays longer than five are empty unless `verbose`."""
-    facts = deployment.files.facts
+def show_card(snapshot: Snapshot, pool: Pool, deployment: Deployment) -> ModelCard:
+    """Return the complete card of one model, without what `with_headers` adds."""
     aliases = tuple(n for n, t in snapshot.names.items() if t == deployment.name and n != t.casefold())
     levels = thinking_levels(deployment.settings)
-    shown = replace(card(deployment, pool), aliases=aliases, thinking_levels=levels, modelfile=_modelfile(deployment))
-    if facts is None:
-        return shown
-    tensors = tuple((t.name, t.type, tuple(t.shape)) for t in facts.tensors) if verbose else ()
-    return replace(shown, metadata=_metadata(facts.metadata, verbose), tensors=tensors)
+    return replace(card(deployment, pool), aliases=aliases, thinking_levels=levels, modelfile=_modelfile(deployment))
+
+
+def with_headers(shown: ModelCard, deployment: Deployment, verbose: bool) -> ModelCard:
+    """Return the card with the headers of the files, which this reads. Arrays longer than five are empty unless
+    `verbose`, as are those that no part of mullama reads."""
+    projector = deployment.projector
+    facts = _header(deployment.files.paths)
+    beside = _header((projector.path,)) if projector and projector.path else None
+    tensors = tuple((t.name, t.type, tuple(t.shape)) for t in facts.tensors) if facts and verbose else ()
+    return replace(
+        shown,
+        metadata=_metadata(facts.metadata, verbose) if facts else {},
+        tensors=tensors,
+        projector_metadata=_metadata(beside.metadata, verbose) if beside else {},
+    )
+
+
+def _header(paths: Sequence[str]) -> WeightFacts | None:
+    """Return the header of files; None for a model without files, or with one that is no GGUF."""
+    try:
+        return look_into(paths) if paths else None
+    except (MullamaError, OSError):
+        return None
 
 
 def _modelfile(deployment: Deployment) -> str:
@@ -180,7 +200,9 @@ def _limit(deployment: Deployment) -> int | None:
 
 
 def _metadata(metadata: Mapping[str, JSONValue], verbose: bool) -> dict[str, JSONValue]:
-    return {
-        key: [] if isinstance(value, list | tuple) and len(value) > _SHORT_ARRAY and not verbose else value
-        for key, value in metadata.items()
-    }
+    def shown(value: JSONValue) -> JSONValue:
+        if isinstance(value, Mapping):  # an array that was not read, by its length
+            return []
+        return [] if isinstance(value, list | tuple) and len(value) > _SHORT_ARRAY and not verbose else value
+
+    return {key: shown(value) for key, value in metadata.items()}

@@ -20,7 +20,7 @@ from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStore
 from mullama.engines.base import Embed, Embedded, Prompt
 from mullama.errors import Denied, EngineFailed, Invalid, MullamaError, NotFound, Unavailable, Unsupported
 from mullama.names import DEFAULT_ROUTE
-from mullama.offload import compute
+from mullama.offload import LARGE, compute
 from mullama.runtime.base import Access, Admission, Caller, Tracer
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
@@ -32,7 +32,7 @@ from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
 from mullama.runtime.serving.fetched_media import names_addresses, with_fetched
 from mullama.runtime.serving.metering import LastAttempt, Metered, RequestResult
-from mullama.runtime.serving.model_info import cards, running_cards, show_card, states
+from mullama.runtime.serving.model_info import cards, running_cards, show_card, states, with_headers
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.repeats import events_until_text
 from mullama.runtime.serving.tracing import begin_trace
@@ -329,7 +329,8 @@ class ModelService:
                 return inv.Inventory(models=running_cards(self._snapshot(), self._pool, caller))
             case inv.ShowModel():
                 deployment = self._declared(operation.model, caller)
-                shown = show_card(self._snapshot(), self._pool, deployment, operation.verbose)
+                shown = show_card(self._snapshot(), self._pool, deployment)
+                shown = await compute(LARGE, with_headers, shown, deployment, operation.verbose)
                 slots = self._places.slots(deployment.unit, deployment.options.parallel)
                 return replace(shown, slots=slots, paths=shown.paths if "admin" in caller.roles else ())
             case inv.LoadModel():
