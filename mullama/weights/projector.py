@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from mullama.errors import BadWeights
 from mullama.weights.facts import ProjectorFacts
 from mullama.weights.keys import Keys
 from mullama.weights.tensors import Tensor
@@ -29,16 +30,57 @@ _WIDTHS: Final[Mapping[str, tuple[tuple[str, int], ...]]] = {
     "voxtral": (("mm.a.mlp.2.weight", 1),),
     "qwen2a": (("mm.a.fc.weight", 1),),
 }
+# Encoders that llama.cpp computes as Whisper's (clip_graph_whisper_enc), and those among them with stacked or pooled
+# vectors.
+_WHISPER: Final = frozenset(("ultravox", "voxtral", "qwen2a", "glma", "meralion", "musicflamingo"))
+_STACKED: Final = frozenset(("ultravox", "voxtral", "meralion"))
+_POOLED: Final = frozenset(("qwen2a", "voxtral", "musicflamingo"))
+_SPECTRA, _POSITIONS = 3000, 1500
+"""Spectra of 30 seconds, to which every sound is filled up, and the vectors that Whisper makes of them."""
 
 
 def projector_facts(keys: Keys, tensors: Sequence[Tensor]) -> ProjectorFacts:
-    """Return the abilities of a projector. A file without the keys of its encoders has those of its tensors."""
+    """Return the abilities of a projector. A file without the keys of its encoders has those of its tensors.
+
+    Raises `BadWeights` for a header with which libmtmd ends its process at the first image or sound.
+    """
+    kind = keys.text("clip.audio.projector_type") or keys.text("clip.projector_type")
+    if kind in _WHISPER:
+        _check_whisper(kind, keys, {tensor.name: tensor.shape for tensor in tensors})
     vision, audio = keys.flag("clip.has_vision_encoder"), keys.flag("clip.has_audio_encoder")
     return ProjectorFacts(
         vision=_begins(tensors, "v.") if vision is None else vision,
         audio=_begins(tensors, "a.") if audio is None else audio,
         width=_width(keys, tensors),
     )
+
+
+def _check_whisper(kind: str, keys: Keys, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise `BadWeights` where an assertion of clip_graph_whisper_enc or clip_n_output_tokens would fail."""
+    positions = shapes.get("a.position_embd.weight", ())
+    if len(positions) > 1 and positions[1] < _POSITIONS:
+        raise BadWeights(f"a.position_embd.weight has {positions[1]} positions, and a sound takes {_POSITIONS}")
+    query = {f"a.blk.0.attn_{name}.bias" in shapes: name for name in "qv"}
+    if "a.blk.0.attn_q.weight" in shapes and (False in query or "a.blk.0.attn_k.bias" in shapes):
+        raise BadWeights(f"the attention of a projector {kind} needs biases of queries and values, and none of keys")
+    if kind not in _STACKED:
+        return
+    stack = keys.integer("clip.audio.projector.stack_factor", 1, low=1, high=_POSITIONS)
+    width = keys.integer("clip.audio.embedding_length", 1, low=1, high=2**20)
+    counted = -(-_SPECTRA // stack) // 2 // (2 if kind in _POOLED else 1)
+    made = _stacked(_POSITIONS // (2 if kind in _POOLED else 1), stack, width)
+    if counted != made:
+        raise BadWeights(
+            f"libmtmd counts {counted} vectors of a sound and makes {made} with a stack_factor of {stack} and vectors "
+            f"of {width} numbers",
+            hint="it would end its process; no projector with these sizes can be used",
+        )
+
+
+def _stacked(vectors: int, stack: int, width: int) -> int:
+    """Return the vectors that `build_stack` makes, whose GGML_PAD rounds to powers of two whatever the size is."""
+    size = stack * width
+    return vectors if stack == 1 else (vectors * width + size - 1 & ~(size - 1)) // size
 
 
 def _width(keys: Keys, tensors: Sequence[Tensor]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mullama.errors import BadWeights
 from mullama.weights.choose import projector_beside
 from mullama.weights.facts import ProjectorFacts
 from mullama.weights.inspect import inspect
@@ -74,3 +75,49 @@ def test_the_projector_beside_weights_is_the_only_one_or_that_of_their_name(
     weights: str, files: tuple[str, ...], found: str | None
 ) -> None:
     assert projector_beside(weights, files) == found
+
+
+def whisper(kind: str, **changes: int) -> ggufs.File:
+    """A header of a projector of sounds: stack, width, positions and the number of biases of keys."""
+    numbers = {"stack": 8, "width": 1280, "positions": 1500, "keys": 0, **changes}
+    biases = ("attn_q.bias", "attn_v.bias", *(("attn_k.bias",) if numbers["keys"] else ()))
+    return ggufs.File(
+        {
+            "general.architecture": ggufs.string("clip"),
+            "clip.projector_type": ggufs.string(kind),
+            "clip.audio.projector.stack_factor": ggufs.u32(numbers["stack"]),
+            "clip.audio.embedding_length": ggufs.u32(numbers["width"]),
+        },
+        {
+            "a.position_embd.weight": ggufs.Stored((32, numbers["positions"])),
+            "a.blk.0.attn_q.weight": ggufs.Stored((32, 32)),
+            **{f"a.blk.0.{name}": ggufs.Stored((32,)) for name in biases},
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [("ultravox", {}), ("voxtral", {"stack": 4}), ("qwen2a", {"stack": 1}), ("ultravox", {"stack": 4, "width": 32})],
+)
+def test_projectors_of_real_sizes_pass(kind: str, changes: dict[str, int]) -> None:
+    found = facts(whisper(kind, **changes))
+    assert found is not None
+    assert found.audio
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "words"),
+    [
+        ("ultravox", {"stack": 0}, "stack_factor"),
+        ("ultravox", {"width": 1024}, "libmtmd counts 187 vectors of a sound and makes 188"),
+        ("voxtral", {"stack": 4, "width": 32}, "libmtmd counts 187 vectors of a sound and makes 188"),
+        ("qwen2a", {"positions": 100}, "has 100 positions, and a sound takes 1500"),
+        ("glma", {"keys": 1}, "needs biases of queries and values, and none of keys"),
+    ],
+)
+def test_a_header_with_which_libmtmd_would_end_its_process_is_refused(
+    kind: str, changes: dict[str, int], words: str
+) -> None:
+    with pytest.raises(BadWeights, match=words):
+        facts(whisper(kind, **changes))

@@ -143,15 +143,7 @@ def qwen2a(path: Path, *, seed: int = 0, positions: int = 1500) -> None:
     With fewer positions llama.cpp ends the process at the first sound.
     """
     model = ProjectorWriter(path, "qwen2a", "a", seed=seed)
-    mels = 80
-    model.writer.add_uint32("clip.audio.num_mel_bins", mels)
-    model.random("a.conv1d.1.weight", WIDTH, mels, 3)
-    model.full("a.conv1d.1.bias", WIDTH, 1, value=0.0)
-    model.random("a.conv1d.2.weight", WIDTH, WIDTH, 3)
-    model.full("a.conv1d.2.bias", WIDTH, 1, value=0.0)
-    model.random("a.position_embd.weight", positions, WIDTH)
-    model.norm("a.post_ln")
-    model.blocks(key_bias=False)
+    _whisper(model, positions)
     model.random("mm.a.fc.weight", EMBD, WIDTH)
     model.full("mm.a.fc.bias", EMBD, value=0.0)
     model.write()
@@ -179,3 +171,37 @@ def wav(seconds: float, *, rate: int = 16_000, hertz: float = 440.0) -> bytes:
     head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(body), b"WAVE", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16,
                        b"data", len(body))  # fmt: skip
     return head + body
+
+
+def ultravox(path: Path, *, seed: int = 0, stack: int = 4) -> None:
+    """Write the encoder of Whisper with stacked frames (Ultravox): 375 vectors for each 30 seconds."""
+    model = ProjectorWriter(path, "ultravox", "a", seed=seed)
+    _whisper(model)
+    model.writer.add_uint32("clip.audio.projector.stack_factor", stack)
+    model.full("mm.a.norm_pre.weight", stack * WIDTH)
+    model.random("mm.a.mlp.1.weight", 2 * FF, stack * WIDTH)
+    model.full("mm.a.norm_mid.weight", FF)
+    model.random("mm.a.mlp.2.weight", EMBD, FF)
+    model.write()
+
+
+def voxtral(path: Path, *, seed: int = 0, stack: int = 2) -> None:
+    """Write the encoder of Whisper with pooled and stacked frames (Voxtral): 375 vectors for each 30 seconds."""
+    model = ProjectorWriter(path, "voxtral", "a", seed=seed)
+    _whisper(model)
+    model.writer.add_uint32("clip.audio.projector.stack_factor", stack)
+    model.random("mm.a.mlp.1.weight", FF, stack * WIDTH)
+    model.random("mm.a.mlp.2.weight", EMBD, FF)
+    model.write()
+
+
+def _whisper(model: ProjectorWriter, positions: int = 1500) -> None:
+    mels = 80
+    model.writer.add_uint32("clip.audio.num_mel_bins", mels)
+    model.random("a.conv1d.1.weight", WIDTH, mels, 3)
+    model.full("a.conv1d.1.bias", WIDTH, 1, value=0.0)
+    model.random("a.conv1d.2.weight", WIDTH, WIDTH, 3)
+    model.full("a.conv1d.2.bias", WIDTH, 1, value=0.0)
+    model.random("a.position_embd.weight", positions, WIDTH)
+    model.norm("a.post_ln")
+    model.blocks(key_bias=False)

@@ -46,6 +46,8 @@ FAMILIES = {
     "gemma3": Family(builders.gemma3, projectors.gemma3, (RED, BLUE)),
     "qwen2vl": Family(builders.mrope, projectors.qwen2vl, (RED, BLUE)),
     "qwen2a": Family(builders.llama, projectors.qwen2a, (TONE, LOW)),
+    "ultravox": Family(builders.llama, projectors.ultravox, (TONE, LOW)),
+    "voxtral": Family(builders.llama, projectors.voxtral, (TONE, LOW)),
     "recurrent": Family(builders.recurrent, projectors.llava, (RED, BLUE)),
     "hybrid": Family(builders.hybrid, projectors.llava, (RED, BLUE)),
 }
