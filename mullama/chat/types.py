@@ -431,6 +431,8 @@ class Effective(Struct, frozen=True, kw_only=True):
     constraint: Constraint | None = None
     end_tokens: tuple[int, ...] = ()
     """Ids of the tokens that end an answer."""
+    parallel_tool_calls: bool = True
+    """An answer may have several calls of tools."""
     draft: str = ""
     """How tokens are guessed ahead; "" for not at all."""
     adapters: tuple[tuple[int, float], ...] = ()

@@ -102,6 +102,11 @@ class ChatTemplate(Protocol):
     @property
     def traits(self) -> Traits: ...
 
+    @property
+    def arguments(self) -> frozenset[str]:
+        """The names of the arguments that requests and the manifest may set."""
+        ...
+
     def render(self, chat: ChatInput) -> Rendered:
         """Render the prompt of a conversation.
 

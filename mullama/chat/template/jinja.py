@@ -26,6 +26,11 @@ _SWITCH = "enable_thinking"
 _DEFAULTS = frozenset(("defined", "undefined", "default", "d"))  # tests and filters of a variable that may be unset
 END = "\ue0ff\ue0fe\ue0ff"  # private characters that mark where the last message's content ends
 
+# The variables that `run` sets, and that are no arguments.
+_SET = frozenset((
+    "messages", "tools", "bos_token", "eos_token", "add_generation_prompt", "strftime_now", "functions", "datetime", FUEL,
+))  # fmt: skip
+
 _SANDBOX = Sandbox()
 
 
@@ -37,13 +42,16 @@ class JinjaTemplate(Struct, frozen=True, kw_only=True):
     compiled: Compiled
     traits: Traits
     asks: frozenset[str] = frozenset()
+    """Those of the older names that it reads."""
+    arguments: frozenset[str] = TEMPLATE_ARGUMENTS
+    """The usual ones, and those that it reads by other names."""
     syntax: Literal["jinja"] = "jinja"
 
     def render(self, chat: ChatInput) -> Rendered:
         """Render the prompt of a conversation; raises as the protocol states."""
         messages = plain_messages(shape(chat.messages, self.traits), self.traits)
         tools = plain_tools(chat.tools, described=self.traits.described)
-        arguments = {name: plain(value) for name, value in _allowed(chat)}
+        arguments = {name: plain(value) for name, value in _allowed(chat, self.arguments)}
         variables = _think_variables(chat.think, self.traits) | arguments
         closed = chat.continue_final and bool(messages) and messages[-1]["role"] == "assistant"
         if closed:
@@ -69,7 +77,8 @@ def compile_jinja(source: str, special: SpecialTexts) -> JinjaTemplate:
     try:
         compiled = compile_source(_SANDBOX, source)
         tree = _SANDBOX.parse(source)
-        asks = frozenset(meta.find_undeclared_variables(tree) & {"functions", "datetime", "date_string"})
+        reads = frozenset(meta.find_undeclared_variables(tree))
+        asks = reads & {"functions", "datetime", "date_string"}
     except TemplateSyntaxError as error:
         raise Invalid(f"the chat template has an error in line {error.lineno}: {error.message}") from error
     except OutOfFuel as error:
@@ -89,7 +98,19 @@ def compile_jinja(source: str, special: SpecialTexts) -> JinjaTemplate:
     traits = probe(attempt, source)
     if traits.think == "switch" and not _has_default(tree, _SWITCH):
         traits = replace(traits, thinks_unasked=True)
-    return JinjaTemplate(source=source, special=special, compiled=compiled, traits=traits, asks=asks)
+    return JinjaTemplate(
+        source=source,
+        special=special,
+        compiled=compiled,
+        traits=traits,
+        asks=asks,
+        arguments=TEMPLATE_ARGUMENTS | _own_arguments(reads),
+    )
+
+
+def _own_arguments(reads: frozenset[str]) -> frozenset[str]:
+    """Return the variables that a template reads and that only its user can set."""
+    return reads - _SET - _SANDBOX.globals.keys()
 
 
 def _has_default(tree: nodes.Template, name: str) -> bool:
@@ -190,12 +211,12 @@ def _place(error: Exception) -> str:
     return f" in line {line}" if line else ""
 
 
-def _allowed(chat: ChatInput) -> list[tuple[str, JSONValue]]:
+def _allowed(chat: ChatInput, arguments: frozenset[str]) -> list[tuple[str, JSONValue]]:
     for name, _ in chat.arguments:
-        if name not in TEMPLATE_ARGUMENTS:
+        if name not in arguments:
             raise Invalid(
-                f"{name!r} is not an argument of chat templates",
-                hint=f"one of {', '.join(sorted(TEMPLATE_ARGUMENTS))}",
+                f"{name!r} is not an argument of the chat template",
+                hint=f"one of {', '.join(sorted(arguments))}",
                 field="chat_template_kwargs",
             )
     return list(chat.arguments)

@@ -283,8 +283,8 @@ def _model(model: Model, path: str, draft: PartialManifest, fail: AddProblem, wa
     if model.draft is not None and model.draft.from_ not in ("auto", "none") and model.task != "chat":
         fail(f"{path}.draft.from", f"a model for {model.task} writes no text to guess", "remove draft")
     for name in model.template_arguments:
-        if name not in TEMPLATE_ARGUMENTS:
-            hint = draft.suggest(name, TEMPLATE_ARGUMENTS) or f"one of {', '.join(sorted(TEMPLATE_ARGUMENTS))}"
+        # The template may read others; the server knows it, and refuses those that it does not read.
+        if name not in TEMPLATE_ARGUMENTS and (hint := draft.suggest(name, TEMPLATE_ARGUMENTS)):
             fail(f"{path}.template_arguments.{name}", "is not an argument of chat templates", hint)
     if isinstance(model.context.pool, int) and model.task != "chat":
         fail(f"{path}.context.pool", f"a model for {model.task} keeps no conversations", "remove pool")

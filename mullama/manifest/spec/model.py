@@ -202,8 +202,9 @@ class Model(Block):
     """System prompt; a system message of a request replaces it."""
     template: Template | None = None
     """Chat template; without it, the template in the weights file."""
-    template_arguments: dict[str, AnyValue] = Field(default={}, max_length=64, examples=[{"enable_citations": True}])
-    """Arguments of the chat template; those of a request win."""
+    template_arguments: dict[str, AnyValue] = Field(default={}, max_length=64, examples=[{"preserve_thinking": True}])
+    """Arguments of the chat template; those of a request win. The template must read an argument of another name than
+    the usual ones."""
     thinking: ThinkingMode = ThinkingMode()
     """Reasoning of the model before its answers."""
     tools: ToolUse = ToolUse()

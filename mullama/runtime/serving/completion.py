@@ -163,6 +163,8 @@ class Completion:
             stop=prepared.stop,
             constraint=prepared.constraint,
             end_tokens=lease.worker.facts.end_tokens,
+            parallel_tool_calls=deployment.settings.parallel_calls
+            and (not isinstance(self._request, chat.ChatRequest) or self._request.parallel_tool_calls),
             draft=deployment.options.draft.kind if deployment.options.draft else "",
             adapters=tuple(numbered_adapters(self._request, deployment).items()),
         )

@@ -47,7 +47,19 @@ def model_settings(name: str, model: Model, files: KnownFiles) -> ModelSettings:
         )
     except MullamaError as error:
         raise Invalid(f"{name}: the chat template cannot be used: {error.message}", hint=error.hint) from error
+    _check_arguments(name, model, made.template)
     return replace(made, think=_default_think(name, model, made.template))
+
+
+def _check_arguments(name: str, model: Model, template: ChatTemplate) -> None:
+    """Raise `Invalid` for an argument that the template does not read."""
+    for argument in model.template_arguments:
+        if argument not in template.arguments:
+            raise Invalid(
+                f"{name}: template_arguments.{argument} is not an argument of its chat template",
+                hint=f"one of {', '.join(sorted(template.arguments))}",
+                field=f"template_arguments.{argument}",
+            )
 
 
 def _default_think(name: str, model: Model, template: ChatTemplate) -> bool | str | None:

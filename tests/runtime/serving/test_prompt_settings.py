@@ -47,6 +47,15 @@ def test_the_default_is_the_first_level() -> None:
 
 
 def test_arguments_and_calls_come_from_the_manifest() -> None:
-    made = settings(PLAIN, template_arguments={"tone": "dry", "depth": {"a": [1, None]}}, tools={"parallel": False})
+    template = PLAIN + "{{ tone }}{{ depth }}"
+    made = settings(template, template_arguments={"tone": "dry", "depth": {"a": [1, None]}}, tools={"parallel": False})
     assert made.arguments == (("tone", "dry"), ("depth", {"a": [1, None]}))
     assert made.parallel_calls is False
+
+
+def test_an_argument_that_the_template_does_not_read_is_refused() -> None:
+    with pytest.raises(Invalid, match=r"m: template_arguments\.tone is not an argument of its chat template"):
+        settings(PLAIN, template_arguments={"tone": "dry"})
+    for reserved in ("messages", "bos_token", "raise_exception", "range"):
+        with pytest.raises(Invalid, match="is not an argument"):
+            settings(PLAIN + "{{ bos_token }}{{ range(1) }}", template_arguments={reserved: 1})

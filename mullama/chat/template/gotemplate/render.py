@@ -29,6 +29,7 @@ from mullama.chat.template.gotemplate.parser import parse
 from mullama.chat.template.gotemplate.values import JsonList, JsonMap, StructValue
 from mullama.chat.template.shape import arguments_of, plain, plain_tools
 from mullama.chat.template.thinking import ends_open, find_marks, left_open, nearest_level
+from mullama.chat.template_arguments import TEMPLATE_ARGUMENTS
 from mullama.chat.types import Message, TextPart, Tool, ToolCall, text_message
 from mullama.errors import Invalid
 from mullama.struct import Struct, replace
@@ -49,6 +50,7 @@ class GoTemplate(Struct, frozen=True, kw_only=True):
     names: frozenset[str]
     traits: Traits
     syntax: Literal["go"] = "go"
+    arguments: frozenset[str] = TEMPLATE_ARGUMENTS
 
     def render(self, chat: ChatInput) -> Rendered:
         """Render the prompt of a conversation; raises as the protocol states."""

@@ -83,6 +83,7 @@ class ResponseObject:
         """Report the settings of the answer from now on."""
         if effective is not None:
             self._head |= _generation(effective.sampling, effective.max_tokens)
+            self._head["parallel_tool_calls"] = effective.parallel_tool_calls
 
     def at(
         self,
