@@ -28,7 +28,8 @@ END = "\ue0ff\ue0fe\ue0ff"  # private characters that mark where the last messag
 
 # The variables that `run` sets, and that are no arguments.
 _SET = frozenset((
-    "messages", "tools", "bos_token", "eos_token", "add_generation_prompt", "strftime_now", "functions", "datetime", FUEL,
+    "messages", "tools", "bos_token", "eos_token", "add_generation_prompt", "strftime_now", "functions", "datetime",
+    FUEL,
 ))  # fmt: skip
 
 _SANDBOX = Sandbox()

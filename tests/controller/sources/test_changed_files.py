@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mullama.errors import MullamaError
+from mullama.errors import MullamaError, Unavailable
 from mullama.plan.steps import Cause, Cost, Plan
 from tests import ggufs
 from tests.runtime.runtime_fixture import LocalServer, until
@@ -168,7 +168,7 @@ async def test_a_missing_or_damaged_file_is_an_error_of_its_model_alone(server: 
     (server.home / "a.script.json").unlink()
     await _unload(server)
 
-    with pytest.raises(MullamaError, match=r"a\.script\.json: No such file"):
+    with pytest.raises(Unavailable, match=r"a\.script\.json: No such file"):
         await server.ask("a", "x")
     assert await server.ask("b", "x") == "b"
     (server.home / "a.script.json").write_text("{")
