@@ -19,9 +19,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from benches.media_rows import MEDIA_ROWS
 from benches.model import SHAPES, write
 from benches.real_rows import REAL_ROWS
 from benches.rows import ROWS, Row, Setup
+
+ALL = ROWS | MEDIA_ROWS | REAL_ROWS
 
 
 def main() -> int:
@@ -30,7 +33,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=cache, help="folder of the peer's build and of the model")
     parser.add_argument("--peer", type=Path, help="llama-server (default: the one in the folder)")
     parser.add_argument("--model", type=Path, help="the GGUF to measure with (default: made in the folder)")
-    parser.add_argument("--rows", default=",".join(ROWS), help=f"names of rows: {', '.join(ROWS | REAL_ROWS)}")
+    parser.add_argument("--rows", default=",".join(ROWS), help=f"names of rows: {', '.join(ALL)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", type=Path)
@@ -40,16 +43,16 @@ def main() -> int:
         print(f"{peer} is missing: benches/build_peer.sh {options.folder} builds it", file=sys.stderr)
         return 1
     names = options.rows.split(",")
-    if unknown := [name for name in names if name not in ROWS | REAL_ROWS]:
-        parser.error(f"there is no row {unknown[0]!r}: the rows are {', '.join(ROWS | REAL_ROWS)}")
-    model = options.model or (quantised_model(options.folder) if ROWS.keys() & set(names) else Path())
+    if unknown := [name for name in names if name not in ALL]:
+        parser.error(f"there is no row {unknown[0]!r}: the rows are {', '.join(ALL)}")
+    model = options.model or (quantised_model(options.folder) if (ROWS | MEDIA_ROWS).keys() & set(names) else Path())
     setup = Setup(peer=peer, model=model, threads=options.threads, rounds=options.rounds)
     print(f"{machine()}, load {os.getloadavg()[0]:.1f}, {model.name or 'real models'}, {options.rounds} rounds\n")
     columns = ("work", "goal", "ratio", "mullama", "llama-server", "unit", "each round", "CPU")
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     rows: list[Row] = []
     for name in names:
-        for row in (ROWS | REAL_ROWS)[name](setup):
+        for row in ALL[name](setup):
             rows.append(row)
             each = " ".join(f"{ratio:.2f}" for ratio in row.ratios)
             print(
