@@ -137,6 +137,62 @@ def test_anthropic_sends_images_also_in_results_of_tools_and_counts_them(stack: 
         assert models["blind"]["capabilities"]["image_input"] == {"supported": False}
 
 
+def _image_of_a_tool(path: str, *, image: bool) -> dict[str, Any]:
+    """A conversation whose tool answered with an image, or with a text of nothing, as clients of each API send it."""
+    ask = {"role": "user", "content": "Read a.png."}
+    match path:
+        case "/api/chat":
+            call: Any = {"function": {"name": "read", "arguments": {"path": "a.png"}}}
+            answer: Any = {"role": "tool", "tool_name": "read", "content": "", **({"images": [P64]} if image else {})}
+            return {
+                "stream": False,
+                "messages": [ask, {"role": "assistant", "content": "", "tool_calls": [call]}, answer],
+            }
+        case "/v1/chat/completions":
+            call = {"id": "c", "type": "function", "function": {"name": "read", "arguments": '{"path": "a.png"}'}}
+            parts = [{"type": "image_url", "image_url": {"url": URI}}] if image else [{"type": "text", "text": ""}]
+            answer = {"role": "tool", "tool_call_id": "c", "content": parts}
+            return {"messages": [ask, {"role": "assistant", "content": None, "tool_calls": [call]}, answer]}
+        case "/v1/responses":
+            made = {"type": "function_call", "call_id": "c", "name": "read", "arguments": '{"path": "a.png"}'}
+            output: Any = [{"type": "input_image", "image_url": URI}] if image else ""
+            return {
+                "store": False,
+                "input": [ask, made, {"type": "function_call_output", "call_id": "c", "output": output}],
+            }
+        case _:
+            used = {"type": "tool_use", "id": "c", "name": "read", "input": {"path": "a.png"}}
+            source = {"type": "base64", "media_type": "image/png", "data": P64}
+            content: Any = [{"type": "image", "source": source}] if image else ""
+            result = {"type": "tool_result", "tool_use_id": "c", "content": content}
+            answer = {"role": "user", "content": [result]}
+            return {"max_tokens": 9, "messages": [ask, {"role": "assistant", "content": [used]}, answer]}
+
+
+USED = {
+    "/api/chat": lambda answer: answer["prompt_eval_count"],
+    "/v1/chat/completions": lambda answer: answer["usage"]["prompt_tokens"],
+    "/v1/responses": lambda answer: answer["usage"]["input_tokens"],
+    "/v1/messages": lambda answer: answer["usage"]["input_tokens"],
+}
+COUNTED = {
+    "/v1/messages": "/v1/messages/count_tokens",
+    "/v1/responses": "/v1/responses/input_tokens",
+    "/v1/chat/completions": "/v1/chat/completions/input_tokens",
+}
+
+
+@pytest.mark.parametrize("path", USED)
+def test_an_image_in_the_result_of_a_tool_is_read_and_counted(stack: Stack, path: str) -> None:
+    seen, plain = ({"model": "eyes", **_image_of_a_tool(path, image=image)} for image in (True, False))
+    used = [USED[path](post(stack, path, body)) for body in (seen, plain)]
+    assert used[0] > used[1]
+    assert "does not support vision" in str(post(stack, path, {**seen, "model": "blind"}, 400))
+    if path in COUNTED:
+        assert post(stack, COUNTED[path], seen)["input_tokens"] == used[0]
+        assert "does not support vision" in str(post(stack, COUNTED[path], {**seen, "model": "blind"}, 400))
+
+
 def test_open_webui_sends_data_uris(stack: Stack) -> None:
     content = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": {"url": URI}}]
     body = {"model": "eyes", "stream": False, "messages": [{"role": "user", "content": content}]}
