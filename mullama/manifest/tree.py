@@ -23,22 +23,8 @@ def block_to_tree(block: Block) -> dict[str, Any]:
 
 
 def unusual(model: Model) -> dict[str, Any]:
-    """Return the model as a tree without the fields that have their default."""
-    usual = block_to_tree(Model.model_validate({"from": model.from_}))
-    return {"from": model.from_, **_different(block_to_tree(model), usual)}
-
-
-def _different(tree: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of nested maps that differ from the usual ones."""
-    kept: dict[str, Any] = {}
-    for name, value in tree.items():
-        before = usual.get(name)
-        if isinstance(value, dict) and isinstance(before, dict):
-            if inner := _different(value, before):
-                kept[name] = inner
-        elif value != before:
-            kept[name] = value
-    return kept
+    """Return the model as a tree without the fields that have their default, also those of its blocks."""
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
 
 
 def manifest_to_tree(manifest: Manifest) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from mullama.manifest.modelfile import (
     to_tree,
 )
 from mullama.manifest.modelfile.spec import ABILITIES, DIRECTIVES, PARAMETERS, ROLES, WITHOUT_EFFECT
+from mullama.manifest.spec import Model
+from mullama.manifest.tree import unusual
 from mullama.problems import Problem
 from mullama.struct import replace
 from tests.manifest.builders import read
@@ -207,6 +209,15 @@ def test_any_text_is_a_modelfile_or_an_error_with_a_line(text: str, start: str) 
     except ManifestError as error:
         problems = error.problems
     assert all(problem.place is not None and problem.place.line >= 1 for problem in problems)
+
+
+def test_defaults_of_adapters_and_draft_models_are_not_named_as_left_out() -> None:
+    text = "FROM builtin:tiny\nADAPTER /m/x.gguf\nDRAFT /m/d.gguf\nTEMPLATE {{ .Prompt }}\nPARAMETER seed 1\n"
+    model = Model.model_validate(to_tree(spec_of(text)) | {"draft": {"from": "/m/d.gguf"}})
+    spec, left = from_tree(unusual(model))
+    assert (left, spec) == ((), spec_of(text))
+    scaled = model.model_copy(update={"adapters": (model.adapters[0].model_copy(update={"scale": 0.5}),)})
+    assert from_tree(unusual(scaled))[1] == ("adapters.scale",)
 
 
 def test_what_a_model_says_beyond_a_modelfiles_words_is_named() -> None:
