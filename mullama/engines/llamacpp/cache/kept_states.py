@@ -86,16 +86,23 @@ class KeptStates:
         del self._ended[:-_MOST]
 
     def save(self, native: NativeContext, cache: Cells, apply: Apply) -> None:
-        """Write the states of the remembered conversations that are still in memory, the latest last."""
+        """Write the states of the remembered conversations that are still in memory, the latest last.
+
+        Those with all tokens of a sequence are first: a place for the beginning of one may take its memory. In a pool
+        that can be cut, llama.cpp has no states of the numbers of ended requests, and a place shares their cells.
+        """
+        parts, direct = [], not (cache.cuttable and cache.kept)
         for conversation in self._ended:
-            if conversation.stored:
-                continue
             tokens = conversation.tokens
             source, length = cache.match(tokens, conversation.scales)
-            # Memory that cannot be cut has few numbers: a place for one conversation may take that of another.
-            if not cache.cuttable and source >= 0 and length == len(tokens) == cache.length(source):
-                self._save(conversation, native.save(source))
+            if conversation.stored or length < len(tokens):
                 continue
+            if direct and source >= 0 and length == cache.length(source):
+                self._save(conversation, native.save(source))
+            else:
+                parts.append(conversation)
+        for conversation in parts:
+            tokens = conversation.tokens
             placement = cache.place([*tokens, _NO_TOKEN], scales=conversation.scales)
             if placement is None:
                 continue

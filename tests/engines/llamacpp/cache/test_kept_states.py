@@ -67,6 +67,22 @@ def test_a_conversation_from_disk_is_private_to_its_key(
     assert b"ann" not in file.read_bytes()[:200]
 
 
+def test_a_conversation_that_another_key_continued_is_kept_for_both(
+    engine: LlamaEngine, options: ContextOptions
+) -> None:
+    """Both are in one sequence: the state of the shorter one must not cost the longer one."""
+    engine.open_context("main", options)
+    first = _ask(engine, want_tokens=True)
+    assert first.ended is not None
+    more = (*first.ended.tokens, *engine.tokenize(user("And then?"), add_special=False, parse_special=True))
+    longer = answer(engine, more, owner="bob")
+    assert longer.ended is not None
+    _again(engine, options)
+    assert _cached(answer(engine, more, owner="bob")) == longer.ended.prompt_tokens - 1
+    _again(engine, options)
+    assert _cached(_ask(engine)) == first.ended.prompt_tokens - 1
+
+
 def test_a_longer_turn_replaces_the_earlier_one_on_disk(
     engine: LlamaEngine, options: ContextOptions, tmp_path: Path
 ) -> None:
