@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mullama.audio.wav import from_pcm, to_pcm, wav_file
 
 from mullama.audio import RATE, Samples
 from mullama.audio.resample import Resampler
+from mullama.audio.wav import from_pcm, to_pcm, wav_file
 from mullama.chat.media.formats import header_of
 
 

@@ -1,0 +1,162 @@
+"""Sounds in files, read piece by piece in constant memory. Imported in the process for one sound alone.
+
+WAV needs nothing. soundfile (the extra `mullama[audio]`) reads MP3, FLAC, OGG, and the compressed forms of WAV.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+
+from mullama.audio import Samples
+from mullama.chat.media.formats import format_of
+from mullama.errors import Invalid, Unsupported
+from mullama.struct import Struct
+
+_BLOCK = 1 << 16  # frames
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_RATES = (1_000, 384_000)
+_MOST_CHANNELS = 64
+_MOST_CHUNKS = 10_000
+_DAMAGED = "send the complete file"
+
+
+class OpenSound(Struct, eq=False):
+    """A sound that is read."""
+
+    rate: int
+    """Frames of one second."""
+    blocks: Iterator[Samples]
+    """Its mono samples."""
+
+
+def open_sound(file: IO[bytes]) -> OpenSound:
+    """Begin to read a file.
+
+    Raises `Invalid` for one that is damaged or of no known format, also while its blocks are read, and `Unsupported`
+    for a format that cannot be read here.
+    """
+    head = file.read(4096)
+    file.seek(0)
+    name = format_of(head)
+    if name is None or name in ("png", "jpeg", "bmp", "gif", "webp"):
+        raise Invalid("file is not a sound of a known format", hint="send WAV, MP3, FLAC or OGG", field="file")
+    sound = _wav(file) if name == "wav" else None
+    if sound is None:
+        file.seek(0)
+        sound = _by_soundfile(file, name)
+    if not _RATES[0] <= sound.rate <= _RATES[1]:
+        raise Invalid(f"file has {sound.rate} samples in a second", hint="send 8000 to 96000", field="file")
+    return sound
+
+
+def _damaged(reason: str) -> Invalid:
+    return Invalid(f"file is a damaged sound: {reason}", hint=_DAMAGED, field="file")
+
+
+class _Form(Struct, frozen=True):
+    tag: int
+    channels: int
+    rate: int
+    bits: int
+
+
+def _wav(file: IO[bytes]) -> OpenSound | None:
+    """Return a WAV file of plain samples; None for a compressed one."""
+    file.seek(12)
+    form: _Form | None = None
+    for _ in range(_MOST_CHUNKS):
+        header = file.read(8)
+        if len(header) < 8:
+            break
+        name, size = struct.unpack("<4sI", header)
+        if name == b"data":
+            if form is None:
+                break
+            return OpenSound(form.rate, _wav_blocks(file, form, size)) if _is_plain(form) else None
+        begin = file.tell()
+        if name == b"fmt ":
+            form = _form(file.read(min(size, 40)))
+        file.seek(begin + size + size % 2)
+    raise _damaged("it has no samples")
+
+
+def _form(data: bytes) -> _Form:
+    if len(data) < 16:
+        raise _damaged("its header ends early")
+    tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data)
+    if tag == _EXTENSIBLE and len(data) >= 26:
+        tag = struct.unpack_from("<H", data, 24)[0]
+    if not 0 < channels <= _MOST_CHANNELS:
+        raise _damaged(f"it has {channels} channels")
+    return _Form(tag, channels, rate, bits)
+
+
+def _is_plain(form: _Form) -> bool:
+    return (form.tag == _PCM and form.bits in (8, 16, 24, 32)) or (form.tag == _FLOAT and form.bits in (32, 64))
+
+
+def _wav_blocks(file: IO[bytes], form: _Form, size: int) -> Iterator[Samples]:
+    """Yield the samples. A stream of unknown length states the largest size, and ends with its file."""
+    frame = form.bits // 8 * form.channels
+    left = size - size % frame
+    while left:
+        data = file.read(min(left, _BLOCK * frame))
+        left -= len(data)
+        if len(data) % frame:
+            data, left = data[: len(data) - len(data) % frame], 0
+        if not data:
+            return
+        yield _mono(_decoded(data, form).reshape(-1, form.channels))
+
+
+def _decoded(data: bytes, form: _Form) -> Samples:
+    sound: Samples
+    if form.tag == _FLOAT:
+        sound = np.frombuffer(data, f"<f{form.bits // 8}").astype(np.float32)
+        return np.nan_to_num(sound, nan=0.0, posinf=1.0, neginf=-1.0)
+    if form.bits == 8:
+        sound = (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / np.float32(128)
+        return sound
+    if form.bits == 24:
+        bytes_ = np.frombuffer(data, np.uint8).reshape(-1, 3).astype(np.int32)
+        whole = (bytes_[:, 0] | bytes_[:, 1] << 8 | bytes_[:, 2] << 16) << 8 >> 8
+        return whole.astype(np.float32) / np.float32(2**23)
+    return np.frombuffer(data, f"<i{form.bits // 8}").astype(np.float32) / np.float32(2 ** (form.bits - 1))
+
+
+def _mono(frames: Samples) -> Samples:
+    """Return the mean of the channels; what is beyond full scale is clipped."""
+    sound = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
+    return np.clip(sound, -1, 1)
+
+
+def _by_soundfile(file: IO[bytes], name: str) -> OpenSound:
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:
+        raise Unsupported(
+            f"file is {name.upper()}, which this server cannot read: soundfile is not installed",
+            hint='pip install "mullama[audio]" on the server, or send WAV with plain samples', field="file",
+        ) from error  # fmt: skip
+    try:
+        sound = soundfile.SoundFile(file)
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
+        raise _damaged(str(error).partition(": ")[2] or "its header cannot be read") from error
+    if sound.channels > _MOST_CHANNELS:
+        raise _damaged(f"it has {sound.channels} channels")
+
+    def blocks() -> Iterator[Samples]:
+        while True:
+            try:
+                frames = sound.read(_BLOCK, dtype="float32", always_2d=True)
+            except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+                raise _damaged("it cannot be decoded to its end") from error
+            if not len(frames):
+                return
+            yield _mono(np.nan_to_num(frames, nan=0.0, posinf=1.0, neginf=-1.0))
+
+    return OpenSound(int(sound.samplerate), blocks())
