@@ -55,7 +55,7 @@ class _Pause(Struct, frozen=True):
 
 
 class WindowCutter:
-    """Takes a sound in pieces and gives its windows, in order. What is no speech is in none of them."""
+    """Takes a sound in pieces and gives its windows, in order. A stretch without speech is in none of them."""
 
     def __init__(self, limits: WindowLimits, settings: VoiceSettings, detector: Detector | None = None) -> None:
         self._limits, self._pad = limits, samples(settings.pad)

@@ -8,6 +8,7 @@ from mullama.chat.families import Family, family_of
 from mullama.chat.media import ABILITIES, MediaLimits, MediumKind
 from mullama.chat.template import ChatInput, ChatTemplate, Rendered, SpecialTexts, compile_template, protected
 from mullama.chat.token_texts import TokenTexts
+from mullama.chat.transcription.prompts import TranscriptionSettings
 from mullama.chat.types import Message, Sampling, text_message
 from mullama.names import JSONValue
 from mullama.struct import Struct, field, replace
@@ -46,6 +47,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     media: tuple[MediumKind, ...] = ()
     """Kinds of media that the projector of the model reads."""
     media_limits: MediaLimits = MediaLimits()
+    transcription: TranscriptionSettings = TranscriptionSettings()
+    """How the model writes down speech."""
     reserved: TokenTexts = field(default_factory=TokenTexts)
     """Texts that only the template writes: of control tokens, and the marks of the reasoning."""
 
@@ -62,12 +65,13 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     @property
     def capabilities(self) -> tuple[str, ...]:
         """Return the abilities of the model in a conversation, by the names that clients know."""
-        traits = self.template.traits
+        traits, converses = self.template.traits, not self.transcription.only
         found = {
-            "completion": True,
-            "tools": traits.tools,
-            "thinking": traits.think != "none",
-            "insert": self.fim or traits.suffix,
+            "completion": converses,
+            "tools": traits.tools and converses,
+            "thinking": traits.think != "none" and converses,
+            "insert": (self.fim or traits.suffix) and converses,
+            "transcription": not converses,
         } | {ability: kind in self.media for kind, ability in ABILITIES.items()}
         return tuple(name for name, has in found.items() if has)
 

@@ -37,7 +37,7 @@ from mullama.plan.drafting import draft_problem
 from mullama.plan.fit import stays, too_large
 from mullama.plan.headers import FEWER_DIMENSIONS, dimensions_problem
 from mullama.plan.observed import KnownFiles
-from mullama.plan.projectors import TEXT_ONLY, abilities, projector_bytes, projector_of, projector_problem
+from mullama.plan.projectors import TEXT_ONLY, abilities, projector_bytes, projector_of, projector_problem, required
 from mullama.plan.steps import Plan, Step
 from mullama.reconcile.execute import Overtaken, Report, Result
 from mullama.reconcile.files import Files
@@ -350,7 +350,7 @@ def checked(
             raise NotFound(f"the projector {masked(other)} is not on this machine", name=other)
     projector = projector_of(model, beside)
     present = abilities(facts, projector)
-    if facts is not None and (missing := set(model.requires) - set(present)):
+    if facts is not None and (missing := set(required(model)) - set(present)):
         raise _lacking(name, model, missing, present)
     if problem := projector_problem(model, facts, projector):
         raise BadWeights(f"{name}: {problem}", hint=TEXT_ONLY)
@@ -389,13 +389,14 @@ def check_distinct(model: Model, adapters: Sequence[KnownFiles]) -> None:
 
 def _lacking(name: str, model: Model, missing: Set[str], present: Sequence[str]) -> Refused:
     """Return the error for a model without the capabilities of its `requires`, with names that have them."""
-    hint = f"remove it from models.{name}.requires"
+    field = "requires" if missing <= set(model.requires) else "task"
+    hint = f"remove it from models.{name}.{field}" if field == "requires" else f"change models.{name}.task"
     if missing & {"vision", "audio"}:
         hint = f"a model sees and hears by its projector, which `mmproj` names; {hint}"
     elif known := tagged(missing)[:3]:
         hint = f"known models that have it are {', '.join(known)}; or {hint}"
     return Refused(
-        f"models.{name}.requires: {name} lacks {', '.join(sorted(missing))}; {masked(model.from_)} has "
+        f"models.{name}.{field}: {name} lacks {', '.join(sorted(missing))}; {masked(model.from_)} has "
         f"{', '.join(present) or 'no capability'}",
         hint=hint,
     )

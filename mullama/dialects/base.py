@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Literal, Protocol, TypeGuard, TypeVar
 
-from mullama.chat import inventory, types
+from mullama.chat import inventory, transcription, types
 from mullama.dialects.rate_limits import RateReport, openai_headers
 from mullama.dialects.resumable_streams import ResumableOperation, StreamStates
 from mullama.dialects.sessions import OpenSession, Session, SessionFacts
@@ -25,6 +25,9 @@ class WireRequest(Struct, frozen=True, kw_only=True):
     """A request as decoders see it. Header names are in lower case; path and query values are decoded strings."""
 
     body: JSONValue = None
+    """Of a form: its fields, as texts and lists of texts."""
+    files: Mapping[str, transcription.SoundFile] = field(default_factory=dict)
+    """The files of a form, by the names of their fields."""
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -90,6 +93,7 @@ Operation = (
     | types.RenderRequest
     | types.TokenizeRequest
     | types.DetokenizeRequest
+    | transcription.TranscriptionRequest
     | inventory.ListModels
     | inventory.ListRunning
     | inventory.ShowModel
@@ -110,7 +114,12 @@ Operation = (
 )
 
 Streamed = (
-    types.ChatRequest | types.CompletionRequest | inventory.PullModel | inventory.CreateModel | inventory.WatchModels
+    types.ChatRequest
+    | types.CompletionRequest
+    | transcription.TranscriptionRequest
+    | inventory.PullModel
+    | inventory.CreateModel
+    | inventory.WatchModels
 )
 
 Result = (
@@ -120,6 +129,7 @@ Result = (
     | types.Tokens
     | types.DetokenizedText
     | types.TokenCount
+    | transcription.Transcript
     | inventory.Inventory
     | inventory.ModelCard
     | inventory.Loaded
@@ -130,7 +140,7 @@ Result = (
     | StreamStates
 )
 
-StreamEvent = types.Event | inventory.TaskStatus | inventory.ModelStateReport
+StreamEvent = types.Event | transcription.TranscriptEvent | inventory.TaskStatus | inventory.ModelStateReport
 
 
 def is_streamed(operation: Operation) -> TypeGuard[Streamed]:
@@ -156,7 +166,7 @@ def model_of(operation: Operation) -> str | None:
             return operation.chat.model
         case types.TextRequest() | types.EmbedRequest() | types.RerankRequest():
             return operation.model
-        case types.TokenizeRequest() | types.DetokenizeRequest():
+        case types.TokenizeRequest() | types.DetokenizeRequest() | transcription.TranscriptionRequest():
             return operation.model
         case inventory.ShowModel() | inventory.LoadModel() | inventory.DeleteModel() | inventory.SetDefault():
             return operation.model
@@ -184,7 +194,7 @@ def size_of(result: Result) -> int:
             return sum(map(len, vectors))
         case types.Tokens(ids=ids, pieces=pieces):
             return len(ids) + len(pieces)
-        case types.DetokenizedText(text=text):
+        case types.DetokenizedText(text=text) | transcription.Transcript(text=text):
             return len(text)
         case inventory.Inventory(models=models):
             return len(models) * _MEMBERS
@@ -293,6 +303,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     summary: str = ""
     request_schema: JSONValue = None
     response_schema: JSONValue = None
+    form: bool = False
+    """The body is a form with a file (multipart/form-data)."""
     raw: bool = False
     """The body is bytes for the blob store, and the operation is a `StoreBlob`."""
 

@@ -60,6 +60,7 @@ COSTS: Mapping[str, Cost] = {
     "models.*.adapters.expose": Cost.LIVE,
     "models.*.task": Cost.CONTEXT,
     "models.*.embedding": Cost.LIVE,
+    "models.*.transcription": Cost.LIVE,
     "models.*.limits": Cost.LIVE,
     # The KV cache has cells for a fixed number of requests: docs/decisions/0011.
     "models.*.limits.parallel": Cost.CONTEXT,

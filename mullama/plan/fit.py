@@ -13,6 +13,7 @@ from functools import lru_cache
 from mullama.errors import Invalid
 from mullama.manifest.checks import pool_too_small
 from mullama.manifest.spec import Budget, Gpu, Manifest, Model, share_of
+from mullama.manifest.spec.readers import writes_text
 from mullama.plan.devices import device_bound, usable_devices
 from mullama.plan.drafting import draft_kind, draft_tokens
 from mullama.plan.observed import Device, KnownFiles, Machine
@@ -94,7 +95,7 @@ def pool_tokens(model: Model, facts: WeightFacts | None, used: int = 0) -> int:
         text, hint = pool_too_small(asked, size)
         raise Invalid(f"context.pool: {text}", hint=hint)
     cellless = facts is not None and not any(layer.key for layer in facts.per_layer)
-    if asked == "worst_case" or model.task != "chat" or cellless:
+    if asked == "worst_case" or not writes_text(model) or cellless:
         return 0
     if asked == "auto":
         wanted = math.ceil(_USE_HEADROOM * used) if used else worst // _FIRST_POOL
@@ -128,7 +129,7 @@ def context_shape(model: Model, facts: WeightFacts | None, used: int = 0) -> Con
         worst = asked.size * asked.parallel
         asked = replace(asked, pool=min(asked.pool + _declared_tokens(model, asked.size), worst))
     bound = None if model.context.checkpoints == "auto" else model.context.checkpoints
-    return as_made(asked, facts, vectors=model.task != "chat", beginnings=int(declared), checkpoints=bound)
+    return as_made(asked, facts, vectors=not writes_text(model), beginnings=int(declared), checkpoints=bound)
 
 
 def _declared_tokens(model: Model, size: int) -> int:

@@ -7,17 +7,19 @@ from typing import Final
 
 from mullama.chat.media import ABILITIES
 from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.spec.readers import writes_text
 from mullama.plan.observed import KnownFiles
 from mullama.weights.facts import WeightFacts
 from mullama.weights.stored import ProjectorFile
 
 TEXT_ONLY: Final = "mmproj: none serves the model for text"
+_NAME_EARS: Final = "mmproj names a projector that reads sound; or remove the task transcription"
 _NAME_ONE: Final = "mmproj names the projector of the model; or remove it from requires"
 
 
 def projector_of(model: Model, files: Mapping[str, KnownFiles]) -> ProjectorFile | None:
     """Return the projector of a model; None without one, or if it is not known. files: by source."""
-    if model.mmproj == "none" or model.task != "chat":
+    if model.mmproj == "none" or not writes_text(model):
         return None
     known = files.get(model.projector_source or model.from_)
     return known.projector if known else None
@@ -62,9 +64,16 @@ def media_problems(desired: Manifest, files: Mapping[str, KnownFiles]) -> Iterat
         beside = files.get(model.projector_source) if model.projector_source else known
         header = facts is not None and beside is not None and (beside.facts is not None or model.mmproj == "none")
         present = abilities(facts, projector)
-        lacks = [ability for ability in ABILITIES.values() if ability in model.requires and ability not in present]
+        lacks = [ability for ability in ABILITIES.values() if ability in required(model) and ability not in present]
         if header and lacks:
-            yield name, "requires", f"{name} lacks {' and '.join(lacks)}: {_why(model, projector)}", _NAME_ONE
+            field = "requires" if set(lacks) <= set(model.requires) else "task"
+            hint = _NAME_ONE if field == "requires" else _NAME_EARS
+            yield name, field, f"{name} lacks {' and '.join(lacks)}: {_why(model, projector)}", hint
+
+
+def required(model: Model) -> tuple[str, ...]:
+    """Return the capabilities that the weights of a model must have: a model for transcription hears."""
+    return (*model.requires, *(("audio",) if model.task == "transcription" and "audio" not in model.requires else ()))
 
 
 def _why(model: Model, projector: ProjectorFile | None) -> str:

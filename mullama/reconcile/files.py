@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from mullama.errors import Invalid, MullamaError, NotFound, masked
 from mullama.folders import data_root
 from mullama.manifest.spec import AdapterRef, Manifest, Model
+from mullama.manifest.spec.readers import writes_text
 from mullama.names import LOCK_NAME, BuiltinRef, PathRef, parse_source
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import UnusableFile
@@ -79,7 +80,7 @@ def wanted_kinds(models: Iterable[Model]) -> dict[str, Wanted]:
     kinds |= {model.projector_source: "projector" for model in models if model.projector_source}
     for model in models:
         kinds |= dict.fromkeys(model.sources, "text")
-    return kinds | {m.from_: "weights" for m in models if m.mmproj in ("auto", m.from_) and m.task == "chat"}
+    return kinds | {m.from_: "weights" for m in models if m.mmproj in ("auto", m.from_) and writes_text(m)}
 
 
 class Files:

@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mullama.chat.inventory import CreateModel, ModelStateReport, PullModel, TaskStatus
-from mullama.chat.types import ChatRequest, CompletionRequest, Event
+from mullama.chat.transcription import TranscriptEvent, TranscriptionRequest
+from mullama.chat.types import ChatRequest, CompletionRequest, Event, Started
 from mullama.dialects.base import Operation, Result
 from mullama.dialects.rate_limits import RateReport
 from mullama.dialects.stored_objects import StoredObject
@@ -185,6 +186,12 @@ class Service(Protocol):
         `Started` is the first event, `Completed` the last. Closing the iterator cancels the request at once. Errors
         with an HTTP status of their own (unknown model, overflow, full queue) are raised before `Started`.
         """
+        ...
+
+    def transcribe(
+        self, request: TranscriptionRequest, caller: Caller
+    ) -> AsyncIterator[Sequence[Started | TranscriptEvent]]:
+        """Yield the text of a sound as it is written: `Started` first, `Transcribed` last. Otherwise as `events`."""
         ...
 
     async def answer(self, operation: Operation, caller: Caller) -> Result:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 
 from mullama.chat.request_rules import NO_RULES, GivenParameters, RequestRules
+from mullama.chat.transcription import TranscriptionRequest
 from mullama.chat.types import ChatRequest, CompletionRequest, EmbedRequest, RerankRequest, Sampling
 from mullama.errors import BadWeights, Busy, MullamaError, Refused, TimedOut, Unavailable
 from mullama.manifest.spec import Manifest, Model, RequestParameters, Route
@@ -20,7 +21,7 @@ from mullama.manifest.tree import block_to_tree
 from mullama.names import ModelName
 from mullama.struct import Struct, field_names
 
-Routable = ChatRequest | CompletionRequest | EmbedRequest | RerankRequest
+Routable = ChatRequest | CompletionRequest | EmbedRequest | RerankRequest | TranscriptionRequest
 
 _BEGINNING = 2048  # characters of a prompt that identify its conversation
 _SAMPLING = frozenset(field_names(Sampling))

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, cast
 
 from mullama.chat import inventory, types
+from mullama.chat.transcription import Transcript, TranscriptionRequest
 from mullama.dialects.base import (
     Dialect,
     Endpoint,
@@ -42,6 +43,7 @@ from mullama.offload import LARGE, compute
 from mullama.runtime.base import Caller, Service
 from mullama.server.http.body import BodyBudget, BodyShare, parse_body, pieces, read_body
 from mullama.server.http.exchange import ErrorFormat, Exchange, to_body
+from mullama.server.http.form import read_form
 from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
 from mullama.server.route_table import HttpRoute, RouteSchema
@@ -59,6 +61,7 @@ _LIMITED = (
     | types.RenderRequest
     | types.TokenizeRequest
     | types.DetokenizeRequest
+    | TranscriptionRequest
 )
 """The operations that count as requests of the rate limits."""
 
@@ -109,31 +112,40 @@ class Endpoints(Struct, frozen=True, kw_only=True):
         if endpoint.raw:
             await self._upload(endpoint, exchange, request)
             return
+        if endpoint.form:
+            limits = self.service.access().manifest.server.limits
+            async with read_form(exchange, limits.media.sound, self.bounds) as form:
+                await self._serve(endpoint, exchange, endpoint.decode(replace(request, **form)), b"")
+            return
         # The share is held to the end, because the decoded request refers to the body's text.
         with self.pool.share() as share:
             raw = await self._read_body(exchange, share)
             decoded = await compute(len(raw), self._decode, endpoint, request, raw)
-            operation = self._named(decoded, exchange.caller)
-            self._take_notes(exchange, operation, raw)
-            self._admit(exchange, operation)
-            if isinstance(operation, OpenSession):
-                await self.sessions.serve(endpoint, exchange, operation)
-                return
-            operation = await self.stored.complete(endpoint, exchange, operation)
-            context = self._context(exchange, operation)
-            if isinstance(operation, StaticReply):
-                await exchange.reply(endpoint.encode(context))
-            elif isinstance(operation, ResponseRequest) and operation.background and endpoint.background:
-                await self.stored.generate(endpoint, exchange, operation, context)
-            elif isinstance(operation, FetchStored | DeleteStored):
-                if not await self.stored.answered(exchange, operation):
-                    await self._answer(endpoint, exchange, context)
-            elif isinstance(operation, ResumableOperation):
-                await self._resumable(endpoint, exchange, operation, context)
-            elif endpoint.stream is not None and is_streamed(operation):
-                await self._stream(endpoint, exchange, operation, endpoint.stream(context))
-            else:
+            await self._serve(endpoint, exchange, decoded, raw)
+
+    async def _serve(self, endpoint: Endpoint, exchange: Exchange, decoded: Operation, raw: bytes) -> None:
+        """Answer the operation of a request. raw: its body, for the log; b"" for a form."""
+        operation = self._named(decoded, exchange.caller)
+        self._take_notes(exchange, operation, raw)
+        self._admit(exchange, operation)
+        if isinstance(operation, OpenSession):
+            await self.sessions.serve(endpoint, exchange, operation)
+            return
+        operation = await self.stored.complete(endpoint, exchange, operation)
+        context = self._context(exchange, operation)
+        if isinstance(operation, StaticReply):
+            await exchange.reply(endpoint.encode(context))
+        elif isinstance(operation, ResponseRequest) and operation.background and endpoint.background:
+            await self.stored.generate(endpoint, exchange, operation, context)
+        elif isinstance(operation, FetchStored | DeleteStored):
+            if not await self.stored.answered(exchange, operation):
                 await self._answer(endpoint, exchange, context)
+        elif isinstance(operation, ResumableOperation):
+            await self._resumable(endpoint, exchange, operation, context)
+        elif endpoint.stream is not None and is_streamed(operation):
+            await self._stream(endpoint, exchange, operation, endpoint.stream(context))
+        else:
+            await self._answer(endpoint, exchange, context)
 
     def _named(self, operation: Operation, caller: Caller) -> Operation:
         """Return the operation with the name of the default model if its request names none."""
@@ -170,7 +182,7 @@ class Endpoints(Struct, frozen=True, kw_only=True):
         if isinstance(result, types.Answer):
             exchange.warn(result.warnings)
             exchange.answered_by(result.effective.model if result.effective else "")
-        elif isinstance(result, types.Vectors | types.Ranking):
+        elif isinstance(result, types.Vectors | types.Ranking | Transcript):
             exchange.answered_by(result.answered_by)
         size = size_of(result)
         reply, body = await compute(size, self._encode, endpoint, replace(context, result=result), size)
@@ -226,6 +238,8 @@ class Endpoints(Struct, frozen=True, kw_only=True):
         match operation:
             case types.ChatRequest() | types.CompletionRequest():
                 return self.service.events(operation, caller)
+            case TranscriptionRequest():
+                return self.service.transcribe(operation, caller)
             case inventory.PullModel() | inventory.CreateModel():
                 return _single(self.service.tasks(operation, caller))
             case inventory.WatchModels():
@@ -269,6 +283,8 @@ class Endpoints(Struct, frozen=True, kw_only=True):
         exchange.notes.model = model_of(operation) or ""
         if (text := text_request(operation)) is not None:
             exchange.warn(text.warnings)
+        elif isinstance(operation, TranscriptionRequest):
+            exchange.warn(operation.warnings)
         if self.service.access().manifest.observability.logs.prompts:
             exchange.notes.prompt = raw.decode()
 
@@ -286,10 +302,11 @@ def _schema(endpoint: Endpoint) -> RouteSchema:
         response=endpoint.response_schema,
         stream=getattr(endpoint.stream, "media", None),
         raw=endpoint.raw,
+        form=endpoint.form,
     )
 
 
 def _note_usage(exchange: Exchange, result: Any) -> None:
-    if isinstance(result, types.Answer | types.Vectors | types.Ranking):
+    if isinstance(result, types.Answer | types.Vectors | types.Ranking | Transcript):
         exchange.notes.prompt_tokens = result.usage.prompt_tokens
         exchange.notes.completion_tokens = result.usage.completion_tokens

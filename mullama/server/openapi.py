@@ -70,7 +70,8 @@ def _body(shapes: Sequence[RouteSchema]) -> dict[str, Any] | None:
     schemas = [shape.request for shape in shapes if shape.request is not None]
     if not schemas:
         return None
-    return {"required": True, "content": {"application/json": {"schema": _any_of(schemas)}}}
+    media = "multipart/form-data" if any(shape.form for shape in shapes) else "application/json"
+    return {"required": True, "content": {media: {"schema": _any_of(schemas)}}}
 
 
 def _success(routes: Sequence[HttpRoute]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ class RouteSchema(Struct, frozen=True, kw_only=True):
     """The media type of a streamed response; without a `response` it is always streamed."""
     raw: bool = False
     """The request body is bytes."""
+    form: bool = False
+    """The request body is a form with a file."""
 
 
 class HttpRoute(Struct, frozen=True, kw_only=True):

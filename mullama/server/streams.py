@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from mullama.chat.inventory import ModelStateReport, TaskStatus
+from mullama.chat.transcription import Transcribed
 from mullama.chat.types import Completed, Started
 from mullama.dialects.base import Frame, StreamEncoder, StreamEvent
 from mullama.dialects.operator_errors import error_tree
@@ -68,7 +69,7 @@ async def _write_events(
     async with Pings(exchange, lambda: to_bytes(encoder.ping(), media), bounds.ping) as pings:
         while True:
             last = events[-1]
-            if isinstance(last, Completed):
+            if isinstance(last, Completed | Transcribed):
                 # The last frame may repeat the whole answer.
                 size = exchange.bytes_out
                 data = await compute(size, _encoded, encoder, events, to_json_parts if size >= LARGE else to_json)
@@ -81,7 +82,7 @@ async def _write_events(
                 events = await anext(stream)
             except StopAsyncIteration:
                 break
-    if not isinstance(last, Completed | TaskStatus | ModelStateReport):
+    if not isinstance(last, Completed | Transcribed | TaskStatus | ModelStateReport):
         raise Internal("the stream ended without its last event")
 
 
@@ -89,7 +90,7 @@ def _encoded(encoder: StreamEncoder, events: Sequence[StreamEvent], write: Calla
     return to_bytes([frame for event in events for frame in encoder.feed(event)], encoder.media, write)
 
 
-def _note_usage(exchange: Exchange, completed: Completed) -> None:
+def _note_usage(exchange: Exchange, completed: Completed | Transcribed) -> None:
     exchange.notes.prompt_tokens = completed.usage.prompt_tokens
     exchange.notes.completion_tokens = completed.usage.completion_tokens
 

@@ -68,6 +68,8 @@ class ProjectorFacts(Struct, frozen=True, kw_only=True):
 
     vision: bool = False
     audio: bool = False
+    audio_type: str = ""
+    """Name of the encoder of sound (clip.audio.projector_type), which tells the kind of model; "" for none."""
     width: int = 0
     """Numbers of one vector, which the model reads in place of the embedding of a token; 0 if the header does not tell
     it."""

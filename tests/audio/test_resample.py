@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mullama.audio import RATE, Samples
+from mullama.audio.pcm import from_pcm, to_pcm
 from mullama.audio.resample import Resampler
-from mullama.audio.wav import from_pcm, to_pcm, wav_file
 from mullama.chat.media.formats import header_of
+from mullama.chat.media.wav import wav_file
 
 
 def tone(hertz: float, rate: int, seconds: float = 1.0) -> Samples:

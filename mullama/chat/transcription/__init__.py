@@ -30,7 +30,7 @@ class VoiceOverrides(Struct, frozen=True, kw_only=True):
 
 
 class TranscriptionRequest(Struct, frozen=True, kw_only=True):
-    """Write down, or translate into English, what a sound says."""
+    """Write down the speech of a sound, or translate it into English."""
 
     model: str
     sound: SoundFile

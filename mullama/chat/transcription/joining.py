@@ -18,7 +18,7 @@ _BARE = re.compile(r"[\W_]+")
 class TranscriptJoiner:
     """Takes the text of each window and gives the text that continues the transcript.
 
-    The end of a window that was cut in speech is held back until the next one shows what was said there.
+    The end of a window that was cut in speech is held back until the next one shows the words there.
     """
 
     def __init__(self) -> None:
@@ -52,8 +52,12 @@ class TranscriptJoiner:
         if not text:
             return ""
         space = " " if self._begun and needs_space(self._last, text[0]) else ""
-        self._begun, self._last = True, text[-1]
+        self.note(text)
         return space + text
+
+    def note(self, text: str) -> None:
+        """Note a text that was appended without this joiner."""
+        self._begun, self._last = True, text[-1]
 
 
 def needs_space(before: str, after: str) -> bool:

@@ -16,13 +16,33 @@ _OPTIONAL = re.compile(r"\[([^\[\]]*\{language\}[^\[\]]*)\]")
 
 
 class TranscriptionPrompt(Struct, frozen=True, kw_only=True):
-    """What a model is asked. A part in brackets with `{language}` is used if the language is known."""
+    """The texts of the question to a model. A part in brackets with `{language}` is used if the language is known."""
 
     instruction: str = "Transcribe the audio to text[ in {language}]. Write only the words that are spoken."
     translation: str = "Translate the speech in the audio[ from {language}] into English. Write only the translation."
     system: str = ""
     sound_first: bool = False
     """The sound stands before the instruction."""
+
+
+class TranscriptionSettings(Struct, frozen=True, kw_only=True):
+    """How a model writes down speech. Durations in seconds; those of voice activity as in `audio.voice`."""
+
+    only: bool = False
+    """The model answers no conversations."""
+    prompt: TranscriptionPrompt = TranscriptionPrompt()
+    language: str = ""
+    """Code of the language for requests that name none; "" for any."""
+    window: float = 30.0
+    """Most sound that the model hears at once."""
+    overlap: float = 2.0
+    """Sound that two windows share where speech without a pause is cut."""
+    detector: str = "auto"
+    """Detector of voices: auto, energy or silero."""
+    threshold: float = 0.5
+    speech: float = 0.1
+    silence: float = 0.5
+    pad: float = 0.2
 
 
 _ASR: Final = TranscriptionPrompt(instruction="", translation="")

@@ -6,6 +6,7 @@ from mullama.chat.inventory import ListModels
 from mullama.dialects import schema
 from mullama.dialects.base import Endpoint, fixed
 from mullama.dialects.openai import (
+    audio,
     chat,
     chat_reply,
     completions,
@@ -66,6 +67,28 @@ REALTIME = Endpoint(
     subprotocols=opening.SUBPROTOCOLS,
     summary="Hold a conversation by text and voice over a WebSocket",
 )
+TRANSCRIPTIONS = Endpoint(
+    method="POST",
+    path="/v1/audio/transcriptions",
+    decode=audio.decode,
+    encode=audio.encode,
+    stream=audio.TranscriptStream,
+    form=True,
+    summary="Transcribe speech",
+    request_schema=audio.REQUEST_SCHEMA,
+    response_schema=audio.RESPONSE_SCHEMA,
+)
+TRANSLATIONS = Endpoint(
+    method="POST",
+    path="/v1/audio/translations",
+    decode=audio.decode_translation,
+    encode=audio.encode,
+    stream=audio.TranscriptStream,
+    form=True,
+    summary="Translate speech into English",
+    request_schema=audio.TRANSLATION_SCHEMA,
+    response_schema=audio.RESPONSE_SCHEMA,
+)
 MODELS = Endpoint(
     method="GET",
     path="/v1/models",
@@ -98,9 +121,11 @@ ENDPOINTS = (
     COMPLETIONS,
     EMBEDDINGS,
     REALTIME,
+    TRANSCRIPTIONS,
+    TRANSLATIONS,
     MODELS,
     *STORED,
-    *bare(CHAT, CHAT_COUNT, EMBEDDINGS, *STORED),
+    *bare(CHAT, CHAT_COUNT, EMBEDDINGS, TRANSCRIPTIONS, TRANSLATIONS, *STORED),
     *llamaserver.ENDPOINTS,
     *lmstudio.endpoints(CHAT, COMPLETIONS, EMBEDDINGS),
     # Last, because their id may match the paths of other endpoints.

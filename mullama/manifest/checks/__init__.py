@@ -8,12 +8,14 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mullama.chat.template_arguments import TEMPLATE_ARGUMENTS
+from mullama.chat.transcription.languages import language_name
 from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.checks.groups import check_groups
 from mullama.manifest.checks.routes import check_routes
 from mullama.manifest.diagnostics import Suggestions
 from mullama.manifest.spec import Gpu, Hardware, Manifest, Model, SecretRef, Webhook
+from mullama.manifest.spec.readers import writes_text
 from mullama.names import BuiltinRef, ModelName, PathRef, UrlRef, parse_source
 from mullama.struct import Struct
 from mullama.units import counted
@@ -282,11 +284,16 @@ def _model(model: Model, path: str, draft: PartialManifest, fail: AddProblem, wa
         warn(f"{path}.from", "the file of a URL has no digest", "add digest: sha256:…")
     if model.draft is not None and model.draft.from_ not in ("auto", "none") and model.task != "chat":
         fail(f"{path}.draft.from", f"a model for {model.task} writes no text to guess", "remove draft")
+    if (language := model.transcription.language) is not None:
+        try:
+            language_name(language)
+        except Invalid as error:
+            fail(f"{path}.transcription.language", error.message, error.hint)
     for name in model.template_arguments:
         # The template may read others; the server knows it, and refuses those that it does not read.
         if name not in TEMPLATE_ARGUMENTS and (hint := draft.suggest(name, TEMPLATE_ARGUMENTS)):
             fail(f"{path}.template_arguments.{name}", "is not an argument of chat templates", hint)
-    if isinstance(model.context.pool, int) and model.task != "chat":
+    if isinstance(model.context.pool, int) and not writes_text(model):
         fail(f"{path}.context.pool", f"a model for {model.task} keeps no conversations", "remove pool")
     if model.residency.load == "when_room" and model.residency.ttl is not None:
         fail(f"{path}.residency.ttl", "a model that is loaded when there is room has no time to live", "remove ttl")

@@ -54,11 +54,13 @@ if TYPE_CHECKING:
         Server,
         ServerLimits,
         Sources,
+        SpeechToText,
         StoredObjects,
         Stores,
         Sync,
         Template,
         Tls,
+        Voice,
         Webhook,
     )
 else:
@@ -74,10 +76,10 @@ else:
         globals().update(emit.blocks(), Block=CompiledBlock)
 
 __all__ = [
-    "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Captures", "Context", "DialectName", "Draft", "Embedding",
-    "GitSync", "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest",
-    "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Policy",
-    "Probe", "Prune", "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route",
-    "RouteTarget", "SecretRef", "Server", "ServerLimits", "Sources", "StoredObjects", "Stores", "Sync", "Template",
-    "Tls", "Webhook", "share_of",
+    "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Captures", "Context", "DialectName", "Draft",
+    "Embedding", "GitSync", "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits",
+    "Logs", "Manifest", "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp",
+    "Parameters", "Policy", "Probe", "Prune", "RateLimit", "RequestParameters", "Residency", "ResumableStreams",
+    "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits", "Sources", "SpeechToText",
+    "StoredObjects", "Stores", "Sync", "Template", "Tls", "Voice", "Webhook", "share_of",
 ]  # fmt: skip

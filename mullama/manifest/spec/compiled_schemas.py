@@ -257,6 +257,21 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'strategy': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['auto', 'surge', 'recreate']}, 'default': 'auto'}},
         'drain_timeout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 120.0}},
     })
+    s['Voice'] = b.block('Voice', 'Voice activity: where speech begins and ends in a sound.', {
+        'detector': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['auto', 'energy', 'silero']}, 'default': 'auto'}},
+        'threshold': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'float', 'ge': 0, 'le': 1, 'strict': True, 'allow_inf_nan': False}, 'default': 0.5}},
+        'speech': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'ge': 0, 'le': 10, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 0.1}},
+        'silence': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'ge': 0, 'le': 60, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 0.5}},
+        'pad': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'ge': 0, 'le': 10, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 0.2}},
+    })
+    s['SpeechToText'] = b.block('SpeechToText', 'Transcription of speech by the model.', {
+        'instruction': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'max_length': 4096}}, 'default': None}},
+        'translation': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'max_length': 4096}}, 'default': None}},
+        'language': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str'}}, 'default': None}},
+        'window': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'ge': 1, 'le': 600, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 30.0}},
+        'overlap': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'ge': 0, 'le': 30, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 2.0}},
+        'voice': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Voice'], 'default': b.default('Voice')}},
+    })
     s['Embedding'] = b.block('Embedding', 'Vectors of the model: the prompts that its training expects before a text, and their length.', {
         'prompts': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str', 'min_length': 1, 'max_length': 80}, 'values_schema': {'type': 'str'}, 'max_length': 64}, 'default': {}}},
         'default_prompt': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1, 'max_length': 80}}, 'default': None}},
@@ -289,7 +304,8 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'rollout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Rollout'], 'default': b.default('Rollout')}},
         'requires': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['completion', 'tools', 'thinking', 'vision', 'audio', 'embedding', 'insert']}], 'variadic_item_index': 0}, 'default': ()}},
         'protect': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': False}},
-        'task': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['chat', 'embedding', 'rerank']}, 'default': 'chat'}},
+        'task': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['chat', 'transcription', 'embedding', 'rerank']}, 'default': 'chat'}},
+        'transcription': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['SpeechToText'], 'default': b.default('SpeechToText')}},
         'embedding': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Embedding'], 'default': b.default('Embedding')}},
     })
     s['Group'] = b.block('Group', 'A set of models with a limit on how many are loaded at the same time. They replace each other by `residency.priority`, and those of the same priority in turn.', {

@@ -16,7 +16,9 @@ from mullama.manifest.spec.model import (
     Probe,
     Residency,
     Rollout,
+    SpeechToText,
     Template,
+    Voice,
 )
 from mullama.manifest.spec.observability import Captures, Logs, Observability, Otlp, Webhook
 from mullama.manifest.spec.parameters import Parameters
@@ -47,7 +49,8 @@ __all__ = [
     "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage",
     "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Policy", "Probe", "Prune",
     "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget",
-    "SecretRef", "Server", "ServerLimits", "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Webhook",
+    "SecretRef", "Server", "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync", "Template",
+    "Tls", "Voice", "Webhook",
 ]  # fmt: skip
 
 

@@ -102,6 +102,40 @@ class Embedding(Block):
     shorter vectors (Matryoshka). A request may ask for fewer."""
 
 
+class Voice(Block):
+    """Voice activity: where speech begins and ends in a sound."""
+
+    detector: Literal["auto", "energy", "silero"] = "auto"
+    """Detector: `silero`, a small network that needs `mullama[audio]`; `energy`, which takes each sound that is louder
+    than the background for speech; or `auto` for silero where it is installed."""
+    threshold: Number = Field(default=0.5, ge=0, le=1)
+    """Score from which sound is speech, from 0 to 1. A higher one hears less noise and fewer quiet words."""
+    speech: Duration = Field(default=0.1, ge=0, le=10, examples=["100ms"])
+    """Speech that is shorter is ignored."""
+    silence: Duration = Field(default=0.5, ge=0, le=60, examples=["500ms"])
+    """A pause of this length ends speech."""
+    pad: Duration = Field(default=0.2, ge=0, le=10, examples=["200ms"])
+    """Sound that is kept before and after speech."""
+
+
+class SpeechToText(Block):
+    """Transcription of speech by the model."""
+
+    instruction: str | None = Field(default=None, max_length=4096, examples=["Transcribe the audio[ in {language}]."])
+    """Text that asks for the transcript. `{language}` stands for the English name of the language; a part in brackets
+    is used if the language is known. Default: that of the kind of model, by its projector."""
+    translation: str | None = Field(default=None, max_length=4096, examples=["Translate the speech into English."])
+    """Text that asks for a translation into English, likewise."""
+    language: str | None = Field(default=None, examples=["de"])
+    """Language of requests that name none, as a code of ISO 639-1. Default: the model recognises it."""
+    window: Duration = Field(default=30.0, ge=1, le=600, examples=["30s"])
+    """Most sound that the model hears at once. Longer sounds are cut at pauses."""
+    overlap: Duration = Field(default=2.0, ge=0, le=30, examples=["2s"])
+    """Sound that two windows share where speech without a pause is cut. It takes a quarter of a window at most."""
+    voice: Voice = Voice()
+    """Voice activity: where speech begins and ends in a sound."""
+
+
 class Residency(Block):
     """Loading and unloading of the model."""
 
@@ -235,8 +269,11 @@ class Model(Block):
     """Capabilities that the weights must have; they are checked before the model serves."""
     protect: Flag = False
     """Refuse changes that remove or pause the model."""
-    task: Literal["chat", "embedding", "rerank"] = "chat"
-    """Use of the model."""
+    task: Literal["chat", "transcription", "embedding", "rerank"] = "chat"
+    """Use of the model. One for `transcription` writes down speech and answers no conversations; a model for `chat`
+    whose projector hears does both."""
+    transcription: SpeechToText = SpeechToText()
+    """Transcription of speech by the model."""
     embedding: Embedding = Embedding()
     """Vectors of the model: the prompts that its training expects before a text, and their length."""
 

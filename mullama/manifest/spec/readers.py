@@ -294,6 +294,11 @@ def draft_source(draft: Any) -> str | None:
     return None if draft.from_ in DRAFT_WORDS or draft.tokens == 0 else str(draft.from_)
 
 
+def writes_text(model: Any) -> bool:
+    """Return True for a model that writes text, False for one that computes vectors or ranks."""
+    return model.task in ("chat", "transcription")
+
+
 def model_sources(model: Any) -> tuple[str, ...]:
     """Return the sources of the weights of a model: its own, and that of a draft model."""
     drafter = draft_source(model.draft) if model.draft else None

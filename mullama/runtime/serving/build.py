@@ -22,7 +22,7 @@ from mullama.engines.base import (
 from mullama.engines.observed_use import read_use, use_path
 from mullama.errors import Invalid, ModelUnavailable
 from mullama.manifest.spec import Manifest, Model
-from mullama.manifest.spec.readers import targets_of
+from mullama.manifest.spec.readers import targets_of, writes_text
 from mullama.manifest.tree import revision
 from mullama.names import ModelName
 from mullama.plan.drafting import draft_kind, draft_tokens
@@ -41,7 +41,12 @@ from mullama.reconcile.scripted_models import is_script
 from mullama.runtime.base import Access
 from mullama.runtime.routing import model_rules, routings
 from mullama.runtime.scheduler.events import FOREVER, GroupBound, Rules, Serve, UnitKey
-from mullama.runtime.serving.prompt_settings import model_settings, probe_prompt, warm_prefix
+from mullama.runtime.serving.prompt_settings import (
+    model_settings,
+    probe_prompt,
+    transcription_settings,
+    warm_prefix,
+)
 from mullama.runtime.snapshot import Deployment, Snapshot, unit_key
 from mullama.struct import replace
 from mullama.weights.experts import expert_patterns
@@ -79,7 +84,11 @@ class DeploymentBuilder:
         """
         settings = model_settings(name, model, files)
         if projector is not None:
-            settings = replace(settings, media=projector.kinds)
+            settings = replace(
+                settings,
+                media=projector.kinds,
+                transcription=transcription_settings(model, projector.facts.audio_type),
+            )
         files = self._with_use(model, files)
         place = self._place(model, files, old)
         choice = self._choice(model, files, place)
@@ -191,7 +200,7 @@ class DeploymentBuilder:
             checkpoint_bytes=made.checkpoints if files.facts else options.checkpoint_bytes,
             threads=context.threads or 0,
             threads_batch=context.threads or 0,
-            embedding=model.task != "chat",
+            embedding=not writes_text(model),
             pooling=context.pooling or ("rank" if model.task == "rerank" else ""),
             rope_scaling=(rope.scaling or "") if rope else "",
             rope_freq_base=(rope.base or 0.0) if rope else 0.0,
@@ -203,7 +212,7 @@ class DeploymentBuilder:
             keep_bytes=keep.conversations,
             ram_dir=str(self._memory) if self._memory else None,
             ram_bytes=keep.ram,
-            pool_auto=context.pool == "auto" and model.task == "chat",
+            pool_auto=context.pool == "auto" and writes_text(model),
             use_file=self._use_file(model, files),
         )
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from mullama.chat.model_settings import ModelSettings, opening, settings_for
 from mullama.chat.template import ChatInput, ChatTemplate, Rendered, SpecialTexts, declared_prefix
+from mullama.chat.transcription.prompts import TranscriptionSettings, prompt_for
 from mullama.chat.types import Message, Sampling, text_message
 from mullama.errors import Invalid, MullamaError
 from mullama.manifest.spec import Model
@@ -60,6 +61,24 @@ def _check_arguments(name: str, model: Model, template: ChatTemplate) -> None:
                 hint=f"one of {', '.join(sorted(template.arguments))}",
                 field=f"template_arguments.{argument}",
             )
+
+
+def transcription_settings(model: Model, projector: str) -> TranscriptionSettings:
+    """Return how a model writes down speech. projector: the type of its projector of sound."""
+    block = model.transcription
+    voice = block.voice
+    return TranscriptionSettings(
+        only=model.task == "transcription",
+        prompt=prompt_for(projector, block.instruction, block.translation),
+        language=block.language or "",
+        window=block.window,
+        overlap=block.overlap,
+        detector=voice.detector,
+        threshold=voice.threshold,
+        speech=voice.speech,
+        silence=voice.silence,
+        pad=voice.pad,
+    )
 
 
 def _default_think(name: str, model: Model, template: ChatTemplate) -> bool | str | None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from typing import TypeVar
 
 from mullama.chat import types as chat
 from mullama.errors import MullamaError
 
-Events = AsyncGenerator[Sequence[chat.Event], None]
+_E = TypeVar("_E")
 
 _ONCE = chat.Started | chat.PromptText
 _BEFORE_TEXT = _ONCE | chat.PromptProgress
 
 
-async def events_until_text(attempt: Callable[[], Events], again: Callable[[MullamaError, bool], bool]) -> Events:
+async def events_until_text(
+    attempt: Callable[[], AsyncGenerator[Sequence[_E], None]], again: Callable[[MullamaError, bool], bool]
+) -> AsyncGenerator[Sequence[_E], None]:
     """Yield the events of an attempt; of the next one where it fails before its text and `again` returns True.
 
     The beginning of the answer is sent once. again: receives the failure, and True if a beginning was sent.

@@ -13,12 +13,13 @@ from typing import Protocol, TypeVar, assert_never
 from mullama.chat import inventory as inv
 from mullama.chat import types as chat
 from mullama.chat.answer import Fold
+from mullama.chat.transcription import Transcribed, Transcript, TranscriptionRequest
 from mullama.dialects import base as dialect
 from mullama.dialects.resumable_streams import CancelStream, FindStreams, ResumeStream
 from mullama.dialects.sessions import OpenSession
 from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
 from mullama.engines.base import Embed, Embedded, Prompt
-from mullama.errors import Denied, EngineFailed, Invalid, MullamaError, NotFound, Unavailable, Unsupported
+from mullama.errors import Denied, EngineFailed, Internal, Invalid, MullamaError, NotFound, Unavailable, Unsupported
 from mullama.names import DEFAULT_ROUTE
 from mullama.offload import LARGE, compute
 from mullama.runtime.base import Access, Admission, Caller, Tracer
@@ -36,6 +37,7 @@ from mullama.runtime.serving.model_info import cards, running_cards, show_card, 
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.repeats import events_until_text
 from mullama.runtime.serving.tracing import begin_trace
+from mullama.runtime.serving.transcription import Transcription, TranscriptionEvents
 from mullama.runtime.serving.tries import R, Tries, not_allowed
 from mullama.runtime.serving.truncation import certainly_fits, fitted, room_for_answer
 from mullama.runtime.serving.usage_log import UsageLog
@@ -192,10 +194,48 @@ class ModelService:
                 return repeated or (not started and tries.after(error))
 
             with LastAttempt(self._meter) as usage:
-                attempts = events_until_text(lambda: self._attempt(tries.request, tries.caller, usage), again)
+                attempts = events_until_text(lambda: self._conversed(tries.request, tries.caller, usage), again)
                 async with aclosing(attempts) as stream:
                     async for events in stream:
                         yield events
+
+    async def transcribe(self, request: TranscriptionRequest, caller: Caller) -> TranscriptionEvents:
+        """See `runtime.base.Service`."""
+        tries = Tries(self._snapshot, request, caller, self._metrics)
+
+        def again(error: MullamaError, started: bool) -> bool:
+            return not started and tries.after(error)
+
+        def attempt() -> TranscriptionEvents:
+            found = self.find(tries.request.model, tries.caller)
+            return Transcription(tries.request, tries.caller, found, self._window, usage).events()
+
+        with LastAttempt(self._meter) as usage:
+            async with aclosing(events_until_text(attempt, again)) as stream:
+                async for events in stream:
+                    yield events
+
+    async def _window(
+        self, request: chat.ChatRequest, caller: Caller, usage: LastAttempt
+    ) -> AsyncGenerator[Sequence[chat.Event], None]:
+        """Yield the events of one window of a sound, which is tried again after the death of a worker."""
+        repeated = False
+
+        def again(error: MullamaError, started: bool) -> bool:
+            nonlocal repeated
+            repeated = isinstance(error, EngineFailed) and not repeated and not self._quarantine.blames(request)
+            return repeated
+
+        async with aclosing(events_until_text(lambda: self._attempt(request, caller, usage), again)) as stream:
+            async for events in stream:
+                yield events
+
+    async def _transcript(self, request: TranscriptionRequest, caller: Caller) -> Transcript:
+        async with aclosing(self.transcribe(request, caller)) as stream:
+            async for events in stream:
+                if isinstance(events[-1], Transcribed):
+                    return events[-1].transcript
+        raise Internal("a transcription ended without its last event")
 
     async def _answered(
         self, request: R, caller: Caller, attempt: Callable[[R, Caller, LastAttempt], Awaitable[_T]]
@@ -227,11 +267,23 @@ class ModelService:
 
     async def _folded_once(self, request: Request, caller: Caller, usage: LastAttempt) -> chat.Answer:
         folded = Fold()
-        async with aclosing(self._attempt(request, caller, usage)) as stream:
+        async with aclosing(self._conversed(request, caller, usage)) as stream:
             async for events in stream:
                 for event in events:
                     folded.feed(event)
         return folded.answer
+
+    def _conversed(
+        self, request: Request, caller: Caller, usage: LastAttempt
+    ) -> AsyncGenerator[Sequence[chat.Event], None]:
+        """As `_attempt`; raise `Unsupported` for a model that answers no conversations."""
+        if self.find(request.model, caller).settings.transcription.only:
+            raise Unsupported(
+                f'"{request.model}" is declared for transcription and answers no conversations',
+                hint="send sound to /v1/audio/transcriptions, or declare task: chat, which serves both",
+                field="model",
+            )
+        return self._attempt(request, caller, usage)
 
     async def _attempt(
         self, request: Request, caller: Caller, usage: LastAttempt
@@ -299,6 +351,8 @@ class ModelService:
                 return await self._answered(operation, caller, self._embed)
             case chat.RerankRequest():
                 return await self._answered(operation, caller, self._rerank)
+            case TranscriptionRequest():
+                return await self._transcript(operation, caller)
             case chat.CountRequest():
                 async with self._with_media(operation.chat, caller) as request:
                     first = Tries(self._snapshot, request, caller)

@@ -11,10 +11,10 @@ import sys
 from typing import IO
 
 from mullama.audio import RATE
+from mullama.audio.pcm import to_pcm
 from mullama.audio.resample import Resampler
 from mullama.audio.silero import detector
 from mullama.audio.voice import VoiceSettings
-from mullama.audio.wav import to_pcm
 from mullama.audio.windows import SoundWindow, WindowCutter, WindowLimits
 from mullama.codec import from_tree, to_tree
 from mullama.errors import Invalid, MullamaError, TooLarge, Unsupported

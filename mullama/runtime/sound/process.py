@@ -32,7 +32,7 @@ class HeardWindow(Struct, frozen=True, eq=False):
 async def sound_windows(file: IO[bytes], settings: SoundSettings) -> AsyncGenerator[HeardWindow, None]:
     """Yield the windows of a file; the last item has no PCM and the length of the sound.
 
-    The process waits while nobody takes its windows, so a long sound needs no more memory than a short one. Closing
+    The process waits while its windows are not taken, so a long sound needs no more memory than a short one. Closing
     the iterator ends it.
 
     Raises `Invalid` for a damaged file, `TooLarge` for one beyond the limits, `Unsupported` for a format that cannot

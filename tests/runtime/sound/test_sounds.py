@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from mullama.audio import RATE, Samples
-from mullama.audio.wav import to_pcm, wav_file
+from mullama.audio.pcm import to_pcm
+from mullama.chat.media.wav import wav_file
 from mullama.errors import Invalid, MullamaError, TooLarge, Unsupported
 from mullama.runtime.sound.files import open_sound
 from mullama.runtime.sound.process import HeardWindow, sound_windows
@@ -172,12 +173,12 @@ async def test_a_process_that_dies_is_a_damaged_file(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.anyio
 async def test_closing_the_windows_ends_the_process() -> None:
-    part = to_pcm(np.concatenate([spoken(25), noise(1, -80)]))
+    part, others = to_pcm(np.concatenate([spoken(25), noise(1, -80)])), children()
     with on_disk(wav_file(part * 20)) as file:
         async with aclosing(sound_windows(file, SETTINGS)) as windows:
             await anext(windows)
-            (process,) = children()
-        assert children() == []
+            (process,) = set(children()) - set(others)
+        assert process not in children()
     assert not Path(f"/proc/{process}").exists()
 
 
@@ -186,11 +187,11 @@ async def test_ten_minutes_need_the_memory_of_one() -> None:
     part = to_pcm(np.concatenate([spoken(7), noise(1, -80)]))
 
     async def most(repeats: int) -> int:
-        peak = 0
+        peak, others = 0, children()
         header = wav_file(part)[:40] + b"\xff" * 4
         with on_disk(header, *[part] * repeats) as file:
             async for _ in sound_windows(file, SETTINGS):
-                peak = max(peak, *map(resident, children()), 0)
+                peak = max(peak, *(resident(pid) for pid in children() if pid not in others), 0)
         return peak
 
     short, long = await most(8), await most(75)

@@ -1,12 +1,10 @@
-"""Sound as bytes: 16-bit PCM, and files of WAV."""
+"""Sound as bytes: 16-bit PCM."""
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 
-from mullama.audio import RATE, Samples
+from mullama.audio import Samples
 
 _FULL = 32767
 
@@ -19,9 +17,3 @@ def to_pcm(sound: Samples) -> bytes:
 def from_pcm(pcm: bytes) -> Samples:
     """Return the samples of signed 16-bit little-endian PCM. An odd byte at the end is dropped."""
     return np.frombuffer(pcm, "<i2", len(pcm) // 2).astype(np.float32) / np.float32(_FULL)
-
-
-def wav_file(pcm: bytes, *, rate: int = RATE) -> bytes:
-    """Return a WAV file of mono 16-bit PCM."""
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
-    return struct.pack("<4sI4s", b"RIFF", 36 + len(pcm), b"WAVE") + form + struct.pack("<4sI", b"data", len(pcm)) + pcm
