@@ -1,7 +1,8 @@
-"""The endpoints under `/api/models` that mullama's own commands use: chat, embed, tokenize, blobs.
+"""The endpoints under `/api/models` that mullama's own commands use: chat, embed, transcribe,
+tokenize, blobs.
 
-They have the formats of Ollama and llama-server, exist for any `server.dialects` of the manifest, and reach every
-model, including models that are served in some dialects only.
+They have the formats of Ollama, OpenAI and llama-server, exist for any `server.dialects` of the manifest, and reach
+every model, including models that are served in some dialects only.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from mullama.dialects.base import Endpoint, WireRequest
 from mullama.dialects.fields import body_of, flag, request_schema
 from mullama.dialects.inputs import PROMPT_NAMES, prompt_of
 from mullama.dialects.ollama import chat, embed, model_admin
+from mullama.dialects.openai.endpoints import TRANSCRIPTIONS, TRANSLATIONS
 from mullama.dialects.openai.llamaserver import tokens
 from mullama.struct import replace
 
@@ -42,6 +44,8 @@ ENDPOINTS = (
         request_schema=schema.joined(embed.REQUEST_SCHEMA, request_schema(_NORMALIZE, *PROMPT_NAMES)),
         summary="Create embeddings",
     ),
+    replace(TRANSCRIPTIONS, path="/api/models/transcribe"),
+    replace(TRANSLATIONS, path="/api/models/translate"),
     replace(_of(tokens.ENDPOINTS, "/tokenize"), path="/api/models/tokenize", summary="Tokenize a text"),
     *(
         replace(endpoint, path="/api/models/blobs/{digest}")

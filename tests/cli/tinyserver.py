@@ -33,6 +33,8 @@ class Asked:
     path: str
     headers: dict[str, str]
     body: Any
+    raw: bytes = b""
+    """A body that came in chunks."""
 
 
 @dataclass
@@ -67,10 +69,18 @@ def handler(tiny: TinyServer) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
+        def _chunks(self) -> bytes:
+            found = b""
+            while size := int(self.rfile.readline(), 16):
+                found += self.rfile.read(size + 2)[:size]
+            self.rfile.readline()
+            return found
+
         def _serve(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
-            answer = tiny.answer(Asked(self.command, self.path, dict(self.headers), body))
+            raw = self._chunks() if self.headers.get("Transfer-Encoding") == "chunked" else b""
+            answer = tiny.answer(Asked(self.command, self.path, dict(self.headers), body, raw))
             self.send_response(answer.status)
             self.end_headers()
             try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mullama.chat.transcription import SoundFile
 from mullama.chat.types import (
     Completed,
     Finished,
@@ -442,7 +443,8 @@ def test_an_endpoint_that_takes_a_model_leaves_an_absent_name_to_the_default(nam
         for one in dialect.endpoints
         if one.access == "infer" and "model" in (one.request_schema or {}).get("properties", {})  # type: ignore[union-attr]
     ]
-    found = {one.path: model_of(one.decode(WireRequest(body=body))) for one in taking}
+    forms: Any = {"body": named, "files": {"file": SoundFile(file=None, size=1, head=b"")}}
+    found = {one.path: model_of(one.decode(WireRequest(**(forms if one.form else {"body": body})))) for one in taking}
 
     assert len(found) > 25
     assert set(found.values()) == {""}

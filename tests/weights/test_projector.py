@@ -18,7 +18,9 @@ def facts(file: ggufs.File) -> ProjectorFacts | None:
 
 def test_the_keys_of_the_encoders_decide() -> None:
     assert facts(ggufs.projector(96)) == ProjectorFacts(vision=True, width=96)
-    assert facts(ggufs.projector(96, vision=False, audio=True)) == ProjectorFacts(audio=True, width=96)
+    assert facts(ggufs.projector(96, vision=False, audio=True)) == ProjectorFacts(
+        audio=True, audio_type="ultravox", width=96
+    )
     assert facts(ggufs.projector(96, audio=True)) == ProjectorFacts(vision=True, audio=True, width=96)
     assert facts(ggufs.model()) is None
 

@@ -122,6 +122,15 @@ class Client:
                 if line.strip():
                     yield _object(line)
 
+    def sent_events(self, path: str, pieces: Iterable[bytes], kind: str) -> Iterator[dict[str, Any]]:
+        """Yield the objects of a server-sent event stream that answers a POST of a body in pieces. kind: its type."""
+        with self._exchange("POST", path, None, math.inf, (pieces, {"Content-Type": kind})) as (response, _):
+            self._check(response)
+            while line := self._line(response):
+                field, _, data = line.partition(b":")
+                if field == b"data":
+                    yield _object(data)
+
     def events(self, path: str, *, idle: float | None = None) -> Iterator[dict[str, Any]]:
         """Yield the objects of a server-sent event stream, without comments and pings.
 

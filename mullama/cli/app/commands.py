@@ -66,6 +66,7 @@ COMMANDS = (
     Command("listen", "inference.listen", "speak with a model, by microphone, file or pipe"),
     Command("tokenize", "inference.tokens", "count and list the tokens of a text"),
     Command("embed", "inference.tokens", "print the embeddings of texts, or compare two"),
+    Command("transcribe", "inference.transcribe", "write down the speech of sound files"),
     Command("serve", "server.serve", "run the server in the foreground and follow the manifest"),
     Command("status", "server.status", "show the server, its models and their conditions"),
     Command("ps", "server.status", "list the loaded models and their memory"),

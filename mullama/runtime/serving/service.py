@@ -37,7 +37,6 @@ from mullama.runtime.serving.model_info import cards, running_cards, show_card, 
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.repeats import events_until_text
 from mullama.runtime.serving.tracing import begin_trace
-from mullama.runtime.serving.transcription import Transcription, TranscriptionEvents
 from mullama.runtime.serving.tries import R, Tries, not_allowed
 from mullama.runtime.serving.truncation import certainly_fits, fitted, room_for_answer
 from mullama.runtime.serving.usage_log import UsageLog
@@ -53,6 +52,7 @@ from mullama.runtime.serving.vectors import (
     with_declared,
 )
 from mullama.runtime.snapshot import Deployment, Snapshot
+from mullama.runtime.sound.transcription import Transcription, TranscriptionEvents
 from mullama.runtime.worker.inbox import Inbox
 from mullama.struct import replace
 

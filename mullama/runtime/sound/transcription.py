@@ -53,7 +53,7 @@ class Transcription:
         answer: AnswerWindow,
         usage: LastAttempt,
     ) -> None:
-        """answer: yields the events of a conversation. usage: is told the sum over all windows."""
+        """answer: yields the events of a conversation. usage: gets the sum over all windows."""
         self._request, self._caller, self._deployment = request, caller, deployment
         self._answer, self._usage_of_all = answer, usage
         self._settings = deployment.settings.transcription
