@@ -51,7 +51,7 @@ def projector_facts(keys: Keys, tensors: Sequence[Tensor]) -> ProjectorFacts:
     return ProjectorFacts(
         vision=_begins(tensors, "v.") if vision is None else vision,
         audio=_begins(tensors, "a.") if audio is None else audio,
-        audio_type=keys.text("clip.audio.projector_type") or (keys.text("clip.projector_type") if audio else ""),
+        audio_type=keys.text("clip.audio.projector_type") or (keys.text("clip.projector_type") if not vision else ""),
         width=_width(keys, tensors),
     )
 
