@@ -47,11 +47,14 @@ def projector_facts(keys: Keys, tensors: Sequence[Tensor]) -> ProjectorFacts:
     kind = keys.text("clip.audio.projector_type") or keys.text("clip.projector_type")
     if kind in _WHISPER:
         _check_whisper(kind, keys, {tensor.name: tensor.shape for tensor in tensors})
-    vision, audio = keys.flag("clip.has_vision_encoder"), keys.flag("clip.has_audio_encoder")
+    sees, hears = keys.flag("clip.has_vision_encoder"), keys.flag("clip.has_audio_encoder")
+    vision = _begins(tensors, "v.") if sees is None else sees
+    audio = _begins(tensors, "a.") if hears is None else hears
+    alone = keys.text("clip.projector_type") if audio and not vision else ""
     return ProjectorFacts(
-        vision=_begins(tensors, "v.") if vision is None else vision,
-        audio=_begins(tensors, "a.") if audio is None else audio,
-        audio_type=keys.text("clip.audio.projector_type") or (keys.text("clip.projector_type") if not vision else ""),
+        vision=vision,
+        audio=audio,
+        audio_type=keys.text("clip.audio.projector_type") or alone,
         width=_width(keys, tensors),
     )
 
