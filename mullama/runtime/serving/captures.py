@@ -15,7 +15,7 @@ from mullama.chat import types as chat
 from mullama.errors import MullamaError, masked
 from mullama.manifest.spec import Captures
 from mullama.runtime.base import Caller
-from mullama.runtime.serving.metering import RequestResult
+from mullama.runtime.metering import RequestResult
 from mullama.struct import Struct, asdict
 
 _OWN_BYTES = 2048

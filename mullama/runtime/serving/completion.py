@@ -14,11 +14,11 @@ from mullama.engines.base import Generate
 from mullama.errors import ContextOverflow, Invalid, TimedOut, Unavailable
 from mullama.offload import LARGE
 from mullama.runtime.base import Caller
+from mullama.runtime.metering import Meter, Metered, RequestResult
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.serving.adapters import adapter_scales, numbered_adapters
 from mullama.runtime.serving.aggregate import Aggregate
-from mullama.runtime.serving.metering import Meter, Metered, RequestResult
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.vectors import check_ids
 from mullama.runtime.snapshot import Deployment

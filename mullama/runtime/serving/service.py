@@ -23,6 +23,7 @@ from mullama.errors import Denied, EngineFailed, Internal, Invalid, MullamaError
 from mullama.names import DEFAULT_ROUTE
 from mullama.offload import LARGE, compute
 from mullama.runtime.base import Access, Admission, Caller, Tracer
+from mullama.runtime.metering import LastAttempt, Metered, RequestResult
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.rates.book import RateBook
@@ -32,7 +33,6 @@ from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
 from mullama.runtime.serving.fetched_media import names_addresses, with_fetched
-from mullama.runtime.serving.metering import LastAttempt, Metered, RequestResult
 from mullama.runtime.serving.model_info import cards, running_cards, show_card, states, with_headers
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.repeats import events_until_text

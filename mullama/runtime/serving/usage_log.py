@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from mullama.errors import MullamaError
 from mullama.manifest.spec import Moved
 from mullama.manifest.spec.readers import moves_of
-from mullama.runtime.serving.metering import Metered
+from mullama.runtime.metering import Metered
 from mullama.store.usage import SUBJECTS, SUMS, UsageFile, UsageQuery, UsageRow
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from mullama.chat.transcription.languages import language_name
 from mullama.chat.transcription.prompts import TranscriptReader, messages_for
 from mullama.errors import Unsupported
 from mullama.runtime.base import Caller
-from mullama.runtime.serving.metering import LastAttempt, Metered, RequestResult
+from mullama.runtime.metering import LastAttempt, Metered, RequestResult
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.sound.process import HeardWindow, sound_windows
 from mullama.runtime.sound.protocol import SoundSettings

@@ -15,8 +15,8 @@ import pytest
 from mullama.chat import types as chat
 from mullama.errors import MullamaError
 from mullama.manifest.spec import Moved
+from mullama.runtime.metering import Metered
 from mullama.runtime.rates.book import RateBook
-from mullama.runtime.serving.metering import Metered
 from mullama.runtime.serving.usage_log import UsageLog
 from mullama.store.usage import UsageFile, UsageQuery, UsageRow
 from mullama.struct import replace
