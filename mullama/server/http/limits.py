@@ -28,7 +28,7 @@ class Bounds(Struct, frozen=True, kw_only=True):
     sessions: int = 64  # WebSockets
     session_idle: float = 900.0  # without a message of the client of a WebSocket and without work for it
     session_ping: float = 20.0  # between two pings of a WebSocket; a client that answers none is disconnected
-    message: int = 16 * MIB  # one message of a WebSocket
+    message: int = 8 * MIB  # one message of a WebSocket
     failed_keys: int = 20  # wrong keys from one address in a minute
 
 

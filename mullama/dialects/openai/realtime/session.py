@@ -179,6 +179,7 @@ class RealtimeSession:
         if self._settings.turns != before.turns:
             self._detector, self._turn = None, None
         self._emit("session.updated", session=self._shown())
+        self._continue()
 
     def _append(self, body: fields.Body) -> None:
         place = "audio"
@@ -209,7 +210,6 @@ class RealtimeSession:
             begin = self._turn.begin
             self._emit("input_audio_buffer.speech_started", audio_start_ms=begin, item_id=self._turn.item)
             if turns.interrupt_response:
-                self._wanted = [wanted for wanted in self._wanted if not wanted.stored]
                 self._interrupt("turn_detected")
         elif not boundary.starts and self._turn is not None:
             turn, self._turn = self._turn, None
@@ -218,6 +218,8 @@ class RealtimeSession:
             self._commit_sound(turn.item, turn.begin, end)
             if turns.create_response and self._settings.answers:
                 self._want(_Wanted(settings=self._settings, turns=frozenset({turn.item})))
+            else:
+                self._continue()
 
     def _commit(self, body: fields.Body) -> None:
         length = self._buffer.end - self._buffer.begin
@@ -229,6 +231,7 @@ class RealtimeSession:
         turn, self._turn, self._detector = self._turn, None, None
         item = turn.item if turn else self._new_id("item")
         self._commit_sound(item, turn.begin if turn else self._buffer.begin, self._buffer.end)
+        self._continue()
 
     def _commit_sound(self, id: str, begin: int, end: int) -> None:
         previous = self._last_id()
@@ -240,6 +243,7 @@ class RealtimeSession:
         self._buffer.clear()
         self._detector, self._turn = None, None
         self._emit("input_audio_buffer.cleared")
+        self._continue()
 
     def _create_item(self, body: fields.Body) -> None:
         item = read_item(body.raw("item"), "item", self._new_id("item"), self._settings.format)
@@ -384,8 +388,10 @@ class RealtimeSession:
                 self._wanted.append(replace(wanted, turns=left))
 
     def _held_up(self, wanted: _Wanted, items: Sequence[ConversationItem]) -> bool:
-        """Return whether a response waits for another one, or for a transcript in its prompt."""
+        """Return whether a response waits for another one, for the speaker, or for a transcript in its prompt."""
         if wanted.stored and self._active() is not None:
+            return True
+        if wanted.turns and self._turn is not None:  # the turn continues after a pause, or a noise interrupts it
             return True
         return not self._facts.hears and any(item.id in self._hearing for item in items)
 

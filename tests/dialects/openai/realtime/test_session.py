@@ -482,3 +482,27 @@ def test_no_event_breaks_a_session(messages: list[dict[str, Any]]) -> None:
         driven.take(driven.session.received(message))
     driven.say("Hi")
     assert driven.session.held >= 0
+
+
+def test_a_turn_whose_speaker_speaks_on_is_answered_once() -> None:
+    driven = Driven(transcriber="ears")
+    for _ in range(2):
+        driven.send("input_audio_buffer.append", audio=sound(300))
+        driven.send("input_audio_buffer.append", audio=sound(700, loud=False))
+    driven.send("input_audio_buffer.append", audio=sound(300))
+    for work, text in zip(driven.transcripts, ("Tell me", "a story"), strict=True):
+        driven.take(driven.session.transcribed(work.id, text, done=True))
+    assert driven.started == [], "the speaker speaks"
+    driven.send("input_audio_buffer.append", audio=sound(700, loud=False))
+    events = driven.take(driven.session.transcribed(driven.transcripts[-1].id, "", done=True))
+    assert kinds(events)[-1] == "response.created", "the third one was a noise"
+    assert texts(driven) == [("user", "Tell me"), ("user", "a story")]
+
+
+def test_a_turn_that_the_client_clears_does_not_hold_up_the_one_before() -> None:
+    driven = Driven(transcriber="ears")
+    driven.send("input_audio_buffer.append", audio=sound(300))
+    driven.send("input_audio_buffer.append", audio=sound(700, loud=False))
+    driven.send("input_audio_buffer.append", audio=sound(300))
+    driven.take(driven.session.transcribed(driven.transcripts[0].id, "Hello", done=True))
+    assert kinds(driven.send("input_audio_buffer.clear")) == ["input_audio_buffer.cleared", "response.created"]
