@@ -98,6 +98,13 @@ class DraftOptions(Struct, frozen=True, kw_only=True):
     """No guesses beside more running requests than this; 0 decides by measured durations of decodes."""
 
 
+class MediaFacts(Struct, frozen=True, kw_only=True):
+    """The abilities of a projector."""
+
+    vision: bool
+    audio: bool
+
+
 class Projector(Struct, frozen=True, kw_only=True):
     """The file that turns media into the vectors that weights read in place of tokens (mmproj)."""
 
@@ -108,6 +115,8 @@ class Projector(Struct, frozen=True, kw_only=True):
     """Encode on a device if the machine has one."""
     cache_bytes: int = 256 * 2**20
     """Most memory for encoded media that later requests may repeat."""
+    known: MediaFacts | None = None
+    """Set for a file that is known to load, such as one of the package: it is loaded with its first medium."""
 
 
 class ContextOptions(Struct, frozen=True, kw_only=True):
@@ -230,13 +239,6 @@ class EngineFacts(Struct, frozen=True, kw_only=True):
     placed: tuple[DeviceUse, ...] = ()
     """The devices with weights."""
     warnings: tuple[str, ...] = ()
-
-
-class MediaFacts(Struct, frozen=True, kw_only=True):
-    """The abilities of a projector."""
-
-    vision: bool
-    audio: bool
 
 
 class ContextFacts(Struct, frozen=True, kw_only=True):

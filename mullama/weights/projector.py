@@ -29,6 +29,8 @@ _WIDTHS: Final[Mapping[str, tuple[tuple[str, int], ...]]] = {
     "ultravox": (("mm.a.mlp.2.weight", 1),),
     "voxtral": (("mm.a.mlp.2.weight", 1),),
     "qwen2a": (("mm.a.fc.weight", 1),),
+    "qwen3a": (("mm.a.mlp.2.weight", 1),),
+    "janus_pro": (("mm.1.bias", 0),),
 }
 # Encoders that llama.cpp computes as Whisper's (clip_graph_whisper_enc), and those among them with stacked or pooled
 # vectors.

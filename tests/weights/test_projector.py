@@ -39,6 +39,8 @@ def test_a_file_without_these_keys_has_the_encoders_of_its_tensors() -> None:
         ("idefics3", "mm.model.fc.weight", (32, 80)),
         ("resampler", "resampler.proj.weight", (80, 64)),
         ("ultravox", "mm.a.mlp.2.weight", (32, 80)),
+        ("janus_pro", "mm.1.bias", (80,)),
+        ("qwen3a", "mm.a.mlp.2.weight", (32, 80)),
     ],
 )
 def test_the_width_is_read_where_llama_cpp_reads_it(kind: str, tensor: str, shape: tuple[int, ...]) -> None:

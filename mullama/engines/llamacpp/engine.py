@@ -219,7 +219,7 @@ class LlamaEngine:
         """Return the encoder of a projector, which its contexts share."""
         found = self._encoders.get(projector)
         if found is None:
-            from mullama.engines.llamacpp.media.encoder import MediaEncoder  # loads libmtmd
+            from mullama.engines.llamacpp.media.encoder import MediaEncoder
 
             found = MediaEncoder(projector, self._model, self._vocabulary, threads=threads)
             self._encoders[projector] = found

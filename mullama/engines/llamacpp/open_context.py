@@ -94,8 +94,9 @@ def open_text_context(
     worst = size * options.parallel
     scarce = min(worst, max(size, options.pool) + sum(map(len, prefixes))) if options.pool else worst
     limited = scarce < worst and not model.cellless
-    # A medium has many cells, and requests often share it, so they need one pool.
-    long = encoder is not None or sum(map(len, prefixes)) >= pool_threshold
+    # A medium has many cells, and requests often share it, so they need one pool. Those of the package have few.
+    many = options.projector is not None and options.projector.known is None
+    long = many or sum(map(len, prefixes)) >= pool_threshold
     shared = not cuttable or options.parallel == 1 or long
     # Attention in a pool reads the mask of all cells, so slots are faster on the CPU, and cells in use can be limited.
     paged = limited and not shared and options.flash != "off" and not model.gpu_layers and can_page()
@@ -178,7 +179,7 @@ def _kind_of(encoder: MediaEncoder | None) -> Callable[..., TextContext]:
     """Return what makes the context."""
     if encoder is None:
         return TextContext
-    from mullama.engines.llamacpp.media.context import MediaContext  # loads libmtmd
+    from mullama.engines.llamacpp.media.context import MediaContext
 
     return MediaContext
 

@@ -15,6 +15,7 @@ from mullama.engines.base import (
     DraftOptions,
     EngineChoice,
     LayerFit,
+    MediaFacts,
     Prefix,
     Projector,
     WeightsOptions,
@@ -53,6 +54,7 @@ from mullama.weights.experts import expert_patterns
 from mullama.weights.stored import ProjectorFile
 
 ON_DEMAND_TTL = 300.0
+_BUILTIN = "builtin:"
 
 
 class DeploymentBuilder:
@@ -96,7 +98,7 @@ class DeploymentBuilder:
         options = replace(
             options,
             draft=draft_options(model, files, drafter),
-            projector=_projector(projector, on_device=bool(place.layers)),
+            projector=_projector(model, projector, on_device=bool(place.layers)),
         )
         digests = tuple(part.digest or "" for part in (*adapters, *((drafter,) if drafter else ())))
         unit = unit_key(choice, files.digest or "", options, digests, name if options.adapters else "")
@@ -302,11 +304,14 @@ def draft_options(model: Model, files: KnownFiles, drafter: KnownFiles | None) -
     )
 
 
-def _projector(file: ProjectorFile | None, *, on_device: bool) -> Projector | None:
+def _projector(model: Model, file: ProjectorFile | None, *, on_device: bool) -> Projector | None:
     """Return the projector of a context; None for a model without one, and for a script, which needs none."""
     if file is None or not file.path or not file.kinds:
         return None
-    return Projector(path=file.path, digest=file.digest.removeprefix("sha256:"), gpu=on_device)
+    facts = MediaFacts(vision=file.facts.vision, audio=file.facts.audio)
+    bundled = model.from_.startswith(_BUILTIN) and (model.projector_source or _BUILTIN).startswith(_BUILTIN)
+    digest = file.digest.removeprefix("sha256:")
+    return Projector(path=file.path, digest=digest, gpu=on_device, known=facts if bundled else None)
 
 
 def time_to_live(model: Model) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from mullama.engines.base import Output
 from mullama.engines.llamacpp.batcher import Slice
 from mullama.engines.llamacpp.binding.context import ABORTED, NO_CELLS
-from mullama.engines.llamacpp.binding.media import VectorBatch, positions_at
+from mullama.engines.llamacpp.binding.vectors import VectorBatch, positions_at
 from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.context import Queued, TextContext
 from mullama.engines.llamacpp.media.completion import MediaCompletion

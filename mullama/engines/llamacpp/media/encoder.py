@@ -9,21 +9,25 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.media.limits import check_file, check_seconds
 from mullama.chat.types import DraftLimits
 from mullama.engines.base import Generate, MediaFacts, Projector, Prompt
-from mullama.engines.llamacpp.binding.media import MediaChunk, NativeProjector, Pieces
 from mullama.engines.llamacpp.binding.model import NativeModel
+from mullama.engines.llamacpp.binding.vectors import MediaChunk
 from mullama.engines.llamacpp.media.conversion import CONVERTED, converted
 from mullama.engines.llamacpp.media.files import checked, damaged, name_of, readable
 from mullama.engines.llamacpp.media.runs import MediaJob, MediaRun, Numbers, PlacedRun
 from mullama.engines.llamacpp.prompt_tokens import parts_between
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.engines.media_checks import check_media
-from mullama.errors import ContextOverflow, Invalid, Unsupported
+from mullama.errors import ContextOverflow, EngineFailed, Invalid, Unsupported
 from mullama.struct import Struct, field_names
+
+if TYPE_CHECKING:
+    from mullama.engines.llamacpp.binding.media import NativeProjector, Pieces
 
 _ALIGNED, _NUMBERED = "deepseek4v", "hunyuanvl"  # see clip.projector_type in clip-impl.h
 _MOST_REMEMBERED = 4096  # media whose runs keep their numbers
@@ -56,16 +60,15 @@ class _Opened(Struct, frozen=True, eq=False):
 
 
 class MediaEncoder:
-    """The media of all contexts with one projector. Raises the errors of `NativeProjector`."""
+    """The media of all contexts with one projector. Raises the errors of `NativeProjector`: at once, or with the first
+    medium for a projector whose abilities are known.
+    """
 
     def __init__(self, projector: Projector, model: NativeModel, vocabulary: Vocabulary, *, threads: int) -> None:
-        self._native = NativeProjector(projector.path, model, gpu=projector.gpu, threads=threads)
-        if _ALIGNED in self._native.kinds:
-            self._native.close()
-            raise Unsupported(
-                f"the projector {projector.path} ({_ALIGNED}) cannot be used",
-                hint="the vectors of its images depend on the tokens before them, so no two requests can share one",
-            )
+        self._projector, self._model, self._threads = projector, model, threads
+        self._opened: NativeProjector | None = None
+        self._closed = False
+        self.facts = projector.known or self._facts()
         self._vocabulary = vocabulary
         self._most_bytes = projector.cache_bytes
         self._known: OrderedDict[str, _Known] = OrderedDict()  # by digest, least recently used first
@@ -75,9 +78,26 @@ class MediaEncoder:
         self.encoded = 0
         """Chunks that were encoded."""
 
-    @property
-    def facts(self) -> MediaFacts:
+    def _facts(self) -> MediaFacts:
         return MediaFacts(vision=self._native.vision, audio=self._native.audio)
+
+    @property
+    def _native(self) -> NativeProjector:
+        if self._opened is None:
+            if self._closed:
+                raise EngineFailed("the projector is closed")
+            from mullama.engines.llamacpp.binding.media import NativeProjector  # loads libmtmd
+
+            path = self._projector.path
+            native = NativeProjector(path, self._model, gpu=self._projector.gpu, threads=self._threads)
+            if _ALIGNED in native.kinds:
+                native.close()
+                raise Unsupported(
+                    f"the projector {path} ({_ALIGNED}) cannot be used",
+                    hint="the vectors of its images depend on the tokens before them, so no two requests can share one",
+                )
+            self._opened = native
+        return self._opened
 
     def prepare(self, job: Generate, size: int) -> MediaJob:
         """Return the job with its text as tokens and its media encoded. size: tokens that one request may use.
@@ -88,10 +108,10 @@ class MediaEncoder:
         if job.suffix is not None or job.echo:
             what = "fill in the middle" if job.suffix is not None else "echo its prompt"
             raise Unsupported(f"a request with media cannot {what}", hint="send text alone for it")
-        if _NUMBERED in self._native.kinds and len(job.media) > 1:
-            # A run is the same wherever it stands, and this model's positions tell the first image from the second.
-            raise Unsupported(f"this model ({_NUMBERED}) reads one image in a request", hint="send one image")
         with self._lock:
+            if len(job.media) > 1 and _NUMBERED in self._native.kinds:
+                # A run is the same wherever it stands, and this model's positions tell the first image from the second.
+                raise Unsupported(f"this model ({_NUMBERED}) reads one image in a request", hint="send one image")
             known, opened = self._read(job)
             try:
                 texts = self._texts(job)
@@ -226,7 +246,10 @@ class MediaEncoder:
         """Free the projector; wait for the encode that runs."""
         with self._lock:
             self._known.clear()
-            self._native.close()
+            self._closed = True
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
 
 
 def _written(tokens: Iterable[int]) -> list[int]:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from mullama.chat.media import MediaLimits, Medium
-from mullama.engines.base import Adapter, ContextOptions, DraftOptions, Generate, Projector, Prompt
+from mullama.engines.base import Adapter, ContextOptions, DraftOptions, Generate, MediaFacts, Projector, Prompt
 from mullama.engines.llamacpp.binding.context import ABORTED, NativeContext
-from mullama.engines.llamacpp.binding.media import VectorBatch
+from mullama.engines.llamacpp.binding.vectors import VectorBatch
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.errors import BadWeights, Kind, MullamaError, Refused
 from mullama.struct import replace
@@ -372,14 +372,54 @@ def test_requests_with_other_adapter_scales_share_no_run(
     assert encoded(engine) == 1
 
 
-def test_text_alone_loads_no_library_of_media(tiny_path: str) -> None:
+SEES = MediaFacts(vision=True, audio=False)
+
+
+def test_a_known_projector_is_loaded_with_its_first_picture_and_changes_no_memory(
+    opened: Open, load: Callable[..., Any], files: Callable[[Callable[[Path], None]], str]
+) -> None:
+    pooled = opened("llava")
+    engine: LlamaEngine = load("llamacpp", files(builders.llama))
+    known = Projector(path=files(projectors.llava), gpu=False, known=SEES)
+    facts = engine.open_context("main", replace(OPTIONS, projector=known))
+    plain = engine.open_context("plain", OPTIONS)
+    assert facts.media == SEES
+    assert (facts.kv_bytes, facts.pool) == (plain.kv_bytes, plain.pool)  # slots, as without a projector
+    (encoder,) = engine._encoders.values()
+    text, *jobs = (
+        ask(1, INTRO, logprobs=ALTERNATIVES),
+        see(2, f"{INTRO}{M} What?", RED),
+        see(3, f"{INTRO}{M} What?", BLUE),
+    )
+    assert_same_answers(engine.facts, answers(engine, text), answers(pooled, text))
+    assert encoder._opened is None
+    assert_same_answers(engine.facts, answers(engine, *jobs), [answers(pooled, job)[0] for job in jobs])
+    assert encoder._opened is not None
+    (again,) = answers(engine, replace(jobs[0], id=4))
+    tokens, cached = ended(again)
+    assert cached == tokens - 1
+
+
+def test_a_known_projector_that_is_gone_fails_the_requests_with_pictures_alone(
+    load: Callable[..., Any], files: Callable[[Callable[[Path], None]], str], tmp_path: Path
+) -> None:
+    engine: LlamaEngine = load("llamacpp", files(builders.llama))
+    engine.open_context("main", replace(OPTIONS, projector=Projector(path=str(tmp_path / "no.gguf"), known=SEES)))
+    with pytest.raises(BadWeights, match="cannot load the projector"):
+        engine.prepare(see(1, f"{M} What?", RED))
+    (answer,) = answers(engine, ask(2, INTRO))
+    assert answer.ended is not None
+
+
+@pytest.mark.parametrize("projector", ["None", "Projector(path='no.gguf', known=MediaFacts(vision=True, audio=True))"])
+def test_text_alone_loads_no_library_of_media(projector: str, tiny_path: str) -> None:
     code = (
         "import sys\n"
-        "from mullama.engines.base import ContextOptions, WeightsOptions\n"
+        "from mullama.engines.base import ContextOptions, MediaFacts, Projector, WeightsOptions\n"
         "from mullama.engines.llamacpp.engine import load\n"
         f"engine = load(({tiny_path!r},), WeightsOptions(), lambda _: True)\n"
-        "engine.open_context('main', ContextOptions(size=256))\n"
-        "print([name for name in sys.modules if 'mtmd' in name or '.media' in name])"
+        f"engine.open_context('main', ContextOptions(size=256, projector={projector}))\n"
+        "print([name for name in sys.modules if 'mtmd' in name or 'binding.media' in name])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert found.stdout.strip() == "['mullama.chat.media']"
+    assert found.stdout.strip() == "[]"
