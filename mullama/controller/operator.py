@@ -19,6 +19,7 @@ from mullama.controller.reconciler import Reconciler
 from mullama.controller.shared_memory import memory_in_use, own_memory, with_shares
 from mullama.controller.status import failure_reason, group_states, is_old, live_models
 from mullama.controller.telemetry.live_feed import LiveFeed
+from mullama.controller.watch.editor import ManifestEditor
 from mullama.engines.base import CheckpointStats
 from mullama.errors import Invalid, NotFound, masked
 from mullama.manifest.tree import block_to_tree, parse_resolved
@@ -64,12 +65,13 @@ class LocalOperator:
         usage: UsageLog,
         captures: CaptureLog,
         git: GitFollower,
+        editor: ManifestEditor,
         reload: Callable[[str], Awaitable[Reload]],
         stop: Callable[[], None],
     ) -> None:
         self._reconciler, self._pool = reconciler, pool
         self._event_log, self._metrics, self._rates = event_log, metrics, rates
-        self._usage, self._captures, self._git = usage, captures, git
+        self._usage, self._captures, self._git, self._editor = usage, captures, git, editor
         self._status = reconciler.status
         self._reload, self._stop = reload, stop
         self._started = time.time()
@@ -348,6 +350,15 @@ class LocalOperator:
 
     async def refresh(self) -> dict[str, Any]:
         return to_tree(await self._reconciler.refresh())
+
+    async def manifest_text(self) -> dict[str, Any]:
+        return await self._editor.read()
+
+    async def plan_text(self, text: str, profiles: tuple[str, ...] | None) -> dict[str, Any]:
+        return await self._editor.plan(text, profiles)
+
+    def save_text(self, text: str, digest: str, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
+        return self._editor.save(text, digest, options)
 
     def _undo(self, to: int | None, by: str = "") -> Change:
         desired, overlay = self._reconciler.history.restore(to)

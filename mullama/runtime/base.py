@@ -277,6 +277,21 @@ class Operator(Protocol):
         """Read the watched file now; return `{"changed": bool}` and the fields of `Reload`."""
         ...
 
+    async def manifest_text(self) -> dict[str, Any]:
+        """Return the text of the followed manifest, its digest, and why it cannot be saved ("" if it can)."""
+        ...
+
+    async def plan_text(self, text: str, profiles: tuple[str, ...] | None) -> dict[str, Any]:
+        """Return the mistakes of a text of the followed manifest, and its plan where there are none."""
+        ...
+
+    def save_text(self, text: str, digest: str, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
+        """Save a text in place of the one with this digest, and apply it; lines as `apply`.
+
+        Raises `Conflict` for a file that was changed since.
+        """
+        ...
+
     def history(self) -> list[dict[str, Any]]:
         """The last revisions, newest first."""
         ...

@@ -53,12 +53,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def page(browser: Any, stack: Stack) -> Iterator[Any]:
-    """An empty tab. A mistake of a script and a refused request of the policy fail the test."""
+    """An empty tab. A mistake of a script fails the test, and whatever the policy of the page forbids."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
     tab = context.new_page()
     wrong: list[str] = []
     tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    tab.on("console", lambda line: wrong.append(line.text) if "Content Security Policy" in line.text else None)
     tab.set_default_timeout(30_000)
     yield tab
     context.close()

@@ -30,6 +30,59 @@ def test_the_overview_shows_each_model_and_follows_the_server(page: Any, stack: 
     row.get_by_text("idle").wait_for()
 
 
+def typed(page: Any, before: str, after: str) -> None:
+    """Replace a text in the editor by a paste."""
+    page.get_by_role("textbox", name="Text of the manifest").click()
+    text = page.locator(".cm-content").inner_text().replace(before, after)
+    page.evaluate("text => navigator.clipboard.writeText(text)", text)
+    page.keyboard.press("Control+a")
+    page.keyboard.press("Control+v")
+
+
+def test_a_manifest_is_edited_planned_and_applied(page: Any, stack: Stack) -> None:
+    original = stack.manifest.read_text()
+    opened(page, stack, "plan")
+    page.get_by_text("Nothing to change").wait_for()
+    typed(page, "2048", "1536")
+    page.get_by_text("context.size").wait_for()
+    page.get_by_role("button", name="Save and apply").click()
+    page.get_by_text("applied", exact=True).wait_for()
+    assert "1536" in stack.manifest.read_text()
+    applied = httpx.get(f"{stack.url}/api/v1/stack", timeout=30).json()
+    assert applied["manifest"]["models"]["spare"]["context"]["size"] == 1536
+    stack.manifest.write_text(original)
+    stack.apply()
+
+
+def test_a_mistake_is_shown_with_its_line_and_survives_a_reload(page: Any, stack: Stack) -> None:
+    original = stack.manifest.read_text()
+    opened(page, stack, "plan")
+    page.get_by_text("Nothing to change").wait_for()
+    typed(page, "context:", "kontext:")
+    page.get_by_text("did you mean").first.wait_for()
+    page.get_by_text("line ").first.wait_for()
+    assert page.get_by_role("button", name="Save and apply").is_disabled()
+    page.reload()
+    page.get_by_text("did you mean").first.wait_for()
+    page.get_by_role("button", name="Discard").click()
+    page.get_by_text("Nothing to change").wait_for()
+    assert stack.manifest.read_text() == original
+
+
+def test_a_file_that_was_changed_meanwhile_is_not_overwritten(page: Any, stack: Stack) -> None:
+    original = stack.manifest.read_text()
+    opened(page, stack, "plan")
+    page.get_by_text("Nothing to change").wait_for()
+    stack.manifest.write_text(f"{original}\n# from elsewhere\n")
+    typed(page, "2048", "1792")
+    page.get_by_text("context.size").wait_for()
+    page.get_by_role("button", name="Save and apply").click()
+    page.get_by_role("alert").get_by_text("was changed since it was read").wait_for()
+    assert "# from elsewhere" in stack.manifest.read_text()
+    assert "1792" in page.locator(".cm-content").inner_text()
+    stack.manifest.write_text(original)
+
+
 def test_an_undo_is_planned_and_applied_from_the_history(page: Any, stack: Stack) -> None:
     before = stack.manifest.read_text()
     stack.manifest.write_text(before.replace("on_demand", "at_start"))

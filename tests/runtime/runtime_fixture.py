@@ -22,6 +22,7 @@ from mullama.controller.git.follower import GitFollower
 from mullama.controller.model_commands import ModelCommands
 from mullama.controller.operator import LocalOperator
 from mullama.controller.reconciler import Reconciler
+from mullama.controller.watch.editor import ManifestEditor
 from mullama.errors import Conflict
 from mullama.manifest.load import load_text
 from mullama.manifest.tree import block_to_tree, parse_resolved
@@ -112,8 +113,8 @@ class LocalServer:
         )  # fmt: skip
         self.operator = LocalOperator(
             reconciler=self.reconciler, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
-            rates=self.rates, usage=self.usage, captures=self.captures, git=self.git, reload=self._no_file,
-            stop=lambda: None,
+            rates=self.rates, usage=self.usage, captures=self.captures, git=self.git,
+            editor=ManifestEditor(self.reconciler, self.env), reload=self._no_file, stop=lambda: None,
         )  # fmt: skip
 
     async def _no_file(self, reason: str) -> str:

@@ -185,6 +185,17 @@ class StubRuntime:
     def live(self) -> AsyncIterator[dict[str, Any]]:
         return self.play(({"id": 1, "status": STATUS, "events": []}, "more", {"id": 2, "models": []}))
 
+    async def manifest_text(self) -> dict[str, Any]:
+        return {"path": "/m.yaml", "profiles": [], "text": "", "digest": "d", "revision": "abc", "readonly": ""}
+
+    async def plan_text(self, text: str, profiles: tuple[str, ...] | None) -> dict[str, Any]:
+        self.seen.append((text, profiles))
+        return {"problems": [], "warnings": [], "plan": None}
+
+    def save_text(self, text: str, digest: str, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
+        self.seen.append((text, digest, options))
+        return self.play(self.lines)
+
     def git_notice(self, body: bytes, headers: Mapping[str, str]) -> None:
         self.seen.append(body)
 

@@ -29,6 +29,7 @@ from mullama.controller.reconciler import Reconciler
 from mullama.controller.restart import begin
 from mullama.controller.telemetry.export import TelemetryExport
 from mullama.controller.watch import fs_events
+from mullama.controller.watch.editor import ManifestEditor
 from mullama.controller.watch.watcher import ManifestWatcher
 from mullama.controller.webhooks.delivery import WebhookDelivery
 from mullama.dialects import DIALECTS
@@ -247,6 +248,7 @@ class _Process(Struct, kw_only=True):
             usage=usage,
             captures=captures,
             git=git,
+            editor=ManifestEditor(reconciler, env),
             reload=reload,
             stop=stopping.set,
         )

@@ -58,6 +58,9 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
             ("GET", "/api/v1/requests", "admin", self._captures),
             ("GET", "/api/v1/requests/events", "admin", self._follow_captures),
             ("GET", "/api/v1/requests/{id}", "admin", self._capture),
+            ("GET", "/api/v1/manifest", "admin", self._manifest_text),
+            ("POST", "/api/v1/manifest/plan", "admin", self._plan_text),
+            ("PUT", "/api/v1/manifest", "admin", self._save_text),
             ("POST", "/api/v1/plan", "read", self._plan),
             ("PUT", "/api/v1/stack", "admin", self._apply),
             ("GET", "/api/v1/drift", "read", self._drift),
@@ -207,6 +210,22 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
         options = replace(options, by=options.by or exchange.caller.key or "")
         lines = self.operator.apply(schema.read_manifest(body), schema.read_origin(body.get("origin")), options)
         await report(exchange, lines, self.inflight)
+
+    async def _manifest_text(self, exchange: Exchange, _: Params) -> None:
+        await exchange.reply(Reply(body=await self.operator.manifest_text()))
+
+    async def _plan_text(self, exchange: Exchange, _: Params) -> None:
+        text, profiles = schema.read_text(await self._body(exchange, {"text", "profiles"}))
+        async with self.inflight.track(exchange):
+            answer = await self.operator.plan_text(text, profiles)
+        await exchange.reply(Reply(body=answer))
+
+    async def _save_text(self, exchange: Exchange, _: Params) -> None:
+        body = await self._body(exchange, {"text", "digest"})
+        (text, _profiles), digest = schema.read_text(body), schema.read_digest(body)
+        options = ApplyOptions(trigger="api", by=exchange.caller.key or "page")
+        options = self._with_precondition(exchange, options)
+        await report(exchange, self.operator.save_text(text, digest, options), self.inflight)
 
     def _with_precondition(self, exchange: Exchange, options: ApplyOptions) -> ApplyOptions:
         """Add the revision of If-Match to the options; checked here for a 412, and by the operator under its lock."""

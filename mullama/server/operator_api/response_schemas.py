@@ -173,6 +173,12 @@ PLAN = record(
     targets=_TEXTS,
 )
 
+MANIFEST_TEXT = record(path=TEXT, profiles=_TEXTS, text=TEXT, digest=TEXT, revision=TEXT, readonly=TEXT)
+_PROBLEM = record(
+    path=TEXT, file=nullable(TEXT), line=nullable(COUNT), column=nullable(COUNT), message=TEXT, hint=TEXT
+)  # fmt: skip
+TEXT_PLAN = record(problems=array(_PROBLEM), warnings=array(_PROBLEM), plan=nullable(PLAN))
+
 _TIMINGS = record(total=_SECONDS, load=_SECONDS, prompt=_SECONDS, decode=_SECONDS, answers=COUNT)
 _USAGE = record(
     prompt_tokens=COUNT, cached_tokens=COUNT, completion_tokens=COUNT, reasoning_tokens=COUNT, draft_tokens=COUNT,

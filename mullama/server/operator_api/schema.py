@@ -98,6 +98,19 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
     ("GET", "/api/v1/requests/{id}"): RouteSchema(
         summary="Get a captured request with its prompt and answer", response=responses.CAPTURE
     ),
+    ("GET", "/api/v1/manifest"): RouteSchema(
+        summary="Get the text of the followed manifest", response=responses.MANIFEST_TEXT
+    ),
+    ("POST", "/api/v1/manifest/plan"): RouteSchema(
+        summary="Check a text of the followed manifest, and plan it",
+        request=_object({"text": _TEXT}, closed=True, profiles={"type": "array", "items": _TEXT}),
+        response=responses.TEXT_PLAN,
+    ),
+    ("PUT", "/api/v1/manifest"): RouteSchema(
+        summary="Save a text in place of the one with this digest, and apply it; If-Match as for /api/v1/stack",
+        request=_object({"text": _TEXT, "digest": _TEXT}, closed=True),
+        stream=_NDJSON,
+    ),
     ("POST", "/api/v1/plan"): RouteSchema(
         summary="Return the plan of an apply of this manifest with these options",
         request=_object({"manifest": _TREE}, closed=True, origin=_ORIGIN, options=_OPTIONS),
@@ -171,6 +184,26 @@ def refuse_unknown(tree: Mapping[str, Any], allowed: Collection[str], where: str
 def read_manifest(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the manifest of a body."""
     return _mapping(body.get("manifest"), "manifest")
+
+
+def read_text(body: Mapping[str, Any]) -> tuple[str, tuple[str, ...] | None]:
+    """Return the text of a manifest, and the profiles; None for those of the server."""
+    text, profiles = body.get("text"), body.get("profiles")
+    if not isinstance(text, str):
+        raise Invalid("text must be the text of a manifest", field="text")
+    if profiles is None:
+        return text, None
+    if not isinstance(profiles, list) or not all(isinstance(profile, str) for profile in profiles):
+        raise Invalid("profiles must be a list of strings", field="profiles")
+    return text, tuple(profiles)
+
+
+def read_digest(body: Mapping[str, Any]) -> str:
+    """Return the digest of the text that a save replaces."""
+    digest = body.get("digest")
+    if not isinstance(digest, str):
+        raise Invalid("digest must be that of the text that was read", field="digest")
+    return digest
 
 
 def read_options(tree: Any) -> ApplyOptions:

@@ -13,6 +13,9 @@ export type Stack = Json<paths["/api/v1/stack"]["get"]>;
 export type Revision = Json<paths["/api/v1/history"]["get"]>["generations"][number];
 export type Plan = Json<paths["/api/v1/plan"]["post"]>;
 export type Step = Plan["steps"][number];
+export type ManifestText = Json<paths["/api/v1/manifest"]["get"]>;
+export type TextPlan = Json<paths["/api/v1/manifest/plan"]["post"]>;
+export type Mistake = TextPlan["problems"][number];
 export type Capture = Json<paths["/api/v1/requests/{id}"]["get"]>;
 export type CaptureRow = Json<paths["/api/v1/requests"]["get"]>["requests"][number];
 

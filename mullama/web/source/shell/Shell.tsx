@@ -20,6 +20,7 @@ interface Screen {
 
 const SCREENS: Screen[] = [
   { path: "", title: "Overview", view: Overview },
+  { path: "plan", title: "Plan", view: lazy(() => import("../screens/plan/Plan.tsx"), "Plan") },
   { path: "history", title: "History", view: lazy(() => import("../screens/history/History.tsx"), "History") },
   { path: "playground", title: "Playground", view: lazy(() => import("../screens/playground/Playground.tsx"), "Playground") },
   { path: "requests", title: "Requests", view: lazy(() => import("../screens/requests/Requests.tsx"), "Requests") },

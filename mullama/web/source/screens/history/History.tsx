@@ -9,6 +9,7 @@ import { digest, moment } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
 import { PlanView } from "../../parts/PlanView.tsx";
 import { Problem } from "../../parts/Problem.tsx";
+import { Progress } from "../../parts/Progress.tsx";
 import { status } from "../../state/live.ts";
 
 /** The screen. */
@@ -104,7 +105,7 @@ function Undo({ to, close }: { to: number; close: () => void }) {
       <div class="undo">
         {error != null && <Problem title="The undo failed" error={error} />}
         {plan ? <PlanView plan={plan} /> : !error && <p class="quiet">Planning…</p>}
-        {done && <p role="status"><strong>{done.outcome?.replaceAll("_", " ")}</strong> {done.message}</p>}
+        {lines.length > 0 && <Progress lines={lines} />}
       </div>
     </section>
   );
