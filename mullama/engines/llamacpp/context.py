@@ -712,7 +712,8 @@ class TextContext:
                     self.native.copy(source, target, length)
                 case Copy(source=source, target=target, length=length):
                     if not self._states.copy(source, target, length):
-                        self._lose(source, target)
+                        kept = self.native.complete(source, self.cache.length(source))
+                        self._lose(*((target,) if kept else (source, target)))
                 case Trim(sequence=sequence, length=length):
                     self.native.trim(sequence, length)
                 case Restore(sequence=sequence, checkpoint=checkpoint):

@@ -7,9 +7,11 @@ import re
 from mullama.chat.token_texts import choose_joint
 from mullama.chat.types import PromptInput
 from mullama.engines.base import Embed, Generate, Prefix
+from mullama.engines.llamacpp.cache.prefix_tree import common_length
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import ContextOverflow, Invalid, Unsupported
 
+_FOLLOWING = ("a", "the", "I", "s", " a", " The", "1", ".", ":", "\n", "\n\n", "  ", "(", "é", "中")
 _PLACES = re.compile(r"\{query\}|\{document\}")
 
 
@@ -46,12 +48,13 @@ def text_tokens(text: str, vocabulary: Vocabulary, joint: str = "", *, begins: b
 def prefix_tokens(prefix: Prefix, vocabulary: Vocabulary, *, fixed: bool) -> list[int]:
     """Return a declared prefix as tokens.
 
-    A prefix that can only be shared as a unit (`fixed`) is cut after its last control token: text that follows it
-    may merge with the tokens after that, but never with a control token.
+    A prefix that can only be shared as a unit (`fixed`) is cut where the text of a request could merge with its last
+    tokens: they are those that no text behind it changed. No text merges with a control token.
     """
     tokens = text_tokens(prefix.text, vocabulary, prefix.joint)
-    while fixed and tokens and not vocabulary.is_special(tokens[-1]):
-        tokens.pop()
+    for text in _FOLLOWING if fixed and tokens and not vocabulary.is_special(tokens[-1]) else ():
+        followed = text_tokens(prefix.text + text, vocabulary, prefix.joint)
+        del tokens[common_length(tokens, followed) :]
     return tokens
 
 

@@ -15,6 +15,8 @@ from mullama.chat.token_texts import JOINTS
 from mullama.chat.types import Message, TextPart, Tool, ToolCall, text_message
 from mullama.engines import find_engine
 from mullama.engines.base import ContextOptions, Embed, Embedded, Engine, Prefix, WeightsOptions
+from mullama.engines.llamacpp.engine import LlamaEngine
+from mullama.engines.llamacpp.prompt_tokens import prefix_tokens, text_tokens
 from mullama.engines.llamacpp.vocabulary import _Special, _split_at
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
@@ -121,6 +123,32 @@ def test_a_declared_prefix_shares_the_tokens_of_its_prompts(engine: Engine) -> N
     after = len(engine.tokenize("<|im_end|>\n<|im_start|>assistant\n", add_special=False, parse_special=True))
     asked = tokens(engine, text_message("system", ATTACK), text_message("user", ""))
     assert facts.prefix_tokens == len(asked) - after
+
+
+@pytest.mark.parametrize(
+    "text", ["Answer in one word.\n\nuser: ", "You are terse", "Be kind.\n", "Count: 1", "<|im_start|>"]
+)
+def test_a_prefix_that_is_shared_whole_has_the_tokens_that_no_text_behind_it_changes(engine: Engine, text: str) -> None:
+    assert isinstance(engine, LlamaEngine)
+    vocabulary = engine._vocabulary
+    shared = prefix_tokens(Prefix(text=text), vocabulary, fixed=True)
+    assert len(prefix_tokens(Prefix(text=text), vocabulary, fixed=False)) - len(shared) <= 2
+    for following in (
+        "What time is it?",
+        "why",
+        "ly",
+        " and",
+        "2024",
+        "...",
+        "\n- a",
+        "\t",
+        "'s",
+        "ß",
+        "日本",
+        "🙂",
+        "<|im_end|>",
+    ):
+        assert text_tokens(text + following, vocabulary)[: len(shared)] == shared
 
 
 def test_inputs_of_vectors_are_plain_text(engine: Engine, encode: Callable[[str], list[int]]) -> None:

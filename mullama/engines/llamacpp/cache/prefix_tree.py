@@ -223,14 +223,21 @@ class PrefixCache:
                 best = _Match(min(node.sequences), length) if length > best.length else best
             else:
                 held |= {s: length for s in node.sequences if length > held.get(s, 0)}
+        # The longest sequence of which the prompt has all. It shares its window or state; others are copied for each.
+        sharing, shared = -1, 0
         for sequence, length in sorted(held.items()):
             whole = length == self._lengths[sequence]
             if length > best.length and (whole or self._intact(sequence, length)):
                 best = _Match(sequence, length)
+            if whole and length > shared:
+                shared, sharing = length, sequence
         if self.cuttable:
             return best
         limit = len(tokens) if self.cellless else max(held.values(), default=0)
         checkpoint = self.checkpoints.find(tokens, limit, scales)
+        longest = max(best.length, checkpoint.length if checkpoint else 0)
+        if shared and longest - shared < SHORTEST_SHARE:
+            return _Match(sharing, shared)
         if checkpoint is None or checkpoint.length <= best.length:
             return best
         sources = (s for s, length in held.items() if length >= checkpoint.length and not self.cellless)

@@ -286,6 +286,15 @@ def test_a_window_that_is_still_there_needs_no_checkpoint() -> None:
     assert prefixes.match([*CHAT[:260], 1])[1] == 0
 
 
+def test_a_window_is_copied_only_for_more_than_a_few_tokens() -> None:
+    """A window that another sequence has left takes cells of its own in each copy; one at its end is shared."""
+    prefixes = PrefixCache(cells=1000, running=3, kept=3, cuttable=False, intact=lambda _sequence, _length: True)
+    ended(prefixes, CHAT[:200])
+    ended(prefixes, [*CHAT[:230], 1, 2])
+    assert prefixes.match([*CHAT[:203], 9])[1] == 200
+    assert prefixes.match([*CHAT[:230], 9])[1] == 230
+
+
 def test_an_ended_request_keeps_its_number_until_a_new_one_needs_it() -> None:
     """Numbers are few where each needs memory: more conversations than kept numbers continue."""
     prefixes = partial(kept=2)
