@@ -25,6 +25,8 @@ class ShowModel(Struct, frozen=True, kw_only=True):
 
     model: str
     verbose: bool = False
+    headers: bool = False
+    """Include the keys of the files' headers, whose reading takes a tenth of a second."""
 
 
 class LoadModel(Struct, frozen=True, kw_only=True):

@@ -123,7 +123,8 @@ def encode_list(context: ReplyContext[inventory.ListModels, inventory.Inventory]
 
 
 def decode_show(request: WireRequest) -> inventory.ShowModel:
-    return inventory.ShowModel(model=_path_name(request), verbose=request.query.get("verbose") in ("1", "true"))
+    verbose = request.query.get("verbose") in ("1", "true")
+    return inventory.ShowModel(model=_path_name(request), verbose=verbose, headers=verbose)
 
 
 def encode_show(context: ReplyContext[inventory.ShowModel, inventory.ModelCard]) -> Reply:

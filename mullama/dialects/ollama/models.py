@@ -132,6 +132,7 @@ def decode_show(request: WireRequest) -> ShowCall:
     return ShowCall(
         model=body.first(fields.MODEL, _NAME) or "",
         verbose=body.get(_VERBOSE) or False,
+        headers=True,
         system=body.get(_SYSTEM),
         options=body.get(_OPTIONS) or {},
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 
 from mullama.chat.inventory import AdapterCard, ModelCard
 from mullama.chat.types import DEFAULT_SAMPLING
@@ -80,9 +81,9 @@ def show_card(snapshot: Snapshot, pool: Pool, deployment: Deployment) -> ModelCa
 def with_headers(shown: ModelCard, deployment: Deployment, verbose: bool) -> ModelCard:
     """Return the card with the headers of the files, which this reads. Arrays longer than five are empty unless
     `verbose`, as are those that no part of mullama reads."""
-    projector = deployment.projector
-    facts = _header(deployment.files.paths)
-    beside = _header((projector.path,)) if projector and projector.path else None
+    projector, files = deployment.projector, deployment.files
+    facts = _header(files.paths, tuple(sorted(files.stamps.items())))
+    beside = _header((projector.path,), ((projector.path, projector.stamp),)) if projector and projector.path else None
     tensors = tuple((t.name, t.type, tuple(t.shape)) for t in facts.tensors) if facts and verbose else ()
     return replace(
         shown,
@@ -92,8 +93,12 @@ def with_headers(shown: ModelCard, deployment: Deployment, verbose: bool) -> Mod
     )
 
 
-def _header(paths: Sequence[str]) -> WeightFacts | None:
-    """Return the header of files; None for a model without files, or with one that is no GGUF."""
+@lru_cache(maxsize=32)
+def _header(paths: tuple[str, ...], stamps: tuple[tuple[str, str], ...]) -> WeightFacts | None:
+    """Return the header of files; None for a model without files, or with one that is no GGUF.
+
+    stamps: the states of the files, for which a header that was read holds.
+    """
     try:
         return look_into(paths) if paths else None
     except (MullamaError, OSError):

@@ -384,7 +384,8 @@ class ModelService:
             case inv.ShowModel():
                 deployment = self._declared(operation.model, caller)
                 shown = show_card(self._snapshot(), self._pool, deployment)
-                shown = await compute(LARGE, with_headers, shown, deployment, operation.verbose)
+                if operation.headers:
+                    shown = await compute(LARGE, with_headers, shown, deployment, operation.verbose)
                 slots = self._places.slots(deployment.unit, deployment.options.parallel)
                 return replace(shown, slots=slots, paths=shown.paths if "admin" in caller.roles else ())
             case inv.LoadModel():
