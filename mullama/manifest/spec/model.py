@@ -270,8 +270,8 @@ class Model(Block):
     protect: Flag = False
     """Refuse changes that remove or pause the model."""
     task: Literal["chat", "transcription", "embedding", "rerank"] = "chat"
-    """Use of the model. One for `transcription` writes down speech and answers no conversations; a model for `chat`
-    whose projector hears does both."""
+    """Use of the model. One for `transcription` writes down speech and answers no conversations without a sound; a
+    model for `chat` whose projector hears does both."""
     transcription: SpeechToText = SpeechToText()
     """Transcription of speech by the model."""
     embedding: Embedding = Embedding()

@@ -276,11 +276,11 @@ class ModelService:
     def _conversed(
         self, request: Request, caller: Caller, usage: LastAttempt
     ) -> AsyncGenerator[Sequence[chat.Event], None]:
-        """As `_attempt`; raise `Unsupported` for a model that answers no conversations."""
-        if self.find(request.model, caller).settings.transcription.only:
+        """As `_attempt`; raise `Unsupported` for text alone to a model for transcription."""
+        if self.find(request.model, caller).settings.transcription.only and not _has_sound(request):
             raise Unsupported(
-                f'"{request.model}" is declared for transcription and answers no conversations',
-                hint="send sound to /v1/audio/transcriptions, or declare task: chat, which serves both",
+                f'"{request.model}" is declared for transcription and answers no conversations without a sound',
+                hint="send a sound to /v1/audio/transcriptions, or declare task: chat, which serves both",
                 field="model",
             )
         return self._attempt(request, caller, usage)
@@ -623,6 +623,13 @@ class ModelService:
                 return await work(lease)
 
         return await self._repeated(request, ask)
+
+
+def _has_sound(request: Request) -> bool:
+    if isinstance(request, chat.CompletionRequest):
+        return any(part.kind == "audio" for part in request.media)
+    parts = (part for message in request.messages for part in message.content)
+    return any(isinstance(part, chat.MediaPart) and part.kind == "audio" for part in parts)
 
 
 async def _tokens_of(
