@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import hmac
 import logging
+import tempfile
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any, assert_never, cast
+from typing import IO, TYPE_CHECKING, Any, assert_never, cast
 
 from mullama.chat import inventory, types
+from mullama.chat.transcription import SoundFile, Transcribed, TranscriptEvent, TranscriptionRequest
 from mullama.dialects.base import Endpoint
 from mullama.dialects.sessions import (
     CancelAnswer,
@@ -44,6 +46,7 @@ _log = logging.getLogger(__name__)
 _UNSENT = MIB  # bytes of messages that wait for the client, before work for it waits
 _MOST_HELD = 64 * MIB  # bytes of sounds and texts that one session keeps
 _MOST_TURN = 32 * MIB  # bytes of sound of one turn
+_HEAD = 4096  # bytes of a file that show its format
 _MOST_WORK = 8  # answers and transcripts of one session at a time
 
 
@@ -76,7 +79,8 @@ class Sessions(Struct, kw_only=True):
             self.open -= 1
 
     async def _facts(self, exchange: Exchange, operation: OpenSession) -> SessionFacts:
-        limits = self.service.access().manifest.server.limits.media
+        access = self.service.access()
+        limits = access.manifest.server.limits.media
         abilities: Sequence[str] = ()
         if operation.model:
             card = await self.service.answer(inventory.ShowModel(model=operation.model), exchange.caller)
@@ -86,9 +90,9 @@ class Sessions(Struct, kw_only=True):
             model=operation.model,
             transcribes=operation.transcribes,
             hears="audio" in abilities,
-            transcriber="",
+            transcriber=_only_transcriber(access, exchange.caller),
             most_sound=min(limits.sound, _MOST_TURN),
-            detector=_detector,
+            detector=partial(_detector, _detector_name(access, operation.model)),
         )
 
 
@@ -250,21 +254,34 @@ class RunningSession:
 
     async def _transcribe(self, action: StartTranscript) -> None:
         try:
-            self._check_key()
-            text = ""
-            request = _transcript_of(action)
-            async with aclosing(cast(Any, self._service.events(request, self._numbered()))) as stream:
-                async for events in stream:
-                    for piece in (e.text for e in events if isinstance(e, types.TextDelta) and e.text):
-                        text += piece
-                        await self._call(partial(self._session.transcribed, action.id, piece, done=False))
-            await self._call(partial(self._session.transcribed, action.id, text.strip(), done=True))
+            with await asyncio.to_thread(_on_disk, action.sound) as file:
+                request = TranscriptionRequest(
+                    model=action.model,
+                    sound=SoundFile(file=file, size=len(action.sound), head=action.sound[:_HEAD], name="turn.wav"),
+                    language=action.language,
+                    prompt=action.prompt or "",
+                    stream=True,
+                )
+                await self._admit(request)
+                async with aclosing(cast(Any, self._service.transcribe(request, self._numbered()))) as stream:
+                    async for events in stream:
+                        await self._transcribed(action.id, events)
         except Exception as error:  # noqa: BLE001 - a bug ends the transcript, not the session
             failed = self._public(error)
             await self._call(lambda: self._session.transcript_failed(action.id, failed))
 
-    async def _admit(self, request: types.ChatRequest) -> None:
-        """Check the key and the rate limits of one answer."""
+    async def _transcribed(self, id: str, events: Sequence[types.Started | TranscriptEvent]) -> None:
+        """Hand over events of a transcript."""
+        for event in events:
+            if isinstance(event, types.TextDelta) and event.text:
+                await self._call(partial(self._session.transcribed, id, event.text, done=False))
+            elif isinstance(event, Transcribed):
+                self._add_usage(event.usage)
+                whole, seconds = event.transcript.text.strip(), event.transcript.duration
+                await self._call(partial(self._session.transcribed, id, whole, done=True, seconds=seconds))
+
+    async def _admit(self, request: types.ChatRequest | TranscriptionRequest) -> None:
+        """Check the key and the rate limits of one answer or transcript."""
         if len(self._work) > _MOST_WORK:
             raise Unavailable(f"the session has {_MOST_WORK} answers and transcripts in progress")
         self._check_key()
@@ -296,9 +313,12 @@ class RunningSession:
 
     def _note(self, events: Sequence[types.Event]) -> None:
         if events and isinstance(completed := events[-1], types.Completed):
-            notes = self._exchange.notes
-            notes.prompt_tokens = (notes.prompt_tokens or 0) + completed.usage.prompt_tokens
-            notes.completion_tokens = (notes.completion_tokens or 0) + completed.usage.completion_tokens
+            self._add_usage(completed.usage)
+
+    def _add_usage(self, usage: types.Usage) -> None:
+        notes = self._exchange.notes
+        notes.prompt_tokens = (notes.prompt_tokens or 0) + usage.prompt_tokens
+        notes.completion_tokens = (notes.completion_tokens or 0) + usage.completion_tokens
 
     def _public(self, error: Exception) -> MullamaError:
         """Return the error to send. One that is not a `MullamaError` is a bug: its details go to the log only."""
@@ -320,15 +340,19 @@ def _caller_now(exchange: Exchange, access: Access) -> Caller:
     return replace(caller, key=key.name, models=key.models, roles=key.roles, priority=key.priority)
 
 
-def _transcript_of(action: StartTranscript) -> types.ChatRequest:
-    """Return the request that transcribes a sound."""
-    language = f" in the language {action.language}" if action.language else ""
-    asked = f"Transcribe the audio to text{language}." + (f" {action.prompt}" if action.prompt else "")
-    sound = types.MediaPart(kind="audio", data=action.sound, place="audio")
-    return types.ChatRequest(
-        model=action.model, stream=True, sampling=types.Sampling(temperature=0.0), think=False, think_optional=True,
-        messages=(types.Message(role="user", content=(sound, types.TextPart(text=asked))),),
-    )  # fmt: skip
+def _on_disk(sound: bytes) -> IO[bytes]:
+    """Return a file without a name that has the sound: a process of its own decodes it."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    file.write(sound)
+    file.flush()
+    return file
+
+
+def _only_transcriber(access: Access, caller: Caller) -> str:
+    """Return the model of the task transcription, "" where the caller may use none or several."""
+    models = access.manifest.models.items()
+    names = [name for name, model in models if model.task == "transcription" and caller.may_use(name)]
+    return names[0] if len(names) == 1 else ""
 
 
 def _prepare_detector() -> None:
@@ -338,7 +362,14 @@ def _prepare_detector() -> None:
         prepare()
 
 
-def _detector(threshold: float, silence: int, rate: int) -> SpeechDetector:
+def _detector_name(access: Access, name: str) -> str:
+    """Return the detector that the model, or else the only one that transcribes, declares."""
+    models = access.manifest.models
+    model = models.get(name) or next((one for one in models.values() if one.task == "transcription"), None)
+    return model.transcription.voice.detector if model is not None else "auto"
+
+
+def _detector(name: str, threshold: float, silence: int, rate: int) -> SpeechDetector:
     try:
         from mullama.server.speech_detection import SessionSpeechDetector
     except ModuleNotFoundError as error:
@@ -346,7 +377,7 @@ def _detector(threshold: float, silence: int, rate: int) -> SpeechDetector:
             f"the server cannot find turns in sound: {error.name} is not installed",
             hint="install mullama[engine], or send turn_detection null and input_audio_buffer.commit",
         ) from error
-    return SessionSpeechDetector(threshold, silence, rate)
+    return SessionSpeechDetector(name, threshold, silence, rate)
 
 
 async def _never() -> Message:

@@ -19,17 +19,18 @@ def prepare() -> None:
 
 
 class SessionSpeechDetector:
-    """Implements `dialects.sessions.SpeechDetector`: Silero where it is installed, else the energy of the voice.
+    """Implements `dialects.sessions.SpeechDetector`.
 
     Args:
+        name: `energy`, `silero`, or `auto` for Silero where it is installed.
         threshold: score from 0 to 1 from which a frame has speech.
         silence: milliseconds that end speech.
         rate: samples of one second.
     """
 
-    def __init__(self, threshold: float, silence: int, rate: int) -> None:
+    def __init__(self, name: str, threshold: float, silence: int, rate: int) -> None:
         settings = VoiceSettings(threshold=threshold, silence=silence / 1000, pad=0.0)
-        self._voice = VoiceActivity(settings, detector("auto"))
+        self._voice = VoiceActivity(settings, detector(name))
         self._resampler = Resampler(rate)
 
     def feed(self, samples: bytes) -> Sequence[Boundary]:

@@ -1,4 +1,4 @@
-"""Sound that a detector of voices by energy takes for speech, as 16-bit samples."""
+"""Sounds as 16-bit samples at any rate, and files of them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ from pathlib import Path
 
 import numpy as np
 
+from mullama.audio import RATE, Samples
+from mullama.audio.pcm import to_pcm
+from tests.audio.sounds import noise, spoken
 
-def quiet(seconds: float, rate: int = 16_000) -> bytes:
+
+def quiet(seconds: float, rate: int = RATE) -> bytes:
     """A room without a voice."""
-    noise = np.random.default_rng(1).normal(0, 20, int(rate * seconds))
-    return noise.astype("<i2").tobytes()
+    return _at(noise(seconds, -70), rate)
 
 
-def voice(seconds: float, rate: int = 16_000) -> bytes:
-    """A hum with overtones that swells four times a second, as syllables do."""
-    place = np.arange(int(rate * seconds)) / rate
-    tones = [np.sin(2 * np.pi * hertz * place) / k for k, hertz in enumerate((150, 300, 450, 600, 900, 1200, 2400), 1)]
-    swell = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * place)
-    whole: bytes = (4000 * swell * sum(tones)).astype("<i2").tobytes()
-    return whole
+def voice(seconds: float, rate: int = RATE) -> bytes:
+    """Speech for a detector by energy."""
+    return _at(spoken(seconds), rate)
 
 
-def write_wav(path: Path, samples: bytes, rate: int = 16_000, channels: int = 1) -> Path:
+def _at(sound: Samples, rate: int) -> bytes:
+    places = np.arange(int(len(sound) * rate / RATE)) * (RATE / rate)
+    return to_pcm(np.interp(places, np.arange(len(sound)), sound).astype(np.float32))
+
+
+def write_wav(path: Path, samples: bytes, rate: int = RATE, channels: int = 1) -> Path:
     """Write a file of these samples; with several channels, all have the same."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(channels)

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mullama.dialects.openai.realtime.sounds import wav
+from mullama.chat.media.wav import wav_file
 from tests.chat.media.test_formats import PNG, WAV
 from tests.e2e.stack import Stack, stack_in
 from tests.engines.llamacpp import builders
@@ -300,7 +300,7 @@ def test_llama_cpp_reads_the_projector_beside_the_weights(empty_stack: Stack) ->
 
 def test_realtime_sessions_send_sounds_and_images(stack: Stack) -> None:
     spoken = b"\x01\x02" * 2400  # 100 ms
-    heard = f"[audio {hashlib.sha256(wav(spoken, 24_000)).hexdigest()[:8]}]"
+    heard = f"[audio {hashlib.sha256(wav_file(spoken, rate=24_000)).hexdigest()[:8]}]"
     parts: Any = [{"type": "input_image", "image_url": URI}, {"type": "input_text", "text": "Done?"}]
 
     def answer(connection: Any) -> str:

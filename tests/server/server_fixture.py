@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mullama.chat import inventory, types
+from mullama.chat.transcription import Transcribed, Transcript
 from mullama.dialects import DIALECTS
 from mullama.dialects.base import Dialect, Operation
 from mullama.dialects.stored_objects import FetchStored, ListStored, StoredObject, StoredPage, UpdateStored
@@ -130,6 +131,17 @@ class StubRuntime:
             raise NotFound("model 'missing' not found", name="missing")
         async for event in self.play(self.script):
             yield (event,)
+
+    async def transcribe(self, request: Any, caller: Caller) -> AsyncIterator[Any]:
+        """Every sound says hello, except that of a model called deaf."""
+        request.sound.file.seek(0)
+        self.seen.append((request, request.sound.file.read()))
+        self.callers.append(caller)
+        if request.model == "deaf":
+            raise NotFound("model 'deaf' not found", name="deaf")
+        yield (types.Started(prompt_tokens=3),)
+        yield (types.TextDelta(text=" Hel"), types.TextDelta(text="lo"))
+        yield (Transcribed(transcript=Transcript(text="Hello", segments=(), duration=0.9, usage=USAGE)),)
 
     async def answer(self, operation: Any, caller: Caller) -> Any:
         if isinstance(operation, types.ChatRequest | types.CompletionRequest):

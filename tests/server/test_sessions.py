@@ -446,3 +446,41 @@ def test_silence_alone_is_no_turn(by_energy: None, monkeypatch: Any) -> None:
             send(socket, "input_audio_buffer.append", audio=base64.b64encode(quiet(0.2, 24_000)).decode())
         send(socket, "session.update", session={})
         assert [event["type"] for event in until(socket, "session.updated")] == ["session.created", "session.updated"]
+
+
+EARS = {"ears": {"from": "./ears.gguf", "task": "transcription"}, "deaf": {"from": "./deaf.gguf"}}
+
+
+def speak(socket: ClientConnection) -> None:
+    sound = quiet(0.4, 24_000) + voice(0.6, 24_000) + quiet(0.8, 24_000)
+    send(socket, "input_audio_buffer.append", audio=base64.b64encode(sound).decode())
+
+
+def test_the_model_for_transcription_hears_for_one_that_does_not(by_energy: None) -> None:
+    with running_server(StubRuntime(manifest=manifest(models=EARS))) as server, opened(server) as socket:
+        assert until(socket, "session.created")[-1]["session"]["audio"]["input"]["transcription"]["model"] == "ears"
+        speak(socket)
+        events = until(socket, "response.done")
+        whole = next(e for e in events if e["type"].endswith("transcription.completed"))
+        assert (whole["transcript"], whole["usage"]) == ("Hello", {"type": "duration", "seconds": 0.9})
+        assert events[-1]["response"]["status"] == "completed"
+        socket.close()
+        assert server.nothing_runs()
+    [_, (transcription, sound), request] = server.runtime.seen
+    assert (transcription.model, sound[:4], transcription.sound.size) == ("ears", b"RIFF", len(sound))
+    assert [message.text for message in request.messages] == ["Hello"]
+
+
+def test_a_transcript_that_fails_is_reported_and_a_session_may_transcribe_alone(by_energy: None) -> None:
+    with (
+        running_server(StubRuntime(manifest=manifest(models=EARS))) as server,
+        opened(server, "/v1/realtime?intent=transcription") as socket,
+    ):
+        speak(socket)
+        until(socket, "conversation.item.input_audio_transcription.completed")
+        other = {"audio": {"input": {"transcription": {"model": "deaf", "language": "de"}}}}
+        send(socket, "session.update", session=other)
+        speak(socket)
+        failed = until(socket, "conversation.item.input_audio_transcription.failed")[-1]
+        assert failed["error"]["code"] == "model_not_found"
+    assert server.runtime.seen[-1][0].language == "de"

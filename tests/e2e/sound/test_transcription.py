@@ -5,6 +5,7 @@ The script knows each window of the sounds by its digest, so an answer shows whi
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator
@@ -62,7 +63,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         energy = {"voice": {"detector": "energy"}}
         models: Any = {
             "ears": {"from": "./ears.script.json", "task": "transcription", "transcription": energy},
-            "blind": {"from": "./blind.script.json"},
+            "blind": {"from": "./blind.script.json", "transcription": energy},
         }
         made.write(
             models,
@@ -230,3 +231,29 @@ def test_a_transcription_is_one_request_of_the_usage(stack: Stack, two: Path) ->
     after = used()
     assert after["requests"] == before["requests"] + 1
     assert after["prompt_tokens"] > before["prompt_tokens"]
+
+
+def test_a_realtime_session_answers_what_another_model_transcribes(stack: Stack, gpt: Any) -> None:
+    pcm, text = to_pcm(TWO), " ".join(SENTENCES)
+    with gpt.realtime.connect(model="blind", websocket_connection_options={"proxy": None}) as connection:
+        sound = {"format": {"type": "audio/pcm", "rate": RATE}, "turn_detection": None}
+        connection.session.update(session={"type": "realtime", "audio": {"input": sound}})
+        for at in range(0, len(pcm), 2 * RATE):
+            connection.input_audio_buffer.append(audio=base64.b64encode(pcm[at : at + 2 * RATE]).decode())
+        connection.input_audio_buffer.commit()
+        connection.response.create()
+        events = []
+        for event in connection:
+            events.append(event)
+            if event.type == "response.done":
+                break
+    done = next(e for e in events if e.type == "conversation.item.input_audio_transcription.completed")
+    assert done.transcript == text
+    assert done.usage.seconds == pytest.approx(16.5, abs=0.1)
+    assert events[-1].response.output[0].content[0].text == text
+
+
+def test_listen_prints_the_speech_and_the_answers(stack: Stack) -> None:
+    ran = stack.run("listen", "two.wav", "-m", "blind", "--host", stack.url, "--pause", "300")
+    lines = ran.stdout.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["you", "blind"] * 2, ran

@@ -6,10 +6,11 @@ import base64
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from mullama.chat.media.wav import wav_file
 from mullama.chat.types import MediaPart, Message, Part, TextPart, ToolCall
 from mullama.dialects import fields
 from mullama.dialects.media import decoded, image_part
-from mullama.dialects.openai.realtime.sounds import SoundFormat, wav
+from mullama.dialects.openai.realtime.sounds import SoundFormat
 from mullama.dialects.openai.responses.items import Turns
 from mullama.dialects.tools import NAME, arguments_of, linked
 from mullama.errors import Invalid
@@ -197,7 +198,7 @@ def _content(parts: Sequence[ItemPart], hears: bool) -> tuple[Part, ...]:
     for part in parts:
         match part:
             case SoundPart() if hears:
-                found.append(MediaPart(kind="audio", data=wav(part.samples, part.rate), place="item.content"))
+                found.append(MediaPart(kind="audio", data=wav_file(part.samples, rate=part.rate), place="item.content"))
             case SoundPart():
                 found += _texts(part.transcript or "")
             case ImageInput():

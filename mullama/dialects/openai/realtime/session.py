@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mullama.chat.media.wav import wav_file
 from mullama.chat.types import ChatRequest, Event, Sampling
 from mullama.dialects import fields
 from mullama.dialects.media import decoded
@@ -18,7 +19,7 @@ from mullama.dialects.openai.realtime.items import (
     turns_of,
 )
 from mullama.dialects.openai.realtime.settings import SessionSettings, TranscriptSettings
-from mullama.dialects.openai.realtime.sounds import InputBuffer, wav
+from mullama.dialects.openai.realtime.sounds import InputBuffer
 from mullama.dialects.openai.request_fields import METADATA
 from mullama.dialects.rate_limits import RateReport
 from mullama.dialects.sessions import (
@@ -336,7 +337,7 @@ class RealtimeSession:
         sound = next(part for part in item.parts if isinstance(part, SoundPart) and part.transcript is None)
         self._out.append(
             StartTranscript(
-                id=item.id, model=settings.model, sound=wav(sound.samples, sound.rate),
+                id=item.id, model=settings.model, sound=wav_file(sound.samples, rate=sound.rate),
                 language=settings.language, prompt=settings.prompt,
             )
         )  # fmt: skip

@@ -1,8 +1,7 @@
-"""Sound of a session: its formats, the buffer of the client's input, and WAV files of its turns."""
+"""Sound of a session: its formats, and the buffer of the client's input."""
 
 from __future__ import annotations
 
-import struct
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
@@ -74,17 +73,6 @@ _COMPANDED: Mapping[str, Sequence[int]] = {
     "audio/pcmu": tuple(map(_of_mu_law, range(256))),
     "audio/pcma": tuple(map(_of_a_law, range(256))),
 }
-
-
-def wav(samples: bytes, rate: int) -> bytes:
-    """Return a WAV file of 16-bit samples of one channel."""
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
-    return (
-        struct.pack("<4sI4s", b"RIFF", 36 + len(samples), b"WAVE")
-        + form
-        + struct.pack("<4sI", b"data", len(samples))
-        + samples
-    )
 
 
 class InputBuffer:

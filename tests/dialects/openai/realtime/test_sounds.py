@@ -1,16 +1,14 @@
-"""Formats of samples, the buffer of the input, and WAV files."""
+"""Formats of samples, and the buffer of the input."""
 
 from __future__ import annotations
 
-import io
 import struct
-import wave
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama.dialects.openai.realtime.sounds import InputBuffer, SoundFormat, wav
+from mullama.dialects.openai.realtime.sounds import InputBuffer, SoundFormat
 from mullama.errors import Invalid, TooLarge
 
 MU, A = SoundFormat(name="audio/pcmu", rate=8000), SoundFormat(name="audio/pcma", rate=8000)
@@ -28,12 +26,6 @@ def test_companded_samples_are_those_of_the_standard(form: SoundFormat, code: in
 def test_half_a_sample_is_refused() -> None:
     with pytest.raises(Invalid, match="odd"):
         SoundFormat().samples(b"abc")
-
-
-def test_a_wav_file_has_its_samples() -> None:
-    with wave.open(io.BytesIO(wav(b"\1\2\3\4", 24_000))) as file:
-        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (24_000, 1, 2)
-        assert file.readframes(9) == b"\1\2\3\4"
 
 
 @given(st.lists(st.binary(min_size=0, max_size=40).map(lambda b: b[: len(b) // 2 * 2]), max_size=9))
