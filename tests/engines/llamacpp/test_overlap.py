@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mullama.chat.types import Constraint
-from mullama.engines.base import ContextOptions, Ended, Generate, Piece
+from mullama.engines.base import ContextOptions, Generate
+from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.engines.llamacpp.overlap import Overlap
 from tests.engines.engine_driver import Driver, Result, answers, ask, sampling, user
@@ -131,10 +132,14 @@ def test_a_text_that_cannot_be_written_ends_its_request_alone(
     driver = Driver(engine).submit(ask(1, user("Hi"), ignore_eos=True), ask(2, user("Who are you?"), max_tokens=12))
     driver.run(until=lambda: driver.results[1].count >= 3)
 
-    def fails(_now: float) -> list[Piece | Ended]:
-        raise ValueError("odd")
+    outputs = RunningCompletion.outputs
 
-    monkeypatch.setattr(engine._contexts["main"]._running[1], "outputs", fails)
+    def fails(completion: RunningCompletion, *arguments: Any) -> Any:
+        if completion.id == 1:
+            raise ValueError("odd")
+        return outputs(completion, *arguments)
+
+    monkeypatch.setattr(RunningCompletion, "outputs", fails)
     results = driver.run()
     assert results[1].failed is not None
     assert results[2].ended is not None
