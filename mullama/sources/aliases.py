@@ -93,7 +93,8 @@ def unknown(name: str, table: Mapping[str, Alias], tried: str) -> NotFound:
     """Return the error for a name that no table has. tried: the result of asking Ollama's registry, "" without."""
     near = suggest(ModelName.parse(name).key, table)
     like = f"did you mean {' or '.join(near)}? " if near else ""
-    hint = f"{like}hf:org/repo names a repository of the Hugging Face hub, ./model.gguf a file"
+    repository = name if name.count("/") == 1 and ":" not in name else "org/repo"
+    hint = f"{like}hf:{repository} names a repository of the Hugging Face hub, ./model.gguf a file"
     return NotFound(
         f"{name!r} is not a known short name{f', and {tried}' if tried else ''}", name=name, near=near, hint=hint
     )

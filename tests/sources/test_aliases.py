@@ -8,7 +8,7 @@ import pytest
 
 from mullama.errors import Invalid, NotFound, Unavailable
 from mullama.names import HubRef, RegistryRef, parse_source
-from mullama.sources.aliases import aliases, expand, read_table
+from mullama.sources.aliases import aliases, expand, read_table, unknown
 from mullama.sources.library import Library
 from mullama.weights.choose import PREFERENCE, SUFFIXES
 from tests.sources.source_fixture import DATA, SourceFixture
@@ -194,6 +194,13 @@ def test_a_name_that_the_registry_cannot_have_is_refused() -> None:
     with pytest.raises(NotFound, match="'a/b/llama3' is not a known short name") as caught:
         expand(parse_source("a/b/llama3"), TABLE)
     assert "hf:org/repo" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("Qwen/Qwen3-4B", "hf:Qwen/Qwen3-4B names a "), ("other", "hf:org/repo names a ")]
+)
+def test_an_unknown_name_of_the_form_of_a_repository_is_shown_as_one(name: str, hint: str) -> None:
+    assert hint in unknown(name, TABLE, "").hint
 
 
 def test_an_unknown_name_is_asked_of_the_registry(
