@@ -14,8 +14,8 @@ from typing import Any
 
 from mullama.controller.event_log import EventLog
 
-_INTERVAL = 1.0
-"""Seconds between two looks at the status."""
+_INTERVAL, _IDLE_INTERVAL = 1.0, 2.0
+"""Seconds between two looks at the status, while requests run and without any."""
 _AFTER_EVENT = 0.1
 """Seconds between an event and the next look: the changes that belong together arrive together."""
 _VOLATILE = ("uptime", "pid")
@@ -98,7 +98,7 @@ class LiveFeed:
     async def _watch(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_INTERVAL):
+                async with asyncio.timeout(_INTERVAL if any(self._load()) else _IDLE_INTERVAL):
                     await self._event_log.wait_after(self._event)
                     await asyncio.sleep(_AFTER_EVENT)
             self._look()
