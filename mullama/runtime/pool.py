@@ -11,15 +11,10 @@ from typing import Any, TypeVar
 
 from mullama.engines.base import ContextFacts, ContextOptions, EngineChoice
 from mullama.errors import (
-    BadWeights,
-    Denied,
     EngineFailed,
     Kind,
-    ModelUnavailable,
     MullamaError,
-    NotFound,
     Refused,
-    TransferFailed,
     Unavailable,
 )
 from mullama.machine import usable_memory
@@ -483,7 +478,7 @@ class Pool:
             case ev.Grant(id=id, unit=unit):
                 self._resolve(id, unit, None)
             case ev.Refuse(id=id, error=error):
-                self._resolve(id, None, _as_answer(error))
+                self._resolve(id, None, error)
             case ev.Cancel(id=id):
                 if id in self._leases:
                     self._leases[id].cancel()
@@ -672,15 +667,6 @@ class Pool:
 
 async def _changed(stamps: Mapping[str, str]) -> tuple[str, ...]:
     return await asyncio.to_thread(changed, stamps) if stamps else ()
-
-
-def _as_answer(error: MullamaError) -> MullamaError:
-    """Return the error of a request whose model cannot be loaded.
-
-    The kinds of faults of files are those of a wrong request, and the request is right: another model may answer it.
-    """
-    faults = NotFound | Denied | TransferFailed | BadWeights
-    return ModelUnavailable(error) if isinstance(error, faults) else error
 
 
 def _changed_on_disk(paths: tuple[str, ...]) -> MullamaError:

@@ -21,6 +21,10 @@ After every event the same seven passes run, in this order; each is idempotent, 
 An event that concerns one model alone, such as a request to a loaded model before the next deadline, runs no pass but
 `grant` of that model (`decide._only_grants`); the effects are the same.
 
+The passes look at what is open, and at what an event has changed: the first requests of all models are kept in the
+order of their deadlines and of the turns of their units (`heads`). So a pass takes no longer for models that are
+closed and requests that wait.
+
 Units that lack memory open in the order of their oldest requests, and a later one takes nothing that an earlier one
 lacks, so none of equal rank starves.
 

@@ -46,7 +46,7 @@ from mullama.runtime.scheduler.state import (
     unit_failed,
 )
 from mullama.runtime.scheduler.waiting import QueuedRequest
-from mullama.runtime.scheduler.wants import is_asked, rank, wanted_cold
+from mullama.runtime.scheduler.wants import rank, wanted_cold
 from mullama.units import counted
 
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before a failed worker is started again, doubled each time
@@ -65,13 +65,20 @@ def decide(state: State, event: Event, now: float) -> tuple[Command, ...]:
         return tuple(commands)
     for step in (expire, close, shrink):
         commands.extend(step(state, now))
-    failed = True
-    while failed:  # those that waited behind a unit that does not fit have their turn
+    while True:
+        state.crowd = None
+        for unit in state.live_units.values():
+            unit.yielding = False
         order = wanted_cold(state, now)
-        asked = [key for key in order if is_asked(state, key)]
+        if not order:  # usual at the end of a request
+            break
         commands.extend(open_wanted(state, order, now))
+        failed = state.failed_units
         commands.extend(evict(state, order, now))
-        failed = not all(is_asked(state, key) for key in asked)
+        if state.failed_units == failed:
+            break
+        commands.extend(close(state, now))  # the worker of a unit that does not fit, which no model may need
+        # Those that waited behind this unit have their turn.
     for step in (grant, wake):
         commands.extend(step(state, now))
     return tuple(commands)
@@ -103,7 +110,7 @@ def _only_grants(state: State, event: Event, now: float) -> tuple[str, ...] | No
             return None
 
 
-def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa: C901, PLR0912 - one line per event
+def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa: C901, PLR0912, PLR0915 - a line per event
     match event:
         case Swap():
             _swap(state, event, now)
@@ -114,10 +121,12 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
                 state.units[key].pinned = False
         case Pause(model=name):
             state.paused.add(name)
+            state.waiting.changed.add(name)
             if name in state.models:
                 _start_drain(state, state.models[name].unit, now)
         case Resume(model=name):
             state.paused.discard(name)
+            state.waiting.changed.add(name)
             if name in state.models:
                 state.units[state.models[name].unit].drain_until = FOREVER
         case Request():
@@ -128,14 +137,16 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
             yield from _set_ttl(state, event, now)
         case WorkerReady(weights=key):
             if (worker := state.workers.get(key)) and worker.phase is Phase.OPENING:
-                worker.phase, worker.error = Phase.READY, None
+                state.set_worker(key, Phase.READY)
+                worker.error = None
         case WorkerLost():
             yield from _lost(state, event, now)
         case FilesChanged():
             yield from _files_changed(state, event)
         case WorkerStopped(weights=key):
             if (worker := state.workers.get(key)) and worker.phase in (Phase.CLOSING, Phase.OPENING):
-                worker.phase, worker.changed = Phase.COLD, None
+                state.set_worker(key, Phase.COLD)
+                worker.changed = None
                 forget_start(state, key)
         case UnitOpened(unit=key):
             yield from _opened(state, key, now)
@@ -144,7 +155,7 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
                 yield from unit_failed(state, key, error)
         case UnitClosed(unit=key):
             if _in(state, key, Phase.CLOSING):
-                state.units[key].phase = Phase.COLD
+                state.set_unit(key, Phase.COLD)
         case Retry(model=name):
             if name in state.models:
                 _clear_failures(state, state.models[name].unit)
@@ -159,6 +170,7 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
 
 def _pin(state: State, serve: Serve) -> Iterator[Command]:
     unit = _unit(state, serve)
+    state.pins[serve.unit] = None
     unit.pinned, unit.settled, unit.ttl_override, unit.unloaded = True, False, None, False
     unit.asked_ttl.clear()
     unit.pinned_for = serve.name
@@ -206,7 +218,8 @@ def _opened(state: State, key: UnitKey, now: float) -> Iterator[Command]:
     # The worker may have died after its answer: `WorkerLost` arrived first, and the unit is no longer opening.
     if unit is None or unit.phase is not Phase.OPENING:
         return
-    unit.phase, unit.error, unit.changed, unit.no_room = Phase.READY, None, None, False
+    state.set_unit(key, Phase.READY)
+    unit.error, unit.changed, unit.no_room = None, None, False
     unit.last_used, unit.opened_at, unit.ttl_override = now, now, None
     unit.asked_ttl.clear()
     if unit.pinned and not unit.settled:
@@ -227,6 +240,7 @@ def _set_ttl(state: State, event: SetTtl, now: float) -> Iterator[Command]:
         unit.asked_ttl[event.model] = event.seconds
     if event.forced:
         unit.drain_until = now  # `expire` cancels its running requests
+        state.draining[state.models[event.model].unit] = None
     if event.forced or (event.ends_load and unit.phase is not Phase.READY):
         for waiting in state.waiting.take(lambda w: w.model == event.model):
             yield Refuse(id=waiting.id, error=Unavailable(f"{event.model} was unloaded", retry_after=1))
@@ -256,6 +270,7 @@ def _swap(state: State, event: Swap, now: float) -> None:
     for key, unit in state.units.items():
         users = state.users.get(key, ())
         unit.names = tuple(s.name for s in users) or tuple(_current_name(state, name) for name in unit.names)
+    state.aim()
     for key in old - {serve.unit for serve in state.models.values()}:
         _start_drain(state, key, now)
 
@@ -264,6 +279,9 @@ def _unit(state: State, serve: Serve) -> Unit:
     """Return the unit's entry, created with its worker's if need be, with the sizes of this model."""
     worker = state.workers.setdefault(serve.unit.weights, WorkerState())
     unit = state.units.setdefault(serve.unit, Unit())
+    if serve.unit not in state.users:
+        state.orphans[serve.unit] = None
+    state.units_of.setdefault(serve.unit.weights, {})[serve.unit] = unit
     worker.bytes, unit.bytes = serve.weights_bytes, serve.context_bytes
     worker.on, unit.on = serve.weights_on, serve.context_on
     unit.drain_timeout = serve.drain_timeout
@@ -288,6 +306,7 @@ def _current_name(state: State, name: str) -> str:
 def _start_drain(state: State, key: UnitKey, now: float) -> None:
     if (unit := state.units.get(key)) and unit.drain_until == FOREVER:
         unit.drain_until = now + unit.drain_timeout
+        state.draining[key] = None
 
 
 def _request(state: State, event: Request, now: float) -> Iterator[Command]:
@@ -349,13 +368,14 @@ def _lost(state: State, event: WorkerLost, now: float) -> Iterator[Command]:
     worker.failures = [t for t in worker.failures if now - t < CRASH_WINDOW] + [now]
     worker.excused = [t for t in worker.excused if now - t < CRASH_WINDOW] + [now] * event.excused
     count = len(worker.failures)
-    worker.phase, worker.error, worker.changed = Phase.COLD, event.error, None
+    state.set_worker(event.weights, Phase.COLD)
+    worker.error, worker.changed = event.error, None
     worker.permanently_failed = event.permanent or count - len(worker.excused) >= CRASH_LIMIT
     forget_start(state, event.weights)
     worker.retry_at = now + min(LAST_DELAY, FIRST_DELAY * 2 ** (count - 1))
     for key, unit in state.units.items():
         if key.weights == event.weights:
-            unit.phase = Phase.COLD
+            state.set_unit(key, Phase.COLD)
             if unit.pinned and not unit.settled:
                 unit.settled, unit.pinned = True, False
                 yield Settled(unit=key, error=event.error)

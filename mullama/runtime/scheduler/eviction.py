@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from mullama.errors import MullamaError, Refused
 from mullama.runtime.scheduler.events import FOREVER, CloseUnit, Command, Evicted, StopWorker, UnitKey
 from mullama.runtime.scheduler.room import Lack, Taken, frees, over_budget, shares_group, short
-from mullama.runtime.scheduler.state import Phase, State, forget_start, unit_failed
+from mullama.runtime.scheduler.state import Asked, Phase, State, forget_start, unit_failed
 from mullama.runtime.scheduler.wants import awaited, is_asked, only_room, rank
 from mullama.units import size
 
@@ -19,18 +19,14 @@ THRASHING = 60.0
 """Seconds after such a close in which it counts."""
 
 
-def evict(state: State, order: list[UnitKey], now: float) -> Iterator[Command]:
+def evict(state: State, order: Sequence[Asked], now: float) -> Iterator[Command]:
     """1. fits: nothing  2. close an idle unit of lower rank  3. let busy ones yield  4. wait  5. otherwise refuse."""
-    for unit in state.units.values():
-        unit.yielding = False
-    if not order:  # usual at the end of a request
-        return
-    taken, room, before = Taken(state), Taken(state), Lack()
+    taken, before = Taken(state), Lack()
+    room = taken.copy()
     room.end_closing()
-    for key in order:
+    for key, unit, worker in (asked.target[:3] for asked in order):
         if "*" in before.places:
             return  # every other one waits for the memory of all devices, too
-        worker, unit = state.workers[key.weights], state.units[key]
         if unit.phase is not Phase.COLD or worker.permanently_failed or worker.retry_at > now:
             continue
         lack = taken.lack(key)
@@ -66,24 +62,26 @@ def shrink(state: State, now: float) -> Iterator[Command]:
     if not over_budget(state):
         return
     lack = Lack(places=set(short(state, Taken(state).memory)))
-    idle = (k for k in state.units if _is_idle(state, k))
+    idle = (k for k in state.live_units if _is_idle(state, k))
     victims = [k for k in idle if not _stays_loaded(state, k) and frees(state, k, lack)]
     if victims:
         least = min(victims, key=lambda k: _least_wanted(state, k))
         yield from _evict(state, least, "because the budget was lowered", now)
         return
-    useless = [k for k in state.units if _waits_with_worker(state, k) and frees(state, k, lack)]
+    useless = [k for k in _waiting_with_workers(state) if frees(state, k, lack)]
     if useless:
         weights = min(useless, key=lambda k: _least_wanted(state, k)).weights
-        state.workers[weights].phase = Phase.CLOSING
+        state.set_worker(weights, Phase.CLOSING)
         forget_start(state, weights)
         yield StopWorker(weights=weights)
 
 
-def _waits_with_worker(state: State, key: UnitKey) -> bool:
-    """Return True for a closed unit whose worker is ready and has no open one."""
-    ready = state.workers[key.weights].phase is Phase.READY
-    return ready and all(u.phase is Phase.COLD for k, u in state.units.items() if k.weights == key.weights)
+def _waiting_with_workers(state: State) -> Iterator[UnitKey]:
+    """Yield the closed units whose worker is ready and has no open one."""
+    for weights, worker in state.live_workers.items():
+        units = state.units_of.get(weights, {})
+        if worker.phase is Phase.READY and all(unit.phase is Phase.COLD for unit in units.values()):
+            yield from units
 
 
 def _make_room(state: State, room: Taken, closes: list[UnitKey], key: UnitKey, now: float) -> Iterator[Command]:
@@ -94,7 +92,8 @@ def _make_room(state: State, room: Taken, closes: list[UnitKey], key: UnitKey, n
 
 def _evict(state: State, key: UnitKey, reason: str, now: float) -> Iterator[Command]:
     unit = state.units[key]
-    unit.phase, unit.replaced_at, unit.displaced = Phase.CLOSING, now, True
+    state.set_unit(key, Phase.CLOSING)
+    unit.replaced_at, unit.displaced = now, True
     if not any(s.when_room for s in state.users.get(key, ())):
         # With a time to live of 0 it stays closed until a request, even if it loads at start. Otherwise two units
         # would evict each other for ever.
@@ -107,7 +106,7 @@ def _names(state: State, key: UnitKey) -> str:
     return ", ".join(sorted(s.name for s in state.users.get(key, ()))) or "a replaced model"
 
 
-def _replaceable(state: State, units: list[UnitKey], key: UnitKey, lack: Lack) -> list[UnitKey]:
+def _replaceable(state: State, units: Collection[UnitKey], key: UnitKey, lack: Lack) -> list[UnitKey]:
     """Return those of the units that may be closed for this one once they are idle, the least wanted first.
 
     A unit of a lower rank may be, and one of the same rank that does not stay loaded or that is in the same group.
@@ -153,7 +152,7 @@ def _stays_loaded(state: State, key: UnitKey) -> bool:
 
 def _may_free(state: State, taken: Taken, key: UnitKey, lack: Lack, now: float) -> bool:
     """Return True if room may become free: a unit is closing, or one that may be closed is only busy or lingers."""
-    if any(w.phase is Phase.CLOSING for w in state.workers.values()):
+    if any(w.phase is Phase.CLOSING for w in state.live_workers.values()):
         return True
 
     def frees_later(other: UnitKey) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from mullama.errors import MullamaError, TimedOut, Unavailable
 from mullama.runtime.scheduler.events import (
@@ -20,8 +20,9 @@ from mullama.runtime.scheduler.events import (
     WakeAt,
 )
 from mullama.runtime.scheduler.eviction import LEAST_IDLE, LEAST_STAY
+from mullama.runtime.scheduler.heads import deadline, first_deadline, loads
 from mullama.runtime.scheduler.room import Lack, Taken, frees
-from mullama.runtime.scheduler.state import Phase, State
+from mullama.runtime.scheduler.state import Asked, Phase, State
 from mullama.runtime.scheduler.waiting import QueuedRequest
 from mullama.runtime.scheduler.wants import awaited, is_asked, only_room, rank, unit_ttl, wanted
 
@@ -31,41 +32,38 @@ _ROUNDING = 0.01  # seconds; sums and differences of the same times differ by ro
 
 def expire(state: State, now: float) -> Iterator[Command]:
     """Refuse requests that wait too long or for a removed model; cancel those past their unit's drain deadline."""
-    for model in tuple(state.waiting.models):
-        if model not in state.models:
-            for w in tuple(state.waiting.of(model)):
-                state.waiting.remove(w.id)
-                yield Refuse(id=w.id, error=Unavailable(f"{model} was removed from the manifest"))
-            continue
-        state.waiting.note_load(model, now, loads=_loads(state, model))
-        if _deadline(state, state.waiting.oldest(model)) <= now:
-            late = [w for w in state.waiting.of(model) if _deadline(state, w) <= now]
-            for w in late:
-                state.waiting.remove(w.id)
-                yield Refuse(id=w.id, error=_too_late(state, w))
-    for unit in state.units.values():
-        if unit.drain_until <= now:
+    _note_loads(state, now)
+    yield from _expire_waiting(state, now)
+    for key in tuple(state.draining):
+        unit = state.units.get(key)
+        if unit is None or unit.drain_until == FOREVER:
+            del state.draining[key]
+        elif unit.drain_until <= now:
             unit.drain_until = FOREVER
             for id in sorted(unit.leases):
                 yield Cancel(id=id)
 
 
-def _deadline(state: State, waiting: QueuedRequest) -> float:
-    """Return when a queued request is refused: later while its model loads or is replaced.
-
-    A load that took longer than `queue_timeout` leaves the requests that waited for it their time in the queue.
-    """
-    serve = state.models[waiting.model]
-    if _loads(state, waiting.model):
-        return waiting.since + max(serve.queue_timeout, serve.load_timeout)
-    return waiting.since + waiting.loading + serve.queue_timeout
-
-
-def _loads(state: State, model: str) -> bool:
-    key = state.models[model].unit
+def _note_loads(state: State, now: float) -> None:
+    """Note the models that began or ended to load, or to be replaced, while requests wait for them."""
     opening = Phase.OPENING
-    opens = state.units[key].phase is opening or state.workers[key.weights].phase is opening
-    return opens or model in state.paused
+    units = [key for key, unit in state.live_units.items() if unit.phase is opening]
+    units += [k for w, s in state.live_workers.items() if s.phase is opening for k in state.units_of.get(w, ())]
+    for name in (*state.waiting.loading, *state.paused, *(s.name for key in units for s in state.users.get(key, ()))):
+        if state.waiting.of(name) and name in state.models:
+            state.waiting.note_load(name, now, loads=loads(state, name))
+
+
+def _expire_waiting(state: State, now: float) -> Iterator[Command]:
+    for model in sorted(state.waiting.changed - state.models.keys()):
+        for w in tuple(state.waiting.of(model)):
+            state.waiting.remove(w.id)
+            yield Refuse(id=w.id, error=Unavailable(f"{model} was removed from the manifest"))
+    while first_deadline(state) <= now:
+        model = state.deadlines[0][2]
+        for w in [w for w in state.waiting.of(model) if deadline(state, w) <= now]:
+            state.waiting.remove(w.id)
+            yield Refuse(id=w.id, error=_too_late(state, w))
 
 
 def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
@@ -73,8 +71,8 @@ def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
     worker = state.workers.get(serve.unit.weights)
     if worker and worker.error:
         return worker.error
-    if _loads(state, waiting.model):
-        seconds = max(serve.queue_timeout, serve.load_timeout)
+    if loads(state, waiting.model):
+        seconds = deadline(state, waiting) - waiting.since
         return Unavailable(
             f"{waiting.model} is still loading; the request waited {seconds:g} s for it",
             hint="send it again later; mullama status shows the progress, and limits.timeout bounds the wait",
@@ -88,30 +86,42 @@ def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
 
 def close(state: State, now: float) -> Iterator[Command]:
     """Close idle units that are not wanted, stop workers without units, and drop the entries of unused ones."""
-    for key, unit in list(state.units.items()):
-        idle = not unit.leases and unit.phase is Phase.READY
-        if idle and not wanted(state, key, now):
-            unit.phase = Phase.CLOSING
+    for key, unit in tuple(state.live_units.items()):
+        if unit.phase is Phase.READY and not unit.leases and not wanted(state, key, now):
+            state.set_unit(key, Phase.CLOSING)
             yield CloseUnit(unit=key)
-        unit.starts = unit.starts and wanted(state, key, now)
-        if unit.phase is Phase.COLD and not unit.leases and _unused(state, key):
-            del state.units[key]
-    keys: dict[str, list[UnitKey]] = {}
-    for key in state.units:
-        keys.setdefault(key.weights, []).append(key)
-    for weights, worker in list(state.workers.items()):
-        units = keys.get(weights, [])
-        if worker.phase is Phase.COLD:
-            if not units:
-                del state.workers[weights]
-            continue
+    _drop_unused(state)
+    for key in state.starting():
+        state.units[key].starts = wanted(state, key, now)
+    for weights, worker in tuple(state.live_workers.items()):
+        units = [*state.units_of.get(weights, ())]
         needed = any(_needs_worker(state, k, now) for k in units)
         abandoned = worker.phase is Phase.OPENING and all(_abandoned(state, k, now) for k in units)
         if (worker.phase is Phase.READY and not needed) or abandoned or _opens_in_vain(state, units, now):
-            worker.phase = Phase.CLOSING
+            state.set_worker(weights, Phase.CLOSING)
             for key in units:
-                state.units[key].phase, state.units[key].starts = Phase.COLD, False
+                state.set_unit(key, Phase.COLD)
+                state.units[key].starts = False
             yield StopWorker(weights=weights)
+
+
+def _drop_unused(state: State) -> None:
+    """Drop closed units to which nothing leads, and stopped workers without units."""
+    for key in tuple(state.orphans):
+        unit = state.units[key]
+        if unit.phase is Phase.COLD and not unit.leases and _unused(state, key):
+            del state.units[key], state.units_of[key.weights][key]
+            del state.orphans[key]
+            if not state.units_of[key.weights]:
+                del state.units_of[key.weights]
+                state.stopped[key.weights] = None
+    for weights in tuple(state.stopped):
+        worker = state.workers.get(weights)
+        if worker is None or worker.phase is not Phase.COLD:
+            del state.stopped[weights]
+        elif weights not in state.units_of:
+            del state.stopped[weights]
+            del state.workers[weights]
 
 
 def _needs_worker(state: State, key: UnitKey, now: float) -> bool:
@@ -139,22 +149,25 @@ def _unused(state: State, key: UnitKey) -> bool:
     return not state.units[key].pinned and key not in state.users
 
 
-def open_wanted(state: State, order: list[UnitKey], now: float) -> Iterator[Command]:
+def open_wanted(state: State, order: Sequence[Asked], now: float) -> Iterator[Command]:
     """Open wanted units that fit in memory and in their groups, or start their workers.
 
     A unit takes nothing that one before it lacks; else many small units would keep a large one waiting for ever.
     """
-    state.crowd = None
-    if not order:  # usual at the end of a request
-        return
     taken, before = Taken(state), Lack()
-    for key in order:
-        worker, unit = state.workers[key.weights], state.units[key]
-        crowded = state.crowd is not None and not unit.starts
-        if crowded or worker.permanently_failed or worker.retry_at > now:
+    starting = set(state.starting())
+    left = len(starting)
+    for key, unit, worker in (asked.target[:3] for asked in order):
+        if state.crowd is not None and not left:
+            return  # the others wait for the memory of all devices, too
+        starts = unit.starts and key in starting
+        left -= starts
+        if state.crowd is not None and not starts:
+            continue
+        if worker.permanently_failed or worker.retry_at > now:
             continue
         lack = taken.lack(key)
-        if lack or (before and not unit.starts and frees(state, key, before)):
+        if lack or (before and not starts and frees(state, key, before)):
             if only_room(state, key):
                 unit.displaced = True
             elif lack and is_asked(state, key):
@@ -163,11 +176,13 @@ def open_wanted(state: State, order: list[UnitKey], now: float) -> Iterator[Comm
                     state.crowd = rank(state, key)
         elif worker.phase is Phase.COLD:
             taken.opened(key)
-            worker.phase, unit.starts, unit.displaced = Phase.OPENING, True, False
+            state.set_worker(key.weights, Phase.OPENING)
+            unit.starts, unit.displaced = True, False
             yield StartWorker(weights=key.weights)
         elif worker.phase is Phase.READY:
             taken.opened(key)
-            unit.phase, unit.starts, unit.displaced = Phase.OPENING, False, False
+            state.set_unit(key, Phase.OPENING)
+            unit.starts, unit.displaced = False, False
             yield OpenUnit(unit=key)
 
 
@@ -179,8 +194,19 @@ def grant(state: State, now: float) -> Iterator[Command]:
     if state.waiting.alone:
         yield from _grant_in_order(state, now)
         return
-    held = {unit.weights for _, unit in state.running.values() if state.alone(unit.weights, now)}
-    yield from _grant_of(state, list(state.waiting.models), held, now)
+    if not state.waiting or len(state.running) >= state.rules.concurrency:
+        return
+    held = _held(state, now)
+    ready = (key for key, unit in state.live_units.items() if unit.phase is Phase.READY and not unit.yielding)
+    names = [s.name for key in ready for s in state.users.get(key, ()) if state.waiting.of(s.name)]
+    yield from _grant_of(state, names, held, now)
+
+
+def _held(state: State, now: float) -> set[str]:
+    """Return the weights whose worker serves a request that runs alone."""
+    if not state.alone_until:
+        return set()
+    return {unit.weights for _, unit in state.running.values() if state.alone(unit.weights, now)}
 
 
 def _grant_of(state: State, names: list[str], held: set[str], now: float) -> Iterator[Command]:
@@ -203,10 +229,10 @@ def grant_now(state: State, names: Iterable[str], now: float) -> Iterator[Comman
     """Give places to requests of these models, and ask for a tick at the deadline of the last one that waits."""
     yield from _grant_of(state, [name for name in names if state.waiting.of(name)], set(), now)
     for name in names:
-        if queue := state.waiting.of(name):
-            state.waiting.note_load(name, now, loads=_loads(state, name))
-            when = _deadline(state, state.waiting.oldest(name))
-            if queue and now < when < state.due:
+        if state.waiting.of(name):
+            state.waiting.note_load(name, now, loads=loads(state, name))
+            when = deadline(state, state.waiting.oldest(name))
+            if now < when < state.due:
                 state.due = when
                 yield WakeAt(when=when)
 
@@ -234,7 +260,7 @@ def _granted(state: State, waiting: QueuedRequest, now: float) -> Grant:
 
 def _grant_in_order(state: State, now: float) -> Iterator[Command]:
     """Look at all waiting requests in order. `sorted` is stable, so equal priorities keep their order of arrival."""
-    held = {unit.weights for _, unit in state.running.values() if state.alone(unit.weights, now)}
+    held = _held(state, now)
     for waiting in sorted(state.waiting, key=lambda w: -w.priority):
         if len(state.running) >= state.rules.concurrency:
             return
@@ -253,15 +279,15 @@ def _grant_in_order(state: State, now: float) -> Iterator[Command]:
 
 def wake(state: State, now: float) -> Iterator[Command]:
     """Ask for a tick at the next deadline."""
-    for name in state.waiting.models:
-        state.waiting.note_load(name, now, loads=_loads(state, name))
-    moments = [_deadline(state, state.waiting.oldest(name)) for name in state.waiting.models]
-    moments += [w.retry_at for w in state.workers.values() if w.phase is Phase.COLD and w.retry_at > now]
+    _note_loads(state, now)
+    moments = [first_deadline(state)]
+    resting = (worker for weights in state.stopped if (worker := state.workers.get(weights)) is not None)
+    moments += [w.retry_at for w in resting if w.phase is Phase.COLD and w.retry_at > now]
     moments += [until for until in state.alone_until.values() if until > now]
-    asked = [state.units[state.models[name].unit] for name in state.waiting.models]
-    asked += [unit for unit in state.units.values() if unit.pinned]
+    asked = [state.targets[name].unit for name in state.waiting.models]
+    asked += [unit for key in state.pins if (unit := state.units.get(key)) is not None and unit.pinned]
     asked_cold = any(unit.phase is Phase.COLD for unit in asked)
-    for key, unit in state.units.items():
+    for key, unit in state.live_units.items():
         if unit.leases:
             moments.append(unit.drain_until)
         elif unit.phase is Phase.READY:

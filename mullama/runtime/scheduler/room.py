@@ -56,8 +56,7 @@ class Lack(Struct):
 
 def used(state: State) -> int:
     """Return the bytes in use on all devices together."""
-    workers = sum(w.bytes for w in state.workers.values() if w.phase is not Phase.COLD)
-    return workers + sum(u.bytes for u in state.units.values() if u.phase is not Phase.COLD)
+    return sum(part.bytes for parts in (state.live_workers, state.live_units) for part in parts.values())
 
 
 def short(state: State, taken: Amounts) -> dict[str, int]:
@@ -102,13 +101,12 @@ class Taken:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        cold, workers = Phase.COLD, state.workers
-        starting = {k for k, u in state.units.items() if u.starts and workers[k.weights].phase is not cold}
-        self.units = [key for key, unit in state.units.items() if unit.phase is not cold or key in starting]
+        starting = state.starting()
+        self.units = [*state.live_units, *starting]
         """The units that are not closed, or whose worker starts for them."""
-        self._kept_free = starting
-        open_workers = (w for w in workers.values() if w.phase is not cold)
-        self.memory = Amounts.of([*open_workers, *(state.units[key] for key in self.units)])
+        self._kept_free = frozenset(starting)
+        kept_free = (state.units[key] for key in starting)
+        self.memory = Amounts.of([*state.live_workers.values(), *state.live_units.values(), *kept_free])
         """The memory of all workers and units that are open, or are being opened or closed, and of the units for which
         a worker starts."""
         self._members: dict[str, Counter[str]] = {}
@@ -116,6 +114,16 @@ class Taken:
         self._stopped: tuple[Phase, ...] = (Phase.COLD,)
         for key in self.units:
             self._join(key, 1)
+
+    def copy(self) -> Taken:
+        """Return an independent count of the same."""
+        made = Taken.__new__(Taken)
+        made._state, made.units, made._stopped = self._state, self.units, self._stopped
+        made._kept_free = self._kept_free
+        made.memory = Amounts(self.memory.places.copy())
+        made._members = {name: members.copy() for name, members in self._members.items()}
+        made._units_of = self._units_of.copy()
+        return made
 
     def _join(self, key: UnitKey, count: int) -> None:
         for name, bound in bounds_of(self._state, key).items():
@@ -159,7 +167,7 @@ class Taken:
         for key in self.units:
             if self._state.units[key].phase is Phase.CLOSING:
                 self.closed(key)
-        self.memory.add(Amounts.of(w for w in self._state.workers.values() if w.phase is Phase.CLOSING), -1)
+        self.memory.add(Amounts.of(w for w in self._state.live_workers.values() if w.phase is Phase.CLOSING), -1)
 
     def lack(self, key: UnitKey) -> Lack:
         """Return the lack that keeps a unit from opening; an empty one if it fits.
@@ -209,11 +217,13 @@ class Taken:
 
 def over_budget(state: State) -> bool:
     """Return True when more is in memory than the budget allows, and nothing is being closed."""
-    workers = any(w.phase is Phase.CLOSING for w in state.workers.values())
-    closing = workers or any(u.phase is Phase.CLOSING for u in state.units.values())
-    if closing:
+    rules = state.rules
+    if rules.budget is None and not rules.places:
         return False
-    if not state.rules.places:  # usual, and looked at after every event
-        kept_free = sum(unit.bytes for unit in state.units.values() if unit.starts and unit.phase is Phase.COLD)
-        return state.rules.budget is not None and used(state) + kept_free > state.rules.budget
+    closing = any(worker.phase is Phase.CLOSING for worker in state.live_workers.values())
+    if closing or any(unit.phase is Phase.CLOSING for unit in state.live_units.values()):
+        return False
+    if not rules.places:  # usual, and looked at after every event
+        kept_free = sum(state.units[key].bytes for key in state.starting())
+        return rules.budget is not None and used(state) + kept_free > rules.budget
     return bool(short(state, Taken(state).memory))

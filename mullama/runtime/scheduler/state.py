@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from typing import NamedTuple
 
 from mullama.errors import Kind, MullamaError, Unavailable
 from mullama.runtime.scheduler.events import FOREVER, Command, GroupBound, Refuse, Rules, Serve, Settled, UnitKey
@@ -83,6 +84,27 @@ class Unit(Struct, kw_only=True):
     drain_timeout: float = 120.0
 
 
+class Target(NamedTuple):
+    """The unit and the worker of a model, found without the hash of a key."""
+
+    key: UnitKey
+    unit: Unit
+    worker: WorkerState
+    rank: int
+    """See `State.ranks`."""
+
+
+class Asked(NamedTuple):
+    """The turn of a unit that requests wait for; those with the lowest values are first."""
+
+    rank: int
+    since: float
+    bytes: int
+    order: int
+    """Of the oldest request, or of the unit in the manifest where none waits; never the same in two of them."""
+    target: Target
+
+
 class State(Struct, kw_only=True):
     """The complete live state."""
 
@@ -98,6 +120,28 @@ class State(Struct, kw_only=True):
     """The units that are wanted without a request."""
     ranks: dict[UnitKey, int] = field(default_factory=dict)
     """The highest priority of the models of each unit."""
+    targets: dict[str, Target] = field(default_factory=dict)
+    """By model; see `aim`."""
+    units_of: dict[str, dict[UnitKey, Unit]] = field(default_factory=dict)
+    """The units of each worker, by weights."""
+    deadlines: list[tuple[float, int, str]] = field(default_factory=list)
+    """A heap: a time before which the first request of a model is not refused, the id of this request, the model."""
+    turns: list[Asked] = field(default_factory=list)
+    """The closed units that requests wait for, in order; those of paused models are not among them."""
+    turn_of: dict[UnitKey, Asked] = field(default_factory=dict)
+    """The entry of each of them."""
+    live_units: dict[UnitKey, Unit] = field(default_factory=dict)
+    """The units that are open, or are being opened or closed."""
+    live_workers: dict[str, WorkerState] = field(default_factory=dict)
+    """The workers that run, start or stop."""
+    stopped: dict[str, None] = field(default_factory=dict)
+    """Workers that ended: they may wait for their next start, or have no unit any more."""
+    draining: dict[UnitKey, None] = field(default_factory=dict)
+    """Units with a drain deadline, among others."""
+    pins: dict[UnitKey, None] = field(default_factory=dict)
+    """Pinned units, among others."""
+    orphans: dict[UnitKey, None] = field(default_factory=dict)
+    """Units to which no model leads."""
     waiting: WaitingQueue = field(default_factory=WaitingQueue)
     running: dict[int, tuple[str, UnitKey]] = field(default_factory=dict)
     """Request → its model and unit; changed by `start` and `end` only."""
@@ -109,6 +153,8 @@ class State(Struct, kw_only=True):
     moved: dict[str, str] = field(default_factory=dict)
     """Old name → new name of the models that the last swap renamed."""
     stopping: bool = False
+    failed_units: int = 0
+    """How often a unit failed to open that a request or the reconciler waited for."""
     crowd: int | None = None
     """The rank of a unit that waits for memory of all devices: none of this rank or a lower one is opened before it."""
     due: float = -FOREVER
@@ -127,6 +173,43 @@ class State(Struct, kw_only=True):
         self.groups_of = {name: tuple(found) for name, found in groups.items()}
         self.ranks = {key: max(serve.priority for serve in found) for key, found in users.items()}
         self.residents = tuple(key for key, u in self.users.items() if any(s.at_start or s.when_room for s in u))
+
+    def aim(self) -> None:
+        """Derive `targets` from the models and their units, and look at all deadlines anew."""
+        self.targets = {
+            s.name: Target(key, self.units[key], self.workers[key.weights], self.ranks[key])
+            for key, found in self.users.items()
+            for s in found
+        }
+        self.orphans = dict.fromkeys(key for key in self.units if key not in self.users)
+        self.deadlines, self.turns, self.turn_of = [], [], {}
+        self.waiting.changed = set(self.waiting.models)
+
+    def set_unit(self, key: UnitKey, phase: Phase) -> None:
+        """Change the phase of a unit, which nothing else may do."""
+        unit = self.units[key]
+        if (unit.phase is Phase.COLD) is not (phase is Phase.COLD):
+            self.waiting.changed.update(s.name for s in self.users.get(key, ()) if self.waiting.of(s.name))
+            if phase is Phase.COLD:
+                del self.live_units[key]
+            else:
+                self.live_units[key] = unit
+        unit.phase = phase
+
+    def set_worker(self, weights: str, phase: Phase) -> None:
+        """Change the phase of a worker, which nothing else may do."""
+        worker = self.workers[weights]
+        worker.phase = phase
+        if phase is Phase.COLD:
+            self.live_workers.pop(weights, None)
+            self.stopped[weights] = None
+        else:
+            self.live_workers[weights] = worker
+
+    def starting(self) -> list[UnitKey]:
+        """Return the closed units whose workers start for them."""
+        known = ((key, unit) for weights in self.live_workers for key, unit in self.units_of.get(weights, {}).items())
+        return [key for key, unit in known if unit.starts and unit.phase is Phase.COLD]
 
     def start(self, id: int, model: str, unit: UnitKey) -> None:
         """Note that a request runs."""
@@ -183,7 +266,9 @@ def unit_failed(state: State, key: UnitKey, error: MullamaError) -> Iterator[Com
     unit = state.units.get(key)
     if unit is None:
         return
-    unit.phase, unit.error, unit.changed, unit.starts = Phase.COLD, error, None, False
+    state.failed_units += unit.pinned or any(state.waiting.of(s.name) for s in state.users.get(key, ()))
+    state.set_unit(key, Phase.COLD)
+    unit.error, unit.changed, unit.starts = error, None, False
     if unit.pinned and not unit.settled:
         yield Settled(unit=key, error=error)
         unit.settled = True
@@ -193,9 +278,8 @@ def unit_failed(state: State, key: UnitKey, error: MullamaError) -> Iterator[Com
 
 def forget_start(state: State, weights: str) -> None:
     """Keep no memory for the unit for which a worker was started that is not there any more."""
-    for key, unit in state.units.items():
-        if key.weights == weights:
-            unit.starts = False
+    for unit in state.units_of.get(weights, {}).values():
+        unit.starts = False
 
 
 def refuse_waiting(state: State, weights: str, error: MullamaError, only: UnitKey | None = None) -> Iterator[Command]:

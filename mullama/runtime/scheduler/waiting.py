@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, ItemsView, Iterator
 
 from mullama.struct import Struct
 
@@ -28,6 +28,8 @@ class WaitingQueue:
         self._by_model: dict[str, dict[int, QueuedRequest]] = {}
         self._count = 0
         self._loads: dict[str, float] = {}  # models that load or are replaced, and since when requests wait for that
+        self.changed: set[str] = set()
+        """The models whose first request or whose load ended since the last look at deadlines; see `passes.wake`."""
         self.alone = 0
         """Number of requests that must run alone."""
 
@@ -36,6 +38,16 @@ class WaitingQueue:
 
     def __iter__(self) -> Iterator[QueuedRequest]:
         return iter(self._by_id.values())
+
+    @property
+    def loading(self) -> Collection[str]:
+        """The models of which `note_load` noted that they load."""
+        return self._loads.keys()
+
+    @property
+    def queues(self) -> ItemsView[str, dict[int, QueuedRequest]]:
+        """The requests of each model that one waits for, by id and in order of arrival."""
+        return self._by_model.items()
 
     @property
     def models(self) -> Collection[str]:
@@ -55,7 +67,10 @@ class WaitingQueue:
         self._count += 1
         request.order = self._count
         self._by_id[request.id] = request
-        self._by_model.setdefault(request.model, {})[request.id] = request
+        queue = self._by_model.setdefault(request.model, {})
+        queue[request.id] = request
+        if len(queue) == 1:
+            self.changed.add(request.model)
         self.alone += request.alone
 
     def remove(self, id: int) -> QueuedRequest | None:
@@ -64,6 +79,8 @@ class WaitingQueue:
         if request is None:
             return None
         queue = self._by_model[request.model]
+        if next(iter(queue)) == id:
+            self.changed.add(request.model)
         del queue[id]
         if not queue:
             del self._by_model[request.model]
@@ -83,6 +100,7 @@ class WaitingQueue:
         if loads:
             self._loads.setdefault(model, now)
         elif (begun := self._loads.pop(model, None)) is not None:
+            self.changed.add(model)
             for request in self.of(model):
                 request.loading += now - max(begun, request.since)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Sequence
+
 from mullama.runtime.scheduler.events import FOREVER, UnitKey
-from mullama.runtime.scheduler.state import Phase, State
+from mullama.runtime.scheduler.heads import asked_units
+from mullama.runtime.scheduler.state import Asked, Phase, State, Target
 
 
 def wanted(state: State, key: UnitKey, now: float) -> bool:
@@ -36,26 +40,26 @@ def unit_ttl(state: State, key: UnitKey) -> float:
     return max((unit.asked_ttl.get(s.name, s.ttl) for s in state.users.get(key, ())), default=FOREVER)
 
 
-def wanted_cold(state: State, now: float) -> list[UnitKey]:
+def wanted_cold(state: State, now: float) -> Sequence[Asked]:
     """Return wanted units that are closed: highest rank first, then those that a request waits for, longest first,
     then largest first, which fragments memory less. Those that are wanted only where there is room are last.
     """
     if state.stopping:
-        return []
-    since: dict[UnitKey, float] = {}
-    for name in state.waiting.models:
-        if (serve := state.models.get(name)) is not None and name not in state.paused:
-            since[serve.unit] = min(since.get(serve.unit, FOREVER), state.waiting.oldest(name).since)
-    pinned = (key for key, unit in state.units.items() if unit.pinned)
-    possible = dict.fromkeys((*since, *state.residents, *pinned))
-    cold = (key for key in possible if key in state.units and state.units[key].phase is Phase.COLD)
-
-    def order(key: UnitKey) -> tuple[bool, int, float, int]:
-        asked = since.get(key, FOREVER)
-        last = asked == FOREVER and only_room(state, key)
-        return last, -rank(state, key), asked, -state.workers[key.weights].bytes
-
-    return sorted((key for key in cold if key in since or wanted(state, key, now)), key=order)
+        return ()
+    turns = asked_units(state)
+    state.pins = dict.fromkeys(key for key in state.pins if key in state.units and state.units[key].pinned)
+    more: list[Asked] = []
+    last: list[Asked] = []
+    for number, key in enumerate(dict.fromkeys((*state.residents, *state.pins))):
+        unit = state.units.get(key)
+        if unit is None or unit.phase is not Phase.COLD or key in state.turn_of or not wanted(state, key, now):
+            continue
+        worker, place = state.workers[key.weights], rank(state, key)
+        asked = Asked(-place, FOREVER, -worker.bytes, number, Target(key, unit, worker, place))
+        (last if only_room(state, key) else more).append(asked)
+    if not more and not last:
+        return turns
+    return [*heapq.merge(turns, sorted(more)), *sorted(last)]
 
 
 def is_asked(state: State, key: UnitKey) -> bool:

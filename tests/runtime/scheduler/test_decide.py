@@ -57,10 +57,19 @@ class World:
             todo = [event]
             while todo:
                 commands = decide(self.state, todo.pop(0), self.now)
+                self._check_index()
                 self.log += commands
                 if self.obey:
                     todo += [answer for command in commands for answer in _answers(command)]
         return self.log[begun:]
+
+    def _check_index(self) -> None:
+        """What is open, and whose turn it is, is what the units and the queue say."""
+        state, cold = self.state, Phase.COLD
+        assert state.live_units.keys() == {key for key, unit in state.units.items() if unit.phase is not cold}
+        assert state.live_workers.keys() == {key for key, worker in state.workers.items() if worker.phase is not cold}
+        asked = {state.models[name].unit for name in state.waiting.models if name not in state.paused}
+        assert state.turn_of.keys() == {key for key in asked if key not in state.live_units} or state.waiting.changed
 
     def of(self, kind: type) -> list[ev.Command]:
         return [command for command in self.log if isinstance(command, kind)]
