@@ -88,6 +88,8 @@ def test_a_projector_of_other_weights_is_refused(
         ({"requires": ["vision"], "mmproj": EYES}, files(None, SEES), []),
         ({"requires": ["vision"], "mmproj": EYES}, files(), []),
         ({"requires": ["vision"]}, {}, []),
+        ({"task": "transcription"}, files(HEARS), []),
+        ({"task": "transcription"}, files(SEES), ["a lacks audio: its projector reads image"]),
     ],
 )
 def test_required_abilities_are_decided_by_the_headers_that_are_known(

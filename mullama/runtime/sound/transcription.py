@@ -60,6 +60,7 @@ class Transcription:
         self._language = language_name(asked) if (asked := request.language or self._settings.language) else ""
         own = deployment.settings.sampling.temperature
         self._temperature = own or 0.0 if request.temperature is None else request.temperature
+        self._overlap = min(self._settings.overlap, self._settings.window / 4)  # as `audio.windows` cuts
         self._joiner = TranscriptJoiner()
         self._usage = chat.Usage()
         self._segments: list[Segment] = []
@@ -139,7 +140,7 @@ class Transcription:
         if reader.language and not self._language:
             self._language = reader.language
         if joins:
-            cut = self._settings.overlap if line.cut else 0.0
+            cut = self._overlap if line.cut else 0.0
             added = self._joiner.add("".join(parts), overlap=line.overlap / _RATE, cut=cut)
             parts = [added]
             if added:
@@ -149,7 +150,7 @@ class Transcription:
         segment = Segment(
             index=len(self._segments),
             start=line.start / _RATE,
-            end=(line.start + line.bytes // 2) / _RATE - (self._settings.overlap if line.cut else 0.0),
+            end=(line.start + line.bytes // 2) / _RATE - (self._overlap if line.cut else 0.0),
             text="".join(parts).strip(),
             tokens=tuple(tokens),
             temperature=self._temperature,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ QUIET = noise(1.5, -80)
 SENTENCES = ("The first sentence.", "And the second one.")
 TWO = np.concatenate([QUIET, spoken(7), QUIET, spoken(5, pitch=180), QUIET])
 LONG = spoken(14)  # no pause in three windows of six seconds
-LONG_TEXTS = ("one two three four five six", "five six seven eight nine ten", "nine ten eleven twelve")
+LONG_TEXTS = ("one two three four five six", "five six seven eight nine ten", "nine ten eleven twelve.")
 
 
 def digests(sound: Samples, *, most: float = 30.0, enough: float) -> list[str]:
@@ -50,6 +51,7 @@ def script() -> dict[str, Any]:
     texts = dict(zip(digests(TWO, enough=6.0), SENTENCES, strict=True))
     texts |= dict(zip(digests(TWO, enough=20.0), (" ".join(SENTENCES),), strict=True))
     return {"name": "ears", "media": ["audio"], "rules": [
+        *rules(dict(zip(digests(LONG, most=6.0, enough=4.0), LONG_TEXTS, strict=True))),
         {"when": "Translate .*" + next(iter(texts)), "say": "In English."}, *rules(texts),
     ]}  # fmt: skip
 
@@ -63,6 +65,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         energy = {"voice": {"detector": "energy"}}
         models: Any = {
             "ears": {"from": "./ears.script.json", "task": "transcription", "transcription": energy},
+            "short": {"from": "./ears.script.json", "transcription": {"window": "6s", **energy}},
             "blind": {"from": "./blind.script.json", "transcription": energy},
         }
         made.write(
@@ -143,6 +146,18 @@ def test_stream(gpt: Any, two: Path) -> None:
 def test_translation(gpt: Any, two: Path) -> None:
     found = gpt.audio.translations.create(file=two, model="ears", response_format="verbose_json")
     assert (found.text, found.language) == (f"In English. {SENTENCES[1]}", "english")
+
+
+@pytest.mark.parametrize("form", ["json", "verbose_json"])
+def test_windows_that_are_cut_in_speech_are_joined(gpt: Any, stack: Stack, form: Any) -> None:
+    sound = ("long.wav", wav_file(to_pcm(LONG)))
+    found = gpt.audio.transcriptions.create(file=sound, model="short", response_format=form)
+    assert found.text == "one two three four five six seven eight nine ten eleven twelve."
+    streamed = list(gpt.audio.transcriptions.create(file=sound, model="short", response_format=form, stream=True))
+    assert "".join(event.delta for event in streamed if event.type == "transcript.text.delta") == found.text
+    if form == "verbose_json":
+        assert " ".join(segment.text for segment in found.segments) == found.text
+        assert all(one.end <= two.start + 1e-6 for one, two in itertools.pairwise(found.segments))
 
 
 def test_settings_of_voice_activity(gpt: Any, two: Path) -> None:
