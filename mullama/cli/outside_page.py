@@ -13,8 +13,6 @@ from mullama.server.outside import ENDPOINTS
 _BEYOND = (
     "**Libraries for other languages** (Rust, Node.js, Go, PHP, C). The Python package is the only library; other "
     "languages use the HTTP APIs with the clients of Ollama, OpenAI or Anthropic.",
-    "**A web interface.** `mullama chat` is the one of the terminal. Web interfaces use the API; `server.cors` names "
-    "their origins.",
     "**Other files than GGUF** (safetensors, PyTorch, AWQ, GPTQ, UQFF). Convert them with llama.cpp.",
     "**Video** as input, and images, sound and video as output.",
     "**Training** of models and adapters.",

@@ -16,7 +16,7 @@ _NO_BATCHES = "batches are not supported; send the requests at the same time, th
 _NO_TRAINING = "models are not trained"
 _NO_AGENTS = "agents belong to the client; use /v1/responses"
 _NO_DECISIONS = "models that decide are not served; ask with a JSON schema that lists the answers, and with logprobs"
-_NO_UI = "there is no web interface; mullama chat is the one of the terminal, and web interfaces use the API"
+_PAGE = "the web page is at /ui/; server.ui in the manifest switches it"
 _NO_MCP = "the Model Context Protocol is not spoken; a client offers tools in its requests"
 
 ENDPOINTS: Mapping[str, str] = {
@@ -53,8 +53,7 @@ ENDPOINTS: Mapping[str, str] = {
     "/backends": "the engine is built in",
     "/mcp": _NO_MCP,
     "/sse": _NO_MCP,
-    "/ui": _NO_UI,
-    "/chat": _NO_UI,
+    "/chat": _PAGE,
     "/docs": "/openapi.json describes the API",
     "/ws": "answers are streamed over HTTP",
 }

@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "grammar": _SCHEMA,
     "convert": "a GGUF file is needed: convert the model with llama.cpp, or pull a GGUF repository",
     "from-config": "a manifest replaces the TOML file: mullama apply -f FILE",
-    "ui": "there is no web interface; mullama chat is the one of the terminal, and web interfaces use the API",
+    "ui": "the web page is at /ui/ of every server; server.ui in the manifest switches it",
     "mcp": "the Model Context Protocol is not spoken; a client offers tools in its requests",
     "transcribe": 'a model with an audio projector reads a sound: mullama run MODEL "Write down the words" -i FILE',
     "speak": "speech is not generated",
@@ -68,7 +68,7 @@ _TLS = "server.tls in the manifest names the certificate and its key"
 _NO_PLACEMENT = "gpu.layers, gpu.split and gpu.experts in the manifest place the layers"
 _NO_SEARCH = "mullama calls no tools; a client searches and sends the result as a tool message"
 _NO_MCP = COMMANDS["mcp"]
-_NO_UI = COMMANDS["ui"]
+_PAGE = COMMANDS["ui"]
 _NO_WEBSOCKET = "/v1/realtime is a WebSocket on the port of the API; other answers are streamed over HTTP"
 _PARALLEL = _in_model("limits.parallel")
 _CONTEXT = "use --context-size N, or context.size in the manifest"
@@ -100,7 +100,7 @@ EVERYWHERE: Mapping[str, str] = {
     "--enable-thinking": "use run --think, or the field `think` of a request",
     "--token-source": _TOKEN, "--token": "other users could read it in the process list; use --token-file or HF_TOKEN",
     "--max-edge": _MEDIA_LIMITS, "--max-num-images": _MEDIA_LIMITS, "--max-image-length": _MEDIA_LIMITS,
-    "--ui": _NO_UI, "--mcp-port": _NO_MCP, "--mcp-config": _NO_MCP, "--log": _LOGS,
+    "--ui": _PAGE, "--mcp-port": _NO_MCP, "--mcp-config": _NO_MCP, "--log": _LOGS,
     "-l": _LOGS, "-j": _in_model("template"), "-a": _NO_TOKENIZER, "--seed": _in_model("parameters.seed"),
     "--emit-config": "use tune --emit FILE, which writes a manifest",
     # llama-server and other front ends of llama.cpp
@@ -132,7 +132,7 @@ EVERYWHERE: Mapping[str, str] = {
     "--n-cpu-moe": _in_model("gpu.experts"), "--cpu-moe": _in_model("gpu.experts: all"),
     "--numa": "start the server under numactl", "--rpc": "hardware.rpc in the manifest",
     "--jinja": _ALWAYS, "--cont-batching": _ALWAYS, "--slots": _ALWAYS, "--props": "settings are in the manifest",
-    "--no-webui": "there is no web interface", "--webui": _NO_UI, "--path": _NO_UI,
+    "--no-webui": _PAGE, "--webui": _PAGE, "--path": "the files of the web page are built in",
     "--metrics": "/metrics is always served; observability.metric_names in the manifest adds llama-server's names",
     "--parallel": _PARALLEL, "--threads-http": "one thread serves HTTP",
     "--threads-batch": _in_model("context.threads"),
