@@ -59,6 +59,7 @@ class RateBook:
         self._limits: dict[str, _Limit] = {}
         self._groups: dict[tuple[str | None, str | None], tuple[_Limit, ...]] = {}
         self._restored: Mapping[str, Any] = {}
+        self._restored_at = 0.0
         self._refused = {} if refused is None else refused
         self.changed = False
         """True after a change that is not saved."""
@@ -128,7 +129,8 @@ class RateBook:
         for limit in self._limits.values():
             limit.bucket.refill(now)
         levels = {path: {"rate": limit.text, "level": limit.bucket.level} for path, limit in self._limits.items()}
-        return {"format": _FORMAT, "at": self._wall(), "levels": {**self._restored, **levels}}
+        unused = {path: _refilled(entry, now - self._restored_at) for path, entry in self._restored.items()}
+        return {"format": _FORMAT, "at": self._wall(), "levels": {**unused, **levels}}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Continue from saved levels, before the first request; anything else counts as no levels."""
@@ -137,6 +139,7 @@ class RateBook:
         with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
             passed = max(0.0, self._wall() - saved["at"])
             self._restored = {path: _refilled(entry, passed) for path, entry in saved["levels"].items()}
+            self._restored_at = self._clock()
 
     # The limits of the manifest
 
@@ -178,7 +181,9 @@ class RateBook:
             return live.bucket
         if saved := next((self._restored[path] for path in paths if path in self._restored), None):
             capacity, seconds = parse_rate(saved["rate"])
-            return Bucket(capacity=capacity, seconds=seconds, level=saved["level"], at=now)
+            bucket = Bucket(capacity=capacity, seconds=seconds, level=saved["level"], at=self._restored_at)
+            bucket.refill(now)
+            return bucket
         return None
 
 

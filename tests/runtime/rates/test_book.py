@@ -121,6 +121,16 @@ def test_a_restart_grants_nothing_anew(seconds: float, wait: float) -> None:
     assert again.after_restart(0).ask() == pytest.approx(30 if wait == 0 and seconds < 1e6 else wait)
 
 
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_the_time_from_a_restart_to_the_first_request_counts(restarts: int) -> None:
+    book = Book(manifest(RATE))
+    assert book.ask() == book.ask() == 0
+    for _ in range(restarts):
+        book = book.after_restart(5.0)
+        book.now += 5.0
+    assert book.ask() == pytest.approx(30.0 - 10.0 * restarts)
+
+
 @pytest.mark.parametrize(
     "saved",
     [
