@@ -12,16 +12,19 @@ Received = tuple[dict[str, str], bytes]
 
 
 @contextmanager
-def receiver_on_loopback(status: int = 200) -> Iterator[tuple[str, list[Received]]]:
-    """An address, and the requests to it, which are answered with this status."""
+def receiver_on_loopback(
+    status: int = 200, *, first: tuple[int, ...] = (), retry_after: str = "7"
+) -> Iterator[tuple[str, list[Received]]]:
+    """An address, and the requests to it. They are answered with this status, the first ones with those of `first`."""
     got: list[Received] = []
+    replies = list(first)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             got.append(({":path": self.path, **self.headers}, self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(status)
+            self.send_response(replies.pop(0) if replies else status)
             self.send_header("location", "/elsewhere")
-            self.send_header("retry-after", "7")
+            self.send_header("retry-after", retry_after)
             self.send_header("content-length", "2")
             self.end_headers()
             self.wfile.write(b"ok")

@@ -16,7 +16,6 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from mullama.controller.webhooks.message import signature
 from mullama.server.operator_api.schema import SCHEMAS
 from tests.e2e.stack import Stack, eventually
 from tests.hook_receiver import receiver_on_loopback
@@ -62,23 +61,6 @@ def test_the_responses_of_the_operator_api_match_their_schemas(scripted: Stack) 
         found = httpx.get(f"{scripted.url}/api/v1/{path.format(id=1)}", timeout=60).json()
         schema: Any = SCHEMAS["GET", f"/api/v1/{path}"].response
         assert [f"{path}: {wrong.message}" for wrong in Draft202012Validator(schema).iter_errors(found)] == []
-
-
-def test_a_webhook_learns_of_each_apply_and_of_a_broken_manifest(scripted: Stack) -> None:
-    scripted.variables["HOOK_SECRET"] = "s"
-    with receiver_on_loopback() as (url, got):
-        hook = {"url": url, "events": ["applied", "invalid-manifest"], "secret": {"from_env": "HOOK_SECRET"}}
-        scripted.write({"demo": "./demo.script.json"}, observability={"webhooks": [hook]})
-        scripted.apply()
-        eventually(lambda: len(got) == 1)
-        scripted.write_text("models: [")
-        eventually(lambda: len(got) == 2)
-
-    sent = [json.loads(body) for _, body in got]
-    assert [tree["type"] for tree in sent] == ["mullama.applied", "mullama.invalid-manifest"]
-    for headers, body in got:
-        expected = signature("s", headers["webhook-id"], int(headers["webhook-timestamp"]), body)
-        assert headers["webhook-signature"] == expected
 
 
 def test_a_collector_gets_the_trace_of_a_request_and_the_metrics(scripted: Stack) -> None:
