@@ -22,7 +22,10 @@ _MARKDOWN = str.maketrans(
 )
 
 _KEYS = "auth.keys."
-_DURATIONS = frozenset({"drain_timeout", "interval", "keep", "queue_timeout", "seconds", "timeout", "ttl"})
+_DURATIONS = frozenset(
+    {"drain_timeout", "interval", "keep", "overlap", "pad", "queue_timeout", "seconds", "silence", "speech", "timeout"}
+    | {"ttl", "window"}
+)
 """The names of the manifest's durations."""
 _SIGNS = {Action.REPLACE: "loads its weights again", Action.RENAME: "is renamed"}
 

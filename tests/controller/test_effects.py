@@ -55,7 +55,7 @@ async def test_a_missing_engine_ends_the_run_before_the_commit(
 def test_declared_vectors_longer_than_those_of_the_weights_are_refused(tmp_path: Path) -> None:
     desired = manifest(a=model(embedding={"dimensions": 257}))
     builder = DeploymentBuilder(machine=None, prefixes=None)
-    with pytest.raises(Refused, match=r"a has embedding\.dimensions 257, .* have 256 numbers"):
+    with pytest.raises(Refused, match=r"embedding\.dimensions is 257, .* have 256 numbers"):
         checked(builder, Files(tmp_path, {}), "a", desired.models["a"], STORED, desired, {})
 
 

@@ -282,7 +282,7 @@ def test_weights_that_change_on_disk_are_drift_and_get_a_digest_and_a_prompt_sta
     before = stack.status()["models"][0]
 
     replace_file(path, "not a model")
-    assert "a.gguf is missing or damaged" in stack.run("diff", "-f", stack.name, code=2).stdout
+    assert "a.gguf: the file begins with b'not '" in stack.run("diff", "-f", stack.name, code=2).stdout
     (stack.home / "new").write_bytes(tiny_variant(2))
     (stack.home / "new").rename(path)
     drift = stack.json("diff", "-f", stack.name, "--format", "json", code=2)["drift"]

@@ -60,7 +60,7 @@ def test_the_full_example_shows_every_block() -> None:
     assert unsaid == []
     chat = said.models["chat"]
     assert not (type(chat).model_fields.keys() - chat.model_fields_set) - {
-        "adapters", "mmproj", "draft", "digest", "template", "task", "embedding",
+        "adapters", "mmproj", "draft", "digest", "template", "task", "embedding", "transcription",
     }  # fmt: skip
 
 

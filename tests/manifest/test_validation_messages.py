@@ -83,7 +83,7 @@ GOLDEN = [
     (A % "requires: [tool]", "models.a.requires[0]: expected one of completion, tools, thinking, vision, audio"),
     (
         A % "task: chatting",
-        "models.a.task: expected one of chat, embedding, rerank, got 'chatting' (did you mean chat?)",
+        "models.a.task: expected one of chat, transcription, embedding, rerank, got 'chatting' (did you mean chat?)",
     ),
     ("models: {a: {}}", "m.yaml:2:10: models.a.from: is required (for example builtin:tiny)"),
     ("models: {a: {from: }}", "m.yaml:2:10: models.a.from: is required"),

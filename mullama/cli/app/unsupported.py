@@ -27,7 +27,6 @@ COMMANDS: Mapping[str, str] = {
     "from-config": "a manifest replaces the TOML file: mullama apply -f FILE",
     "ui": "the web page is at /ui/ of every server; server.ui in the manifest switches it",
     "mcp": "the Model Context Protocol is not spoken; a client offers tools in its requests",
-    "transcribe": 'a model with an audio projector reads a sound: mullama run MODEL "Write down the words" -i FILE',
     "speak": "speech is not generated",
     "upgrade": _UPGRADE,
     "update": f"{_UPGRADE}; mullama lock --update moves the files of models",

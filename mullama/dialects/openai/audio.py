@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from mullama.chat.sampling_fields import SAMPLING_FIELDS
 from mullama.chat.transcription import (
     Segment,
     SegmentFinished,
@@ -29,6 +30,7 @@ from mullama.names import JSONValue
 
 TranscriptFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
 _FORMATS: tuple[TranscriptFormat, ...] = ("json", "text", "srt", "verbose_json", "vtt")
+_TEMPERATURE = SAMPLING_FIELDS["temperature"]
 _TIMED = ("srt", "verbose_json", "vtt")
 _MOST_PROMPT = 8192
 _KNOWN = frozenset({
@@ -91,7 +93,7 @@ def _decoded(request: WireRequest, *, translate: bool) -> TranscriptionCall:
         translate=translate,
         language=language or None,
         prompt=_text(body, "prompt", _MOST_PROMPT),
-        temperature=_number(body, "temperature", 0.0, 2.0),
+        temperature=_number(body, "temperature", _TEMPERATURE.low, _TEMPERATURE.high),
         logprobs="logprobs" in include or form == "verbose_json",
         timed=form in _TIMED,
         voice=_voice(body),
@@ -299,7 +301,7 @@ _FORM: dict[str, schema.Schema] = {
     "model": _TEXT,
     "prompt": _TEXT,
     "response_format": schema.one_of(*_FORMATS),
-    "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+    "temperature": {"type": "number", "minimum": _TEMPERATURE.low, "maximum": _TEMPERATURE.high},
     "stream": schema.BOOLEAN,
 }
 TRANSLATION_SCHEMA = schema.record("file", **_FORM)
