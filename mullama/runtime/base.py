@@ -58,6 +58,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     """Higher is served first."""
     route: str = ""
     """The name that the request used, where a route with options leads to the model."""
+    falls_back: bool = False
+    """Another model of the route answers if this one is unavailable."""
     trace: TraceContext | None = None
     """The place of the request in a trace."""
     memory: RequestMemory | None = None

@@ -266,10 +266,12 @@ class Pool:
     # For requests
 
     @contextlib.asynccontextmanager
-    async def lease(self, model: str, priority: int, *, alone: bool = False) -> AsyncIterator[Lease]:
+    async def lease(
+        self, model: str, priority: int, *, alone: bool = False, falls_back: bool = False
+    ) -> AsyncIterator[Lease]:
         """Wait for a place and keep it inside the block. Raises the scheduler's refusal.
 
-        alone: see `scheduler.events.Request`.
+        alone, falls_back: see `scheduler.events.Request`.
         """
         loop = asyncio.get_running_loop()
         self._number += 1
@@ -277,7 +279,7 @@ class Pool:
         grant: asyncio.Future[UnitKey] = loop.create_future()
         self._grants[number] = grant
         try:
-            self._feed(ev.Request(id=number, model=model, priority=priority, alone=alone))
+            self._feed(ev.Request(id=number, model=model, priority=priority, alone=alone, falls_back=falls_back))
             unit = await grant
             lease = Lease(
                 id=number, worker=self._worker(unit), unit=unit, asked=arrived, load_seconds=loop.time() - arrived,

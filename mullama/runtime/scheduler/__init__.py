@@ -29,5 +29,6 @@ Units that lack memory open in the order of their oldest requests, and a later o
 lacks, so none of equal rank starves.
 
 A unit is wanted while a model that loads at start or when there is room leads to it, a request waits for it, its time
-to live has not passed since its last use, or the reconciler pins it (to prepare a new unit before the swap).
+to live has not passed since its last use, or the reconciler pins it (to prepare a new unit before the swap). After a
+failure of its worker it is wanted for a while (`wants.RESTARTING`) by requests that went to another model.
 """

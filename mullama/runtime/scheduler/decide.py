@@ -40,6 +40,7 @@ from mullama.runtime.scheduler.state import (
     Unit,
     UnloadedEarly,
     WorkerState,
+    fall_back,
     forget_start,
     load_refusal,
     refuse_waiting,
@@ -99,6 +100,8 @@ def _only_grants(state: State, event: Event, now: float) -> tuple[str, ...] | No
             if serve is None:
                 return None
             asked = state.units[serve.unit]
+            if event.falls_back and asked.phase is not Phase.READY:
+                return None  # its refusal may begin a restart
             later = state.crowd is not None and rank(state, serve.unit) <= state.crowd and not asked.starts
             return (model,) if asked.phase is Phase.READY or later or state.waiting.of(model) else None
         case Leave(id=id) if (found := state.running.get(id)) is not None:
@@ -221,6 +224,7 @@ def _opened(state: State, key: UnitKey, now: float) -> Iterator[Command]:
     state.set_unit(key, Phase.READY)
     unit.error, unit.changed, unit.no_room = None, None, False
     unit.last_used, unit.opened_at, unit.ttl_override = now, now, None
+    unit.fell_back_at = -FOREVER
     unit.asked_ttl.clear()
     if unit.pinned and not unit.settled:
         unit.settled = True
@@ -234,6 +238,8 @@ def _set_ttl(state: State, event: SetTtl, now: float) -> Iterator[Command]:
         return
     unit = state.units[state.models[event.model].unit]
     unit.last_used, unit.unloaded = now, event.seconds == 0.0
+    if unit.unloaded:
+        unit.fell_back_at = -FOREVER
     unit.ttl_override = event.seconds if event.forced or event.ends_load else None
     unit.asked_ttl.pop(event.model, None)
     if event.seconds is not None:
@@ -323,6 +329,8 @@ def _request(state: State, event: Request, now: float) -> Iterator[Command]:
     room = state.taken(serve) < serve.parallel and not state.queued(model)
     if (error := _load_error(state, serve.unit)) is not None:
         yield Refuse(id=event.id, error=load_refusal(model, error))
+    elif event.falls_back and _restarts(state, serve.unit):
+        yield fall_back(state, serve.unit, event.id, model, now)
     elif not room and state.queued(model) >= serve.queue:
         yield Refuse(id=event.id, error=_full(model, serve.queue, state.queued(model), "limits.queue of the model"))
     elif len(state.waiting) >= state.rules.queue:
@@ -331,9 +339,11 @@ def _request(state: State, event: Request, now: float) -> Iterator[Command]:
         )
     else:
         state.units[serve.unit].unloaded = False
-        state.waiting.add(
-            QueuedRequest(id=event.id, model=model, priority=event.priority, since=now, alone=event.alone)
-        )
+        queued = QueuedRequest(
+            id=event.id, model=model, priority=event.priority, since=now, alone=event.alone,
+            falls_back=event.falls_back,
+        )  # fmt: skip
+        state.waiting.add(queued)
 
 
 def _full(queue: str, bound: int, waiting: int, field: str) -> Busy:
@@ -350,6 +360,12 @@ def _load_error(state: State, key: UnitKey) -> MullamaError | None:
     if worker and worker.permanently_failed:
         return worker.error
     return unit.error if unit and not unit.no_room else None
+
+
+def _restarts(state: State, key: UnitKey) -> bool:
+    """Return True for a worker that failed and has not been ready since."""
+    worker = state.workers[key.weights]
+    return worker.error is not None and worker.phase in (Phase.COLD, Phase.OPENING)
 
 
 def _leave(state: State, id: int, now: float) -> None:
@@ -381,3 +397,10 @@ def _lost(state: State, event: WorkerLost, now: float) -> Iterator[Command]:
                 yield Settled(unit=key, error=event.error)
     if worker.permanently_failed:
         yield from refuse_waiting(state, event.weights, event.error)
+        return
+
+    def falls_back(waiting: QueuedRequest) -> bool:
+        return waiting.falls_back and state.models[waiting.model].unit.weights == event.weights
+
+    for waiting in state.waiting.take(falls_back):
+        yield fall_back(state, state.models[waiting.model].unit, waiting.id, waiting.model, now)

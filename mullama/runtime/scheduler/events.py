@@ -107,6 +107,8 @@ class Request(Struct, frozen=True, kw_only=True):
     priority: int = 0
     alone: bool = False
     """The worker serves no other request while this one begins, see `ALONE_SECONDS`: it may end the worker."""
+    falls_back: bool = False
+    """Another model answers the request if this one cannot: it does not wait for a worker that failed to restart."""
 
 
 class Leave(Struct, frozen=True, kw_only=True):

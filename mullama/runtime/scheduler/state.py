@@ -72,6 +72,8 @@ class Unit(Struct, kw_only=True):
     """Replaces the time to live of all its models until the unit is opened again: it is unloaded or evicted."""
     asked_ttl: dict[str, float] = field(default_factory=dict)
     """The time to live that requests chose for a model, instead of the declared one, until the unit is opened again."""
+    fell_back_at: float = -FOREVER
+    """When a request last went to another model because the worker had failed; see `wants.RESTARTING`."""
     unloaded: bool = False
     """A client unloaded it, and no request has come since: its load ends."""
     error: MullamaError | None = None
@@ -140,6 +142,8 @@ class State(Struct, kw_only=True):
     """Units with a drain deadline, among others."""
     pins: dict[UnitKey, None] = field(default_factory=dict)
     """Pinned units, among others."""
+    restarting: dict[UnitKey, None] = field(default_factory=dict)
+    """Units that are opened again although their requests went to other models, among others."""
     orphans: dict[UnitKey, None] = field(default_factory=dict)
     """Units to which no model leads."""
     waiting: WaitingQueue = field(default_factory=WaitingQueue)
@@ -291,6 +295,15 @@ def refuse_waiting(state: State, weights: str, error: MullamaError, only: UnitKe
 
     for waiting in state.waiting.take(concerned):
         yield Refuse(id=waiting.id, error=load_refusal(waiting.model, error))
+
+
+def fall_back(state: State, key: UnitKey, id: int, model: str, now: float) -> Refuse:
+    """Send a request to the next model of its route, and open the unit for later requests."""
+    state.units[key].fell_back_at = now
+    state.restarting[key] = None
+    error = state.workers[key.weights].error
+    reason = error.message if error else "its worker is restarted"
+    return Refuse(id=id, error=Unavailable(f"model '{model}' cannot be served: {reason}", retry_after=1.0))
 
 
 def load_refusal(model: str, error: MullamaError) -> MullamaError:

@@ -16,6 +16,7 @@ class QueuedRequest(Struct, kw_only=True):
     loading: float = 0.0
     """Seconds of its wait in which its model loaded or was replaced; they do not count as time in the queue."""
     alone: bool = False
+    falls_back: bool = False
     order: int = 0
     """Its place in the order of arrival."""
 

@@ -9,6 +9,9 @@ from mullama.runtime.scheduler.events import FOREVER, UnitKey
 from mullama.runtime.scheduler.heads import asked_units
 from mullama.runtime.scheduler.state import Asked, Phase, State, Target
 
+RESTARTING = 60.0
+"""Seconds for which a unit is wanted after a request that went to another model because the worker had failed."""
+
 
 def wanted(state: State, key: UnitKey, now: float) -> bool:
     """Return True if the unit should be open; the package's docstring has the reasons."""
@@ -22,6 +25,8 @@ def wanted(state: State, key: UnitKey, now: float) -> bool:
         return True
     if (unit.error is not None and not unit.no_room) or not users:
         return False
+    if now - unit.fell_back_at < RESTARTING:
+        return True
     if unit.ttl_override is not None:
         return unit.phase is not Phase.COLD and now - unit.last_used < unit.ttl_override
     return any(
@@ -48,9 +53,12 @@ def wanted_cold(state: State, now: float) -> Sequence[Asked]:
         return ()
     turns = asked_units(state)
     state.pins = dict.fromkeys(key for key in state.pins if key in state.units and state.units[key].pinned)
+    for key in tuple(state.restarting):
+        if key not in state.units or now - state.units[key].fell_back_at >= RESTARTING:
+            del state.restarting[key]
     more: list[Asked] = []
     last: list[Asked] = []
-    for number, key in enumerate(dict.fromkeys((*state.residents, *state.pins))):
+    for number, key in enumerate(dict.fromkeys((*state.residents, *state.pins, *state.restarting))):
         unit = state.units.get(key)
         if unit is None or unit.phase is not Phase.COLD or key in state.turn_of or not wanted(state, key, now):
             continue

@@ -81,7 +81,9 @@ class Completion:
         adapter_scales(self._request, self._deployment)  # raises before the request waits
         prepared = self._prepared = await prepared_for(self._request, self._deployment)
         try:
-            async with self._pool.lease(self._deployment.name, self._caller.priority, alone=self._alone) as lease:
+            async with self._pool.lease(
+                self._deployment.name, self._caller.priority, alone=self._alone, falls_back=self._caller.falls_back
+            ) as lease:
                 self.lease = lease
                 if lease.unit != self._deployment.unit:
                     # The model was replaced while the request waited. A prompt of the old template must not reach

@@ -194,7 +194,9 @@ class ModelService:
                 return repeated or (not started and tries.after(error))
 
             with LastAttempt(self._meter) as usage:
-                attempts = events_until_text(lambda: self._conversed(tries.request, tries.caller, usage), again)
+                attempts = events_until_text(
+                    lambda: self._conversed(tries.request, _of_try(tries.caller, repeated=repeated), usage), again
+                )
                 async with aclosing(attempts) as stream:
                     async for events in stream:
                         yield events
@@ -226,7 +228,10 @@ class ModelService:
             repeated = isinstance(error, EngineFailed) and not repeated and not self._quarantine.blames(request)
             return repeated
 
-        async with aclosing(events_until_text(lambda: self._attempt(request, caller, usage), again)) as stream:
+        def attempt() -> AsyncGenerator[Sequence[chat.Event], None]:
+            return self._attempt(request, _of_try(caller, repeated=repeated), usage)
+
+        async with aclosing(events_until_text(attempt, again)) as stream:
             async for events in stream:
                 yield events
 
@@ -250,20 +255,20 @@ class ModelService:
                     if self._quarantine.blames(tries.request) or not tries.after(error):
                         raise
 
-    async def _repeated(self, request: _Computed, attempt: Callable[[], Awaitable[_T]]) -> _T:
+    async def _repeated(self, request: _Computed, caller: Caller, attempt: Callable[[Caller], Awaitable[_T]]) -> _T:
         """Return the result of an attempt of a request that sends nothing before its end.
 
         It is made once more after its worker died, unless the request ended the worker itself (`runtime.quarantine`).
         """
         try:
-            return await attempt()
+            return await attempt(caller)
         except EngineFailed:
             if self._quarantine.blames(request):
                 raise
-        return await attempt()
+        return await attempt(_of_try(caller, repeated=True))
 
     async def _folded(self, request: Request, caller: Caller, usage: LastAttempt) -> chat.Answer:
-        return await self._repeated(request, lambda: self._folded_once(request, caller, usage))
+        return await self._repeated(request, caller, lambda one: self._folded_once(request, one, usage))
 
     async def _folded_once(self, request: Request, caller: Caller, usage: LastAttempt) -> chat.Answer:
         folded = Fold()
@@ -545,7 +550,7 @@ class ModelService:
         failure: BaseException | None = None
         tokens = 0
         try:
-            found, used = await self._repeated(request, lambda: self._embedded_once(request, caller, jobs))
+            found, used = await self._repeated(request, caller, lambda one: self._embedded_once(request, one, jobs))
             result, tokens, lease = "ok", found.tokens, used
             return found, used.load_seconds
         except BaseException as error:
@@ -571,7 +576,9 @@ class ModelService:
         if deployment.scales is not None:
             raise Unsupported(f'"{request.model}" is an adapter, and adapters write text only', hint="name its model")
         alone, inbox = self._quarantine.suspects(request), Inbox()
-        async with self._pool.lease(deployment.name, caller.priority, alone=alone) as lease:
+        async with self._pool.lease(
+            deployment.name, caller.priority, alone=alone, falls_back=caller.falls_back
+        ) as lease:
             await lease.worker.responsive()
             deadline = TimeLimit(lease.worker, inbox, deployment.model.limits.timeout)
             try:
@@ -618,11 +625,17 @@ class ModelService:
     async def _asked(self, request: _Computed, caller: Caller, work: Callable[[Lease], Awaitable[_T]]) -> _T:
         """Return the worker's answer to a question about tokens."""
 
-        async def ask() -> _T:
-            async with self._pool.lease(self.find(request.model, caller).name, caller.priority) as lease:
+        async def ask(caller: Caller) -> _T:
+            name = self.find(request.model, caller).name
+            async with self._pool.lease(name, caller.priority, falls_back=caller.falls_back) as lease:
                 return await work(lease)
 
-        return await self._repeated(request, ask)
+        return await self._repeated(request, caller, ask)
+
+
+def _of_try(caller: Caller, *, repeated: bool) -> Caller:
+    """Return the caller of one try: a repeated one waits for the worker, since its answer may have begun."""
+    return replace(caller, falls_back=False) if repeated and caller.falls_back else caller
 
 
 def _has_sound(request: Request) -> bool:

@@ -51,7 +51,11 @@ class Tries(Generic[R]):
         rules = candidate.rules.over(deployment.rules) if deployment else candidate.rules
         self.request = replace(_ruled(self._asked, rules), model=candidate.model)
         # The route is what its key may use.
-        self.caller = replace(self._caller, models=("*",), route=self._asked.model)
+        self.caller = replace(self._caller, models=("*",), route=self._asked.model, falls_back=self._has_next)
+
+    @property
+    def _has_next(self) -> bool:
+        return bool(self._left) and self._route is not None and "unavailable" in self._route.on_error
 
     def after(self, error: MullamaError) -> bool:
         """Go to the next model after a failure before the first byte; return False if there is none for it."""

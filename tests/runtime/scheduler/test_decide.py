@@ -26,7 +26,7 @@ from mullama.runtime.scheduler.decide import CRASH_LIMIT, decide
 from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
 from mullama.runtime.scheduler.room import Taken, over_budget
 from mullama.runtime.scheduler.state import Phase, State
-from mullama.runtime.scheduler.wants import unit_ttl
+from mullama.runtime.scheduler.wants import RESTARTING, unit_ttl
 from mullama.struct import replace
 
 A, B = UnitKey("wa", "c1"), UnitKey("wb", "c1")
@@ -393,6 +393,71 @@ def test_deaths_that_a_request_caused_delay_the_next_start_and_never_end_it() ->
         world.feed(ev.Tick())
         assert world.phase(A) is Phase.READY
     assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
+def refused(commands: Iterable[ev.Command]) -> dict[int, MullamaError]:
+    return {c.id: c.error for c in commands if isinstance(c, ev.Refuse)}
+
+
+DIED = ev.WorkerLost(weights="wa", error=EngineFailed("SIGSEGV"))
+
+
+def test_a_request_with_a_fallback_leaves_at_the_first_death_and_the_restarts_continue_without_it() -> None:
+    world = World(serve("a", at_start=False, ttl=0.0), obey=False)
+    world.feed(ev.SetTtl(model="a", seconds=0.0, forced=True))  # it was unloaded before
+    world.feed(ev.Request(id=1, model="a", falls_back=True))
+    left = refused(world.feed(DIED))
+    assert type(left[1]) is Unavailable
+    assert str(left[1]) == "model 'a' cannot be served: SIGSEGV"
+
+    for failures in range(2, CRASH_LIMIT + 1):
+        assert [*refused(world.feed(ev.Request(id=10 + failures, model="a", falls_back=True)))] == [10 + failures]
+        restart = world.state.workers["wa"].retry_at
+        assert world.log[-1] == ev.WakeAt(when=restart)
+        world.now = restart
+        assert ev.StartWorker(weights="wa") in world.feed(ev.Tick())
+        during = world.feed(ev.Request(id=20 + failures, model="a", falls_back=True))
+        assert [*refused(during)] == [20 + failures]
+        world.feed(DIED)
+    (last,) = refused(world.feed(ev.Request(id=30, model="a", falls_back=True))).values()
+    assert isinstance(last, EngineFailed)
+
+
+def test_a_restart_for_requests_that_fell_back_ends_when_it_is_ready_or_nobody_asks() -> None:
+    world = World(serve("a", at_start=False, ttl=30.0))
+    world.obey = False
+    world.feed(ev.Request(id=1, model="a", falls_back=True), ev.Request(id=2, model="a"))
+    assert [*refused(world.feed(DIED))] == [1], "a request without a fallback waits"
+    world.feed(ev.Leave(id=2))
+    world.now, world.obey = world.state.workers["wa"].retry_at, True
+    world.feed(ev.Tick())
+    assert granted(world.feed(ev.Request(id=3, model="a", falls_back=True))) == [3]
+    world.feed(ev.Leave(id=3))
+    world.now += 31
+    world.feed(ev.Tick())
+    assert world.phase(A) is Phase.COLD
+
+    world.obey = False
+    world.feed(ev.Request(id=4, model="a", falls_back=True), DIED, ev.SetTtl(model="a", seconds=0.0))
+    world.now += 1
+    assert ev.StartWorker(weights="wa") not in world.feed(ev.Tick()), "a client unloaded it"
+    world.feed(ev.Request(id=5, model="a", falls_back=True))
+    assert world.phase(A) is Phase.COLD
+    assert world.state.workers["wa"].phase is Phase.OPENING, "and another one asks for it"
+    world.feed(DIED)
+    world.now += RESTARTING
+    assert ev.StartWorker(weights="wa") not in world.feed(ev.Tick())
+    assert not world.state.restarting
+
+
+@pytest.mark.parametrize("phase", [Phase.COLD, Phase.OPENING, Phase.READY])
+def test_a_request_with_a_fallback_waits_for_a_model_that_did_not_fail(phase: Phase) -> None:
+    world = World(serve("a", at_start=False, parallel=1), obey=phase is Phase.READY)
+    if phase is not Phase.COLD:
+        world.feed(ev.Request(id=1, model="a"))
+    commands = world.feed(ev.Request(id=2, model="a", falls_back=True))
+    assert not refused(commands)
+    assert world.state.queued("a") == (1 if phase in (Phase.COLD, Phase.READY) else 2)
 
 
 def granted(commands: Iterable[ev.Command]) -> list[int]:

@@ -132,7 +132,8 @@ class Storm:
     def request(self, model: str) -> None:
         r, id = self.random, next(self.ids)
         self.asked.add(id)
-        self.feed(ev.Request(id=id, model=model, priority=r.choice([0, 0, 1]), alone=r.random() < 0.05))
+        priority, alone, falls_back = r.choice([0, 0, 1]), r.random() < 0.05, r.random() < 0.3
+        self.feed(ev.Request(id=id, model=model, priority=priority, alone=alone, falls_back=falls_back))
         if r.random() < 0.1:
             self.put(r.uniform(0, 20), lambda: self.leave(id))
 

@@ -53,11 +53,14 @@ async def test_a_model_that_cannot_be_loaded_is_replaced_by_its_fallback(server:
     await server.apply(models, routes={"r": route, "only": {**route, "on_error": ["overloaded", "timeout"]}})
 
     assert await server.ask("r", "hello") == "I am b"
+    unit = server.snapshot.deployments["a"].unit
+    assert len(server.pool.state.workers[unit.weights].failures) == 1, "one death leads to the fallback"
     answer = await server.service.answer(request_of("r", "hello"), CALLER)
     assert isinstance(answer, chat.Answer)
     assert answer.choices[0].text == "I am b"
     counted = 'mullama_route_fallbacks_total{fallback="b",model="a",reason="unavailable",route="r"} 2.0'
     assert counted in server.operator.metrics()
+    await until(lambda: len(server.pool.state.workers[unit.weights].failures) > 1)  # restarted without a request
     with pytest.raises(EngineFailed):
         await server.ask("only", "hello")
     with pytest.raises(EngineFailed):
