@@ -640,8 +640,18 @@ LoadProgress = Callable[[float], bool]
 
 
 class LoadEngine(Protocol):
-    def __call__(self, files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress) -> Engine:
-        """Load weights (all parts of a split set, in order); raise `EngineFailed` or `BadWeights`."""
+    def __call__(
+        self,
+        files: tuple[str, ...],
+        options: WeightsOptions,
+        progress: LoadProgress,
+        *,
+        log: Callable[[str], None] | None = None,
+    ) -> Engine:
+        """Load weights (all parts of a split set, in order); raise `EngineFailed` or `BadWeights`.
+
+        log: receives the lines of the engine's log from now on, from any thread.
+        """
         ...
 
 

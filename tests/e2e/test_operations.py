@@ -86,6 +86,13 @@ def test_a_collector_gets_the_trace_of_a_request_and_the_metrics(scripted: Stack
     assert not [body for body in of("/v1/traces") if b"secret" in body]
 
 
+def test_an_apply_starts_a_server_with_levels_of_its_log(stack: Stack) -> None:
+    stack.apply("--log-level", "workers=debug", "--log-level", "error")
+    log = "".join(path.read_text() for path in stack.home.glob("state/mullama/*/server.log"))
+    assert "llama_model_loader: loaded meta data" in log
+    assert "listening on" not in log
+
+
 def test_captured_requests_are_listed_and_one_is_shown(scripted: Stack) -> None:
     scripted.write({"demo": "./demo.script.json"}, observability={"captures": {"bodies": "all"}})
     scripted.apply()

@@ -32,6 +32,17 @@ async def test_an_idle_model_unloads_after_its_ttl_and_loads_with_a_request(serv
     assert await server.ask("a", "say two") == "two"
 
 
+@pytest.mark.parametrize("level", ["debug", "info"])
+async def test_the_log_of_the_engine_is_in_the_part_workers_at_debug(
+    level: str, server: LocalServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(level.upper(), logger="mullama.workers"):
+        await server.apply({"a": server.script()})
+    (pid,) = server.pool.pids()
+    lines = [record.getMessage() for record in caplog.records if record.name == "mullama.workers"]
+    assert (f"worker {pid}: the script a is read" in lines) is (level == "debug")
+
+
 async def test_a_full_queue_and_a_request_over_its_time_are_refused(server: LocalServer) -> None:
     model = {"from": server.script(), "limits": {"parallel": 1, "queue": 1, "timeout": "3s"}}
     await server.apply({"a": model})

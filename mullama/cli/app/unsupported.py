@@ -140,7 +140,7 @@ EVERYWHERE: Mapping[str, str] = {
     "--reasoning-budget": "use run --think, or the field `think` of a request",
     "--chat-template-kwargs": "the field chat_template_kwargs of a request",
     "--log-file": _LOGS, "--log-disable": _LOGS, "--log-verbosity": _LOGS, "--log-format": _LOGS,
-    "--log-level": "an option of serve; observability.logs.level in the manifest",
+    "--log-level": "an option of serve and apply; observability.logs.level in the manifest",
     "--ssl-key-file": _TLS, "--ssl-cert-file": _TLS,
     "--api-key-file": "auth.keys in the manifest, with secret: {from_file: FILE}",
     "--api-key": "other users could read it in the process list; use MULLAMA_API_KEY with --require-api-key",

@@ -25,6 +25,7 @@ from mullama.cli.manifest.apply_progress import ApplyView
 from mullama.cli.manifest.plan_file import SavedPlan
 from mullama.cli.manifest.planning import plan_for, require_files, require_undisturbed
 from mullama.cli.server.background import start, stop
+from mullama.cli.server.serve import log_level_option, log_levels
 from mullama.errors import MullamaError, Refused, TimedOut
 from mullama.plan import report
 from mullama.plan.steps import Plan, from_tree
@@ -49,6 +50,7 @@ def apply_options(parser: Parser) -> None:
     context.refresh_option(parser, "record how the files of the models are now, and show the drift; change no model")
     parser.add_argument("--offline", action="store_true", help="download nothing")
     parser.add_argument("--locked", action="store_true", help="use only the files that the lock file pins")
+    log_level_option(parser, " of a server that apply starts")
     parser.add_argument("--no-wait", action="store_true", help="return after the commit, before the models are loaded")
 
 
@@ -63,6 +65,7 @@ class ApplyRequest(Struct, frozen=True, kw_only=True):
 
 
 def apply(call: CommandContext) -> int:
+    log_levels(call.options.log_level or ())  # raises for an unknown one
     if call.options.refresh_only:
         return _refresh(call)
     loaded = load_manifest(call)
@@ -76,6 +79,11 @@ def apply(call: CommandContext) -> int:
         )
     with _lock(call, loaded):
         server = find(call, lambda: loaded)
+        if server is not None and call.options.log_level:
+            raise UsageError(
+                "--log-level is for a server that apply starts, and one is running",
+                hint="observability.logs in the manifest changes its levels while it runs",
+            )
         request = _request(call, loaded, server, saved, targets)
         if not call.options.json:
             call.terminal.toned(report.lines(request.plan))
@@ -106,7 +114,7 @@ def _lock(call: CommandContext, loaded: LoadedManifest) -> Iterator[None]:
 
 
 def _refresh(call: CommandContext) -> int:
-    context.require_alone(call.options, "plan", "target", "offline", "locked", "no-wait", "allow-empty")
+    context.require_alone(call.options, "plan", "target", "offline", "locked", "no-wait", "allow-empty", "log-level")
     tree = require(call).client.post("/api/v1/refresh", {})
     plan = from_tree(tree)
     if call.options.json:
@@ -176,7 +184,7 @@ def _execute(call: CommandContext, loaded: LoadedManifest, server: FoundServer |
         except KeyboardInterrupt:
             call.terminal.note("the server continues the apply; mullama status shows it")
             raise
-    started = start(records_of(call, loaded), ["--held", *_serve_arguments(request)])
+    started = start(records_of(call, loaded), ["--held", *_serve_arguments(call, request)])
     if not call.options.json:
         call.terminal.line(f"server started (pid {started.record.pid if started.record else '?'})")
     try:
@@ -186,15 +194,16 @@ def _execute(call: CommandContext, loaded: LoadedManifest, server: FoundServer |
             _stop_started(call, started)
 
 
-def _serve_arguments(request: ApplyRequest) -> list[str]:
-    """Return the arguments of the background server: the file to follow and its profiles."""
+def _serve_arguments(call: CommandContext, request: ApplyRequest) -> list[str]:
+    """Return the arguments of the background server: the file to follow, its profiles and the levels of its log."""
     path = request.origin["path"]
     if path is None:
         raise UsageError(
             "a manifest from standard input needs a running server",
             hint="with -f FILE apply starts one",
         )
-    return ["-f", str(path), *(part for name in request.origin["profiles"] for part in ("--profile", name))]
+    profiles = [part for name in request.origin["profiles"] for part in ("--profile", name)]
+    return ["-f", str(path), *profiles, *(f"--log-level={level}" for level in call.options.log_level or ())]
 
 
 def _stop_started(call: CommandContext, server: FoundServer) -> None:

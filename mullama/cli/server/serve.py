@@ -35,14 +35,19 @@ _IMPLICIT_OPTIONS = {
 def serve_options(parser: Parser) -> None:
     manifest_options(parser)
     implicit_options(parser)
-    parser.add_argument(
-        "--log-level", action="append", metavar="[PART=]LEVEL",
-        help="minimum level of the log or of one part of it, in place of observability.logs; may be repeated",
-    )  # fmt: skip
+    log_level_option(parser)
     # Used by apply: listen on the control socket only and wait there for the first manifest.
     parser.add_argument("--held", action="store_true", help=argparse.SUPPRESS)
     # Used by commands that find no manifest: serve the implicit one.
     parser.add_argument("--implicit", action="store_true", help=argparse.SUPPRESS)
+
+
+def log_level_option(parser: Parser, of: str = "") -> None:
+    """Add --log-level. of: the server whose log it is, for the help."""
+    parser.add_argument(
+        "--log-level", action="append", metavar="[PART=]LEVEL",
+        help=f"minimum level of the log{of} or of one part of it, in place of observability.logs; may be repeated",
+    )  # fmt: skip
 
 
 def implicit_options(parser: Parser) -> None:

@@ -29,6 +29,7 @@ from mullama.engines.base import (
 )
 from mullama.engines.llamacpp.batcher import Pace
 from mullama.engines.llamacpp.binding.devices import device_names
+from mullama.engines.llamacpp.binding.library import log as library_log
 from mullama.engines.llamacpp.binding.library import version
 from mullama.engines.llamacpp.binding.model import DeviceMemoryShort, NativeAdapter, NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
@@ -69,6 +70,7 @@ def load(
     options: WeightsOptions,
     progress: LoadProgress,
     *,
+    log: Callable[[str], None] | None = None,
     pace: Callable[[], Pace] = Pace,
     pool_threshold: int = POOL_THRESHOLD,
 ) -> LlamaEngine:
@@ -77,6 +79,7 @@ def load(
     `pace` makes the pace of each context. Contexts whose declared prefixes have `pool_threshold` tokens or more
     share one pool of cells.
     """
+    library_log.follower = log
     stopped = False
 
     def report(share: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -56,7 +56,13 @@ _VOCABULARY = 2**33
 _LONGEST_WAIT = 0.05  # seconds that one step may wait for a slow answer
 
 
-def load(files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress) -> ScriptedEngine:
+def load(
+    files: tuple[str, ...],
+    options: WeightsOptions,
+    progress: LoadProgress,
+    *,
+    log: Callable[[str], None] | None = None,
+) -> ScriptedEngine:
     """Read the script in `files[0]`; without a file, use the script that echoes."""
     script = Script()
     if files:
@@ -65,6 +71,8 @@ def load(files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress
         except (OSError, UnicodeDecodeError) as error:
             raise BadWeights(f"{files[0]} cannot be read: {error}") from error
         script = scripts.parse(text, files[0])
+    if log is not None:
+        log(f"the script {script.name} is read")
     misbehave(script.on_load if script.faults else "")
     if not progress(1.0):
         raise EngineFailed("the load was stopped")

@@ -39,7 +39,7 @@ class LogParts(Block):
     models: LogLevel | None = None
     """States and downloads of models."""
     workers: LogLevel | None = None
-    """Starts and ends of workers."""
+    """Starts and ends of workers; debug adds the log lines of llama.cpp, for models that load from then on."""
     scheduler: LogLevel | None = None
     """Decisions of the scheduler, at debug: each event with the loads, unloads and requests that it leads to."""
     telemetry: LogLevel | None = None

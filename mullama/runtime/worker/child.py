@@ -269,7 +269,7 @@ class Child:
 
     def _result(self, command: protocol.Task) -> object:
         if isinstance(command, protocol.LoadWeights):
-            return self._load(command.choice)
+            return self._load(command.choice, logs=command.logs)
         engine = self._engine
         if engine is None:
             raise EngineFailed("no weights are loaded")
@@ -300,7 +300,7 @@ class Child:
                 return engine.stats()
         return None
 
-    def _load(self, choice: EngineChoice) -> object:
+    def _load(self, choice: EngineChoice, *, logs: bool) -> object:
         percent = -1
 
         def progress(share: float) -> bool:
@@ -310,8 +310,12 @@ class Child:
                 self._send(protocol.LoadReport(share=share))
             return True
 
-        self._engine = find_engine(choice.name)(choice.files, choice.options, progress)
+        log = self._send_line if logs else None
+        self._engine = find_engine(choice.name)(choice.files, choice.options, progress, log=log)
         return self._engine.facts
+
+    def _send_line(self, line: str) -> None:
+        self._send(protocol.LogLine(text=line))
 
     def _send(self, message: protocol.WorkerMessage) -> None:
         self._write(protocol.pack(message))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any, TypeVar
@@ -37,6 +38,7 @@ from mullama.errors import (
     TimedOut,
     TooLarge,
     Unsupported,
+    masked,
 )
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.cores import CoreAllocator
@@ -49,6 +51,7 @@ from mullama.runtime.worker.watchdog import Hang, StallLimits, Watchdog
 from mullama.struct import Struct, replace
 
 T = TypeVar("T")
+_log = logging.getLogger("mullama.workers")
 
 _LAST = (Ended, Embedded, Failed)  # the last output of a job
 USUAL_LIMITS = StallLimits()
@@ -149,7 +152,9 @@ class WorkerClient:
         self._progress = progress
         self._hosts = hosts_of(choice.options.devices)
         try:
-            self.facts = await self._ask(protocol.LoadWeights(number=self.next_id(), choice=choice), EngineFacts)
+            logs = _log.isEnabledFor(logging.DEBUG)
+            question = protocol.LoadWeights(number=self.next_id(), choice=choice, logs=logs)
+            self.facts = await self._ask(question, EngineFacts)
         except BaseException:
             await self.kill()
             raise
@@ -460,6 +465,8 @@ class WorkerClient:
             case protocol.LoadReport(share=share):
                 self._progressed()
                 self._progress(share)
+            case protocol.LogLine(text=line):
+                _log.debug("worker %d: %s", self.pid, masked(line))
             case protocol.Hello(protocol=version):
                 if version != protocol.PROTOCOL:
                     raise EngineFailed(f"the worker speaks protocol {version}")

@@ -26,7 +26,7 @@ from mullama.units import size as size_text
 T = TypeVar("T")
 M = TypeVar("M")
 
-PROTOCOL: Final = 5
+PROTOCOL: Final = 6
 MAX_FRAME: Final = 320 * 1024 * 1024  # more than `server.limits.media` allows for one sound
 
 _LENGTH = struct.Struct("<I")
@@ -44,6 +44,8 @@ class WorkerMessage(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 class LoadWeights(WorkerMessage, frozen=True, tag=True):
     number: int
     choice: base.EngineChoice
+    logs: bool = False
+    """Send the lines of the engine's log from now on, each as a `LogLine`."""
 
 
 class OpenContext(WorkerMessage, frozen=True, tag=True):
@@ -150,6 +152,12 @@ class LoadReport(WorkerMessage, frozen=True, tag=True):
     share: float
 
 
+class LogLine(WorkerMessage, frozen=True, tag=True):
+    """A line of the engine's log."""
+
+    text: str
+
+
 Value = msgspec.Raw
 """An encoded value whose type its reader knows."""
 
@@ -199,7 +207,7 @@ class Outputs(WorkerMessage, frozen=True, tag=True):
     outputs: list[reduce(or_, _TAGGED.values())]  # type: ignore[valid-type]
 
 
-Reply = Hello | LoadReport | CallResult | CallError | Pong
+Reply = Hello | LoadReport | LogLine | CallResult | CallError | Pong
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -60,6 +60,14 @@ def server(tiny: TinyServer, manifest: Path) -> TinyServer:
     return tiny
 
 
+def test_log_levels_are_for_a_server_that_apply_starts(run: Run, server: TinyServer, manifest: Path) -> None:
+    ran = run("apply", "--host", server.url, "--log-level", "workers=debug")
+    assert (ran.code, "observability.logs in the manifest" in ran.err) == (4, True), ran.err
+    assert server.asked == []
+    unknown = run("apply", "--host", server.url, "--log-level", "worker=debug")
+    assert "did you mean workers?" in unknown.err
+
+
 def test_the_plan_is_shown_sent_and_its_result_returned(run: Run, server: TinyServer, manifest: Path) -> None:
     ran = run("apply", "--host", server.url)
     assert ran.code == 0

@@ -35,6 +35,26 @@ def engine(tiny_path: str, load: Callable[..., LlamaEngine]) -> LlamaEngine:
     return engine
 
 
+def test_the_lines_of_the_native_log_are_sent_of_loads_of_contexts_and_of_failures(
+    tiny_path: str, load: Callable[..., LlamaEngine], tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    engine = load("llamacpp", tiny_path, log=lines.append)
+    assert any("llama_model_loader: loaded meta data" in line for line in lines)
+    lines.clear()
+    engine.open_context("main", OPTIONS)
+    assert any("KV buffer size" in line for line in lines)
+
+    (tmp_path / "broken.gguf").write_bytes(Path(tiny_path).read_bytes()[:5000])
+    lines.clear()
+    with pytest.raises(BadWeights):
+        load("llamacpp", str(tmp_path / "broken.gguf"), log=lines.append)
+    assert any("error loading model" in line for line in lines)
+    lines.clear()
+    load("llamacpp", tiny_path)
+    assert lines == []
+
+
 def test_the_logprobs_of_an_echoed_prompt_are_those_of_generating_it(engine: LlamaEngine) -> None:
     """Scoring text and writing it agree: what was written with some logprobs has them when it is scored."""
     written = answer(engine, user("Who are you?"), logprobs=1, max_tokens=8)

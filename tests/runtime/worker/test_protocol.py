@@ -40,7 +40,7 @@ COMMANDS: list[protocol.WorkerMessage] = [
     protocol.SubmitEmbed(job=base.Embed(id=3, context="c", inputs=("a", (1, 2)), pairs=(("q", "d"),))),
     protocol.LoadWeights(number=1, choice=base.EngineChoice(
         name="scripted", files=("/f",), options=base.WeightsOptions(gpu_layers=-1, tensor_split=(3.0, 1.0), mlock=True),
-    )),
+    ), logs=True),
     protocol.OpenContext(number=2, name="c", options=base.ContextOptions(
         size=5, adapters=(base.Adapter(path="/a", scale=0.5),), prefixes=(base.Prefix(text="x"),),
     )),

@@ -6,7 +6,7 @@ import ctypes
 import os
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,8 @@ class _Log:
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=40)
+        self.follower: Callable[[str], None] | None = None
+        """Receives each line that is not for debugging llama.cpp itself."""
         self._recordings: list[list[str]] = []
         self._partial = ""
         self.callback = c.llama_log_callback(self._take)
@@ -31,6 +33,8 @@ class _Log:
                 recording.append(line)
             if level in (3, 4):  # warnings and errors
                 self.errors.append(line)
+            if self.follower is not None and level != 1:
+                self.follower(line)
 
     @contextmanager
     def recording(self) -> Iterator[list[str]]:
