@@ -67,11 +67,13 @@ class Rejection(Exception):
         self.close = close
 
 
-class Listener(Struct, frozen=True, kw_only=True):
+class Listener(Struct, kw_only=True):
     """The listener that accepted a connection. `hosts` are the names and addresses it is bound to."""
 
     kind: Literal["tcp", "unix", "control"] = "tcp"
     hosts: tuple[str, ...] = ()
+    closed: bool = False
+    """It accepts no more connections, and those that it has end after their response."""
 
 
 class Notes(Struct, kw_only=True):

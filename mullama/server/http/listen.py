@@ -115,11 +115,10 @@ class HttpServer:
             opened.bound = replace(opened.bound, sockets=tuple(each.dup() for each in opened.bound.sockets))
             opened.listener, opened.servers = replace(opened.listener), []
             await self._accept(opened)
-            await _stop_accepting(before.bound)
             if drain:
-                self._close([before])
+                await self._close([before])
             else:
-                self._stop_listening([before])
+                await self._stop_listening([before])
 
     async def _follow_addresses(self, addresses: Sequence[str]) -> None:
         wanted = list(dict.fromkeys(addresses))
@@ -131,10 +130,10 @@ class HttpServer:
                 opened = await self._listen_over(text, leaving)
                 added.append(opened)
         except BaseException:
-            self._close(added)
+            await self._close(added)
             await self._reopen(leaving)
             raise
-        self._close(leaving)
+        await self._close(leaving)
         staying = [opened for opened in self._open if opened not in leaving]
         self._open = sorted([*staying, *added], key=lambda opened: wanted.index(opened.text))
 
@@ -145,7 +144,7 @@ class HttpServer:
         """
         listeners = [*self._open, *([self._control] if self._control else [])]
         self._open, self._control = [], None
-        self._close(listeners)
+        await self._close(listeners)
         for connection in list(self._state.connections):
             connection.shutdown()
             if isinstance(connection, BoundedProtocol):
@@ -218,7 +217,7 @@ class HttpServer:
             rivals = [opened for opened in leaving if _overlap(opened.bound.address, address)]
             if not rivals:
                 raise
-            self._stop_listening(rivals)
+            await self._stop_listening(rivals)
             return await self._listen(text)
 
     async def _reopen(self, leaving: Iterable[_OpenListener]) -> None:
@@ -228,18 +227,26 @@ class HttpServer:
                 opened.bound = bind(opened.bound.address)
                 await self._accept(opened)
 
-    def _stop_listening(self, listeners: Iterable[_OpenListener]) -> None:
+    async def _stop_listening(self, listeners: Iterable[_OpenListener]) -> None:
         for opened in listeners:
+            if opened.servers:
+                await _stop_accepting(opened.bound)
             opened.bound.unlink()
             for server in opened.servers:
                 server.close()
             opened.servers = []
 
-    def _close(self, listeners: Sequence[_OpenListener]) -> None:
-        """Accept no new connections; close idle ones now and the others after their response."""
-        self._stop_listening(listeners)
+    async def _close(self, listeners: Sequence[_OpenListener]) -> None:
+        """Accept no new connections; close idle ones now and the others after their response.
+
+        Those that are accepted while the listeners close have not sent their request yet, and end after it.
+        """
+        before = list(self._state.connections)
         closed = [opened.listener for opened in listeners]
-        for connection in list(self._state.connections):
+        for listener in closed:
+            listener.closed = True
+        await self._stop_listening(listeners)
+        for connection in before:
             if any(connection.app_state.get("listener") is listener for listener in closed):
                 connection.shutdown()
 
@@ -250,10 +257,13 @@ class HttpServer:
 
 
 async def _stop_accepting(bound: Bound) -> None:
-    """Accept no more connections on these sockets, and let those begin that are accepted already.
+    """Accept the connections that wait on these sockets and then no more, and let them begin.
 
-    A server that is closed in the turn between drops them without an answer.
+    A socket that is closed resets those that wait, and a server that is closed in the turn after it accepted a
+    connection drops it without an answer.
     """
+    for _ in range(2):  # the event loop sees that they wait, then accepts them
+        await asyncio.sleep(0)
     for each in bound.sockets:
         with contextlib.suppress(NotImplementedError):  # the event loop of Windows has no readers
             asyncio.get_running_loop().remove_reader(each)

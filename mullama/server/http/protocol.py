@@ -240,6 +240,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self.scope["state"]["upgrade"] = self._upgrade
         super().on_headers_complete()
+        if self.app_state["listener"].closed and self.cycle is not None:
+            self.cycle.keep_alive = False
         self._body_after_upgrade = self.parser.should_upgrade() and _announces_body(self.headers)
         self._in_headers = False
         self._unparsed = 0

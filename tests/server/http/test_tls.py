@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import socket
 import ssl
 import threading
 import time
@@ -149,3 +150,35 @@ def test_tls_is_switched_on_and_off_on_an_open_address(server: RunningServer, au
     assert server.ask("GET", "/livez").status == 200
     with pytest.raises(ssl.SSLError):
         ask(server, authority)
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_clients_that_connected_before_their_address_left_are_answered(
+    encrypted: bool, turns: int, server: RunningServer, authority: Authority
+) -> None:
+    """The connections wait in the backlog, or were accepted some turns of the event loop ago."""
+    tls = context_of(authority, "server") if encrypted else None
+    listen(server, tls)
+
+    async def connect_and_leave() -> list[socket.socket]:
+        connected = [socket.create_connection(server.address, timeout=60) for _ in range(3)]
+        for each in connected if tls is None else ():
+            each.sendall(b"GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.http.listen_on(["127.0.0.2:0"], tls)
+        return connected
+
+    for each in server.wait(connect_and_leave()):
+        connection = connect(server, authority) if encrypted else http.client.HTTPConnection("127.0.0.1")
+        with closing(each), closing(connection):
+            if isinstance(connection, http.client.HTTPSConnection):
+                trust = ssl.create_default_context(cafile=authority.cert)
+                connection.sock = trust.wrap_socket(each, server_hostname="127.0.0.1")
+                assert get(connection) == 200
+                assert connection.sock is None, "it ends after the response"
+            else:
+                answer = http.client.HTTPResponse(each)
+                answer.begin()
+                assert (answer.status, answer.getheader("connection")) == (200, "close")
