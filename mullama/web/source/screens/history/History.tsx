@@ -102,7 +102,7 @@ function Undo({ to, close }: { to: number; close: () => void }) {
         {!done && <button class="button main" disabled={!plan || running} onClick={() => void apply()}>{running ? "Applying…" : "Apply"}</button>}
         <button class="button" onClick={close}>{done ? "Close" : "Cancel"}</button>
       </header>
-      <div class="undo">
+      <div class="inside">
         {error != null && <Problem title="The undo failed" error={error} />}
         {plan ? <PlanView plan={plan} /> : !error && <p class="quiet">Planning…</p>}
         {lines.length > 0 && <Progress lines={lines} />}

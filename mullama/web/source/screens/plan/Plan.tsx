@@ -106,7 +106,7 @@ export function Plan() {
               {running ? "Applying…" : edited ? "Save and apply" : "Apply"}
             </button>
           </header>
-          <div class="undo">
+          <div class="inside">
             {planError != null && <Problem title="Nothing was changed" error={planError} />}
             {mistakes.map((one, index) => (
               <div key={index} class="problem">
