@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ask } from "../../api/client.ts";
 import { jsonLines } from "../../api/streams.ts";
 import type { ApplyLine, ManifestText, TextPlan } from "../../api/types.ts";
+import { download } from "../../parts/download.ts";
 import { PlanView } from "../../parts/PlanView.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { Progress } from "../../parts/Progress.tsx";
@@ -95,7 +96,7 @@ export function Plan() {
             <h2>Manifest {edited && <span class="tag">edited</span>}</h2>
             <label><input type="checkbox" checked={changes} onChange={(event) => setChanges(event.currentTarget.checked)} /> Show changes</label>
             <button class="button" disabled={!edited || running} onClick={() => void read(false)}>Discard</button>
-            <button class="button" onClick={() => download(text)}>Download</button>
+            <button class="button" onClick={() => download(text, "mullama.yaml", "application/yaml")}>Download</button>
           </header>
           <Editor text={text} original={file.text} changes={changes} mistakes={mistakes} change={setText} />
         </section>
@@ -122,13 +123,4 @@ export function Plan() {
       </div>
     </div>
   );
-}
-
-function download(text: string): void {
-  const address = URL.createObjectURL(new Blob([text], { type: "application/yaml" }));
-  const anchor = document.createElement("a");
-  anchor.href = address;
-  anchor.download = "mullama.yaml";
-  anchor.click();
-  URL.revokeObjectURL(address);
 }

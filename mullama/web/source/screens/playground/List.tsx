@@ -2,8 +2,11 @@
 
 import { useRef, useState } from "preact/hooks";
 
+import { download } from "../../parts/download.ts";
 import * as store from "../../state/conversations.ts";
 import type { Conversation } from "../../state/conversations.ts";
+
+const FILE = "mullama-conversations.json";
 
 interface Props {
   current: Conversation;
@@ -37,19 +40,10 @@ export function List({ current, open, create }: Props) {
       </ul>
       {refusal && <p class="notice" role="alert">{refusal}</p>}
       <p class="actions">
-        <button class="button plain small" disabled={!store.conversations.value.length} onClick={() => download(store.exported(store.conversations.value))}>Export</button>
+        <button class="button plain small" disabled={!store.conversations.value.length} onClick={() => download(store.exported(store.conversations.value), FILE, "application/json")}>Export</button>
         <button class="button plain small" onClick={() => chooser.current?.click()}>Import</button>
         <input ref={chooser} type="file" accept="application/json,.json" hidden onChange={(event) => { void take(event.currentTarget.files?.[0]); event.currentTarget.value = ""; }} />
       </p>
     </aside>
   );
-}
-
-function download(text: string): void {
-  const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-  const anchor = document.createElement("a");
-  anchor.href = address;
-  anchor.download = "mullama-conversations.json";
-  anchor.click();
-  URL.revokeObjectURL(address);
 }
