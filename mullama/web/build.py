@@ -232,8 +232,8 @@ def main() -> int:
         print(f"error: the web page was not built: {error}", file=sys.stderr)
         return 2 if isinstance(error, NoTools) else 1
     if built:
-        sizes = json.dumps({p.name: p.stat().st_size for p in sorted(DIST.glob("*.gz"))}, indent=1)
-        print(f"built the web page; compressed sizes in bytes:\n{sizes}")
+        packed = sum(path.stat().st_size for path in DIST.glob("*.gz"))
+        print(f"built the web page: {packed / 1000:.0f} KB compressed")
     return 0
 
 
