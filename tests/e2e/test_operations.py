@@ -61,6 +61,11 @@ def test_the_responses_of_the_operator_api_match_their_schemas(scripted: Stack) 
         found = httpx.get(f"{scripted.url}/api/v1/{path.format(id=1)}", timeout=60).json()
         schema: Any = SCHEMAS["GET", f"/api/v1/{path}"].response
         assert [f"{path}: {wrong.message}" for wrong in Draft202012Validator(schema).iter_errors(found)] == []
+    manifest = httpx.get(f"{scripted.url}/api/v1/stack", timeout=60).json()["manifest"]
+    manifest["models"]["demo"]["system"] = "Two."
+    plan = httpx.post(f"{scripted.url}/api/v1/plan", json={"manifest": manifest}, timeout=60).json()
+    assert [step["subject"] for step in plan["steps"]] == ["demo"]
+    Draft202012Validator(SCHEMAS["POST", "/api/v1/plan"].response).validate(plan)
 
 
 def test_a_collector_gets_the_trace_of_a_request_and_the_metrics(scripted: Stack) -> None:
