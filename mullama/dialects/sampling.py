@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 from mullama.chat.sampling_fields import SAMPLING_FIELDS, SamplingField, fold_seed
 from mullama.chat.types import Sampling
 from mullama.dialects import fields, schema
 from mullama.names import JSONValue
+from mullama.struct import replace
 from mullama.units import parse_go_duration
+
+T = TypeVar("T")
 
 MOST_STOPS = 16
 MOST_STOP_BYTES = 256
@@ -133,12 +137,17 @@ TOP_LOGPROBS = fields.integer("top_logprobs", 0, MOST_LOGPROBS)
 
 def number_field(name: str) -> fields.Field[float]:
     """Return the request field of a parameter of the table that is a number."""
-    return fields.number(name, SAMPLING_FIELDS[name].low, SAMPLING_FIELDS[name].high)
+    return _described(fields.number(name, SAMPLING_FIELDS[name].low, SAMPLING_FIELDS[name].high))
 
 
 def integer_field(name: str) -> fields.Field[int]:
     """Return the request field of a parameter of the table that is a whole number."""
-    return fields.integer(name, int(SAMPLING_FIELDS[name].low), int(SAMPLING_FIELDS[name].high))
+    return _described(fields.integer(name, int(SAMPLING_FIELDS[name].low), int(SAMPLING_FIELDS[name].high)))
+
+
+def _described(field: fields.Field[T]) -> fields.Field[T]:
+    """Return the field with the description of its parameter in its schema."""
+    return replace(field, schema={**field.schema, "description": SAMPLING_FIELDS[field.name].description})
 
 
 def _numeric(field: SamplingField) -> fields.Field[object]:

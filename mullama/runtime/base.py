@@ -43,6 +43,14 @@ class RequestMemory(Protocol):
         ...
 
 
+class SentRequest(Struct, frozen=True, kw_only=True):
+    """A request as it arrived, so that a captured one can be sent again."""
+
+    path: str
+    """With its query."""
+    body: bytes
+
+
 class Caller(Struct, frozen=True, kw_only=True):
     """The client of one request and its rights."""
 
@@ -64,6 +72,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     """The place of the request in a trace."""
     memory: RequestMemory | None = None
     """None for calls of the program itself, which no bound protects."""
+    sent: SentRequest | None = None
+    """None if no bodies are captured, and for an answer within a session."""
 
     def may_use(self, *names: str) -> bool:
         """Return True if the key may use a model by one of these names."""

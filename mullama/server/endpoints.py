@@ -40,7 +40,7 @@ from mullama.dialects.sessions import OpenSession
 from mullama.dialects.stored_objects import DeleteStored, FetchStored
 from mullama.errors import Internal
 from mullama.offload import LARGE, compute
-from mullama.runtime.base import Caller, Service
+from mullama.runtime.base import Caller, SentRequest, Service
 from mullama.server.http.body import BodyBudget, BodyShare, parse_body, pieces, read_body
 from mullama.server.http.exchange import ErrorFormat, Exchange, to_body
 from mullama.server.http.form import read_form
@@ -120,6 +120,7 @@ class Endpoints(Struct, frozen=True, kw_only=True):
         # The share is held to the end, because the decoded request refers to the body's text.
         with self.pool.share() as share:
             raw = await self._read_body(exchange, share)
+            self._keep_for_captures(exchange, raw)
             decoded = await compute(len(raw), self._decode, endpoint, request, raw)
             await self._serve(endpoint, exchange, decoded, raw)
 
@@ -164,6 +165,13 @@ class Endpoints(Struct, frozen=True, kw_only=True):
         exchange.extra |= exchange.error_format.rate_headers(admission.report, time.time())
         if admission.refusal is not None:
             raise admission.refusal
+
+    def _keep_for_captures(self, exchange: Exchange, raw: bytes) -> None:
+        captures = self.service.access().manifest.observability.captures
+        if captures is not None and captures.bodies != "none" and raw:
+            query = exchange.scope["query_string"].decode("latin-1")
+            sent = SentRequest(path=f"{exchange.path}?{query}" if query else exchange.path, body=raw)
+            exchange.caller = replace(exchange.caller, sent=sent)
 
     async def _read_body(self, exchange: Exchange, share: BodyShare) -> bytes:
         if exchange.method in ("GET", "HEAD"):

@@ -17,12 +17,16 @@ from mullama.manifest.spec import Captures
 from mullama.runtime.base import Caller
 from mullama.runtime.metering import RequestResult
 from mullama.struct import Struct, asdict
+from mullama.units import size
 
 _OWN_BYTES = 2048
 """The bytes of a capture without its texts, about."""
 _CHARACTER = 4  # bytes, at most; the bound holds for any text
 _SHARE = 4
 """One text may use this part of all bytes; a longer one keeps its end, where a conversation has its last turns."""
+
+
+_NOT_KEPT = "observability.captures.bodies keeps no bodies of such requests"
 
 
 class Capture(Struct, frozen=True, kw_only=True):
@@ -52,22 +56,35 @@ class Capture(Struct, frozen=True, kw_only=True):
     """As the template rendered it; None if bodies are not kept."""
     answer: str | None = None
     """The text of all choices with the reasoning; None as `prompt`."""
+    generation: int = 0
+    """The generation of the manifest at the arrival."""
+    path: str | None = None
+    """The path of the request with its query; None as `body`."""
+    body: bytes | None = None
+    """The JSON that the client sent, complete, so that the request can be sent again; None with the reason in
+    `omitted`."""
+    omitted: str = ""
+    masked: bool = False
+    """Secrets in addresses are missing in the body, so a request that is sent again has none of them either."""
 
     def tree(self, *, texts: bool) -> dict[str, Any]:
         """Return the published form, with or without the texts."""
         tree = asdict(self) | {"timings": asdict(self.timings), "usage": asdict(self.usage)}
         tree["error"] = {"kind": self.error[0], "message": self.error[1]} if self.error else None
         tree["kept"] = self.prompt is not None
+        tree["body"] = None if self.body is None else self.body.decode()
         if not texts:
-            del tree["prompt"], tree["answer"]
+            del tree["prompt"], tree["answer"], tree["body"]
         return tree
 
 
 class Recording:
     """Collects one attempt while it runs."""
 
-    def __init__(self, log: CaptureLog, request: chat.ChatRequest | chat.CompletionRequest, caller: Caller) -> None:
-        self._log, self._caller, self._request = log, caller, request
+    def __init__(
+        self, log: CaptureLog, request: chat.ChatRequest | chat.CompletionRequest, caller: Caller, generation: int
+    ) -> None:
+        self._log, self._caller, self._request, self._generation = log, caller, request, generation
         self._when, self._begun = time.time(), time.monotonic()
         self._first: float | None = None
         self._texts: list[str] | None = [] if log.settings.bodies != "none" else None
@@ -94,6 +111,8 @@ class Recording:
         """Add the capture to the list. error: the reason of the end; None for a complete answer."""
         result: RequestResult = "ok" if error is None else "error" if isinstance(error, MullamaError) else "cancelled"
         kept = self._texts is not None and (self._log.settings.bodies == "all" or result == "error")
+        sent = self._caller.sent
+        body, omitted, hidden = self._log.whole(sent.body if sent else b"") if kept else (None, _NOT_KEPT, False)
         self._log.add(
             Capture(
                 id=self._log.next_id(),
@@ -112,6 +131,11 @@ class Recording:
                 error=(error.kind.value, error.message) if isinstance(error, MullamaError) else None,
                 prompt=self._log.cut(prompt) if kept else None,
                 answer=self._log.cut("".join(self._texts or ())) if kept else None,
+                generation=self._generation,
+                path=sent.path if sent and body is not None else None,
+                body=body,
+                omitted=omitted,
+                masked=hidden,
             )
         )
 
@@ -133,14 +157,16 @@ class CaptureLog:
         """The declared block; its defaults after it was removed."""
         return self._declared() or Captures()
 
-    def begin(self, request: chat.ChatRequest | chat.CompletionRequest, caller: Caller) -> Recording | None:
+    def begin(
+        self, request: chat.ChatRequest | chat.CompletionRequest, caller: Caller, generation: int
+    ) -> Recording | None:
         """Return a new recording; None if nothing is captured."""
         if self._declared() is None:
             if self._kept:
                 self._kept.clear()
                 self._bytes = 0
             return None
-        return Recording(self, request, caller)
+        return Recording(self, request, caller, generation)
 
     def next_id(self) -> int:
         self._last += 1
@@ -150,6 +176,17 @@ class CaptureLog:
         """Return the text without secrets in addresses, and the end of one that is too long."""
         most = self.settings.size // (_SHARE * _CHARACTER)
         return masked(text if len(text) <= most else "…" + text[-most:])
+
+    def whole(self, raw: bytes) -> tuple[bytes | None, str, bool]:
+        """Return a body without secrets in addresses, or None and the reason; and True if there were secrets."""
+        if not raw:
+            return None, "it has no body of its own: it is part of a session or of a transcription", False
+        if len(raw) > (most := self.settings.size // _SHARE):
+            return None, f"its body has {size(len(raw))}, and a capture keeps at most {size(most)}", False
+        if b"://" not in raw:
+            return raw, "", False
+        shown = masked(raw.decode("utf-8", "replace")).encode()
+        return shown, "", shown != raw
 
     def add(self, capture: Capture) -> None:
         """Keep a capture, and drop the oldest ones beyond the bound."""
@@ -177,4 +214,5 @@ class CaptureLog:
 
 
 def _bytes_of(capture: Capture) -> int:
-    return _OWN_BYTES + _CHARACTER * (len(capture.prompt or "") + len(capture.answer or ""))
+    texts = len(capture.prompt or "") + len(capture.answer or "")
+    return _OWN_BYTES + _CHARACTER * texts + len(capture.body or b"")

@@ -300,7 +300,8 @@ class ModelService:
             self._pool, self._metrics, lambda: self.find(request.model, caller), fitted, caller, self._places,
             author=request, meter=usage.add, alone=self._quarantine.suspects(request),
         )  # fmt: skip
-        recording, trace = self._captures.begin(request, caller), begin_trace(self._tracer, request, caller)
+        recording = self._captures.begin(request, caller, self._snapshot().generation)
+        trace = begin_trace(self._tracer, request, caller)
         observers, failure = [one for one in (recording, trace) if one is not None], None
         self._metrics.running[id(run)] = run
         try:

@@ -203,9 +203,15 @@ CAPTURE = partly(
         kept=FLAG,
         prompt=nullable(TEXT),
         answer=nullable(TEXT),
+        generation=COUNT,
+        path=nullable(TEXT),
+        body=nullable(TEXT),
+        omitted=TEXT,
+        masked=FLAG,
     ),
     "prompt",
     "answer",
+    "body",
 )
 CAPTURES = record(format={"const": "mullama.requests/1"}, requests=array(CAPTURE))
 STACK = record(generation=COUNT, revision=TEXT, manifest=TREE, origin=_ORIGIN)

@@ -9,7 +9,9 @@ import pytest
 from mullama.chat import types as chat
 from mullama.errors import Invalid, NotFound
 from mullama.manifest.spec import Captures
+from mullama.runtime.base import SentRequest
 from mullama.runtime.serving.captures import CaptureLog
+from mullama.struct import replace
 from tests.runtime.runtime_fixture import CALLER, LocalServer, request_of
 
 pytestmark = pytest.mark.anyio
@@ -19,8 +21,11 @@ def declared(**fields: Any) -> Captures:
     return Captures.model_validate(fields)
 
 
-def capture(log: CaptureLog, prompt: str = "p", answer: str = "a", error: BaseException | None = None) -> None:
-    recording = log.begin(chat.CompletionRequest(model="m", prompts=(prompt,)), CALLER)
+def capture(
+    log: CaptureLog, prompt: str = "p", answer: str = "a", error: BaseException | None = None, body: bytes = b"{}"
+) -> None:
+    caller = replace(CALLER, sent=SentRequest(path="/v1/completions?a=1", body=body)) if body else CALLER
+    recording = log.begin(chat.CompletionRequest(model="m", prompts=(prompt,)), caller, 7)
     if recording is not None:
         recording.take([chat.TextDelta(text=answer), chat.Finished(reason="stop")])
         recording.end(error, model="m", prompt=prompt, usage=chat.Usage(prompt_tokens=3, completion_tokens=1))
@@ -92,6 +97,38 @@ def test_removing_the_block_forgets_what_was_captured() -> None:
     capture(log)
     block[0] = declared()
     assert log.list() == ()
+
+
+def test_a_request_is_kept_whole_to_be_sent_again() -> None:
+    log = CaptureLog(lambda: declared(bodies="all"))
+    capture(log, body='{"prompt": "é"}'.encode())
+    tree = log.list()[0].tree(texts=True)
+    assert (tree["path"], tree["body"], tree["omitted"]) == ("/v1/completions?a=1", '{"prompt": "é"}', "")
+    assert (tree["generation"], tree["masked"]) == (7, False)
+    assert "body" not in log.list()[0].tree(texts=False)
+
+
+@pytest.mark.parametrize(
+    ("bodies", "body", "reason"),
+    [
+        ("errors", b"{}", "observability.captures.bodies"),
+        ("all", b"", "no body of its own"),
+        ("all", b"x" * 20_000, "keeps at most 16"),
+    ],
+)
+def test_a_request_without_its_body_has_the_reason(bodies: str, body: bytes, reason: str) -> None:
+    log = CaptureLog(lambda: declared(bodies=bodies, size="64KiB"))
+    capture(log, body=body)
+    (found,) = log.list()
+    assert (found.body, found.path) == (None, None)
+    assert reason in found.omitted
+
+
+def test_a_kept_body_shows_no_secret_of_an_address_and_says_so() -> None:
+    log = CaptureLog(lambda: declared(bodies="all"))
+    capture(log, body=b'{"url": "https://user:secret@example.org/x"}')
+    tree = log.list()[0].tree(texts=True)
+    assert (tree["body"], tree["masked"]) == ('{"url": "https://***@example.org/x"}', True)
 
 
 async def test_followers_get_old_and_new_captures_without_their_texts() -> None:
