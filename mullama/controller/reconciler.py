@@ -102,8 +102,8 @@ class Reconciler:
         self._lock = asyncio.Lock()
         pool.renew = self._renew
         self._declared: object = None
-        self._look: asyncio.Future[tuple[str, ...]] | None = None
-        self.changed_files: tuple[str, ...] = ()
+        self._look: asyncio.Future[dict[str, str]] | None = None
+        self.changed_files: Mapping[str, str] = {}
         """See `look_at_files`."""
 
     @property
@@ -417,8 +417,10 @@ class Reconciler:
         files = with_use(files, manifests, self._records)
         return Observed(applied=applied, live=live, files=files, machine=machine, unneeded=unneeded)
 
-    async def look_at_files(self) -> tuple[str, ...]:
+    async def look_at_files(self) -> Mapping[str, str]:
         """Return the files of served models that changed on disk since they were described, and keep them for status.
+
+        The values are their states now, "" for one that does not exist.
 
         A file system that does not answer keeps the last answer, so that no caller waits for it.
         """

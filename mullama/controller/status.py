@@ -205,17 +205,17 @@ def _reason_not_applied(error: BaseException) -> Reason:
 
 
 def live_models(
-    snapshot: Snapshot, pool: Pool, failures: Mapping[str, MullamaError], changed: Collection[str]
+    snapshot: Snapshot, pool: Pool, failures: Mapping[str, MullamaError], changed: Mapping[str, str]
 ) -> dict[str, LiveModel]:
     """Return the live state of each served model. failures: see `StatusTracker.failures`.
 
-    changed: the files that changed on disk since they were described.
+    changed: see `Reconciler.look_at_files`.
     """
     return {name: _live_model(name, snapshot, pool, failures.get(name), changed) for name in snapshot.deployments}
 
 
 def _live_model(
-    name: str, snapshot: Snapshot, pool: Pool, degraded: MullamaError | None, changed: Collection[str]
+    name: str, snapshot: Snapshot, pool: Pool, degraded: MullamaError | None, changed: Mapping[str, str]
 ) -> LiveModel:
     deployment = snapshot.deployments[name]
     unavailable = deployment.unavailable
@@ -237,7 +237,7 @@ def _live_model(
         digest=deployment.files.digest or "",
         files={path: file.digest or "" for file in deployment.described for path in file.paths}
         | ({deployment.projector.path: deployment.projector.digest} if deployment.projector else {}),
-        changed=tuple(path for path in deployment.stamps if path in changed),
+        changed={path: changed[path] for path in deployment.stamps if path in changed},
         memory=(serve.weights_bytes + serve.context_bytes) if phase is Phase.READY else 0,
         reason=type(cause).__name__ if cause else "",
         message=error.message if error else "",

@@ -312,11 +312,11 @@ def _with_load(name: str, model: Model, cost: Cost, observed: Observed) -> str:
     return "; not in memory: load" if absent and cost.rank < Cost.CONTEXT.rank else ""
 
 
-def _changed_too(name: str, before: Model, after: Model, observed: Observed) -> tuple[str, ...]:
+def _changed_too(name: str, before: Model, after: Model, observed: Observed) -> dict[str, str]:
     """Return the files that changed on disk of a model whose declared files are the same."""
     live = observed.live.get(name) if observed.live is not None else None
     same = before.all_sources == after.all_sources
-    return changed_files(after, live, observed) if live is not None and same else ()
+    return changed_files(after, live, observed) if live is not None and same else {}
 
 
 def _method(cost: Cost, *, pause: bool, pulls: bool = False, fit: bool = False) -> str:
@@ -351,9 +351,9 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
     if observed.applied is not None and (unusable := _unusable(model, observed)):
         detail, cost = f"{_reasons(unusable)}: restore it", Cost.FILES
     elif observed.applied is not None and not files.stored:
-        broken = live.changed if live is not None else ()
+        broken = next(iter(live.changed), "") if live is not None else ""
         again = "is missing or damaged: fetch it again, or restore it"
-        detail, cost = f"{broken[0]} {again}" if broken else "files are gone: pull", Cost.FILES
+        detail, cost = f"{broken} {again}" if broken else "files are gone: pull", Cost.FILES
     elif observed.live is None:
         return None
     elif live is None:
@@ -402,19 +402,29 @@ def _pauses(name: str, model: Model, cost: Cost, observed: Observed) -> bool:
     return loaded and (strategy == "recreate" or short)
 
 
-def changed_files(model: Model, live: LiveModel, observed: Observed) -> tuple[str, ...]:
+def changed_files(model: Model, live: LiveModel, observed: Observed) -> dict[str, str]:
     """Return the files of a model that have other bytes than when the server described them."""
     sources = model.all_sources
     now = {path: files.digest for source in sources if (files := observed.files.get(source)) for path in files.paths}
     if (projector := projector_of(model, observed.files)) is not None:
         now[projector.path] = projector.digest
-    return tuple(path for path in live.changed if not now.get(path) or now[path] != live.files.get(path))
+    other = (path for path in live.changed if not now.get(path) or now[path] != live.files.get(path))
+    return {path: live.changed[path] for path in other}
 
 
-def changed_on_disk(paths: tuple[str, ...]) -> str:
-    """Return a clause about files that changed on disk."""
-    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return f"{paths[0]}{more} changed on disk"
+def changed_on_disk(states: Mapping[str, str]) -> str:
+    """Return a clause about files that changed on disk or do not exist. states: see `LiveModel.changed`."""
+    gone = [path for path, state in states.items() if not state]
+    changed = [path for path, state in states.items() if state]
+    clauses = (
+        f"{_first_of(gone)} {'do' if len(gone) > 1 else 'does'} not exist" if gone else "",
+        f"{_first_of(changed)} changed on disk" if changed else "",
+    )
+    return ", and ".join(filter(None, clauses))
+
+
+def _first_of(paths: list[str]) -> str:
+    return f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else paths[0]
 
 
 def _should_be_loaded(model: Model) -> bool:

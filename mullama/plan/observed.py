@@ -59,8 +59,8 @@ class LiveModel(Struct, frozen=True, kw_only=True):
     digest: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     """The digest of the set that each of its files belongs to, by path."""
-    changed: tuple[str, ...] = ()
-    """Its files that changed on disk since they were described."""
+    changed: Mapping[str, str] = field(default_factory=dict)
+    """Its files that changed on disk since they were described: their states now, "" for one that does not exist."""
     memory: int = 0
     """Bytes of its weights and context."""
     reason: str = ""

@@ -589,9 +589,9 @@ class Pool:
         self._starts.pop(weights, None)
         self._loads.pop(weights, None)
 
-    async def _renew_weights(self, weights: str, paths: tuple[str, ...]) -> None:
+    async def _renew_weights(self, weights: str, states: Mapping[str, str]) -> None:
         """Have the files of weights described again that changed on disk; the weights are not opened."""
-        error = _changed_on_disk(paths)
+        error = _changed_on_disk(states)
         self._attempts.finish(weights)
         self._loads.pop(weights, None)
         self._note("files-changed", weights, error.message)
@@ -606,9 +606,9 @@ class Pool:
             self._started(weights)
             self._feed(ev.WorkerStopped(weights=weights))
 
-    async def _renew_unit(self, unit: UnitKey, paths: tuple[str, ...]) -> MullamaError | None:
+    async def _renew_unit(self, unit: UnitKey, states: Mapping[str, str]) -> MullamaError | None:
         """Have the adapters of a unit described again that changed on disk. Return why the unit must not be opened."""
-        error = _changed_on_disk(paths)
+        error = _changed_on_disk(states)
         self._note("files-changed", unit.context, error.message)
         self._feed(ev.FilesChanged(weights=unit.weights, unit=unit, error=error))
         try:
@@ -667,12 +667,12 @@ class Pool:
         self._feed(ev.UnitClosed(unit=unit))
 
 
-async def _changed(stamps: Mapping[str, str]) -> tuple[str, ...]:
-    return await asyncio.to_thread(changed, stamps) if stamps else ()
+async def _changed(stamps: Mapping[str, str]) -> Mapping[str, str]:
+    return await asyncio.to_thread(changed, stamps) if stamps else {}
 
 
-def _changed_on_disk(paths: tuple[str, ...]) -> MullamaError:
-    return Unavailable(changed_on_disk(paths), hint="mullama apply loads the file as it is now", retry_after=1.0)
+def _changed_on_disk(states: Mapping[str, str]) -> MullamaError:
+    return Unavailable(changed_on_disk(states), hint="mullama apply loads the file as it is now", retry_after=1.0)
 
 
 async def _worker_of(making: asyncio.Task[_Made]) -> _Made:

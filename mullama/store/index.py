@@ -200,9 +200,10 @@ def stamp(path: str) -> str:
         return ""
 
 
-def changed(stamps: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the files that are not in the given states. stamps: the state of each file by path."""
-    return tuple(path for path, before in stamps.items() if stamp(path) != before)
+def changed(stamps: Mapping[str, str]) -> dict[str, str]:
+    """Return the files that are not in the given states, with their states now; see `stamp`. stamps: by path."""
+    states = {path: stamp(path) for path in stamps}
+    return {path: state for path, state in states.items() if state != stamps[path]}
 
 
 def stamp_of(current: os.stat_result) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from mullama.manifest.spec import Manifest, Prune
 from mullama.manifest.tree import parse_resolved
-from mullama.plan.make import make_plan
+from mullama.plan.make import changed_on_disk, make_plan
 from mullama.plan.observed import KnownFiles, LiveModel, Machine
 from mullama.plan.report import change
 from mullama.plan.steps import Action, Cause, Cost, Plan, Step, UnusableFile, from_tree, to_tree
@@ -281,11 +281,25 @@ def test_an_adapter_of_this_machine_that_is_gone_has_its_reason_in_the_drift() -
     gone = KnownFiles(source="/m/x.gguf", size=0, unusable=UnusableFile(reason="/m/x.gguf does not exist"))
     world = observed(desired)
     assert world.live is not None
-    live = {"a": replace(world.live["a"], changed=("/m/x.gguf",))}
+    live = {"a": replace(world.live["a"], changed={"/m/x.gguf": ""})}
 
     step = only(make_plan(desired, replace(world, live=live, files={**world.files, "/m/x.gguf": gone})))
 
     assert (step.detail, step.bytes_download) == ("/m/x.gguf does not exist: restore it", 0)
+
+
+@pytest.mark.parametrize(
+    ("states", "says"),
+    [
+        ({"/a": "1"}, "/a changed on disk"),
+        ({"/a": ""}, "/a does not exist"),
+        ({"/a": "1", "/b": "2"}, "/a and 1 more changed on disk"),
+        ({"/a": "", "/b": "", "/c": ""}, "/a and 2 more do not exist"),
+        ({"/a": "1", "/b": ""}, "/b does not exist, and /a changed on disk"),
+    ],
+)
+def test_a_file_that_is_gone_is_not_a_changed_one(states: dict[str, str], says: str) -> None:
+    assert changed_on_disk(states) == says
 
 
 def test_a_file_of_this_machine_that_is_gone_is_not_downloaded() -> None:

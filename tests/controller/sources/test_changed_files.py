@@ -109,6 +109,18 @@ async def test_a_file_that_changed_under_a_loaded_model_is_drift_until_it_is_app
     assert (await _plan(server, models)).empty
 
 
+async def test_a_file_that_is_gone_under_a_loaded_model_is_reported_as_such(server: LocalServer) -> None:
+    await server.apply({"a": _write(server, "old")})
+    await server.ask("a", "x")
+    path = server.home / "a.script.json"
+    path.unlink()
+
+    await server.operator.look_at_files()
+    drifted = next(c for c in server.status("a")["conditions"] if c["type"] == "Drifted")
+    assert (drifted["reason"], drifted["message"]) == ("FilesChanged", f"{path} does not exist")
+    assert await server.ask("a", "x") == "old"
+
+
 async def test_a_live_edit_does_not_hide_a_changed_file(server: LocalServer) -> None:
     model = _write(server, "old")
     await server.apply({"a": model})
