@@ -21,7 +21,9 @@ LOCK_NAME = "mullama.lock"
 DEFAULT_ROUTE = "default"
 """The route to the model that answers requests without a model."""
 
-_SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
+_SEGMENT_LENGTH = 80
+_SEGMENT = rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_SEGMENT_LENGTH - 1}}}"
+_UNFIT = re.compile(r"[^A-Za-z0-9._:/-]+")
 _MODEL = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT}){{0,3}}(?::{_SEGMENT})?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -45,9 +47,23 @@ class ModelName(Struct, frozen=True):
             raise Invalid(
                 f"{text[:80]!r} is not a model name",
                 hint="letters, digits, '.', '_' and '-', first a letter or digit; "
-                "at most four parts joined by '/', then ':tag'",
+                f"at most four parts joined by '/', then ':tag', each of at most {_SEGMENT_LENGTH} characters",
             )
         return cls(text)
+
+    @classmethod
+    def fitting(cls, text: str) -> ModelName:
+        """Return a name that is similar to any text, and the text itself if it is a name."""
+        name = _UNFIT.sub("-", text).strip("-./:")
+        if not _MODEL.fullmatch(name):
+            name = re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-")[:_SEGMENT_LENGTH] or "model"
+        return cls(name)
+
+    def numbered(self, number: int) -> ModelName:
+        """Return the name with `-NUMBER` at its end, in place of characters where there is no room."""
+        end = f"-{number}"
+        last = max(self.text.rfind("/"), self.text.rfind(":")) + 1
+        return ModelName(self.text[: last + _SEGMENT_LENGTH - len(end)] + end)
 
     @property
     def key(self) -> str:
@@ -192,7 +208,7 @@ def require_utf8(text: str) -> None:
 
 
 def model_name_of(source: str) -> str:
-    """Return the model name for a source that is pulled without a name."""
+    """Return the model name for a source that is pulled without a name; one that is similar to the name of a file."""
     match parse_source(source):
         case HubRef(repo=repo, quant=quant, file=file):
             pick = quant or (file.rsplit("/", 1)[-1].removesuffix(".gguf") if file else None)
@@ -200,10 +216,16 @@ def model_name_of(source: str) -> str:
         case RegistryRef(namespace=namespace, model=model, tag=tag):
             name = f"{model}:{tag}" if namespace == "library" else f"{namespace}/{model}:{tag}"
         case UrlRef(url=url):
-            name = re.split(r"[?#]", url)[0].rsplit("/", 1)[-1].removesuffix(".gguf")
+            name = _name_of_file(unquote(re.split(r"[?#]", url)[0]))
+        case PathRef(path=path):
+            name = _name_of_file(path)
         case other:
-            name = str(other).removeprefix("builtin:").rsplit("/", 1)[-1].removesuffix(".gguf")
+            name = str(other).removeprefix("builtin:")
     return ModelName.parse(name).text
+
+
+def _name_of_file(path: str) -> str:
+    return ModelName.fitting(path.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")).text
 
 
 def suggest(wanted: str, names: Iterable[str], *, cutoff: float = 0.6) -> tuple[str, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mullama.errors import Invalid
-from mullama.names import ModelName, parse_source
+from mullama.names import ModelName, model_name_of, parse_source
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,38 @@ def test_a_namespace_of_ollamas_registry_stays() -> None:
 def test_what_could_mean_something_else_is_no_name(text: str) -> None:
     with pytest.raises(Invalid, match="not a model name"):
         ModelName.parse(text)
+
+
+@given(st.text(max_size=400), st.integers(min_value=2, max_value=10**6))
+def test_any_text_becomes_a_name_that_clients_can_call(text: str, number: int) -> None:
+    name = ModelName.fitting(text)
+    assert ModelName.parse(name.text) == name
+    assert ModelName.parse(name.numbered(number).text) == name.numbered(number) != name
+
+
+@pytest.mark.parametrize("text", ["qwen3:8b", "mine/qwen3", "a" * 80, "a/b/c/d:e"])
+def test_a_name_fits_as_it_is(text: str) -> None:
+    assert ModelName.fitting(text).text == text
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("./my model (v2).gguf", "my-model-v2"),
+        ("/m/m\u00f6del.gguf", "m-del"),
+        ("./\u65e5\u672c.gguf", "model"),
+        ("/m/" + "x" * 100 + ".gguf", "x" * 80),
+        ("./folder/", "folder"),
+        ("https://h/My%20Model.gguf?sig=1", "My-Model"),
+        ("https://h/m.gguf#a", "m"),
+        ("hf:org/repo:Q4_K_M", "org/repo:Q4_K_M"),
+        ("hf:org/repo:sub/m-Q8_0.gguf", "org/repo:m-Q8_0"),
+        ("ollama:qwen3:8b", "qwen3:8b"),
+        ("builtin:tiny", "tiny"),
+    ],
+)
+def test_a_source_without_a_name_has_one_of_its_own(source: str, name: str) -> None:
+    assert model_name_of(source) == name
 
 
 @pytest.mark.parametrize("text", ["./b\udcff.gguf", "/m/\ud800/x.gguf", "hf:org/r:\udcff.gguf", "\udcff"])

@@ -44,9 +44,11 @@ def _missing(path: Path, parts: int) -> NotFound:
     if parts > 1:
         return NotFound(f"{path} is missing", hint=f"it is one of the {parts} parts of the model", name=str(path))
     try:
-        names = [entry.name for entry in os.scandir(path.parent) if role(entry.name) == "weights"]
+        names = [entry.name for entry in os.scandir(path.parent) if entry.is_file() and role(entry.name) == "weights"]
     except OSError:
         return NotFound(f"{path} does not exist", hint=f"{path.parent} cannot be read either", name=str(path))
+    if path.is_symlink():
+        return NotFound(f"{path} is a link to {path.readlink()}, which does not exist", name=str(path))
     return NotFound(f"{path} does not exist", name=str(path), near=suggest(path.name, names))
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from mullama.errors import BadWeights, NotFound
+from mullama.names import PathRef
+from mullama.sources.file import PathSource
 from mullama.sources.local_files import check_adapter, look_into
 from mullama.struct import replace
 from tests import ggufs
@@ -26,6 +28,14 @@ def test_an_adapter_for_the_weights_is_taken(tmp_path: Path) -> None:
 def test_an_adapter_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"the adapter .*a\.gguf does not exist"):
         check_adapter(str(tmp_path / "a.gguf"), (), None)
+
+
+def test_a_link_to_nothing_is_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.symlink_to("gone.gguf")
+    with pytest.raises(NotFound, match=r"m\.gguf is a link to gone\.gguf, which does not exist") as caught:
+        PathSource().locate(PathRef(str(path)), lambda: False)
+    assert caught.value.hint == ""
 
 
 @pytest.mark.parametrize(

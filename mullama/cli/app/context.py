@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from mullama.cli.console.terminal import Terminal
 from mullama.errors import Invalid
@@ -29,25 +29,35 @@ class UsageError(Invalid):
     """The command line is invalid."""
 
 
+_LITERAL = "\0"
+"""Begins an argument that was written after `--`. No argument of a process contains it."""
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class Parser(argparse.ArgumentParser):
     """Raises `UsageError` where argparse would print and exit."""
 
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=self._suggestion(message) or f"{self.prog} --help lists the options")
+    def parse_words(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse the arguments of a command; those after the first `--` are no options.
 
-    def with_plain_flags(self, arguments: Sequence[str]) -> list[str]:
-        """Return the arguments with `--flag=true` and `--flag=false`, as other tools write them, as plain flags.
-
-        Raises `UsageError` for another value of a flag.
+        `parse_intermixed_args` looks at the positional arguments twice and has lost the `--` the second time.
         """
         ended = arguments.index("--") if "--" in arguments else len(arguments)
         plain = [word for argument in arguments[:ended] for word in self._plain_flag(argument)]
-        return [*plain, *arguments[ended:]]
+        return self.parse_intermixed_args([*plain, *(_LITERAL + word for word in arguments[ended + 1 :])])
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        return super()._get_value(action, arg_string.removeprefix(_LITERAL))
+
+    def error(self, message: str) -> NoReturn:
+        message = message.replace(_LITERAL, "")
+        raise UsageError(message, hint=self._suggestion(message) or f"{self.prog} --help lists the options")
 
     def _plain_flag(self, argument: str) -> tuple[str, ...]:
+        """Return `--flag=true` and `--flag=false`, as other tools write them, as plain flags.
+
+        Raises `UsageError` for another value of a flag.
+        """
         name, given, value = argument.partition("=")
         action = self._option_string_actions.get(name)
         if not given or not name.startswith("--") or action is None or action.nargs != 0:

@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
 def _run(given: list[str], terminal: Terminal) -> int:
     command: Command | None = None
     try:
-        top = _top_parser().parse_args(_as_help(given))
+        ended = given.index("--") if "--" in given else len(given)
+        top = _top_parser().parse_args(_as_help(given[:ended]))  # argparse would take the `--` after a command away
+        top.rest += given[ended:]
         if top.command is None:
             _top_parser().print_help(terminal.out)
             return 0
@@ -115,7 +117,7 @@ def parse(command: str, parser: Parser, arguments: Sequence[str]) -> argparse.Na
     if command in ("run", "bench", "tune") and arguments and not arguments[0].startswith("-"):
         _require_no_type(command, arguments)
     try:
-        return parser.parse_intermixed_args(parser.with_plain_flags(arguments))
+        return parser.parse_words(arguments)
     except UsageError:
         from mullama.cli.app import unsupported
 

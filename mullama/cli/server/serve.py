@@ -232,18 +232,24 @@ def _chosen_models(call: CommandContext, settings: Mapping[str, object]) -> _Cho
     copied: dict[str, Mapping[str, object]] = {}
     names = []
     for spec in specs:
-        given, separator, source = spec.partition("=")
-        wanted = source if separator else spec
+        given, wanted = _named(spec)
         place = own if _find(wanted, own) else elsewhere
         if (known := _find(wanted, place)) is not None:
             _refuse_settings(known, settings)
-        name = given if separator else known or model_name_of(spec)
+        name = given or known or model_name_of(wanted)
         names.append(name)
         if known is None:
             declared[name] = {"from": wanted}
-        elif place is not own or separator:
+        elif place is not own or given:
             copied[name] = place[known]
     return _ChosenModels(declared, copied, names[0])
+
+
+def _named(spec: str) -> tuple[str, str]:
+    """Return the name and the source of `NAME=SPEC`, or "" and a source. A path and an address may contain `=`."""
+    name, separator, source = spec.partition("=")
+    is_source = name.startswith((".", "/", "~")) or "://" in name
+    return ("", spec) if is_source or not separator else (name, source)
 
 
 def _not_here(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mullama.chat.template.gotemplate import compile_go
-from mullama.errors import Invalid, MullamaError
+from mullama.errors import MullamaError
 from mullama.manifest.modelfile.spec import PARAMETERS, WITHOUT_EFFECT
 from mullama.names import JSONValue, ModelName, RegistryRef
 from mullama.struct import Struct, field, repr_without
@@ -15,7 +14,6 @@ from mullama.struct import Struct, field, repr_without
 # Parameters of a Modelfile that say how a model is loaded: a store's layer is read for requests only.
 _LOADING = ("num_ctx", "num_batch", "num_thread", "num_gpu", "main_gpu", "use_mmap", "use_mlock")
 _USUAL = ("registry.ollama.ai", "library")
-_UNFIT = re.compile(r"[^A-Za-z0-9._:/-]+")
 
 
 class Imported(Struct):
@@ -44,16 +42,16 @@ class Imported(Struct):
 
     def add(self, name: str, model: Mapping[str, Any]) -> str:
         """Add a model under a valid and unused name; return the name."""
-        wanted = fitting(name)
+        wanted = unique = ModelName.fitting(name)
         taken = {ModelName.parse(known).key for known in self.models}
-        unique, count = wanted, 1
-        while ModelName.parse(unique).key in taken:
+        count = 1
+        while unique.key in taken:
             count += 1
-            unique = f"{wanted}-{count}"
-        if unique != name:
-            self.notes.append(f"the name {name!r} was changed to {unique!r}")
-        self.models[unique] = model
-        return unique
+            unique = wanted.numbered(count)
+        if unique.text != name:
+            self.notes.append(f"the name {name!r} was changed to {unique.text!r}")
+        self.models[unique.text] = model
+        return unique.text
 
     def add_aliases(self, where: str, aliases: Iterable[Any], model: str) -> None:
         """Keep further names of a model for `add_routes`, which knows the names of all models."""
@@ -63,7 +61,7 @@ class Imported(Struct):
         """Add a route for each alias; one that another model has is left out."""
         taken = {ModelName.parse(name).key: name for name in self.models}
         for where, alias, model in self.aliases:
-            route = fitting(alias)
+            route = ModelName.fitting(alias).text
             owner = taken.setdefault(ModelName.parse(route).key, model)
             if owner != model:
                 self.left_out.append(f"{where}: the alias {alias!r}, which is a name of {owner}")
@@ -88,15 +86,6 @@ class Imported(Struct):
 def literal(text: str) -> str:
     """Return text for a field of a manifest that reads as it is, without references to the environment."""
     return text.replace("${", "$${")
-
-
-def fitting(name: str) -> str:
-    """Return a valid model name that is similar to the text."""
-    text = _UNFIT.sub("-", name).strip("-./:") or "model"
-    try:
-        return ModelName.parse(text).text
-    except Invalid:
-        return ModelName.parse(re.sub(r"[^A-Za-z0-9-]+", "-", text).strip("-") or "model").text
 
 
 class RegistryModel(Struct, frozen=True, kw_only=True):
@@ -180,7 +169,8 @@ def folder_models(files: Iterable[GgufFile]) -> Imported:
         if file.problem or file.role != "weights":
             found.left_out.append(f"{file.path}: {file.problem or f'it is a {file.role}, not a model'}")
         elif file.first:
-            found.add(fitting(_model_name(file)), {"from": literal(file.path), "residency": {"load": "on_demand"}})
+            name = ModelName.fitting(_model_name(file)).text
+            found.add(name, {"from": literal(file.path), "residency": {"load": "on_demand"}})
     return found
 
 

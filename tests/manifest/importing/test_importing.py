@@ -19,7 +19,7 @@ from mullama.manifest.importing import (
     registry_models,
 )
 from mullama.manifest.importing.flags import arguments_of, model_of
-from mullama.manifest.importing.found import fitting
+from mullama.manifest.importing.found import Imported
 from mullama.manifest.load import load_text
 from mullama.names import ModelName, RegistryRef, parse_source
 
@@ -568,9 +568,11 @@ def test_compose_maps_each_path_in_the_container_and_models_of_providers() -> No
     ]  # fmt: skip
 
 
-@given(st.text(max_size=200))
-def test_any_text_becomes_a_name_that_clients_can_call(text: str) -> None:
-    assert ModelName.parse(fitting(text)).text == fitting(text)
+def test_long_names_of_files_stay_apart() -> None:
+    found = Imported()
+    names = [found.add("x" * 90 + end, {}) for end in ("", "y", "z")]
+    assert names == ["x" * 80, "x" * 78 + "-2", "x" * 78 + "-3"]
+    assert [ModelName.parse(name).text for name in names] == names
 
 
 @given(
