@@ -2,26 +2,28 @@
 
 import { signal } from "@preact/signals";
 
+import { keep, recalled } from "../state/browserStorage.ts";
+
 const STORED = "mullama-key";
 
 /** The address of the server, also below a path prefix: the page is at `<base>ui/`. */
 export const base = new URL("..", document.baseURI.replace(/[#?].*$/, ""));
 
-export const key = signal(sessionStorage.getItem(STORED) ?? "");
+export const key = signal(recalled("tab", STORED) ?? "");
 
 /** True while the server wants a key that this tab does not have. */
 export const keyWanted = signal(false);
 
 /** Keep a key for the tab. */
 export function useKey(text: string): void {
-  sessionStorage.setItem(STORED, text);
+  keep("tab", STORED, text);
   key.value = text;
   keyWanted.value = false;
 }
 
 /** Forget the key of the tab. */
 export function forgetKey(): void {
-  sessionStorage.removeItem(STORED);
+  keep("tab", STORED, "");
   key.value = "";
 }
 

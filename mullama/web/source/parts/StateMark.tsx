@@ -22,12 +22,12 @@ const TONES: Record<string, Tone> = {
 const SHAPES: Record<Tone, string> = { good: "●", busy: "◐", idle: "○", warn: "▲", bad: "■" };
 const WORDS: Record<string, string> = { lost: "connection lost", connecting: "connecting" };
 
-/** Show the state of a model, of the server or of a request. */
-export function StateMark({ state }: { state: string }) {
+/** Show the state of a model, of the server or of a request. word: in place of the state's own. */
+export function StateMark({ state, word }: { state: string; word?: string }) {
   const tone = TONES[state] ?? "idle";
   return (
     <span class={`mark ${tone}`}>
-      <span aria-hidden="true">{SHAPES[tone]}</span> {WORDS[state] ?? state}
+      <span aria-hidden="true">{SHAPES[tone]}</span> {word ?? WORDS[state] ?? state}
     </span>
   );
 }

@@ -24,3 +24,8 @@ export function link(...names: string[]): string {
 export function open(...names: string[]): void {
   window.location.hash = link(...names);
 }
+
+/** Open a screen in place of the present one, which the button Back leaves out then. */
+export function replace(...names: string[]): void {
+  window.location.replace(link(...names));
+}

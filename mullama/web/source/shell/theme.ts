@@ -2,16 +2,18 @@
 
 import { effect, signal } from "@preact/signals";
 
+import { keep, recalled } from "../state/browserStorage.ts";
+
 type Theme = "system" | "light" | "dark";
 const STORED = "mullama-theme";
 const ORDER: Theme[] = ["system", "light", "dark"];
 
-export const theme = signal<Theme>((localStorage.getItem(STORED) as Theme | null) ?? "system");
+export const theme = signal<Theme>((recalled("browser", STORED) as Theme | null) ?? "system");
 
 effect(() => {
   if (theme.value === "system") delete document.documentElement.dataset["theme"];
   else document.documentElement.dataset["theme"] = theme.value;
-  localStorage.setItem(STORED, theme.value);
+  keep("browser", STORED, theme.value);
 });
 
 /** Choose the next theme. */

@@ -3,47 +3,76 @@
 import { useRef, useState } from "preact/hooks";
 
 import { download } from "../../parts/download.ts";
-import * as store from "../../state/conversations.ts";
+import { link, open } from "../../shell/router.ts";
+import * as store from "../../state/conversationStore.ts";
+import { exported, parsed } from "../../state/conversations.ts";
 import type { Conversation } from "../../state/conversations.ts";
+import { stopAll } from "./runs.ts";
 
-const FILE = "mullama-conversations.json";
+export const EXPORT_NAME = "mullama-conversations.json";
+/** Entries that are drawn; the search finds the others. */
+const MOST_SHOWN = 200;
 
 interface Props {
   current: Conversation;
-  open: (conversation: Conversation) => void;
   create: () => void;
+  /** Called when an entry was chosen. */
+  chosen: () => void;
 }
 
 /** The list, the last changed first. */
-export function List({ current, open, create }: Props) {
+export function List({ current, create, chosen }: Props) {
   const chooser = useRef<HTMLInputElement>(null);
-  const [refusal, setRefusal] = useState("");
+  const [note, setNote] = useState("");
+  const [deleted, setDeleted] = useState<Conversation | null>(null);
+  const [words, setWords] = useState("");
+  const all = store.conversations.value;
+  const wanted = words.trim().toLowerCase();
+  const matching = wanted ? all.filter((one) => holds(one, wanted)) : all;
   const take = async (file: File | undefined) => {
     if (!file) return;
     try {
-      for (const one of store.parsed(await file.text())) await store.save(one);
-      setRefusal("");
+      const found = parsed(await file.text());
+      found.forEach(store.put);
+      setNote(`${found.length} imported from ${file.name}`);
     } catch (error) {
-      setRefusal(`${file.name} was not imported: ${error instanceof Error ? error.message : String(error)}`);
+      setNote(`${file.name} was not imported: ${error instanceof Error ? error.message : String(error)}`);
     }
+  };
+  const remove = (one: Conversation) => {
+    stopAll(one.id);
+    void store.remove(one.id);
+    setDeleted(one);
+    if (one.id === current.id) open("playground");
   };
   return (
     <aside class="list" aria-label="Conversations">
       <button class="button" onClick={create}>New conversation</button>
+      {all.length > 1 && <input class="input" type="search" aria-label="Search the conversations" placeholder="Search" value={words} onInput={(event) => setWords(event.currentTarget.value)} />}
       <ul>
-        {store.conversations.value.map((one) => (
+        {matching.slice(0, MOST_SHOWN).map((one) => (
           <li key={one.id}>
-            <button class="entry" aria-current={one.id === current.id} onClick={() => open(one)}>{one.title}</button>
-            <button class="button plain small" aria-label={`Delete ${one.title}`} onClick={() => { void store.remove(one.id); if (one.id === current.id) create(); }}>×</button>
+            <a class="entry" href={link("playground", one.id)} aria-current={one.id === current.id} onClick={chosen}>{one.title}</a>
+            <button class="button plain small" aria-label={`Delete ${one.title}`} onClick={() => remove(one)}>×</button>
           </li>
         ))}
+        {all.length === 0 && <li class="quiet small">A sent message begins the first one.</li>}
+        {matching.length > MOST_SHOWN && <li class="quiet small">{matching.length - MOST_SHOWN} more: search for them</li>}
       </ul>
-      {refusal && <p class="notice" role="alert">{refusal}</p>}
+      {deleted && (
+        <p class="notice" role="status">Deleted “{deleted.title}”. <button class="button small" onClick={() => { store.put(deleted); setDeleted(null); open("playground", deleted.id); }}>Undo</button></p>
+      )}
+      {note && <p class="notice" role="status">{note}</p>}
       <p class="actions">
-        <button class="button plain small" disabled={!store.conversations.value.length} onClick={() => download(store.exported(store.conversations.value), FILE, "application/json")}>Export</button>
+        <button class="button plain small" disabled={!current.leaf} onClick={() => download(exported([current]), EXPORT_NAME, "application/json")}>Export this</button>
+        <button class="button plain small" disabled={!all.length} onClick={() => download(exported(all), EXPORT_NAME, "application/json")}>Export all</button>
         <button class="button plain small" onClick={() => chooser.current?.click()}>Import</button>
-        <input ref={chooser} type="file" accept="application/json,.json" hidden onChange={(event) => { void take(event.currentTarget.files?.[0]); event.currentTarget.value = ""; }} />
+        <input ref={chooser} type="file" accept="application/json,.json" hidden aria-label="Exported conversations" onChange={(event) => { void take(event.currentTarget.files?.[0]); event.currentTarget.value = ""; }} />
       </p>
     </aside>
   );
+}
+
+function holds(one: Conversation, words: string): boolean {
+  return one.title.toLowerCase().includes(words) || Object.values(one.messages).some((message) => message.content.toLowerCase().includes(words));
 }

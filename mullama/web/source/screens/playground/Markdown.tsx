@@ -1,42 +1,84 @@
-/** Streamed Markdown: what further text cannot change is rendered once, and only the last block again. */
+/** Markdown of a text that may grow: what further text cannot change is rendered once, and the rest again. */
 
 import { memo } from "preact/compat";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
-import { html, settled } from "./markdown.ts";
+import { START, step } from "./blocks.ts";
+import type { Block, Reading, Step } from "./blocks.ts";
+import { markdown, sanitized } from "./markdown.ts";
 
-interface Rendered {
-  source: string;
-  blocks: string[];
+interface Shown {
+  text: string;
+  complete: boolean;
+  settled: Block[];
+  last: Pick<Step, "open" | "caughtUp"> & Reading;
 }
 
-/** Show a text that may grow. */
-export function Markdown({ text }: { text: string }) {
-  const kept = useRef<Rendered>({ source: "", blocks: [] });
-  if (!text.startsWith(kept.current.source)) kept.current = { source: "", blocks: [] };
-  const tail = text.slice(kept.current.source.length);
-  const place = settled(tail);
-  if (place > 0) {
-    kept.current = { source: kept.current.source + tail.slice(0, place), blocks: [...kept.current.blocks, html(tail.slice(0, place))] };
+const NOTHING: Shown = { text: "", complete: false, settled: [], last: { ...START, open: [], caughtUp: true } };
+/** Rendering the open part again may take one part in five of the time. */
+const PAUSE = 4;
+const FRAME = 16;
+
+/** Show a text. One window is read in each frame, so a long text appears from its beginning and blocks nothing. */
+export function Markdown({ text, growing = false }: { text: string; growing?: boolean }) {
+  const kept = useRef(NOTHING);
+  const due = useRef(0);
+  const [, again] = useState(0);
+
+  let wait = 0;
+  let shown = kept.current;
+  if (!text.startsWith(shown.text.slice(0, shown.last.place))) shown = NOTHING;
+  if (shown.text !== text || shown.complete === growing || !shown.last.caughtUp) {
+    const now = performance.now();
+    if (growing && now < due.current) wait = due.current - now;
+    else {
+      const read = step(markdown, text, shown.last, !growing);
+      const last = { ...read, settled: read.settled.map(clean), open: read.open.map(clean) };
+      shown = { text, complete: !growing, settled: last.settled.length ? [...shown.settled, ...last.settled] : shown.settled, last };
+      due.current = now + (PAUSE + 1) * (performance.now() - now);
+      if (!last.caughtUp) wait = FRAME;
+    }
   }
+  kept.current = shown;
+  useEffect(() => {
+    if (!wait) return;
+    const timer = setTimeout(() => again((count) => count + 1), wait);
+    return () => clearTimeout(timer);
+  });
+  const { settled, last } = shown;
   return (
     <div class="markdown">
-      {kept.current.blocks.map((block, index) => <Block key={index} block={block} />)}
-      <Block block={html(tail.slice(place))} />
+      {settled.map((block, index) => <BlockView key={index} block={block} settled />)}
+      {last.open.map((block, index) => <BlockView key={settled.length + index} block={block} settled={!growing} />)}
     </div>
   );
 }
 
-const Block = memo(function Block({ block }: { block: string }) {
-  const place = useRef<HTMLDivElement>(null);
-  useEffect(() => {
-    for (const pre of place.current?.querySelectorAll("pre") ?? []) addCopy(pre);
-  }, [block]);
-  return <div ref={place} dangerouslySetInnerHTML={{ __html: block }} />;
-});
+function clean(block: Block): Block {
+  return block.kind === "html" ? { kind: "html", content: sanitized(block.content) } : block;
+}
+
+interface ViewProps {
+  block: Block;
+  settled: boolean;
+}
+
+const BlockView = memo(
+  function BlockView({ block, settled }: ViewProps) {
+    const place = useRef<HTMLDivElement>(null);
+    useEffect(() => {
+      if (settled) for (const pre of place.current?.querySelectorAll("pre") ?? []) addCopy(pre);
+    }, [block.content, settled]);
+    if (block.kind === "plain") return <div class="plain-text">{block.content}</div>;
+    return <div ref={place} dangerouslySetInnerHTML={{ __html: block.content }} />;
+  },
+  (before, after) => before.block.content === after.block.content && before.block.kind === after.block.kind && before.settled === after.settled,
+);
 
 function addCopy(pre: HTMLPreElement): void {
+  if (pre.querySelector("button")) return;
   const button = document.createElement("button");
+  button.type = "button";
   button.className = "button plain small copy";
   button.textContent = "Copy";
   button.addEventListener("click", () => {

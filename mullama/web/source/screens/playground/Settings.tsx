@@ -1,72 +1,97 @@
-/** The settings of a conversation: model, system prompt, parameters, schema; and its request in other forms. */
+/** The settings of a conversation: system prompt, reasoning, parameters, tools, schema; and its request as code. */
 
-import { useState } from "preact/hooks";
+import { useEffect } from "preact/hooks";
 
 import type { Model } from "../../api/types.ts";
-import { count } from "../../format/units.ts";
-import { Bar } from "../../parts/Bar.tsx";
-import type { Conversation, Message, Options } from "../../state/conversations.ts";
-import { FORMS, shown } from "./requestForms.ts";
+import { branch } from "../../state/conversations.ts";
+import type { Conversation } from "../../state/conversations.ts";
+import { facts, wantFacts } from "./facts.ts";
+import { Parameters } from "./Parameters.tsx";
+import { ShowAs } from "./ShowAs.tsx";
 
 interface Props {
   conversation: Conversation;
-  messages: Message[];
   models: Model[];
-  change: (next: Conversation) => void;
+  change: (parts: Partial<Conversation>) => void;
+  /** The field whose content cannot be sent; empty for none. */
+  mistake: string;
 }
 
-const NAMES: Record<keyof Options, string> = { temperature: "Temperature", top_p: "Top p", num_predict: "Maximum tokens", seed: "Seed" };
+const EXAMPLE_TOOLS = [
+  {
+    name: "get_weather", description: "The weather of a city",
+    parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+  },
+];
+const EXAMPLE_SCHEMA = { type: "object", properties: { answer: { type: "string" } }, required: ["answer"], additionalProperties: false };
+const THINKING: [string, string][] = [["", "manifest"], ["on", "on"], ["off", "off"], ["low", "low"], ["medium", "medium"], ["high", "high"]];
 
 /** The column beside the conversation. */
-export function Settings({ conversation, messages, models, change }: Props) {
-  const model = models.find((one) => one.name === conversation.model);
-  const set = (part: Partial<Conversation>) => change({ ...conversation, ...part });
+export function Settings({ conversation, models, change, mistake }: Props) {
+  const names = [conversation.model, ...(conversation.beside ? [conversation.beside.model] : [])];
+  useEffect(() => {
+    for (const name of names) wantFacts(name, models.find((one) => one.name === name)?.revision ?? "");
+  });
+  const known = names.map((name) => facts.value[name]);
+  const thinks = known.some((one) => one?.capabilities.includes("thinking"));
   return (
     <aside class="settings" aria-label="Settings">
-      <label class="field"><span>Model</span>
-        <select class="input" value={conversation.model} onChange={(event) => set({ model: event.currentTarget.value })}>
-          {models.map((one) => <option key={one.name}>{one.name}</option>)}
-          {!model && <option>{conversation.model}</option>}
-        </select>
+      <label class="field"><span>Title</span>
+        <input class="input" value={conversation.title} onChange={(event) => change({ title: event.currentTarget.value.trim() || conversation.title })} />
       </label>
-      {model && <Gauge messages={messages} size={model.context_size} />}
       <label class="field"><span>System prompt; the manifest's if it is empty</span>
-        <textarea class="input" rows={3} value={conversation.system} onInput={(event) => set({ system: event.currentTarget.value })} />
+        <textarea class="input" rows={3} value={conversation.system} onInput={(event) => change({ system: event.currentTarget.value })} />
       </label>
-      <div class="pairs">
-        {(Object.keys(NAMES) as (keyof Options)[]).map((name) => (
-          <label key={name} class="field"><span>{NAMES[name]}</span>
-            <input class="input" inputMode="decimal" value={conversation.options[name]} placeholder="manifest"
-              onInput={(event) => set({ options: { ...conversation.options, [name]: event.currentTarget.value } })} />
-          </label>
-        ))}
-      </div>
-      <label class="field"><span>JSON schema of the answer</span>
-        <textarea class="input mono" rows={3} spellcheck={false} value={conversation.schema} onInput={(event) => set({ schema: event.currentTarget.value })} />
-      </label>
-      <ShowAs conversation={conversation} messages={messages} />
+      {(thinks || conversation.think) && (
+        <label class="field"><span>Reasoning</span>
+          <select class="input" value={conversation.think} onChange={(event) => change({ think: event.currentTarget.value })}>
+            {THINKING.map(([value, title]) => <option key={value} value={value}>{title}</option>)}
+          </select>
+        </label>
+      )}
+      <Parameters options={conversation.options} declared={known[0]?.settings ?? {}} change={(options) => change({ options })} />
+      <Json
+        title="Tools" note="their results are given by hand" value={conversation.tools} wrong={mistake === "tools"} example={EXAMPLE_TOOLS}
+        change={(tools) => change({ tools })}
+      />
+      <Json
+        title="JSON schema of the answer" note="" value={conversation.schema} wrong={mistake === "schema"} example={EXAMPLE_SCHEMA}
+        change={(schema) => change({ schema })}
+      />
+      <ShowAs conversation={conversation} messages={branch(conversation.messages, conversation.leaf)} />
     </aside>
   );
 }
 
-function Gauge({ messages, size }: { messages: Message[]; size: number }) {
-  const stats = messages.findLast((one) => one.stats)?.stats;
-  const used = stats ? stats.promptTokens + stats.tokens : 0;
-  const label = `${count(used)} of ${count(size)} tokens of the context used`;
-  return <div class="field"><span>{label}</span><Bar value={used} whole={size} label={label} /></div>;
+interface JsonProps {
+  title: string;
+  note: string;
+  value: string;
+  wrong: boolean;
+  example: unknown;
+  change: (text: string) => void;
 }
 
-function ShowAs({ conversation, messages }: { conversation: Conversation; messages: Message[] }) {
-  const [form, setForm] = useState<keyof typeof FORMS>("curl");
+function Json({ title, note, value, wrong, example, change }: JsonProps) {
+  const error = mistakeOf(value);
   return (
-    <details class="show-as">
-      <summary>Show the request as code</summary>
-      <label class="field"><span>Form</span>
-        <select class="input" value={form} onChange={(event) => setForm(event.currentTarget.value as keyof typeof FORMS)}>
-          {Object.entries(FORMS).map(([name, title]) => <option key={name} value={name}>{title}</option>)}
-        </select>
+    <details open={wrong || undefined}>
+      <summary>{title}{value.trim() && !error && <span class="tag">set</span>}{error && <span class="tag bad">not JSON</span>}</summary>
+      <label class="field"><span>JSON{note && `; ${note}`}</span>
+        <textarea class="input mono" rows={6} spellcheck={false} aria-invalid={error !== ""} value={value} aria-label={title} onInput={(event) => change(event.currentTarget.value)} />
       </label>
-      <pre class="body" tabIndex={0}>{shown(form, conversation, messages)}</pre>
+      {error && <p class="refusal small">{error}</p>}
+      {!value.trim() && <button type="button" class="button plain small" onClick={() => change(JSON.stringify(example, null, 1))}>Insert an example</button>}
     </details>
   );
+}
+
+function mistakeOf(text: string): string {
+  if (!text.trim()) return "";
+  try {
+    JSON.parse(text);
+    return "";
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
 }
