@@ -19,6 +19,7 @@ from mullama.controller.reconciler import Reconciler
 from mullama.controller.shared_memory import memory_in_use, own_memory, with_shares
 from mullama.controller.status import failure_reason, group_states, is_old, live_models
 from mullama.controller.telemetry.live_feed import LiveFeed
+from mullama.controller.telemetry.metrics_sampler import MetricsSampler
 from mullama.controller.watch.editor import ManifestEditor
 from mullama.engines.base import CheckpointStats
 from mullama.errors import Invalid, NotFound, masked
@@ -27,7 +28,7 @@ from mullama.names import DEFAULT_ROUTE
 from mullama.plan.make import changed_on_disk
 from mullama.plan.observed import Device, LiveModel
 from mullama.plan.steps import to_tree
-from mullama.runtime.base import ApplyOptions, Origin, Reload
+from mullama.runtime.base import ApplyOptions, MetricsQuery, Origin, Reload
 from mullama.runtime.llamacpp_metrics import LlamaCppMetrics
 from mullama.runtime.metrics import Gauge, Metrics
 from mullama.runtime.pool import Pool
@@ -64,6 +65,7 @@ class LocalOperator:
         rates: RateBook,
         usage: UsageLog,
         captures: CaptureLog,
+        sampler: MetricsSampler,
         git: GitFollower,
         editor: ManifestEditor,
         reload: Callable[[str], Awaitable[Reload]],
@@ -72,6 +74,7 @@ class LocalOperator:
         self._reconciler, self._pool = reconciler, pool
         self._event_log, self._metrics, self._rates = event_log, metrics, rates
         self._usage, self._captures, self._git, self._editor = usage, captures, git, editor
+        self._sampler = sampler
         self._status = reconciler.status
         self._reload, self._stop = reload, stop
         self._started = time.time()
@@ -300,6 +303,9 @@ class LocalOperator:
 
     def git_notice(self, body: bytes, headers: Mapping[str, str]) -> None:
         self._git.notice(body, headers)
+
+    def metrics_history(self, query: MetricsQuery) -> dict[str, Any]:
+        return self._sampler.read(query)
 
     async def usage(self, query: UsageQuery) -> list[dict[str, Any]]:
         return await self._usage.read(query)

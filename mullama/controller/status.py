@@ -100,7 +100,7 @@ class StatusTracker:
             message = f"{result.message}; earlier failures: {', '.join(earlier)}" if earlier else result.message
             self.conditions.set(Condition.SYNCED, not self.failures, self._degraded(), message)
         self._set_degraded()
-        self._event_log.add("applied", f"revision {result.generation}", result.message)
+        self._event_log.add("applied", f"revision {result.generation}", result.message, generation=result.generation)
 
     def serving(self, names: Collection[str]) -> None:
         """Forget the lost hosts of these models, which serve their present revision: the hosts answer again."""

@@ -124,6 +124,17 @@ class ApplyOptions(Struct, frozen=True, kw_only=True):
     """The author, for history."""
 
 
+class MetricsQuery(Struct, frozen=True, kw_only=True):
+    """The part of the metrics of the last hour that is asked for."""
+
+    since: float
+    """Unix time in seconds."""
+    step: float = 0.0
+    """Seconds; 0 for one that fits the time."""
+    model: str | None = None
+    """The only model to list; None for all."""
+
+
 class Origin(Struct, frozen=True, kw_only=True):
     """The source of a manifest."""
 
@@ -244,6 +255,10 @@ class Operator(Protocol):
 
     async def usage(self, query: UsageQuery) -> list[dict[str, Any]]:
         """Return the sums of requests and tokens, see `store.usage.UsageFile.read`."""
+        ...
+
+    def metrics_history(self, query: MetricsQuery) -> dict[str, Any]:
+        """Return `{"format": "mullama.metrics/1", …}`: the metrics of the last hour in steps."""
         ...
 
     def captures(self) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate, zip_longest
@@ -11,6 +12,7 @@ from mullama.chat.types import Timings, Usage
 from mullama.engines.base import Embedded, Ended
 from mullama.struct import Struct, field
 
+_SHORTEST = 2**-10  # seconds: about a millisecond; a shorter time counts as this one
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
@@ -29,6 +31,16 @@ class Histogram(Struct):
         """Return (upper bound, count of values up to it) for each bucket; the last bound is infinite."""
         bounds = (*(str(bound) for bound in _BUCKETS), "+Inf")
         return list(zip(bounds, accumulate(self.counts), strict=True))
+
+
+class TimeSpread(Struct):
+    """Counts of seconds by place: place p stands for 2^(p/8) s, so a quantile is exact to 5 %."""
+
+    counts: dict[int, int] = field(default_factory=dict)
+
+    def add(self, seconds: float) -> None:
+        place = round(8 * math.log2(max(seconds, _SHORTEST)))
+        self.counts[place] = self.counts.get(place, 0) + 1
 
 
 class ModelMetrics(Struct):
@@ -55,6 +67,21 @@ class ModelMetrics(Struct):
     """Accepted guesses by their position."""
     duration: Histogram = field(default_factory=Histogram)
     first_token: Histogram = field(default_factory=Histogram)
+    first_tokens: TimeSpread = field(default_factory=TimeSpread)
+    """The same times as `first_token`, finer."""
+    waits: TimeSpread = field(default_factory=TimeSpread)
+    """The time that requests wait for a place: in the queue, and during a load."""
+
+    def add_first_token(self, seconds: float) -> None:
+        """Count the time from the arrival of a request to its first token."""
+        self.first_token.add(seconds)
+        self.first_tokens.add(seconds)
+
+    def add_unfinished(self, spent: Usage) -> None:
+        """Count the tokens of a request that was cancelled or failed."""
+        self.prompt_tokens += spent.prompt_tokens
+        self.cached_tokens += spent.cached_tokens
+        self.completion_tokens += spent.completion_tokens
 
     def add_answers(self, usage: Usage, timings: Timings, ends: Iterable[Ended]) -> None:
         """Count the answers of one request."""
@@ -80,6 +107,10 @@ class Generating(Protocol):
     def model(self) -> str: ...
     @property
     def spent(self) -> Usage: ...
+    @property
+    def counted(self) -> bool:
+        """True once its tokens are in the counters of its model."""
+        ...
 
 
 class Metrics(Struct):
@@ -134,12 +165,29 @@ class Metrics(Struct):
         group = (route, failed, then, reason)
         self.fallbacks[group] = self.fallbacks.get(group, 0) + 1
 
+    def tokens(self) -> dict[str, tuple[int, int, int]]:
+        """Return the prompt tokens, cached tokens and generated tokens of each model, with those of running requests.
+
+        The numbers never decrease, except when a running request is repeated.
+        """
+        found = {
+            name: (counts.prompt_tokens, counts.cached_tokens, counts.completion_tokens)
+            for name, counts in self.models.items()
+        }
+        for request in self.running.values():
+            if not request.counted:
+                prompt, cached, generated = found.get(request.model, (0, 0, 0))
+                spent = request.spent
+                found[request.model] = (
+                    prompt + spent.prompt_tokens,
+                    cached + spent.cached_tokens,
+                    generated + spent.completion_tokens,
+                )
+        return found
+
     def generated(self) -> dict[str, int]:
         """Return the tokens that each model generated so far, those of running requests included."""
-        found = {name: counts.completion_tokens for name, counts in self.models.items()}
-        for request in self.running.values():
-            found[request.model] = found.get(request.model, 0) + request.spent.completion_tokens
-        return found
+        return {name: generated for name, (_, _, generated) in self.tokens().items()}
 
     def of(self, model: str) -> ModelMetrics:
         return self.models.setdefault(model, ModelMetrics())

@@ -33,6 +33,7 @@ from mullama.server.inflight import Inflight
 from mullama.server.keys import Failures, find_key, may
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
+from mullama.server.operator_api.telemetry import TelemetryApi
 from mullama.server.route_table import HttpRoute, Path, RouteTable
 from mullama.server.sessions import Sessions
 from mullama.server.stored_answers import StoredAnswers
@@ -102,8 +103,9 @@ class App:
             bounds=bounds,
             document=self.document,
         )
+        telemetry = TelemetryApi(operator=operator)
         page = WebPage(service, DIST)
-        self.routes = (*endpoints.routes(dialects), *own.routes(), *page.routes())
+        self.routes = (*endpoints.routes(dialects), *own.routes(), *telemetry.routes(), *page.routes())
         self._table = RouteTable(self.routes)
         self._version = version
         # A path that no dialect claims is answered in OpenAI's form: its clients are pointed at arbitrary base paths.

@@ -7,16 +7,12 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.browser.pages import opened, typed
 from tests.e2e.stack import Stack
 
 HOSTILE = """<script>window.stolen = 1</script><img src=x onerror="window.stolen = 1">
 [link](javascript:window.stolen=1) <a href="javascript:window.stolen=1">b</a> ![p](https://example.org/p.png)
 """
-
-
-def opened(page: Any, stack: Stack, screen: str = "") -> Any:
-    page.goto(f"{stack.url}/ui/#/{screen}")
-    return page
 
 
 def test_the_overview_shows_each_model_and_follows_the_server(page: Any, stack: Stack) -> None:
@@ -28,15 +24,6 @@ def test_the_overview_shows_each_model_and_follows_the_server(page: Any, stack: 
     row.get_by_text("ready").wait_for()
     httpx.post(f"{stack.url}/api/models/spare/unload", json={}, timeout=60).raise_for_status()
     row.get_by_text("idle").wait_for()
-
-
-def typed(page: Any, before: str, after: str) -> None:
-    """Replace a text in the editor by a paste."""
-    page.get_by_role("textbox", name="Text of the manifest").click()
-    text = page.locator(".cm-content").inner_text().replace(before, after)
-    page.evaluate("text => navigator.clipboard.writeText(text)", text)
-    page.keyboard.press("Control+a")
-    page.keyboard.press("Control+v")
 
 
 def test_a_manifest_is_edited_planned_and_applied(page: Any, stack: Stack) -> None:

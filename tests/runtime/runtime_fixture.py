@@ -22,6 +22,7 @@ from mullama.controller.git.follower import GitFollower
 from mullama.controller.model_commands import ModelCommands
 from mullama.controller.operator import LocalOperator
 from mullama.controller.reconciler import Reconciler
+from mullama.controller.telemetry.metrics_sampler import MetricsSampler
 from mullama.controller.watch.editor import ManifestEditor
 from mullama.errors import Conflict
 from mullama.manifest.load import load_text
@@ -111,9 +112,12 @@ class LocalServer:
             folder=self.records.git_folder, current=lambda: self.reconciler.current, adopt=lambda _: None,
             conditions=self.reconciler.status.conditions, event_log=self.event_log, env=self.env,
         )  # fmt: skip
+        self.sampler = MetricsSampler(
+            self.metrics, self.pool, lambda: self.reconciler.current, self.event_log, clock=lambda: self.now
+        )
         self.operator = LocalOperator(
             reconciler=self.reconciler, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
-            rates=self.rates, usage=self.usage, captures=self.captures, git=self.git,
+            rates=self.rates, usage=self.usage, captures=self.captures, sampler=self.sampler, git=self.git,
             editor=ManifestEditor(self.reconciler, self.env), reload=self._no_file, stop=lambda: None,
         )  # fmt: skip
 

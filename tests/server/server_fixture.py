@@ -22,7 +22,7 @@ from mullama.dialects.base import Dialect, Operation
 from mullama.dialects.stored_objects import FetchStored, ListStored, StoredObject, StoredPage, UpdateStored
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.spec import Manifest
-from mullama.runtime.base import Access, Admission, ApplyOptions, Caller, KeyRecord, Origin, Tracer
+from mullama.runtime.base import Access, Admission, ApplyOptions, Caller, KeyRecord, MetricsQuery, Origin, Tracer
 from mullama.server.app import App, create_app
 from mullama.server.http.limits import Bounds
 from mullama.server.http.listen import HttpServer
@@ -210,6 +210,10 @@ class StubRuntime:
 
     def git_notice(self, body: bytes, headers: Mapping[str, str]) -> None:
         self.seen.append(body)
+
+    def metrics_history(self, query: MetricsQuery) -> dict[str, Any]:
+        self.seen.append(query)
+        return {"format": "mullama.metrics/1"}
 
     async def usage(self, query: Any) -> list[dict[str, Any]]:
         self.seen.append(query)

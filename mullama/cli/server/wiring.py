@@ -28,6 +28,7 @@ from mullama.controller.rate_state import RateState
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.restart import begin
 from mullama.controller.telemetry.export import TelemetryExport
+from mullama.controller.telemetry.metrics_sampler import MetricsSampler
 from mullama.controller.watch import fs_events
 from mullama.controller.watch.editor import ManifestEditor
 from mullama.controller.watch.watcher import ManifestWatcher
@@ -178,6 +179,7 @@ class _Process(Struct, kw_only=True):
     pool: Pool
     webhooks: WebhookDelivery
     telemetry: TelemetryExport
+    sampler: MetricsSampler
     stopping: asyncio.Event
     """Set by the first SIGTERM or SIGINT and by a shutdown request."""
     stop_at_once: asyncio.Event = field(default_factory=asyncio.Event)
@@ -239,6 +241,7 @@ class _Process(Struct, kw_only=True):
                 await git.sync(forced=True)
             return await watcher.reload(reason)
 
+        sampler = MetricsSampler(metrics, pool, lambda: reconciler.current, event_log)
         operator = LocalOperator(
             reconciler=reconciler,
             pool=pool,
@@ -247,6 +250,7 @@ class _Process(Struct, kw_only=True):
             rates=rates,
             usage=usage,
             captures=captures,
+            sampler=sampler,
             git=git,
             editor=ManifestEditor(reconciler, env),
             reload=reload,
@@ -267,6 +271,7 @@ class _Process(Struct, kw_only=True):
             service=service,
             operator=operator,
             pool=pool,
+            sampler=sampler,
             telemetry=TelemetryExport(
                 spans, operator.families, metrics, lambda: reconciler.current.snapshot.manifest, event_log, env
             ),
@@ -349,6 +354,7 @@ class _Process(Struct, kw_only=True):
             loop.create_task(self.git.run()),
             loop.create_task(self.webhooks.run()),
             loop.create_task(self.telemetry.run()),
+            loop.create_task(self.sampler.run()),
             loop.create_task(self.reconciler.certificates.follow()),
         )
 

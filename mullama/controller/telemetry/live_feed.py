@@ -127,7 +127,7 @@ class LiveFeed:
         now, tokens = self._clock(), self._generated()
         seconds = max(now - self._looked, 0.001)
         running, waiting = self._load()
-        # A cancelled request takes its tokens with it, which is no negative speed.
+        # A request that is repeated takes its tokens with it, which is no negative speed.
         grown = {name: max(0, count - self._tokens.get(name, count)) for name, count in tokens.items()}
         self._sample = {
             "when": time.time(),

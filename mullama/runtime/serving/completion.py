@@ -56,6 +56,8 @@ class Completion:
         self._has_text = False
         self._meter = meter
         self._aggregate: Aggregate | None = None
+        self.counted = False
+        """True once the tokens are in the counters of the model."""
         self._prepared: Prepared | None = None
         self.lease: Lease | None = None
         """Also after its end; None if the request got none."""
@@ -85,6 +87,7 @@ class Completion:
                 self._deployment.name, self._caller.priority, alone=self._alone, falls_back=self._caller.falls_back
             ) as lease:
                 self.lease = lease
+                self._metrics.waits.add(lease.load_seconds)
                 if lease.unit != self._deployment.unit:
                     # The model was replaced while the request waited. A prompt of the old template must not reach
                     # the new weights.
@@ -102,6 +105,9 @@ class Completion:
             raise
         finally:
             self._metrics.requests[result] += 1
+            if not self.counted:
+                self._metrics.add_unfinished(self.spent)
+                self.counted = True
             seconds_taken = time.monotonic() - self._arrived
             self._metrics.duration.add(seconds_taken)
             self._meter(
@@ -173,7 +179,7 @@ class Completion:
 
     def _note(self, events: Iterable[chat.Event]) -> None:
         if not self._has_text and any(isinstance(event, chat.TextDelta | chat.ThinkingDelta) for event in events):
-            self._metrics.first_token.add(time.monotonic() - self._arrived)
+            self._metrics.add_first_token(time.monotonic() - self._arrived)
             self._has_text = True
 
     async def _prompts(self, lease: Lease, prepared: Prepared) -> tuple[chat.PromptInput, ...]:
@@ -246,6 +252,7 @@ class Completion:
             answers=sum(1 for ended in ends if ended.completion_tokens),
         )
         self._metrics.add_answers(usage, timings, ends)
+        self.counted = True
         self._server_metrics.add_decodes(self._deployment.name, lease.worker.pid, ends)
         return chat.Completed(usage=usage, timings=timings, context=aggregate.context)
 

@@ -560,10 +560,13 @@ class ModelService:
         finally:
             if trace is not None:
                 trace.end(failure, model=model, usage=chat.Usage(prompt_tokens=tokens), lease=lease)
+            counts, seconds = self._metrics.of(model), time.monotonic() - begun
+            counts.requests[result] += 1
+            counts.duration.add(seconds)
             usage.add(
                 Metered(
                     key=caller.key, route=caller.route or request.model, model=model,
-                    usage=chat.Usage(prompt_tokens=tokens), seconds=time.monotonic() - begun, result=result,
+                    usage=chat.Usage(prompt_tokens=tokens), seconds=seconds, result=result,
                 )
             )  # fmt: skip
 
@@ -580,6 +583,7 @@ class ModelService:
         async with self._pool.lease(
             deployment.name, caller.priority, alone=alone, falls_back=caller.falls_back
         ) as lease:
+            self._metrics.of(deployment.name).waits.add(lease.load_seconds)
             await lease.worker.responsive()
             deadline = TimeLimit(lease.worker, inbox, deployment.model.limits.timeout)
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -24,6 +23,19 @@ Params = Mapping[str, str]
 
 PUBLIC_PATHS = ("/livez", "/readyz", "/healthz", "/health", "/v1/health", "/metrics", "/openapi.json", "/ui")
 _BODY_LIMIT = 8 * 1024 * 1024  # bytes: a manifest with its templates
+
+
+def operator_route(method: str, path: str, access: AccessClass, handler: Handler) -> HttpRoute:
+    """Return a route of the operator API with its schema."""
+    return HttpRoute(
+        method=method,
+        path=path,
+        access=access,
+        handler=handler,
+        error_format=OPERATOR,
+        schema=schema.SCHEMAS[method, path],
+        answers_early=True,
+    )
 
 
 class OperatorApi(Struct, frozen=True, kw_only=True):
@@ -54,7 +66,6 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
             ("GET", "/api/v1/history", "read", self._history),
             ("GET", "/api/v1/events", "read", self._events),
             ("GET", "/api/v1/live", "read", self._live),
-            ("GET", "/api/v1/usage", "read", self._usage),
             ("GET", "/api/v1/requests", "admin", self._captures),
             ("GET", "/api/v1/requests/events", "admin", self._follow_captures),
             ("GET", "/api/v1/requests/{id}", "admin", self._capture),
@@ -71,18 +82,7 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
             ("POST", "/api/v1/sync", "public", self._sync),
             ("POST", "/api/v1/shutdown", "admin", self._shutdown),
         )
-        return [
-            HttpRoute(
-                method=method,
-                path=path,
-                access=access,
-                handler=handler,
-                error_format=OPERATOR,
-                schema=schema.SCHEMAS[method, path],
-                answers_early=True,
-            )
-            for method, path, access, handler in table
-        ]
+        return [operator_route(*row) for row in table]
 
     async def _root(self, exchange: Exchange, _: Params) -> None:
         await exchange.reply(Reply(body="mullama is running"))
@@ -168,19 +168,6 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
 
     async def _history(self, exchange: Exchange, _: Params) -> None:
         await exchange.reply(Reply(body={"generations": self.operator.history()}))
-
-    async def _usage(self, exchange: Exchange, _: Params) -> None:
-        now = time.time()
-        query = schema.read_usage(exchange.query, now)
-        rows: list[Any] = await self.operator.usage(query)
-        body: dict[str, Any] = {
-            "format": "mullama.usage/1",
-            "since": query.since,
-            "until": now,
-            "by": list(query.by),
-            "rows": rows,
-        }
-        await exchange.reply(Reply(body=body))
 
     async def _captures(self, exchange: Exchange, _: Params) -> None:
         chosen = schema.read_filter(exchange.query)

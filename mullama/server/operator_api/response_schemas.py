@@ -215,3 +215,37 @@ CAPTURE = partly(
 )
 CAPTURES = record(format={"const": "mullama.requests/1"}, requests=array(CAPTURE))
 STACK = record(generation=COUNT, revision=TEXT, manifest=TREE, origin=_ORIGIN)
+
+_SUMS = record(
+    requests=COUNT, errors=COUNT, cancelled=COUNT, prompt_tokens=COUNT, cached_tokens=COUNT, generated_tokens=COUNT,
+    drafted_tokens=COUNT, accepted_tokens=COUNT, seconds=_SECONDS, start=_TIME, key=TEXT, route=TEXT, model=TEXT,
+)  # fmt: skip
+USAGE = record(
+    format={"const": "mullama.usage/1"},
+    since=_TIME,
+    until=_TIME,
+    by=_TEXTS,
+    rows=array(partly(_SUMS, "start", "key", "route", "model")),
+)
+
+_COUNTED = ("ok", "errors", "cancelled", "prompt_tokens", "cached_tokens", "generated_tokens", "running", "waiting",
+            "memory", "cache_size", "cache_used")  # fmt: skip
+_TIMED = ("first_token_p50", "first_token_p95", "wait_p50", "wait_p95")
+_COLUMNS = record(
+    **{name: array(nullable(COUNT)) for name in _COUNTED}, **{name: array(nullable(_SECONDS)) for name in _TIMED}
+)
+_WHOLE = record(**dict.fromkeys(_COUNTED, COUNT), **dict.fromkeys(_TIMED, nullable(_SECONDS)))
+METRICS_HISTORY = record(
+    format={"const": "mullama.metrics/1"},
+    now=_TIME,
+    interval=_SECONDS,
+    step=_SECONDS,
+    when=array({"type": "number", "description": "the end of each step in Unix seconds"}),
+    seconds=array({"type": "number", "description": "the measured seconds of each step; 0 for a gap"}),
+    available=array(nullable(_BYTES)),
+    devices=mapping(array(nullable(_BYTES))),
+    total=_COLUMNS,
+    models=mapping(_COLUMNS),
+    whole=record(seconds=_SECONDS, total=_WHOLE, models=mapping(_WHOLE)),
+    marks=array(record(when=_TIME, kind=TEXT, message=TEXT, generation=COUNT)),
+)

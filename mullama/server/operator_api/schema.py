@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 from mullama.errors import Invalid
 from mullama.names import JSONValue, suggest
-from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.base import ApplyOptions, MetricsQuery, Origin
 from mullama.server.http.exchange import OPERATOR
 from mullama.server.openapi import document
 from mullama.server.operator_api import response_schemas as responses
@@ -85,7 +85,12 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
     ),
     ("GET", "/api/v1/usage"): RouteSchema(
         summary="Sum up requests and tokens since ?since= (7d, or Unix seconds), ?by= key, route and model, per ?span=",
-        response=_object({"format": {"const": "mullama.usage/1"}, "rows": {"type": "array", "items": _TREE}}),
+        response=responses.USAGE,
+    ),
+    ("GET", "/api/v1/metrics/history"): RouteSchema(
+        summary="Get the metrics of the last hour since ?since= (15m, or Unix seconds) in steps of ?step= (15s), "
+        "also of one ?model=",
+        response=responses.METRICS_HISTORY,
     ),
     ("GET", "/api/v1/requests"): RouteSchema(
         summary="List the captured requests, newest first, filtered by ?model=, ?key=, ?route= and ?result=",
@@ -248,11 +253,7 @@ def read_origin(tree: Any) -> Origin:
 def read_usage(query: Mapping[str, str], now: float) -> UsageQuery:
     """Return what a query asks for: `since` a duration before now or a Unix time, `by` names with commas, `span`."""
     refuse_unknown(query, ("since", "by", "span"), "the query")
-    since, by, span = query.get("since", "7d"), query.get("by", "model"), query.get("span")
-    try:
-        begins = float(since) if since.replace(".", "", 1).isdigit() else now - parse_duration(since)
-    except ValueError as error:
-        raise Invalid(f"since: {error}", field="since", hint="7d, 12h, or Unix seconds") from error
+    since, by, span = _read_since(query.get("since", "7d"), now), query.get("by", "model"), query.get("span")
     wanted = [name.strip() for name in by.split(",") if name.strip()]
     subjects = [name for name in SUBJECTS if name in wanted]
     if len(subjects) != len(wanted):
@@ -260,7 +261,27 @@ def read_usage(query: Mapping[str, str], now: float) -> UsageQuery:
     spans = {name: name for name in SECONDS}
     if span is not None and span not in spans:
         raise Invalid(f"span cannot be {span[:80]!r}", field="span", hint="minute, hour or day")
-    return UsageQuery(since=max(0.0, begins), by=subjects, span=None if span is None else spans[span])
+    return UsageQuery(since=since, by=subjects, span=None if span is None else spans[span])
+
+
+def read_metrics_query(query: Mapping[str, str], now: float) -> MetricsQuery:
+    """Return what a query of the metrics asks for: `since` as of usage, `step` as a duration, `model`."""
+    refuse_unknown(query, ("since", "step", "model"), "the query")
+    step = query.get("step")
+    try:
+        seconds = 0.0 if step is None else parse_duration(step)
+    except ValueError as error:
+        raise Invalid(f"step: {error}", field="step", hint="5s, 15s or 1m") from error
+    return MetricsQuery(since=_read_since(query.get("since", "1h"), now), step=seconds, model=query.get("model"))
+
+
+def _read_since(text: str, now: float) -> float:
+    """Return a Unix time in seconds from itself, or from a duration before now."""
+    try:
+        begins = float(text) if text.replace(".", "", 1).isdigit() else now - parse_duration(text)
+    except ValueError as error:
+        raise Invalid(f"since: {error}", field="since", hint="7d, 12h, or Unix seconds") from error
+    return max(0.0, begins)
 
 
 def read_filter(query: Mapping[str, str]) -> Mapping[str, str]:

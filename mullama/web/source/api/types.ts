@@ -18,6 +18,10 @@ export type TextPlan = Json<paths["/api/v1/manifest/plan"]["post"]>;
 export type Mistake = TextPlan["problems"][number];
 export type Capture = Json<paths["/api/v1/requests/{id}"]["get"]>;
 export type CaptureRow = Json<paths["/api/v1/requests"]["get"]>["requests"][number];
+export type MetricsHistory = Json<paths["/api/v1/metrics/history"]["get"]>;
+export type MetricsColumns = MetricsHistory["total"];
+export type UsageReport = Json<paths["/api/v1/usage"]["get"]>;
+export type UsageRow = UsageReport["rows"][number];
 
 /** One event of the server. */
 export interface ServerEvent {

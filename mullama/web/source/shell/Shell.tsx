@@ -24,6 +24,7 @@ const SCREENS: Screen[] = [
   { path: "history", title: "History", view: lazy(() => import("../screens/history/History.tsx"), "History") },
   { path: "playground", title: "Playground", view: lazy(() => import("../screens/playground/Playground.tsx"), "Playground") },
   { path: "requests", title: "Requests", view: lazy(() => import("../screens/requests/Requests.tsx"), "Requests") },
+  { path: "metrics", title: "Metrics", view: lazy(() => import("../screens/metrics/Metrics.tsx"), "Metrics") },
 ];
 
 function lazy<Name extends string>(load: () => Promise<Record<Name, ComponentType>>, name: Name): ComponentType {

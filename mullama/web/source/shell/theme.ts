@@ -1,6 +1,6 @@
 /** Light or dark: as the system says, until the reader chooses. */
 
-import { effect, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 
 import { keep, recalled } from "../state/browserStorage.ts";
 
@@ -20,3 +20,10 @@ effect(() => {
 export function turn(): void {
   theme.value = ORDER[(ORDER.indexOf(theme.value) + 1) % ORDER.length]!;
 }
+
+const systemDark = window.matchMedia("(prefers-color-scheme: dark)");
+const system = signal(systemDark.matches);
+systemDark.addEventListener("change", (event) => { system.value = event.matches; });
+
+/** The colours that are shown now. A drawing that has no CSS, such as a chart, is made again for it. */
+export const look = computed<"light" | "dark">(() => (theme.value === "system" ? (system.value ? "dark" : "light") : theme.value));
