@@ -37,8 +37,10 @@ class TimeSpread(Struct):
     """Counts of seconds by place: place p stands for 2^(p/8) s, so a quantile is exact to 5 %."""
 
     counts: dict[int, int] = field(default_factory=dict)
+    total: int = 0
 
     def add(self, seconds: float) -> None:
+        self.total += 1
         place = round(8 * math.log2(max(seconds, _SHORTEST)))
         self.counts[place] = self.counts.get(place, 0) + 1
 

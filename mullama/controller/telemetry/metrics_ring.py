@@ -11,6 +11,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice, takewhile
+from operator import add, sub
 from typing import Any, Final
 
 from mullama.struct import Struct, field
@@ -65,19 +66,16 @@ class Growth(Struct, kw_only=True):
 
     def add(self, other: Growth, *, together: bool = False) -> None:
         """Add another growth: of a later time, or with `together` of another model at the same time."""
-        for place, value in enumerate(other.sums):
-            self.sums[place] += value
-        for place, value in enumerate(other.levels):
-            self.levels[place] = self.levels[place] + value if together else max(self.levels[place], value)
+        self.sums = array("d", map(add, self.sums, other.sums))
+        self.levels = array("d", map(add if together else max, self.levels, other.levels))
         for mine, theirs in zip(self.spreads, other.spreads, strict=True):
             for place, count in theirs.items():
                 mine[place] = mine.get(place, 0) + count
 
     @property
     def weight(self) -> tuple[float, ...]:
-        """The order of models by their activity."""
-        tokens = self.sums[3] + self.sums[5]
-        return (tokens, sum(self.sums), *self.levels)
+        """The order of models by their activity; all zero for an idle one."""
+        return (self.sums[3] + self.sums[5], sum(self.sums), *self.levels)
 
     def tree(self) -> dict[str, float | None]:
         """Return the values by name; None for a quantile of nothing."""
@@ -115,11 +113,18 @@ class MetricsRing:
     ) -> None:
         """Add the readings of a moment. A moment that is not later than the one before is left out.
 
+        An unchanged model may have the reading of the last time, and an unchanged spread, as the same objects: they are
+        not compared then.
+
         available: free main memory in bytes. devices: bytes of models on each device.
         """
         if at <= self._last:
             return
-        grown = {name: _growth(reading, self._before.get(name)) for name, reading in models.items()}
+        grown = {
+            name: _growth(reading, before)
+            for name, reading in models.items()
+            if reading is not (before := self._before.get(name)) or any(reading.levels)
+        }
         total = Growth()
         for one in grown.values():
             total.add(one, together=True)
@@ -217,17 +222,25 @@ def quantile(spread: Spread, share: float) -> float | None:
     return None
 
 
+_UNKNOWN: Final = ModelReading()
+_ZEROS: Final = (0,) * len(SUMS)
+
+
 def _growth(now: ModelReading, before: ModelReading | None) -> Growth:
     """Return the growth since the reading before. A counter that fell counts as unchanged."""
-    before = before or ModelReading()
+    before = before or _UNKNOWN
+    if now is before:
+        return Growth(levels=array("d", now.levels))
     return Growth(
-        sums=array("d", (max(0, new - old) for new, old in zip(now.sums, before.sums, strict=True))),
+        sums=array("d", map(max, _ZEROS, map(sub, now.sums, before.sums))),
         levels=array("d", now.levels),
         spreads=[_grown(new, old) for new, old in zip(now.spreads, before.spreads, strict=True)],
     )
 
 
 def _grown(now: Spread, before: Spread) -> dict[int, int]:
+    if now is before:
+        return {}
     return {place: grown for place, count in now.items() if (grown := count - before.get(place, 0)) > 0}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mullama.controller.current import Current
@@ -44,6 +44,8 @@ class MetricsSampler:
         self._clock, self._wall = clock, wall
         self._ring = MetricsRing(clock())
         self._event = 0
+        self._readings: dict[str, tuple[tuple[int, int], ModelReading]] = {}
+        """The last reading of each model, with the numbers of its times."""
 
     async def run(self) -> None:
         """Take samples until cancelled."""
@@ -60,7 +62,7 @@ class MetricsSampler:
         for deployment in ready.values():
             for use in device_use(deployment, self._pool):
                 devices[use["name"]] += use["bytes"]
-        self._ring.add(now, self._readings(current, ready), available=usable_memory().available, devices=devices)
+        self._ring.add(now, self._read_models(current, ready), available=usable_memory().available, devices=devices)
         self._note_marks(now, current)
 
     def read(self, query: MetricsQuery) -> dict[str, Any]:
@@ -70,7 +72,7 @@ class MetricsSampler:
         found = self._ring.read(now, wall=wall, since=since, step=query.step, model=query.model)
         return {"format": "mullama.metrics/1", "now": wall, "interval": INTERVAL, **found}
 
-    def _readings(self, current: Current, ready: Mapping[str, Deployment]) -> dict[str, ModelReading]:
+    def _read_models(self, current: Current, ready: Mapping[str, Deployment]) -> dict[str, ModelReading]:
         state, tokens = self._pool.state, self._metrics.tokens()
         running = Counter(name for name, _ in state.running.values())
         memory = own_memory(
@@ -79,17 +81,23 @@ class MetricsSampler:
         found = {}
         for name in {**self._metrics.models, **tokens, **running, **current.snapshot.deployments}:
             counts = self._metrics.models.get(name, _NONE)
-            size, used = self._cache(ready.get(name))
             outcomes = counts.requests
-            found[name] = ModelReading(
-                sums=(
-                    outcomes.get("ok", 0), outcomes.get("error", 0), outcomes.get("cancelled", 0),
-                    *tokens.get(name, (0, 0, 0)),
-                ),
-                levels=(running[name], state.queued(name), memory.get(name, 0), size, used),
-                spreads=(dict(counts.first_tokens.counts), dict(counts.waits.counts)),
-            )  # fmt: skip
+            sums = (outcomes.get("ok", 0), outcomes.get("error", 0), outcomes.get("cancelled", 0))
+            levels = (running[name], state.queued(name), memory.get(name, 0), *self._cache(ready.get(name)))
+            found[name] = self._reading(name, (*sums, *tokens.get(name, (0, 0, 0))), levels, counts)
+        self._readings = {name: self._readings[name] for name in found}
         return found
+
+    def _reading(self, name: str, sums: Sequence[int], levels: Sequence[int], counts: ModelMetrics) -> ModelReading:
+        """Return a reading; of what did not change since the last time, the same objects, which are not copied."""
+        spreads, times = (counts.first_tokens, counts.waits), (counts.first_tokens.total, counts.waits.total)
+        known_times, known = self._readings.get(name, (None, _UNREAD))
+        if known_times == times and (known.sums, known.levels) == (sums, levels):
+            return known
+        kept = known.spreads if known_times == times else tuple([dict(spread.counts) for spread in spreads])
+        reading = ModelReading(sums=sums, levels=levels, spreads=kept)
+        self._readings[name] = times, reading
+        return reading
 
     def _cache(self, deployment: Deployment | None) -> tuple[int, int]:
         """Return the tokens for which the context of a model has room, and those in use; 0 for one that is not open."""
@@ -124,4 +132,4 @@ def until_next(now: float) -> float:
     return left if left > INTERVAL / 10 else left + INTERVAL  # a timer that fired a little early
 
 
-_NONE = ModelMetrics()
+_NONE, _UNREAD = ModelMetrics(), ModelReading()
