@@ -58,7 +58,7 @@ class Mark(Struct, frozen=True, kw_only=True):
 
 
 class Growth(Struct, kw_only=True):
-    """What one or more samples add up to: sums of the counters, maxima of the levels, counts of the times."""
+    """The sum of one or more samples: sums of the counters, maxima of the levels, counts of the times."""
 
     sums: array[float] = field(default_factory=lambda: array("d", bytes(8 * len(SUMS))))
     levels: array[float] = field(default_factory=lambda: array("d", bytes(8 * len(LEVELS))))

@@ -114,7 +114,7 @@ class MetricsSampler:
         wall, generation = self._wall(), current.snapshot.generation
         for event in self._event_log.kept():
             if event["id"] > self._event and event["kind"] in _MARKS:
-                age = min(max(0.0, wall - event["when"]), INTERVAL)  # unless the clock was set meanwhile
+                age = min(max(0.0, wall - event["when"]), INTERVAL)  # less, if the clock was set
                 self._ring.mark(
                     Mark(
                         at=now - age,
