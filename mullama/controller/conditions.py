@@ -21,6 +21,10 @@ class Condition(StrEnum):
     CERTIFICATE_VALID = "CertificateValid"
 
 
+OF_MODELS = frozenset({Condition.READY, Condition.DRIFTED})
+"""The types that only models have."""
+
+
 class Reason(StrEnum):
     """The reason for a condition. Each has a line in the reference."""
 

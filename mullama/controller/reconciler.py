@@ -362,6 +362,8 @@ class Reconciler:
         absent: list[MullamaError] | None = [] if restart else None
         access = await asyncio.to_thread(resolve_access, planned.desired, generation, self._env, absent)
         self.status.absent_keys = tuple(str(error) for error in absent or ())
+        for text in self.status.absent_keys:
+            self._event_log.note("warning", "", text)
         return access
 
     def _check_options(self, change: Change, planned: PlannedChange, *, moved: bool = False) -> None:

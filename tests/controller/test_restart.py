@@ -117,3 +117,19 @@ async def test_a_protected_model_is_not_removed_while_the_server_is_down(tmp_pat
     async with local_server(tmp_path) as server:
         assert (await started(server, {**guarded, "a": A["a"]}))["outcome"] == "applied"
         assert (await server.apply({"b": "./b.script.json"}, ApplyOptions(), FILE))["outcome"] == "applied"
+
+
+async def test_a_key_without_its_secret_is_missing_and_the_log_says_so(tmp_path: Path) -> None:
+    auth = {"keys": {name.lower(): {"secret": {"from_env": name}} for name in ("K", "GONE")}}
+    async with local_server(tmp_path) as server:
+        server.env |= {"K": "one", "GONE": "two"}
+        await server.apply({"a": server.script()}, ApplyOptions(), FILE, auth=auth)
+    async with local_server(tmp_path) as server:
+        server.env["K"] = "one"
+        await server.apply({"a": server.script()}, START, FILE, auth=auth)
+
+        says = "auth.keys.gone.secret: the environment variable GONE is missing or empty"
+        assert [key.name for key in server.service.access().keys] == ["k"]
+        assert server.condition("Synced")["message"].startswith(says)
+        [event] = [event for event in server.event_log.kept() if event["kind"] == "warning"]
+        assert event["message"].startswith(says)

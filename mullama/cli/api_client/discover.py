@@ -190,7 +190,7 @@ def find(call: CommandContext, load: Callable[[], LoadedManifest] | None = None)
         return FoundServer(client=remote)
     found = _find_here(call, load)
     if found is None and has_manifest(call):
-        _refuse_elsewhere(call, _addresses(call, load))
+        return _just_started(call, _addresses(call, load), load)
     return found
 
 
@@ -210,14 +210,23 @@ def _find_here(call: CommandContext, load: Callable[[], LoadedManifest] | None) 
     return _local(records, record_there) if record_there else None
 
 
-def _refuse_elsewhere(call: CommandContext, addresses: Iterable[ServerAddress]) -> None:
-    """Raise `Conflict` if a mullama server answers at one of the addresses."""
+def _just_started(
+    call: CommandContext, addresses: Iterable[ServerAddress], load: Callable[[], LoadedManifest] | None = None
+) -> FoundServer | None:
+    """Return the server of the command if it has started since the records were read, None if none answers.
+
+    Raises `Conflict` if a server without a record here answers at one of the addresses: a server writes its record
+    before it opens them.
+    """
     for address in addresses:
         if answers(address):
+            if (found := _find_here(call, load)) is not None:
+                return found
             raise Conflict(
                 f"a server answers at {address}, under another state folder than {state_root(call.env)}",
                 hint=f"use --host {address}, or set MULLAMA_STATE_DIR to the state folder of that server",
             )
+    return None
 
 
 def _addresses(call: CommandContext, load: Callable[[], LoadedManifest] | None) -> list[ServerAddress]:
@@ -293,9 +302,9 @@ def _is_open(address: ServerAddress) -> bool:
 def require(call: CommandContext) -> FoundServer:
     """Return the server of the command; raise `Unavailable` if none is running."""
     server = find(call)
+    if server is None and not has_manifest(call):
+        server = _just_started(call, [ServerAddress()])
     if server is None:
-        if not has_manifest(call):
-            _refuse_elsewhere(call, [ServerAddress()])
         raise Unavailable(
             "no server is running for this manifest" if _named_path(call) else "no server is running",
             hint="mullama apply starts a server, mullama serve runs one in the foreground",
@@ -371,12 +380,19 @@ def _tls_file(call: CommandContext, name: str) -> str | None:
 def api_key(call: CommandContext) -> str | None:
     """Return the API key of --key-file, else of MULLAMA_API_KEY; None without one."""
     if not call.options.key_file:
-        return call.env.get("MULLAMA_API_KEY") or None
+        key = call.env.get("MULLAMA_API_KEY", "").strip()
+        if key and not _is_key(key):
+            raise Invalid("MULLAMA_API_KEY is not an API key", hint="a key has no spaces, and ASCII characters only")
+        return key or None
     path = call.folder / Path(call.options.key_file).expanduser()
     key = read_text(path).strip()
-    if not key or not key.isascii() or any(c.isspace() for c in key):
+    if not _is_key(key):
         raise Invalid(f"{path} does not contain an API key", hint="the file must contain one line, the key")
     return key
+
+
+def _is_key(text: str) -> bool:
+    return re.fullmatch(r"[\x21-\x7e]+", text) is not None
 
 
 def user() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from mullama.cli.api_client.discover import find, require
 from mullama.cli.app import context
@@ -299,6 +299,22 @@ def wait(call: CommandContext) -> int:
     raise TimedOut(f"{condition.text} is not met: {missing}", hint="mullama status shows why")
 
 
+def _of_the_stack() -> dict[str, str]:
+    """Return the types of `condition=TYPE` in lower case, with their spelling."""
+    from mullama.controller.conditions import OF_MODELS, Condition  # `ready`, the default, needs none
+
+    return {kind.casefold(): kind.value for kind in Condition if kind not in OF_MODELS}
+
+
+def _of_a_model() -> dict[str, str]:
+    """Return the states and types of `model/NAME=STATE` in lower case, with their spelling."""
+    from mullama.controller.conditions import Condition
+    from mullama.plan.observed import LiveState
+
+    states = {state: state for state in (*get_args(LiveState), "loaded")}
+    return states | {Condition.DRIFTED.casefold(): Condition.DRIFTED.value}
+
+
 class WaitCondition:
     """A condition to wait for, parsed from `--for`. `success` is the line that reports it."""
 
@@ -308,7 +324,7 @@ class WaitCondition:
         self._wanted = wanted.casefold()
         self._condition = subject == "condition"
         self._model = subject.removeprefix("model/") if subject.startswith("model/") else None
-        known = text == "ready" or (bool(wanted) and (self._condition or bool(self._model)))
+        known = text == "ready" or self._condition or bool(self._model)
         if text == "ready":
             self.success = "the server is ready"
         elif self._model is not None:
@@ -317,6 +333,8 @@ class WaitCondition:
             self.success = f"{wanted} is true"
         if not known:
             raise UsageError(f"--for: unknown condition {text!r}", hint="use ready, condition=TYPE or model/NAME=STATE")
+        if text != "ready" and self._wanted not in (choices := _of_a_model() if self._model else _of_the_stack()):
+            raise UsageError(f"--for: unknown condition {text!r}", hint=f"one of {', '.join(choices.values())}")
 
     def missing(self, client: Any) -> str:
         """Return the reason why the condition does not hold yet, empty when it holds."""

@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mullama.cli.api_client import discover
+from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.api_client.discover import start_manifest
 from mullama.cli.app.context import CommandContext
 from mullama.cli.console.terminal import Terminal
 from mullama.cli.server import doctor
-from mullama.errors import ManifestError, NotFound
+from mullama.errors import Invalid, ManifestError, NotFound
 from mullama.manifest.load import load
 from mullama.manifest.tree import manifest_to_tree, parse_resolved, revision
-from mullama.store.records import Records, Revision
+from mullama.store.records import Records, Revision, ServerRecord, instance_name
 from tests.cli.conftest import Ran
 from tests.cli.tinyserver import Answer, TinyServer
 
@@ -96,6 +99,49 @@ def test_an_address_without_a_server_changes_nothing(run: Run, tmp_path: Path, a
     ran = run("status", "-f", "m.yaml")
 
     assert (ran.code, ran.err.splitlines()[0]) == (11, "error: no server is running for this manifest")
+
+
+@pytest.mark.parametrize("with_manifest", [True, False])
+def test_a_server_that_starts_during_the_search_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_manifest: bool
+) -> None:
+    """It writes its record before it opens its addresses."""
+    monkeypatch.chdir(tmp_path)
+    if with_manifest:
+        write(tmp_path, "127.0.0.1:4321")
+    options = argparse.Namespace(file="m.yaml" if with_manifest else None, profile=[], host=None)
+    terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO(), {})
+    call = CommandContext(options, terminal, {"MULLAMA_STATE_DIR": str(tmp_path / "state")}, tmp_path)
+    listen = "127.0.0.1:4321" if with_manifest else "127.0.0.1:11434"
+
+    def starts(address: ServerAddress) -> bool:
+        assert str(address) == f"http://{listen}"
+        records = Records(tmp_path / "state", instance_name((listen,), str(tmp_path / "m.yaml")))
+        records.create()
+        manifest = str(tmp_path / "m.yaml") if with_manifest else None
+        records.announce(ServerRecord(os.getpid(), 0.0, (listen,), "control.sock", manifest, "0"))
+        return True
+
+    monkeypatch.setattr(discover, "answers", starts)
+
+    found = discover.require(call)
+
+    assert found.record is not None
+    assert found.record.listen == (listen,)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"), [("good\n", "good"), (" ", None), ("a\nb", ""), ("\u65e5", ""), ("k\u00e9y", ""), ("a b", "")]
+)
+def test_a_key_of_the_environment_is_checked_before_it_is_sent(tmp_path: Path, text: str, key: str | None) -> None:
+    terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO(), {})
+    call = CommandContext(argparse.Namespace(key_file=None), terminal, {"MULLAMA_API_KEY": text}, tmp_path)
+    if key == "":
+        with pytest.raises(Invalid, match="MULLAMA_API_KEY is not an API key") as caught:
+            discover.api_key(call)
+        assert text not in str(caught.value)
+    else:
+        assert discover.api_key(call) == key
 
 
 @pytest.mark.parametrize(

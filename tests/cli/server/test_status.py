@@ -236,6 +236,23 @@ def test_wait_supports_models_and_conditions(run: Run, tiny: TinyServer, conditi
     assert run("wait", "--for", condition, "--timeout", "0", "--host", tiny.url).code == code
 
 
+@pytest.mark.parametrize(
+    ("condition", "hint"),
+    [
+        ("model/chat=redy", "one of absent, loading, ready, idle, degraded, failed, loaded, Drifted"),
+        ("model/chat=", "one of absent, "),
+        ("condition=Sync", "one of Reconciling, ConfigValid, Synced, Degraded, "),
+        ("condition=Ready", "one of Reconciling, "),
+        ("condition", "one of Reconciling, "),
+        ("redy", "use ready, condition=TYPE or model/NAME=STATE"),
+    ],
+)
+def test_wait_refuses_what_cannot_come(run: Run, condition: str, hint: str) -> None:
+    ran = run("wait", "--for", condition)
+    assert (ran.code, ran.err.splitlines()[0]) == (4, f"error: --for: unknown condition {condition!r}")
+    assert f"hint: {hint}" in ran.err
+
+
 def test_wait_names_the_missing_models_at_the_timeout(run: Run, tiny: TinyServer) -> None:
     tiny.answers["GET /readyz"] = Answer({"ready": False, "missing": ["chat", "big"]}, 503)
     ran = run("wait", "--timeout", "0", "--host", tiny.url)
