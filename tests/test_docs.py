@@ -64,3 +64,6 @@ def test_the_index_reaches_every_how_to_and_reference_page() -> None:
     linked = links("index.md")
     pages = {str(page.relative_to(DOCS)) for folder in ("how-to", "reference") for page in (DOCS / folder).glob("*.md")}
     assert pages <= linked
+    listed = set(re.findall(r'= "([^"]+\.md)"', (DOCS.parent / "zensical.toml").read_text(encoding="utf-8")))
+    assert pages <= listed
+    assert all((DOCS / page).is_file() for page in listed)

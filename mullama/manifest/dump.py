@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from mullama.manifest.spec import Block, readers
+from mullama.manifest.interpolate import literal
+from mullama.manifest.spec import Block, Manifest, readers
 from mullama.manifest.spec.compiled import fields_of
 from mullama.units import duration_literal, parse_duration, parse_size, size_literal
 
@@ -17,9 +18,36 @@ _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*(?::[A-Za-z0-9_./-]+)*")
 _WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"))
 
 
+class Comment(str):
+    """A key of a map that is written as lines of comment; its value is ignored."""
+
+    __slots__ = ()
+
+
+class TextBlock(str):
+    """A text of several lines, written as a literal block."""
+
+    __slots__ = ()
+
+
 def to_yaml(tree: Mapping[str, Any]) -> str:
     """Return the YAML text of a tree."""
     return "".join(f"{line}\n" for line in _map(tree, ""))
+
+
+def manifest_text(manifest: Manifest, *, defaults: bool = True) -> str:
+    """Return the text of a file that reads as an equal manifest. defaults: False leaves out fields with their default.
+
+    Paths are absolute, and references to the environment have their values.
+    """
+    return resolved_text(
+        manifest.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=not defaults)
+    )
+
+
+def resolved_text(tree: Mapping[str, Any]) -> str:
+    """Return the text of a resolved tree, with units."""
+    return to_yaml({"mullama": "v1", **{key: literal(value) for key, value in with_units(tree, Manifest).items()}})
 
 
 def with_units(tree: Mapping[str, Any], block: type[Block]) -> dict[str, Any]:
@@ -72,7 +100,10 @@ _LITERALS: Mapping[Any, tuple[Callable[[Any], str], Callable[[str], float]]] = {
 
 def _map(tree: Mapping[str, Any], indent: str) -> Iterator[str]:
     for key, value in tree.items():
-        yield from _entry(f"{indent}{_scalar(key)}:", value, indent + "  ")
+        if isinstance(key, Comment):
+            yield from (f"{indent}# {line}".rstrip() for line in key.split("\n"))
+        else:
+            yield from _entry(f"{indent}{_scalar(key)}:", value, indent + "  ")
 
 
 def _list(items: Sequence[Any], indent: str) -> Iterator[str]:
@@ -92,8 +123,22 @@ def _entry(head: str, value: Any, indent: str) -> Iterator[str]:
     elif isinstance(value, (list, tuple)) and value:
         yield head
         yield from _list(value, indent)
+    elif isinstance(value, TextBlock) and _is_literal(value):
+        yield f"{head} |"
+        yield from (f"{indent}{line}" if line else "" for line in value.removesuffix("\n").split("\n"))
     else:
         yield f"{head} {_scalar(value)}"
+
+
+def _is_literal(text: str) -> bool:
+    """Return True if a literal block carries exactly this text: it ends with one line end, and begins with no space."""
+    return (
+        text.endswith("\n")
+        and text.strip() != ""
+        and text[0] not in " \n"
+        and not text.endswith("\n\n")
+        and all(line.isprintable() for line in text.removesuffix("\n").split("\n"))
+    )
 
 
 def _scalar(value: Any) -> str:

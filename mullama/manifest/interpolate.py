@@ -11,6 +11,7 @@ from operator import is_
 
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, Patterns, below, join
+from mullama.names import JSONValue
 from mullama.struct import replace
 
 _REFERENCE = re.compile(
@@ -28,6 +29,19 @@ SECRETS = (
     ("sync", "git", "deploy_key"),
     ("sync", "git", "webhook", "secret"),
 )
+
+
+def literal(value: JSONValue) -> JSONValue:
+    """Return a value that reads as it is in a manifest: `${` in its texts, also in lists and maps, is escaped."""
+    match value:
+        case str():
+            return value.replace("${", "$${")
+        case Mapping():
+            return {key: literal(item) for key, item in value.items()}
+        case list() | tuple():
+            return [literal(item) for item in value]
+        case _:
+            return value
 
 
 def interpolate(root: Fields, env: Mapping[str, str], report: Diagnostics) -> Fields:

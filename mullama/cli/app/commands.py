@@ -39,6 +39,7 @@ COMMANDS = (
     Command("lock", "manifest.lock", "pin the exact files of every source in the lock file"),
     Command("outdated", "manifest.outdated", "compare the locked files with those that the sources have now"),
     Command("bundle", "manifest.bundle", "pack manifest, lock file and weights for a machine without a network"),
+    Command("export", "manifest.export", "write the manifest for compose, systemd, Kubernetes or another tool"),
     Command("import", "manifest.import_", "write a manifest from the models of other tools"),
     Command("down", "manifest.down", "unload all models and stop the server"),
     Command("history", "manifest.history", "list the applied revisions"),

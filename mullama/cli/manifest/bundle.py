@@ -90,11 +90,10 @@ def _manifest_text(call: CommandContext, loaded: LoadedManifest) -> str:
     """Return the text of the manifest; with includes or profiles, the resolved text of `mullama config`."""
     if loaded.path is not None and not loaded.profiles and {file.path for file in loaded.files} == {loaded.path}:
         return read_text(Path(loaded.path))
-    from mullama.manifest.dump import to_yaml
-    from mullama.manifest.tree import manifest_to_tree
+    from mullama.manifest.dump import manifest_text
 
     call.terminal.note("the manifest and its includes are merged into one file")
-    return to_yaml(manifest_to_tree(loaded.manifest))
+    return manifest_text(loaded.manifest)
 
 
 def _paths(call: CommandContext, manifest: Manifest, wanted: dict[str, LockEntry]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from mullama.cli.app.exit_codes import DONE, INVALID
 from mullama.cli.app.text_files import write_text
 from mullama.cli.manifest.findings import CI_FORMATS, show_findings
 from mullama.errors import ManifestError, Refused, masked_tree
-from mullama.manifest.dump import to_yaml, with_units
+from mullama.manifest.dump import resolved_text
 from mullama.problems import Problem
 from mullama.units import counted
 
@@ -135,7 +135,6 @@ def config_options(parser: Parser) -> None:
 
 def config(call: CommandContext) -> int:
     """Print the resolved manifest. It has references to secrets and no secret: secrets in addresses are masked."""
-    from mullama.manifest.spec import Manifest
     from mullama.manifest.tree import manifest_to_tree
 
     tree = manifest_to_tree(load_manifest(call).manifest)
@@ -146,7 +145,7 @@ def config(call: CommandContext) -> int:
     if call.options.format == "json":
         call.terminal.json(shown)
     else:
-        call.terminal.raw(to_yaml(with_units(shown, Manifest)))
+        call.terminal.raw(resolved_text(shown))
     return DONE
 
 

@@ -77,10 +77,12 @@ def _read(call: CommandContext, path: Path) -> ReadModelfile:
 def declaration_of(name: str, read: ReadModelfile, folder: Path, env: Mapping[str, str]) -> dict[str, Any]:
     """Return the file as a validated model of the manifest, with absolute paths."""
     from mullama.manifest.dump import to_yaml
+    from mullama.manifest.interpolate import literal
     from mullama.manifest.load import load_text
     from mullama.manifest.modelfile import to_tree
 
-    tree = {"mullama": "v1", "models": {name: _escaped(to_tree(read.spec))}}
+    # A Modelfile has no variables.
+    tree = {"mullama": "v1", "models": {name: literal(to_tree(read.spec))}}
     try:
         loaded = load_text(to_yaml(tree), name="the Modelfile", base_dir=str(folder.absolute()), profiles=(), env=env)
     except ManifestError as error:
@@ -90,15 +92,6 @@ def declaration_of(name: str, read: ReadModelfile, folder: Path, env: Mapping[st
     model = loaded.manifest.models[name]
     fields = model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
     return {**fields, "from": model.from_}
-
-
-def _escaped(value: Any) -> Any:
-    """Escape `${`, which a manifest would interpolate; a Modelfile has no variables."""
-    if isinstance(value, str):
-        return value.replace("${", "$${")
-    if isinstance(value, Mapping):
-        return {key: _escaped(item) for key, item in value.items()}
-    return [_escaped(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _require_base(call: CommandContext, server: FoundServer, base: str, *, download: bool) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from mullama.chat.types import LONGEST_DRAFT
 from mullama.errors import Invalid, masked
+from mullama.manifest.interpolate import literal
+from mullama.names import JSONValue
 from mullama.struct import Struct, field
 
 Tree = dict[str, Any]
@@ -71,11 +73,11 @@ def _flash(text: str) -> str:
     return {"1": "on", "0": "off", "true": "on", "false": "off"}.get(text, text)
 
 
-def _jinja(text: str) -> str:
+def _jinja(text: str) -> JSONValue:
     """Return a template; raise `ValueError` for the name of a template that llama.cpp has built in."""
     if "{" not in text:
         raise ValueError(text)
-    return text.replace("${", "$${")
+    return literal(text)
 
 
 def _adapters(tree: Tree, value: str) -> None:

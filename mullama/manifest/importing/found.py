@@ -7,6 +7,7 @@ from typing import Any
 
 from mullama.chat.template.gotemplate import compile_go
 from mullama.errors import MullamaError
+from mullama.manifest.interpolate import literal
 from mullama.manifest.modelfile.spec import PARAMETERS, WITHOUT_EFFECT
 from mullama.names import JSONValue, ModelName, RegistryRef
 from mullama.struct import Struct, field, repr_without
@@ -81,11 +82,6 @@ class Imported(Struct):
             "models": self.models, "routes": self.routes,
         }  # fmt: skip
         return {"mullama": "v1"} | {name: block for name, block in blocks.items() if block or name == "models"}
-
-
-def literal(text: str) -> str:
-    """Return text for a field of a manifest that reads as it is, without references to the environment."""
-    return text.replace("${", "$${")
 
 
 class RegistryModel(Struct, frozen=True, kw_only=True):
