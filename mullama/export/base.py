@@ -45,7 +45,7 @@ class ExportOptions(Struct, frozen=True, kw_only=True):
 
 
 class ExportInput(Struct, frozen=True, kw_only=True):
-    """What an export is made of."""
+    """A manifest with everything that an export needs to know."""
 
     manifest: Manifest
     version: str
