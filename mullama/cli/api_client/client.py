@@ -10,9 +10,10 @@ import http.client
 import json
 import math
 import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from mullama.cli.api_client.address import ServerAddress
@@ -45,6 +46,34 @@ class _TcpConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.create_connection((self._node, self.port), self.timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class StreamStop:
+    """Ends one request from another thread: its socket is shut down, and the reader gets `Unavailable`."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._wire: socket.socket | None = None
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """End the request, or the next one that is held."""
+        with self._lock:
+            self.stopped = True
+            if self._wire is not None:
+                _shut(self._wire)
+
+    def hold(self, wire: socket.socket) -> None:
+        """Take the socket of a request that begins."""
+        with self._lock:
+            self._wire = wire
+            if self.stopped:
+                _shut(wire)
+
+
+def _shut(wire: socket.socket) -> None:
+    with suppress(OSError):  # the server closed it first
+        wire.shutdown(socket.SHUT_RDWR)
 
 
 class Client:
@@ -105,14 +134,16 @@ class Client:
             return response.status, _tree(self._read(response))
 
     def lines(
-        self, method: str, path: str, tree: Mapping[str, Any], *, within: float = math.inf
-    ) -> Iterator[dict[str, Any]]:
+        self, method: str, path: str, tree: Mapping[str, Any], *, within: float = math.inf,
+        headers: Mapping[str, str] | None = None, stop: StreamStop | None = None,
+    ) -> Iterator[dict[str, Any]]:  # fmt: skip
         """Yield the objects of an NDJSON response. An error status raises before the first.
 
         within: seconds for the complete response, else `TimedOut`. The server continues its work after that.
+        headers: further ones of this request.
         """
         deadline = time.monotonic() + within
-        with self._exchange(method, path, tree, deadline) as (response, wire):
+        with self._exchange(method, path, tree, deadline, headers=headers, stop=stop) as (response, wire):
             self._check(response)
             while True:
                 wire.settimeout(_remaining(deadline))
@@ -131,12 +162,14 @@ class Client:
                 if field == b"data":
                     yield _object(data)
 
-    def events(self, path: str, *, idle: float | None = None) -> Iterator[dict[str, Any]]:
+    def events(
+        self, path: str, *, idle: float | None = None, stop: StreamStop | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Yield the objects of a server-sent event stream, without comments and pings.
 
         idle: end after this many seconds without an event.
         """
-        with self._exchange("GET", path, None, math.inf) as (response, wire):
+        with self._exchange("GET", path, None, math.inf, stop=stop) as (response, wire):
             self._check(response)
             wire.settimeout(idle)
             while True:
@@ -171,23 +204,28 @@ class Client:
         tree: Mapping[str, Any] | None,
         deadline: float,
         raw: tuple[Iterable[bytes], Mapping[str, str]] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        stop: StreamStop | None = None,
     ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
         """Send a request and yield its response and socket after the headers arrived; close both at the end.
 
         raw: body that is not JSON, with its headers.
         """
-        headers = {"Accept": "application/json", "Connection": "close", **self.headers}
+        sent = {"Accept": "application/json", "Connection": "close", **self.headers, **(headers or {})}
         body: bytes | Iterable[bytes] | None = None
         if raw is not None:
-            body, headers = raw[0], {**headers, **raw[1]}
+            body, sent = raw[0], {**sent, **raw[1]}
         elif tree is not None:
             body = json.dumps(tree, ensure_ascii=False).encode()
-            headers["Content-Type"] = "application/json"
+            sent["Content-Type"] = "application/json"
         with closing(self.connect()) as connection:
             wire: socket.socket = connection.sock
+            if stop is not None:
+                stop.hold(wire)
             with _ErrorTranslation(self.address):
                 wire.settimeout(_remaining(deadline))
-                connection.request(method, path, body=body, headers=headers)
+                connection.request(method, path, body=body, headers=sent)
                 response = connection.getresponse()
             with closing(response):
                 yield response, wire

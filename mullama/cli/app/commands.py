@@ -70,6 +70,7 @@ COMMANDS = (
     Command("transcribe", "inference.transcribe", "write down the speech of sound files"),
     Command("serve", "server.serve", "run the server in the foreground and follow the manifest"),
     Command("status", "server.status", "show the server, its models and their conditions"),
+    Command("top", "server.top", "watch and change the server on a live page of the terminal"),
     Command("ps", "server.status", "list the loaded models and their memory"),
     Command("wait", "server.status", "wait until the server, a model or a condition is ready"),
     Command("usage", "server.usage", "show the requests and tokens of keys, routes and models"),

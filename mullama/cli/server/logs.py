@@ -37,7 +37,7 @@ def logs(call: CommandContext) -> int:
     if not path.exists():
         raise NotFound(f"there is no log at {path}", hint="only a background server writes one")
     with path.open("rb") as file:
-        for line in _tail(path, call.options.lines):
+        for line in tail(path, call.options.lines):
             call.terminal.raw(line.decode("utf-8", "replace"))
         file.seek(0, 2)
         while call.options.follow:
@@ -58,7 +58,7 @@ def _records(call: CommandContext) -> Records:
     return records_of(call, load_manifest(call))
 
 
-def _tail(path: Path, count: int) -> list[bytes]:
+def tail(path: Path, count: int) -> list[bytes]:
     """Return the last lines; only the end of the file is read."""
     with path.open("rb") as file:
         file.seek(0, 2)

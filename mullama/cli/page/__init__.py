@@ -1,0 +1,1 @@
+"""The terminal page: its state and its rows (pure), its connection, and in `screens` its widgets."""

@@ -1,0 +1,1 @@
+"""The widgets of the terminal page. Only this folder imports textual, the extra `mullama[tui]`."""

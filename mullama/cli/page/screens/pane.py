@@ -1,0 +1,93 @@
+"""The base of the panes of the page, and the field for a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.message import Message
+from textual.widgets import Input
+
+from mullama.cli.page.live import LiveView
+from mullama.cli.page.server_access import PageServer
+from mullama.errors import MullamaError
+from mullama.units import printable
+
+
+class PageBase(App[None]):
+    """The parts of the application that panes know: its server, the live view, and its notes."""
+
+    def __init__(self, server: PageServer, *, plain: bool = False) -> None:
+        """plain: show no colour (NO_COLOR)."""
+        super().__init__(ansi_color=plain)
+        self.server = server
+        self.view = LiveView()
+        self.budget: Mapping[str, Any] = {}
+        """`hardware.budget` of the applied manifest."""
+
+    def say(self, text: str) -> None:
+        """Show a short note for a few seconds."""
+        self.notify(printable(text), markup=False, timeout=4)
+
+    def report(self, error: MullamaError) -> None:
+        """Show an error with its hint."""
+        text = "\n".join(printable(line) for line in error.message.splitlines())
+        hint = f"\n{printable(error.hint)}" if error.hint else ""
+        self.notify(f"{text}{hint}", severity="error", markup=False, timeout=12)
+
+
+class Pane(Vertical):
+    """One of the contents that the page switches between."""
+
+    title: ClassVar[str]
+    """The word of the tab."""
+    help: ClassVar[str]
+    """One sentence of the help."""
+
+    @property
+    def page(self) -> PageBase:
+        """The application."""
+        return cast(PageBase, self.app)
+
+    def changed(self) -> None:
+        """Show the live view of the page again. Called after each update while the pane is shown."""
+
+    def entered(self) -> None:
+        """Take the focus, and read what is not live."""
+
+    def left(self) -> None:
+        """Stop what only a shown pane needs."""
+
+    def failed(self, error: MullamaError) -> None:
+        """Report an error of an action."""
+        self.page.report(error)
+
+
+class FilterField(Input):
+    """A field that is shown by `/`, filters while it is written, and is hidden by Escape."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Clear the filter")]
+
+    class Closed(Message):
+        """The field is left by Escape or Enter."""
+
+    def __init__(self) -> None:
+        super().__init__(placeholder="filter: words of a row", classes="filter", select_on_focus=False)
+        self.display = False
+
+    def open(self) -> None:
+        """Show the field, and type into it."""
+        self.display = True
+        self.screen.set_focus(self)  # at once: `focus` waits for the next turn, and loses the key that follows
+
+    def action_close(self) -> None:
+        self.value = ""
+        self.display = False
+        self.post_message(self.Closed())
+
+    async def action_submit(self) -> None:
+        self.display = bool(self.value)
+        self.post_message(self.Closed())

@@ -1,0 +1,53 @@
+"""Opens the terminal page, if its extra is installed."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from mullama.cli.app.context import CommandContext
+from mullama.cli.app.exit_codes import DONE
+from mullama.cli.page.server_access import PageServer
+from mullama.errors import Unsupported
+
+if TYPE_CHECKING:
+    from mullama.cli.page.screens.pane import Pane
+
+
+def has_page() -> bool:
+    """Return True if the extra `mullama[tui]` is installed. Nothing of it is imported."""
+    return "textual" in sys.modules or find_spec("textual") is not None
+
+
+def open_top(call: CommandContext) -> int:
+    """Show the page until it is closed; return the exit code.
+
+    Raises `Unsupported` without its extra, `Unavailable` without a server.
+    """
+    require_page("mullama top --once prints the table without it")
+    server = PageServer(call)
+    server.find()
+    from mullama.cli.page.screens.app import PageApp
+
+    panes = top_panes(order=call.options.sort, wanted=call.options.filter)
+    page = PageApp(server, panes, plain=bool(call.env.get("NO_COLOR")))
+    page.run()
+    return page.return_code or DONE
+
+
+def top_panes(*, order: str = "manifest", wanted: str = "") -> tuple[Pane, ...]:
+    """Return the panes of `mullama top` in the order of their tabs. order, wanted: of the table of models."""
+    from mullama.cli.page.screens.events import EventsPane, LogsPane, UsagePane
+    from mullama.cli.page.screens.models import ModelsPane
+
+    return ModelsPane(order=order, wanted=wanted), EventsPane(), LogsPane(), UsagePane()
+
+
+def require_page(otherwise: str) -> None:
+    """Raise `Unsupported` without the extra. otherwise: the command that works without it."""
+    if not has_page():
+        raise Unsupported(
+            "the terminal page needs the package textual, which is not installed",
+            hint=f"pip install 'mullama[tui]' installs it; {otherwise}",
+        )

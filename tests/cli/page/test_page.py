@@ -1,0 +1,255 @@
+"""The page in Textual's pilot, against a scripted server: what is shown, and what its keys do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.page.scripted import (
+    HOSTILE,
+    ScriptedServer,
+    event,
+    failed,
+    model,
+    page_server,
+    press,
+    running,
+    sample,
+    screen_text,
+    status,
+    until,
+)
+from tests.cli.tinyserver import Answer, TinyServer
+
+pytest.importorskip("textual")
+pytestmark = pytest.mark.anyio
+
+MODELS = (model("chat", is_default=True), model("coder", active=2, waiting=1), failed("big", "no memory on CUDA0"))
+
+
+@pytest.fixture
+def server(tiny: TinyServer) -> Iterator[ScriptedServer]:
+    scripted = ScriptedServer(tiny, status(*MODELS), event(1, "applied", "revision 3"), event(2, "degraded", "big"))
+    yield scripted
+    scripted.close()
+
+
+@pytest.fixture
+def page(server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The page of `mullama top`."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return new_page(server.tiny, tmp_path)
+
+
+def new_page(tiny: TinyServer, folder: Path, **options: Any) -> Any:
+    from mullama.cli.page.screens.app import PageApp
+    from mullama.cli.page.start import top_panes
+
+    return PageApp(page_server(tiny, folder), top_panes(), **options)
+
+
+async def shown(app: Any, text: str) -> None:
+    await until(lambda: text in screen_text(app), lambda: f"{text!r} is not on the screen:\n{screen_text(app)}")
+
+
+async def test_the_models_are_shown_with_state_memory_requests_and_error(page: Any) -> None:
+    async with running(page, 120, 20):
+        await shown(page, "8 GiB budget")
+        lines = screen_text(page).splitlines()
+        assert "live · ready · revision 3 of mullama.yaml" in lines[0]
+        assert next(line.split() for line in lines if "coder" in line) == [
+            "coder",
+            "●",
+            "ready",
+            "4",
+            "GiB",
+            "2+1",
+            "-",
+        ]
+        assert "LoadFailed: no memory on CUDA0" in next(line for line in lines if " big " in line)
+
+
+async def test_updates_are_shown_as_they_come(page: Any, server: ScriptedServer) -> None:
+    async with running(page):
+        await shown(page, "chat *")
+        server.send(models=[model("chat", state="idle", memory=0)], **sample(coder=12.5))
+        await shown(page, "○ idle")
+        await shown(page, "12")
+        server.send(status=status(*MODELS, model("added")), **sample())
+        await shown(page, "added")
+        assert "4 models" in screen_text(page)
+
+
+async def test_the_cursor_stays_on_its_model_while_rows_move(page: Any, server: ScriptedServer) -> None:
+    async with running(page) as pilot:
+        await shown(page, "coder")
+        await press(pilot, "down")
+        table = page.query_one("#model-table")
+        await until(lambda: table.chosen == "coder", lambda: str(table.chosen))
+        server.send(status=status(model("first"), *MODELS), **sample())
+        await shown(page, "first")
+        assert table.chosen == "coder"
+        await press(pilot, "s")
+        await shown(page, "by name")
+        assert table.chosen == "coder"
+
+
+async def test_a_filter_is_typed_kept_and_cleared(page: Any) -> None:
+    async with running(page) as pilot:
+        await shown(page, "coder")
+        await press(pilot, "slash", *"cod", "enter")
+        await shown(page, '1 of 3 models, with "cod"')
+        table = page.query_one("#model-table")
+        assert [line.split()[0] for line in table.lines] == ["coder"]
+        await press(pilot, "slash", *"xyz")
+        await shown(page, "No model has these words")
+        await press(pilot, "escape")
+        await until(lambda: len(table.lines) == 3, lambda: str(table.lines))
+
+
+async def test_load_and_unload_ask_the_server(page: Any, server: ScriptedServer) -> None:
+    server.tiny.answers["POST /api/models/load"] = Answer({})
+    server.tiny.answers["POST /api/models/coder/unload"] = Answer({})
+    async with running(page) as pilot:
+        await shown(page, "coder")
+        await press(pilot, "down", "l")
+        await shown(page, "coder is loaded")
+        assert server.bodies("POST /api/models/load") == [{"name": "coder"}]
+        await press(pilot, "x")
+        await shown(page, "2 requests of it end first")
+        await press(pilot, "enter")  # no has the focus
+        await press(pilot, "x", "y")
+        bodies = server.bodies
+        await until(lambda: bodies("POST /api/models/coder/unload") == [{"force": False}], lambda: str(bodies))
+
+
+async def test_a_key_that_may_only_read_is_refused_with_the_hint(page: Any, server: ScriptedServer) -> None:
+    error = {"kind": "denied", "message": "this key has no role admin", "hint": "use a key with the role admin"}
+    server.tiny.answers["POST /api/models/load"] = Answer({"error": error}, 403)
+    async with running(page) as pilot:
+        await shown(page, "coder")
+        await press(pilot, "l")
+        await shown(page, "this key has no role admin")
+        await shown(page, "use a key with the role admin")
+
+
+async def test_enter_shows_the_details_and_they_are_live(page: Any, server: ScriptedServer) -> None:
+    async with running(page, 100, 40) as pilot:
+        await shown(page, "coder")
+        await press(pilot, "down", "enter")
+        await shown(page, "2 running, 1 waiting")
+        server.send(models=[model("coder", active=0)], **sample())
+        await shown(page, "0 running, 0 waiting")
+        await press(pilot, "escape")
+        await until(lambda: "0 running" not in screen_text(page), lambda: screen_text(page))
+
+
+async def test_a_lost_server_is_told_and_found_again(page: Any, server: ScriptedServer) -> None:
+    async with running(page, 100):
+        await shown(page, "live · ready")
+        server.refusal = Answer({"error": {"kind": "unavailable", "message": "it is stopping", "hint": ""}}, 503)
+        server.streams[0].end()
+        await shown(page, "it is stopping. The page asks again.")
+        assert "lost · ready" in screen_text(page)
+        assert "coder" in screen_text(page), "the last known state stays"
+        server.tree, server.refusal = status(model("after")), None
+        await shown(page, "after")
+        await shown(page, "live · ready")
+        await until(lambda: "asks again" not in screen_text(page), lambda: screen_text(page))
+
+
+async def test_a_wrong_key_is_told_with_the_hint(page: Any, server: ScriptedServer) -> None:
+    server.refusal = Answer({"error": {"kind": "denied", "message": "the API key is not valid", "hint": ""}}, 401)
+    async with running(page, 100):
+        await shown(page, "the API key is not valid")
+        await shown(page, "--key-file")
+
+
+async def test_text_of_others_is_shown_inertly(page: Any, server: ScriptedServer) -> None:
+    server.tree = status(model(HOSTILE), failed("bad", HOSTILE))
+    server.events = [event(1, "degraded", HOSTILE, HOSTILE)]
+    inert = "\\x1b[31mred\\x1b[0m [bold red]big[/] \\u202egnp.exe"
+    async with running(page, 200, 30) as pilot:
+        await shown(page, inert)
+        await press(pilot, "2")
+        await shown(page, f"{inert}  {inert}")
+        await press(pilot, "enter")
+        await shown(page, "Event 1")
+        for line in screen_text(page).splitlines():
+            assert "\x1b" not in line
+            assert "\u202e" not in line
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (40, 20)])
+async def test_nothing_is_cut_at_any_size(page: Any, server: ScriptedServer, width: int, height: int) -> None:
+    server.tree = status(*MODELS, model("a-model-with-quite-a-long-name-Q4_K_M"))
+    async with running(page, width, height) as pilot:
+        await shown(page, "coder")
+        text = screen_text(page)
+        assert "● ready" in text
+        assert "? help" in text
+        assert "4 GiB" in text
+        for number in "1234":
+            await press(pilot, number)
+            heads = [line for line in screen_text(page).splitlines() if line]
+            assert max(map(len, heads)) <= width
+
+
+async def test_two_hundred_models_are_one_list_that_scrolls(page: Any, server: ScriptedServer) -> None:
+    server.tree = status(*(model(f"m{i:03}") for i in range(200)))
+    async with running(page) as pilot:
+        await shown(page, "m000")
+        await press(pilot, "end")
+        await shown(page, "m199")
+        assert "200 models" in screen_text(page)
+        server.send(models=[model("m199", state="idle", memory=0)], **sample())
+        await shown(page, "○ idle")
+        assert page.query_one("#model-table").chosen == "m199"
+
+
+async def test_events_are_filtered_and_opened(page: Any, server: ScriptedServer) -> None:
+    async with running(page) as pilot:
+        await press(pilot, "2")
+        await shown(page, "2 events, newest first")
+        server.send(events=[event(3, "held", "/srv/mullama.yaml", "it removes every model")], **sample())
+        await shown(page, "! held")
+        await press(pilot, "slash", *"degr", "enter", "enter")
+        await shown(page, "Event 2")
+
+
+async def test_usage_by_subject_and_time(page: Any, server: ScriptedServer) -> None:
+    row = {"requests": 3, "errors": 0, "prompt_tokens": 7, "cached_tokens": 0, "generated_tokens": 12345, "seconds": 61}
+    answers = server.tiny.answers
+    answers["GET /api/v1/usage?since=604800s&by=model"] = Answer({"rows": [{"model": "chat", **row}]})
+    answers["GET /api/v1/usage?since=604800s&by=key"] = Answer({"rows": [{"key": "ci", **row}]})
+    answers["GET /api/v1/usage?since=2592000s&by=key"] = Answer({"rows": []})
+    async with running(page) as pilot:
+        await press(pilot, "4")
+        await shown(page, "12,345")
+        await press(pilot, "b")
+        await shown(page, "by key, the last 7 d")
+        await shown(page, "ci")
+        await press(pilot, "t")
+        await shown(page, "No request in the last 30 d.")
+
+
+async def test_the_log_of_another_machine_is_refused_with_the_reason(page: Any) -> None:
+    async with running(page, 100) as pilot:
+        await press(pilot, "3")
+        await shown(page, "the log of a server on another machine cannot be read")
+
+
+async def test_the_help_has_every_key_of_every_pane(page: Any) -> None:
+    from mullama.cli.page.screens.app import help_rows
+    from mullama.cli.page.start import top_panes
+
+    panes = top_panes()
+    rows = help_rows(panes)
+    for pane in panes:
+        assert all(any(fact.text.startswith(b.description.lower()) for _, fact in rows) for b in pane.BINDINGS)
+    async with running(page) as pilot:
+        await press(pilot, "question_mark")
+        await shown(page, "move the cursor")
