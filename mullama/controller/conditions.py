@@ -52,6 +52,7 @@ class Reason(StrEnum):
     UNSIGNED_COMMIT = "UnsignedCommit"
     HISTORY_REWRITTEN = "HistoryRewritten"
     HAND_EDITED = "HandEdited"
+    NOT_APPLIED = "NotApplied"
     STORE_FAILED = "StoreFailed"
     CERTIFICATE_REFUSED = "CertificateRefused"
 

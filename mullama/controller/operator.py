@@ -370,7 +370,8 @@ class LocalOperator:
         desired, overlay = self._reconciler.history.restore(to)
         return Change(
             desired=desired,
-            origin=replace(self._reconciler.current.origin, targets=()),
+            # An earlier revision is no commit: the git repository is followed further from its next one.
+            origin=replace(self._reconciler.current.origin, commit="", targets=()),
             options=ApplyOptions(trigger="undo", allow_empty=True, by=by),
             edit=lambda _: overlay,
         )

@@ -49,7 +49,7 @@ from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.observe import last_applied, last_manifest, with_use
 from mullama.reconcile.overlay import combine, effective_entries, models_beside
 from mullama.reconcile.partial_apply import expendable, missing_models, servable_part, without
-from mullama.runtime.base import Access, ApplyOptions
+from mullama.runtime.base import Access, ApplyOptions, Origin
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.serving.build import DeploymentBuilder
@@ -473,13 +473,21 @@ class Reconciler:
                 self._pool.clear_attempts()
             result = await self._execute(run, planned)
         self.status.applied(result, self.current.snapshot.deployments, valid=run.change.proves_valid)
-        for callback in self.state.subscribers:
-            try:
-                callback(planned.origin)
-            except OSError as error:
-                self._event_log.add("warning", "", f"the running server could not be recorded: {error}")
+        self._tell(planned.origin)
         await self._declare_references(planned)
         return result
+
+    def comes_from(self, origin: Origin) -> None:
+        """Note another origin whose manifest is the applied one."""
+        self.state.update(origin=origin)
+        self._tell(origin)
+
+    def _tell(self, origin: Origin) -> None:
+        for callback in self.state.subscribers:
+            try:
+                callback(origin)
+            except OSError as error:
+                self._event_log.add("warning", "", f"the running server could not be recorded: {error}")
 
     async def _execute(self, run: Run, planned: PlannedChange) -> Result:
         """Execute the plan. On a failure before the swap, undo pins, pauses, listeners and keys."""

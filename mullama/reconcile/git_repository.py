@@ -176,8 +176,7 @@ class GitRepository:
         except subprocess.TimeoutExpired as error:
             raise Unavailable(f"{self._settings.url} did not answer within {_SECONDS} s") from error
         if done.returncode != 0:
-            lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-            reason = masked(lines[-1].removeprefix("fatal: ")) if lines else f"exit code {done.returncode}"
+            reason = masked(reason_of(done.stderr.decode("utf-8", "replace"))) or f"exit code {done.returncode}"
             raise Unavailable(f"{self._settings.url}: {reason}", hint="sync.git has the url, the ref and the secrets")
         return done.stdout
 
@@ -219,6 +218,19 @@ class GitRepository:
             yield extra
         finally:
             key_file.unlink(missing_ok=True)
+
+
+def reason_of(errors: str) -> str:
+    """Return the line of git's errors that has the reason, "" without one.
+
+    The advice after git's own line says nothing about this failure. Where git could not read, ssh has the reason: its
+    last line stands before that of git.
+    """
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    own = next((index for index, line in enumerate(lines) if line.startswith("fatal: ")), len(lines) - 1)
+    if own > 0 and "Could not read from remote repository" in lines[own]:
+        own -= 1
+    return lines[own].removeprefix("fatal: ") if lines else ""
 
 
 def commit_of(link: str) -> str | None:

@@ -36,6 +36,34 @@ def update(repository: GitRepository) -> str:
     return commit
 
 
+_SSH = """\
+Warning: Permanently added 'git.example.org' (ED25519) to the list of known hosts.\r
+git@git.example.org: Permission denied (publickey).\r
+fatal: Could not read from remote repository.
+
+Please make sure you have the correct access rights
+and the repository exists.
+"""
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        (_SSH, "git@git.example.org: Permission denied (publickey)."),
+        ("fatal: couldn't find remote ref nope\n", "couldn't find remote ref nope"),
+        (
+            "remote: Not found.\nfatal: repository 'https://h/x.git/' not found\n",
+            "repository 'https://h/x.git/' not found",
+        ),
+        ("fatal: Could not read from remote repository.\n", "Could not read from remote repository."),
+        ("error: no key\n", "error: no key"),
+        ("", ""),
+    ],
+)
+def test_the_reason_of_a_failure_is_the_line_that_has_it(errors: str, reason: str) -> None:
+    assert git_repository.reason_of(errors) == reason
+
+
 @pytest.mark.timeout(30)
 def test_each_commit_is_put_in_force_under_the_same_path(host: GitHost, tmp_path: Path) -> None:
     repository = clone(host, tmp_path)

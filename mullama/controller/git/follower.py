@@ -56,7 +56,10 @@ class GitFollower:
         self._failures = 0
         self._checked = 0.0
         self._applied: str | None = None
-        """The last commit that was applied."""
+        """The last commit that was applied, or that a manifest applied by hand replaced."""
+        self._adopted: str | None = None
+        """The last commit that was handed to the watcher, which waits until it may be applied."""
+        self._origin = Origin()
 
     @property
     def settings(self) -> GitSync | None:
@@ -67,10 +70,13 @@ class GitFollower:
         """Note an applied change: it may have another repository, or be made by hand."""
         if origin.commit:
             self._applied = origin.commit
+        elif origin != self._origin and self._adopted is not None:
+            self._applied = self._adopted  # by hand: it replaces a commit that waits, too, until the next one
+        self._origin = origin
         if (settings := self.settings) != self._settings:
             before, self._settings = self._settings, settings
             if before is None or settings is None or (before.url, before.ref) != (settings.url, settings.ref):
-                self._applied = origin.commit or None
+                self._applied, self._adopted = origin.commit or None, None
             self._wake.set()
         elif settings is not None:
             self._report(None)
@@ -115,7 +121,8 @@ class GitFollower:
             origin = self._current().origin
             if origin.commit == commit:
                 self._applied = commit
-            if forced or self._applied != commit:
+            if forced or commit not in (self._applied, self._adopted):
+                self._adopted = commit
                 path = origin.path or repository.manifest
                 self._adopt(Origin(path=path, profiles=origin.profiles, checkout=repository.manifest, commit=commit))
             self._report(None)
@@ -153,6 +160,9 @@ class GitFollower:
             )
             if self._conditions.set(Condition.GIT_SYNCED, False, Reason.HAND_EDITED, message):
                 self._event_log.add("git-edited", settings.url, message)
+        elif current.started and current.origin.commit != commit:
+            message = f"{settings.ref} is at {commit[:12]}, which is not applied"
+            self._conditions.set(Condition.GIT_SYNCED, False, Reason.NOT_APPLIED, message)
         else:
             self._conditions.set(Condition.GIT_SYNCED, True, Reason.APPLIED, f"{settings.ref} is at {commit[:12]}")
 

@@ -243,7 +243,7 @@ class ManifestWatcher:
             self._watched = Watched(applied=loaded.digest, seen=loaded.digest)
             self._status.valid_again()
             if origin.checkout is not None or self._reconciler.current.origin.targets:
-                self._reconciler.state.update(origin=origin)
+                self._reconciler.comes_from(origin)
             return Reload(message=await self._reconciler.refresh_keys())
         if origin.commit and options.trigger == "watch":
             options = replace(options, by=f"commit {origin.commit[:12]}")

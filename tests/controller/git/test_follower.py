@@ -90,8 +90,11 @@ async def test_each_commit_is_adopted_once_and_a_bad_one_is_a_condition(server: 
     assert origin.commit == first
     assert origin.checkout is not None
     assert Path(origin.checkout).read_text() == TEXT
+    assert followed.condition == (False, "NotApplied")
+    await followed.git.sync()
+    assert len(followed.adopted) == 1, "the watcher begins its wait for a settled file again with each adoption"
+    server.reconciler.comes_from(origin)  # as the watcher does
     assert followed.condition == (True, "Applied")
-    server.reconciler.state.update(origin=origin)  # as the watcher does
     await followed.git.sync()
     assert len(followed.adopted) == 1
 
@@ -100,6 +103,7 @@ async def test_each_commit_is_adopted_once_and_a_bad_one_is_a_condition(server: 
         await followed.git.sync()
     assert followed.condition == (False, "HistoryRewritten")
     await followed.git.sync(forced=True)
+    server.reconciler.comes_from(followed.adopted[-1])
     assert (followed.condition, len(followed.adopted)) == ((True, "Applied"), 2)
 
     host.token = "x"
@@ -133,6 +137,7 @@ async def test_an_unsigned_commit_leaves_the_signed_one_in_force(
     assert Path(followed.adopted[0].checkout or "").read_text() == TEXT
     again = host.commit({"mullama.yaml": TEXT + "# ann\n"}, key=ann)
     await followed.git.sync()
+    server.reconciler.comes_from(followed.adopted[-1])
     assert (followed.condition, followed.adopted[-1].commit) == ((True, "Applied"), again)
 
 
@@ -143,7 +148,7 @@ async def test_a_manifest_applied_by_hand_is_reported(server: LocalServer, host:
     host.commit({"mullama.yaml": TEXT})
     await followed.begin(url=host.url)
     await followed.git.sync()
-    server.reconciler.state.update(origin=followed.adopted[0])
+    server.reconciler.comes_from(followed.adopted[0])
     await followed.git.sync()
     sync = {"git": {"url": host.url}}
     await server.apply({"a": {"from": server.script(), "system": "by hand"}}, sync=sync)
@@ -156,6 +161,33 @@ async def test_a_manifest_applied_by_hand_is_reported(server: LocalServer, host:
     await followed.git.sync()
     assert Path(followed.adopted[0].checkout or "").read_text() == TEXT
     assert any("were edited by hand" in event["message"] for event in server.event_log.kept())
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(60)
+async def test_an_undo_and_a_change_by_hand_serve_until_the_next_commit(server: LocalServer, host: GitHost) -> None:
+    followed = Followed(server)
+    host.commit({"mullama.yaml": TEXT})
+    await followed.begin(url=host.url)
+    await followed.git.sync()
+    server.reconciler.comes_from(followed.adopted[0])
+    sync = {"git": {"url": host.url}}
+    await server.apply({"a": {"from": server.script(), "system": "2"}}, None, followed.adopted[0], sync=sync)
+    assert followed.condition == (True, "Applied")
+    async for _ in server.operator.undo(None):
+        pass
+    assert followed.condition == (False, "HandEdited")
+    assert "commit" not in server.operator.history()[0]["origin"]
+    await followed.git.sync()
+    assert len(followed.adopted) == 1
+
+    # A change by hand replaces a commit that waits, too.
+    host.commit({"mullama.yaml": TEXT + "# waits\n"})
+    await followed.git.sync()
+    assert (len(followed.adopted), followed.condition) == (2, (False, "NotApplied"))
+    await server.apply({"a": {"from": server.script(), "system": "3"}}, sync=sync)
+    await followed.git.sync()
+    assert (len(followed.adopted), followed.condition) == (2, (False, "HandEdited"))
 
 
 @pytest.mark.anyio
