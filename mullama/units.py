@@ -9,7 +9,7 @@ import re
 _SIZE = r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kKMGT]i?B?|B)?"
 _DURATION = r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ms|s|m|h|d))+"
 _DURATION_PART = r"([0-9.]+)(ms|s|m|h|d)"
-_RATE = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([kMG]?)/(s|m|h|d)"
+_RATE = r"([0-9]{1,15})(?:\.([0-9]{1,9}))?([kMG]?)/(s|m|h|d)"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 _GO_PART = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
@@ -78,10 +78,15 @@ def parse_duration(text: str) -> float:
 def parse_rate(text: str) -> tuple[int, float]:
     """Return (count, seconds) of `60/m`, `200k/h` or `5M/d`; raise ValueError for other text."""
     found = re.fullmatch(_RATE, text.strip())
-    count = round(float(found[1]) * 1000.0 ** (" kMG".index(found[2] or " "))) if found else 0
-    if found is None or not 1 <= count <= 10**15:
+    if found is None:
         raise ValueError("expected a rate, such as 60/m, 200k/h or 5M/d")
-    return count, _SECONDS[found[3]]
+    whole, decimals, factor, unit = found.groups(default="")
+    count, rest = divmod(int(whole + decimals) * 1000 ** " kMG".index(factor or " "), 10 ** len(decimals))
+    if rest:
+        raise ValueError("expected a rate of a whole number, such as 90/h in place of 1.5/m")
+    if not 1 <= count <= 10**15:
+        raise ValueError("expected a rate, such as 60/m, 200k/h or 5M/d")
+    return count, _SECONDS[unit]
 
 
 def rate_literal(count: int, seconds: float) -> str:

@@ -50,6 +50,8 @@ _FORMS = {
     "gpu": 'a device by its number or name, such as "0" or CUDA0',
 }
 
+_RATE_FIELD = re.compile(r"\.(rate|rate_per_key|quota)\.(requests|tokens)$")
+
 _NO_SPEECH = (
     "speech is not generated: llama.cpp's own generation of it is experimental, and mullama does not use it",
     "declare task: chat, and let another program speak the text of its answers",
@@ -99,6 +101,8 @@ def _words(detail: Any, path: str, *, secret: bool) -> tuple[str, str]:
         options = [a or b for a, b in _QUOTED.findall(str(context["expected"]))]
         context["expected"] = options[0] if len(options) == 1 else f"one of {', '.join(options)}"
         return _MESSAGES[kind].format(**context), _did_you_mean(given, options)
+    if kind == "string_type" and _RATE_FIELD.search(path):
+        return "expected a rate, such as 60/m, 200k/h or 5M/d", ""
     if kind == "missing":
         return _MESSAGES[kind], "for example builtin:tiny" if path.endswith(".from") else ""
     template = _MESSAGES.get(kind)

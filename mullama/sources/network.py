@@ -13,6 +13,7 @@ from typing import Any, Final
 import httpcore2
 
 from mullama.errors import Refused
+from mullama.manifest.host_addresses import IPAddress, addresses_in
 from mullama.sources.base import Cancelled
 from mullama.struct import Struct
 
@@ -21,10 +22,6 @@ _SLICE: Final = 0.25
 _PIECE: Final = 256 * 1024
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 _LONGEST_END: Final = 3
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-_METADATA: Final = (ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200"))
-"""Addresses outside link-local networks at which clouds serve metadata."""
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Cancellation(Exception):
@@ -149,7 +146,7 @@ def allowed_address(host: str, port: int, allowed: Allowed) -> str:
         raise httpcore2.ConnectError(f"{host}: {error}") from error
     addresses = [str(entry[4][0]) for entry in found]
     for text in addresses:
-        if not all(map(allowed, _addresses_in(ipaddress.ip_address(text.partition("%")[0])))):
+        if not all(map(allowed, addresses_in(ipaddress.ip_address(text.partition("%")[0])))):
             if allowed is is_public:
                 reason, hint = "which is not a public address", "only the manifest may name hosts inside a network"
             else:
@@ -161,18 +158,3 @@ def allowed_address(host: str, port: int, allowed: Allowed) -> str:
 def is_public(address: IPAddress) -> bool:
     """True for an address of the public internet."""
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
-
-
-def is_host(address: IPAddress) -> bool:
-    """True for the address of one host, inside a network or outside, but not of the link: those serve metadata."""
-    return not (address.is_link_local or address.is_multicast or address.is_unspecified or address in _METADATA)
-
-
-def _addresses_in(address: IPAddress) -> tuple[IPAddress, ...]:
-    """Return the address with the IPv4 address that a translator or tunnel takes out of it."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return (address,)
-    inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-    if address in _NAT64:
-        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return (inner,) if address.ipv4_mapped and inner else (address, inner) if inner else (address,)

@@ -274,6 +274,15 @@ WARNINGS = [
         "models: {a: {from: builtin:tiny, parameters: {num_keep: 4}}}",
         "m.yaml:2:57: models.a.parameters.num_keep: no effect: a prompt that is too long loses complete messages",
     ),
+    (
+        "models: {a: {from: builtin:tiny, limits: {rate_per_key: {requests: 9/m}}}}",
+        "m.yaml:2:43: models.a.limits.rate_per_key: no effect without auth.keys (limits.rate is for all clients "
+        "together)",
+    ),
+    (
+        "server: {listen: ['unix:/run/m.sock'], tls: {cert: /c, key: /k}}",
+        "m.yaml:2:40: server.tls: no effect: server.listen has unix sockets only",
+    ),
 ]
 
 

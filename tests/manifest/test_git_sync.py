@@ -12,6 +12,7 @@ GOOD = [
     "url: 'git@git.example.org:ops/models.git'",
     "url: http://127.0.0.1:8000/models.git",
     "url: https://git.example.org/x, ref: release/1.2, path: teams/a/mullama.yaml, interval: 5m",
+    "url: 'git@git.example.org:x.git', deploy_key: {from_env: K}, known_hosts: ./known_hosts",
     "url: https://git.example.org/x, webhook: {secret: {from_env: A}}, token: {from_file: ./t}",
 ]
 
@@ -39,6 +40,15 @@ def test_repositories_are_accepted(text: str) -> None:
         ("url: https://g.example.org/x, path: ../m.yaml", "sync.git.path: '../m.yaml' is not a path in the repository"),
         ("url: https://g.example.org/x, path: /m.yaml", "sync.git.path: '/m.yaml' is not a path in the repository"),
         ("url: https://g.example.org/x, interval: 0s", "sync.git.interval: "),
+        (
+            "url: https://g.example.org/x, deploy_key: {from_env: K}",
+            "sync.git.deploy_key: is for SSH, and sync.git.url is not (use token, or ssh://HOST/PATH.git)",
+        ),
+        ("url: https://g.example.org/x, known_hosts: ./k", "sync.git.known_hosts: is for SSH"),
+        (
+            "url: 'git@g.example.org:x.git', token: {from_env: T}",
+            "sync.git.token: is for HTTPS, and sync.git.url is not (use deploy_key, or https://HOST/PATH.git)",
+        ),
         ("url: https://g.example.org/x, token: {}", "sync.git.token: expected one of from_env and from_file"),
     ],
 )

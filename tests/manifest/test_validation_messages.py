@@ -190,6 +190,30 @@ GOLDEN = [
         "observability: {webhooks: [{url: 'https://u:p@a'}]}",
         "observability.webhooks[0].url: the address of a webhook has no user name (an address with a secret is url:",
     ),
+    *(
+        (
+            f"observability: {{webhooks: [{{url: 'http://{host}/x'}}]}}",
+            f"m.yaml:2:34: observability.webhooks[0].url: {host.strip('[]')} is an address of the link",
+        )
+        for host in ("169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "2852039166")
+    ),
+    (
+        "observability: {otlp: {endpoint: 'http://169.254.169.254:4318'}}",
+        "observability.otlp.endpoint: 169.254.169.254 is an address of the link (clouds serve the credentials of a",
+    ),
+    (A % "limits: {rate: {requests: 60}}", "models.a.limits.rate.requests: expected a rate, such as 60/m"),
+    (
+        "auth: {keys: {k: {secret: {from_env: K}, quota: {tokens: 1.5}}}}",
+        "auth.keys.k.quota.tokens: expected a rate, such as 60/m, 200k/h or 5M/d",
+    ),
+    (
+        A % "limits: {rate: {requests: 1.5/m}}",
+        "models.a.limits.rate.requests: expected a rate of a whole number, such as 90/h in place of 1.5/m",
+    ),
+    (
+        "include: https://h.example.org/m.yaml",
+        "m.yaml:2:10: include: 'https://h.example.org/m.yaml' is neither a file of this machine nor one of a hub",
+    ),
     (
         "observability: {webhooks: [{url: {}}]}",
         "observability.webhooks[0].url: expected one of from_env and from_file",

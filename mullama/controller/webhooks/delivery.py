@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from mullama.controller.event_log import EventLog
 from mullama.controller.webhooks.message import message
 from mullama.errors import MullamaError
+from mullama.manifest.host_addresses import is_host
 from mullama.manifest.spec import Manifest, SecretRef, Webhook
 from mullama.reconcile.secrets import read_secret
 from mullama.struct import Struct, field
@@ -49,7 +50,7 @@ class Post(Protocol):
 def post(url: str, headers: Mapping[str, str], body: bytes, cancelled: Callable[[], bool]) -> HookReply:
     """Send a request over the network."""
     from mullama.sources.http_client import TransientError, Web
-    from mullama.sources.network import Cancellation, is_host
+    from mullama.sources.network import Cancellation
     from mullama.sources.settings import Timeouts
 
     waits = Timeouts(connect=3.0, headers=10.0, idle=5.0)

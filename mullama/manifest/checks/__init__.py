@@ -14,7 +14,7 @@ from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.checks.groups import check_groups
 from mullama.manifest.checks.routes import check_routes
 from mullama.manifest.diagnostics import Suggestions
-from mullama.manifest.spec import Gpu, Hardware, Manifest, Model, SecretRef, Webhook
+from mullama.manifest.spec import GitSync, Gpu, Hardware, Manifest, Model, SecretRef, Webhook
 from mullama.manifest.spec.readers import writes_text
 from mullama.names import BuiltinRef, ModelName, PathRef, UrlRef, parse_source
 from mullama.struct import Struct
@@ -53,7 +53,7 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     check_groups(draft.manifest, draft.names, draft.suggest, fail, warn)
     _moved(draft, fail, warn)
     if draft.has("server"):
-        _listeners(draft, fail)
+        _listeners(draft, fail, warn)
     if draft.has("auth"):
         _keys(draft, fail, warn)
     if (git := draft.manifest.sync.git) is not None:
@@ -61,6 +61,7 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
         for name, ref in (("token", git.token), ("deploy_key", git.deploy_key), ("webhook.secret", hook)):
             if ref is not None:
                 _secret(ref, f"sync.git.{name}", fail)
+        _credentials(git, fail)
     if (token := draft.manifest.sources.hf.token) is not None:
         _secret(token, "sources.hf.token", fail)
     _hardware(draft.manifest.hardware, fail)
@@ -162,7 +163,17 @@ def _name(name: str, path: str, fail: AddProblem) -> None:
         fail(path, error.message, error.hint)
 
 
-def _listeners(draft: PartialManifest, fail: AddProblem) -> None:
+def _credentials(git: GitSync, fail: AddProblem) -> None:
+    """Refuse what the protocol of the address does not use."""
+    if git.url.startswith(("http://", "https://")):
+        for name, value in (("deploy_key", git.deploy_key), ("known_hosts", git.known_hosts)):
+            if value is not None:
+                fail(f"sync.git.{name}", "is for SSH, and sync.git.url is not", "use token, or ssh://HOST/PATH.git")
+    elif git.token is not None:
+        fail("sync.git.token", "is for HTTPS, and sync.git.url is not", "use deploy_key, or https://HOST/PATH.git")
+
+
+def _listeners(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     seen: set[str] = set()
     for index, text in enumerate(draft.manifest.server.listen):
         path, address = f"server.listen[{index}]", parse_address(text)
@@ -175,6 +186,9 @@ def _listeners(draft: PartialManifest, fail: AddProblem) -> None:
                 f"{address} is reachable from other machines, and auth.keys is empty",
                 "add auth.keys, or listen on 127.0.0.1",
             )
+    server = draft.manifest.server
+    if server.tls is not None and not any(isinstance(parse_address(text), TcpAddress) for text in server.listen):
+        warn("server.tls", "no effect: server.listen has unix sockets only", "")
 
 
 def _keys(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
@@ -297,6 +311,8 @@ def _model(model: Model, path: str, draft: PartialManifest, fail: AddProblem, wa
         fail(f"{path}.context.pool", f"a model for {model.task} keeps no conversations", "remove pool")
     if model.residency.load == "when_room" and model.residency.ttl is not None:
         fail(f"{path}.residency.ttl", "a model that is loaded when there is room has no time to live", "remove ttl")
+    if model.limits.rate_per_key is not None and draft.has("auth") and not draft.manifest.auth.keys:
+        warn(f"{path}.limits.rate_per_key", "no effect without auth.keys", "limits.rate is for all clients together")
     embedding = model.embedding
     if embedding.default_prompt is not None and embedding.default_prompt not in embedding.prompts:
         fail(

@@ -153,6 +153,11 @@ class Reading:
 
     def matches(self, pattern: str, document: str) -> list[str]:
         """Return the sorted absolute paths that match an include pattern."""
+        if "://" in pattern:
+            raise Invalid(
+                f"{pattern[:120]!r} is neither a file of this machine nor one of a hub",
+                hint="a path, or hf:org/repo/file.yaml@revision",
+            )
         whole = self.absolute(pattern, document)
         if not any(c in pattern for c in _MAGIC):
             return [whole]

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from mullama.errors import Invalid
 from mullama.manifest.addresses import parse_address, parse_rpc_host
+from mullama.manifest.host_addresses import address_of, addresses_in, is_host
 from mullama.manifest.spec.web_origins import host_pattern, origin_pattern
 from mullama.names import parse_source
 from mullama.units import parse_duration, parse_rate, parse_size, rate_literal
@@ -251,6 +252,7 @@ def check_hook_url(value: str) -> str:
         raise InvalidValue(
             "the address of a webhook has no user name", "an address with a secret is url: {from_env: NAME}"
         )
+    _check_not_of_link(parts)
     return value
 
 
@@ -262,7 +264,17 @@ def check_collector_url(value: str) -> str:
         raise InvalidValue("the address of a collector has no user name", "headers: {Authorization: {from_env: NAME}}")
     if parts.path.endswith(("/v1/traces", "/v1/metrics")):
         raise InvalidValue("the address of a collector ends before /v1/traces and /v1/metrics", "leave that path out")
+    _check_not_of_link(parts)
     return value.rstrip("/")
+
+
+def _check_not_of_link(parts: SplitResult) -> None:
+    """Refuse an address that no connection is made to. That of a name is known when the connection is made."""
+    address = address_of(parts.hostname or "")
+    if address is not None and not all(map(is_host, addresses_in(address))):
+        raise InvalidValue(
+            f"{parts.hostname} is an address of the link", "clouds serve the credentials of a machine there"
+        )
 
 
 def _http_address(value: str) -> SplitResult | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -206,13 +207,15 @@ async def test_metrics_are_sent_at_their_interval_and_spans_of_before_a_reload_a
 @pytest.mark.parametrize(
     ("endpoint", "fields", "words"),
     [
-        ("http://169.254.169.254:4318", {}, "169.254.169.254"),
+        ("http://metadata.example:4318", {}, "metadata.example has the address 169.254.169.254"),
         ("http://localhost:1", {"headers": {"X": {"from_env": "ABSENT"}}}, "ABSENT is missing or empty"),
     ],
 )
 async def test_addresses_of_the_link_and_missing_secrets_are_reported(
-    endpoint: str, fields: dict[str, Any], words: str
+    endpoint: str, fields: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 4318))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     here = Exporting(endpoint, post, metrics=False, **fields)
     here.spans.add(PARENT)
     await here.once()

@@ -17,12 +17,12 @@ def failed(stack: Stack) -> list[dict[str, Any]]:
 
 
 def test_webhooks_are_tried_again_and_never_reach_the_metadata_of_a_cloud(stack: Stack) -> None:
-    stack.variables["HOOK_SECRET"] = "s"
+    stack.variables |= {"HOOK_SECRET": "s", "METADATA": "http://169.254.169.254/latest/meta-data"}
     (stack.home / "demo.script.json").write_text(json.dumps({"name": "demo"}))
     with receiver_on_loopback(first=(503,), retry_after="0") as (url, got):
         hooks = [
             {"url": url, "events": ["applied", "invalid-manifest"], "secret": {"from_env": "HOOK_SECRET"}},
-            {"url": "http://169.254.169.254/latest/meta-data", "events": ["applied"]},
+            {"url": {"from_env": "METADATA"}, "events": ["applied"]},
         ]
         stack.write({"demo": "./demo.script.json"}, observability={"webhooks": hooks})
         stack.apply()
@@ -41,5 +41,5 @@ def test_webhooks_are_tried_again_and_never_reach_the_metadata_of_a_cloud(stack:
         assert headers["webhook-signature"] == expected
 
     (event,) = failed(stack)  # of the second webhook alone
-    assert event["subject"] == "169.254.169.254"
+    assert event["subject"] == "METADATA"
     assert "which is an address of this link" in event["message"]
