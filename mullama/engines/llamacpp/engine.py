@@ -258,7 +258,7 @@ class LlamaEngine:
             if adapters == options.adapters:
                 continue
             if isinstance(unit, TextContext):
-                unit.prefixes.rescale(scales, prefix_files(self._options[name]))
+                unit.prefixes.rescale(scales, prefix_files(self._options[name], self._model))
             else:
                 unit.native.set_adapters([(self._adapter(a), a.scale) for a in adapters])
 

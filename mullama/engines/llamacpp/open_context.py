@@ -150,7 +150,7 @@ def open_text_context(
     context = _kind_of(encoder)(
         native,
         cache,
-        prefix_files(options),
+        prefix_files(options, model),
         options,
         counters,
         time.monotonic,
@@ -159,7 +159,7 @@ def open_text_context(
         rows=max(ROWS, options.parallel) + guesses,
         speculator=speculator,
         adapters=tuple(adapter for adapter, _ in adapters),
-        kept=_kept_states(options),
+        kept=_kept_states(options, model),
         pool=limited,
         use=ObservedUse(Path(options.use_file)) if options.use_file else None,
     )
@@ -238,20 +238,23 @@ def declared(prefixes: Sequence[Prefix], vocabulary: Vocabulary, size: int, *, c
     return found
 
 
-def prefix_files(options: ContextOptions) -> PrefixFiles | None:
+def prefix_files(options: ContextOptions, model: NativeModel) -> PrefixFiles | None:
     """Return the files that keep computed prefixes of such a context between runs, None without a folder."""
     if not options.state_dir or not options.prefix_bytes:
         return None
-    return PrefixFiles(options.state_dir, _shape(options), most_bytes=options.prefix_bytes)
+    return PrefixFiles(
+        options.state_dir, _shape(options), most_bytes=options.prefix_bytes, valid=model.has_files_as_loaded
+    )
 
 
-def _kept_states(options: ContextOptions) -> KeptStates | None:
+def _kept_states(options: ContextOptions, model: NativeModel) -> KeptStates | None:
     """Return the files that keep conversations beyond the context, None without any."""
     folders = []
     if options.ram_dir and options.ram_bytes and is_own_folder(options.ram_dir):
-        folders.append(StateFolder(options.ram_dir, options.ram_bytes))
+        folders.append(StateFolder(options.ram_dir, options.ram_bytes, model.has_files_as_loaded))
     if options.state_dir and options.keep_bytes:
-        folders.append(StateFolder(str(Path(options.state_dir) / "conversations"), options.keep_bytes))
+        folder = str(Path(options.state_dir) / "conversations")
+        folders.append(StateFolder(folder, options.keep_bytes, model.has_files_as_loaded))
     if not folders:
         return None
     unscaled = tuple(replace(adapter, scale=1.0) for adapter in options.adapters)  # each state has its own scales

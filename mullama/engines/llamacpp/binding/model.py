@@ -48,6 +48,7 @@ class NativeModel:
         self, files: Sequence[str], options: WeightsOptions, progress: Callable[[float], bool], *, dry: bool = False
     ) -> None:
         start()
+        self._files = {path: _state(path) for path in files}
         self.devices = tuple(find_device(name) for name in options.devices)
         handle, lines = _open(files, options, self.devices, progress, dry=dry)
         if not handle:
@@ -86,6 +87,10 @@ class NativeModel:
         if self._handle is None:
             raise EngineFailed("the weights are closed")
         return self._handle
+
+    def has_files_as_loaded(self) -> bool:
+        """Return False if a file has changed since the load: mapped memory may then hold parts of other weights."""
+        return all(_state(path) == state for path, state in self._files.items())
 
     def _strips_accents(self) -> bool:
         lowercase = self.metadata("tokenizer.ggml.normalizer.lowercase") != "false"
@@ -149,6 +154,15 @@ class NativeModel:
         if self._handle is not None:
             c.llama_model_free(self._handle)
             self._handle = None
+
+
+def _state(path: str) -> tuple[int, ...]:
+    """Return what a write or a replacement of the file changes, nothing for a missing file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
 
 
 def _open(

@@ -38,16 +38,16 @@ class _Conversation(Struct, frozen=True, kw_only=True):
 
 
 class StateFolder:
-    """A folder of states, of all contexts. most_bytes: of all its files together."""
+    """A folder of states, of all contexts. most_bytes: of all its files together. valid: see `PrefixFiles`."""
 
-    def __init__(self, folder: str, most_bytes: int) -> None:
-        self._folder, self._most_bytes = Path(folder), most_bytes
+    def __init__(self, folder: str, most_bytes: int, valid: Callable[[], bool] = lambda: True) -> None:
+        self._folder, self._most_bytes, self._valid = Path(folder), most_bytes, valid
         self._read: set[str] = set()  # names of the files whose headers were read
         self._tokens: dict[str, list[list[int]]] = {}
         self._changed = 0  # when the folder changed last, as it was read
 
     def files(self, key: str) -> PrefixFiles:
-        return PrefixFiles(str(self._folder), key, most_bytes=self._most_bytes, durable=False)
+        return PrefixFiles(str(self._folder), key, most_bytes=self._most_bytes, durable=False, valid=self._valid)
 
     def tokens(self, key: str) -> list[list[int]]:
         """Return the tokens of the states with a key. The list may be changed: a state that is removed is not offered

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,12 +20,21 @@ _LONGEST_HEADER = 16 * 2**20
 class PrefixFiles:
     """The prefixes of one context in one folder; `key` identifies weights, shape and library."""
 
-    def __init__(self, folder: str, key: str, *, most_bytes: int, durable: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str,
+        key: str,
+        *,
+        most_bytes: int,
+        durable: bool = True,
+        valid: Callable[[], bool] = lambda: True,
+    ) -> None:
         """most_bytes: of all files in the folder; the least recently used are removed first.
 
         durable: wait until the disk has a file, so that a computed prefix survives a loss of power.
+        valid: returns whether the key still holds for what is computed; no state is written when it does not.
         """
-        self._most_bytes, self._durable = most_bytes, durable
+        self._most_bytes, self._durable, self._valid = most_bytes, durable, valid
         self._folder = Path(folder)
         self._key = key
 
@@ -52,7 +61,7 @@ class PrefixFiles:
         begin = _MAGIC + json.dumps(header).encode() + b"\n"
         path, size = self._path(tokens), len(begin) + len(state)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        if size > self._most_bytes:
+        if size > self._most_bytes or not self._valid():
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mullama.engines.base import Adapter, ContextOptions
+from mullama.engines.base import Adapter, ContextOptions, Prefix
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.struct import replace
 from tests.engines.engine_driver import Result, answer, user
@@ -53,6 +55,21 @@ def test_a_conversation_goes_on_after_its_context_was_closed(engine: LlamaEngine
         second = _ask(engine)
         assert _cached(second) == first.ended.prompt_tokens - 1
         assert_same_answers(engine.facts, [second], [first])
+
+
+def test_no_state_is_kept_once_the_weights_changed_on_disk(
+    load: Callable[..., LlamaEngine], options: ContextOptions, tiny_path: str, tmp_path: Path
+) -> None:
+    """The mapped memory has the bytes of the new file, so that its states are not those of the key."""
+    weights = Path(shutil.copy(tiny_path, tmp_path / "weights.gguf"))
+    engine = load("llamacpp", str(weights))
+    engine.open_context("main", options)
+    _ask(engine)
+    status = weights.stat()
+    os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    _again(engine, replace(options, prefixes=(Prefix(text=user("Good day. " * 64)),)))
+    assert _cached(_ask(engine)) == 0
+    assert not list(tmp_path.rglob("*.prefix"))
 
 
 def test_a_conversation_from_disk_is_private_to_its_key(
