@@ -148,9 +148,7 @@ class Index:
 
     def close(self) -> None:
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._disconnect()
 
     def _one(self, query: str, *values: object) -> tuple[Any, ...] | None:
         rows = self._all(query, *values)
@@ -170,6 +168,9 @@ class Index:
             try:
                 return self._once(query, values, result)
             except sqlite3.OperationalError as error:
+                if error.sqlite_errorname == "SQLITE_READONLY_DBMOVED":  # the file was deleted, as the hint allows
+                    self._disconnect()
+                    return self._once(query, values, result)
                 raise Unavailable(f"{self._path}: {error}", hint="it is a cache and may be deleted") from error
             except sqlite3.DatabaseError:
                 self._set_aside()
@@ -182,10 +183,13 @@ class Index:
         with self._connection, closing(self._connection.execute(query, tuple(values))) as cursor:
             return result(cursor)
 
-    def _set_aside(self) -> None:
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _set_aside(self) -> None:
+        self._disconnect()
         set_aside(self._path)
 
 

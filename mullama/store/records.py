@@ -14,12 +14,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mullama.errors import Invalid, NotFound
+from mullama.errors import Conflict, Invalid, NotFound
 from mullama.folders import memory_folder
 from mullama.store.disk import hold_lock, overwrite, write_atomic
 from mullama.store.process import alive, process_identity
 
 KEEP_GENERATIONS = 20
+SERVING_LOCK = "serving.lock"
+"""The name of the lock that a server holds while it runs."""
 _FORMAT = "mullama.generation/1"
 _RECORD_BYTES = 1024  # holds the record of a server with several addresses and long paths
 
@@ -235,6 +237,14 @@ class Records:
         if overlay or (self.folder / "overlay.json").exists():
             self.create()
             write_atomic(self.folder / "overlay.json", json.dumps(overlay).encode())
+
+    def is_served(self) -> bool:
+        """Return True while a process serves the instance, or starts to."""
+        try:
+            with self.lock("look", name=SERVING_LOCK):
+                return False
+        except Conflict:
+            return True
 
     @contextlib.contextmanager
     def lock(self, command: str, *, name: str = "lock") -> Iterator[None]:

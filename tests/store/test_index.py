@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -107,6 +108,13 @@ def test_a_damaged_index_is_set_aside_and_begun_anew(index: Index, file: str, tm
     index.remember_digest(file, DIGEST, index.stamp(file))
     assert Index(tmp_path / "store").digest(file) == DIGEST
     assert not damage or path.with_suffix(".corrupt").read_bytes() == damage
+
+
+def test_an_index_that_was_deleted_while_it_is_open_is_made_again(index: Index, file: str, tmp_path: Path) -> None:
+    index.remember_digest(file, DIGEST, index.stamp(file))
+    shutil.rmtree(tmp_path / "store")
+    index.remember_digest(file, DIGEST, index.stamp(file))
+    assert Index(tmp_path / "store").digest(file) == DIGEST
 
 
 def test_a_store_that_cannot_be_made_is_told_with_its_path(tmp_path: Path, file: str) -> None:

@@ -56,7 +56,7 @@ def _wait_until_up(child: subprocess.Popen[bytes], records: Records, offset: int
     """Return the server once it answers: the child, or one that another process started at the same moment."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        lost_race = child.poll() == _CONFLICT
+        lost_race = child.poll() == _CONFLICT and records.is_served()
         if child.returncode is not None and not lost_race:
             raise _start_failure(records, child.returncode, offset)
         record = records.server()

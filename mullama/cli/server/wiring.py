@@ -55,7 +55,7 @@ from mullama.server.http.listen import HttpServer
 from mullama.server.stream_keeper import StreamKeeper
 from mullama.store.client_objects import ObjectFile
 from mullama.store.process import process_identity
-from mullama.store.records import Records, ServerRecord
+from mullama.store.records import SERVING_LOCK, Records, ServerRecord
 from mullama.store.usage import UsageFile
 from mullama.struct import Struct, field
 
@@ -94,7 +94,7 @@ def run_server(
         )
     gc.freeze()  # modules and classes stay until the process ends: collections need not visit them
     gc.set_threshold(_GC_THRESHOLD)
-    with records.lock("serve", name="serving.lock"):
+    with records.lock("serve", name=SERVING_LOCK):
         records.free_memory()
         serving = _serve(
             loaded, source, records, env,

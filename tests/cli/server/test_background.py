@@ -6,6 +6,8 @@ import contextlib
 import errno
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.exit_codes import exit_code
 from mullama.cli.server.background import start, stop
-from mullama.errors import MullamaError, NotFound, TimedOut, TransferFailed
+from mullama.errors import Conflict, MullamaError, NotFound, TimedOut, TransferFailed
 from mullama.store.process import alive
 from mullama.store.records import Records, instance_name
 
@@ -103,6 +105,17 @@ def test_a_failed_start_has_the_log_and_the_exit_code_of_the_server(home: Path) 
     with pytest.raises(MullamaError, match=r"bad.yaml:2:\d+") as caught_too:
         start(records, ["-f", str(home / "bad.yaml")])
     assert exit_code(caught_too.value) == 4
+
+
+def test_a_server_that_finds_its_address_in_use_ends_a_start_at_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with the exit code of one that finds another server of its instance, for which a start waits."""
+    ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(10)"])
+    monkeypatch.setattr(subprocess, "Popen", lambda *_args, **_options: ended)
+    records = Records(home / "state", "file-test")
+    with pytest.raises(Conflict, match=r"did not start \(exit 10\)"):
+        start(records, [], within=float("inf"))
 
 
 def test_a_start_that_takes_too_long_leaves_no_server(home: Path) -> None:
