@@ -64,6 +64,8 @@ class Change(Struct, frozen=True, kw_only=True, eq=False):
     edit: Edit = unchanged
     only: frozenset[str] | None = None
     """The models that the change is limited to; None for no limit."""
+    added: frozenset[str] = frozenset()
+    """The models of `desired` that commands added elsewhere. The others are served without one whose files are gone."""
     progress: ProgressQueue = field(default_factory=ProgressQueue)
 
     @property

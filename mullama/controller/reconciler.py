@@ -323,7 +323,7 @@ class Reconciler:
         self._check_protected(plan, planned.observed)
         models, fetched = desired.models, run.fetched
         missing = frozenset(name for name in planned.missing if not fetched.issuperset(models[name].all_sources))
-        spared = expendable(plan, desired, applied.manifest if applied is not None else None)
+        spared = expendable(plan, desired, applied.manifest if applied is not None else None) | run.change.added
         planned = replace(planned, access=access, missing=missing, expendable=spared)
         return planned if run.change.waits_for_unchanged else self._without_waiting(run, planned)
 

@@ -12,6 +12,7 @@ from mullama.controller.change import Line
 from mullama.controller.restart import begin
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.store import records as store_records
+from mullama.struct import replace
 from tests.runtime.runtime_fixture import LocalServer, local_server
 
 pytestmark = pytest.mark.anyio
@@ -101,6 +102,18 @@ async def test_a_start_without_an_earlier_revision_of_its_file_is_all_or_nothing
 
         assert result["outcome"] == "not_found"
         assert not server.reconciler.current.started
+
+
+async def test_models_that_were_added_elsewhere_are_served_without_one_whose_file_is_gone(tmp_path: Path) -> None:
+    async with local_server(tmp_path) as server:
+        server.script("a")
+        change = server.change({**A, "n": "./gone.gguf"}, START, Origin())
+        added = replace(change, added=frozenset({"a", "n"}))
+        async for _ in begin(server.reconciler, server.records, added):
+            pass
+
+        assert await server.ask("a", "say yes") == "yes"
+        assert server.status("n")["state"] == "failed"
 
 
 async def test_a_protected_model_is_not_removed_while_the_server_is_down(tmp_path: Path) -> None:

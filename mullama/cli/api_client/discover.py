@@ -108,6 +108,8 @@ class StartManifest(NamedTuple):
     """The reason why the file cannot be used; `loaded` is then the last revision that was applied from this file."""
     default: str = ""
     """The default model, if it is one that commands added beside the manifest."""
+    added: frozenset[str] = frozenset()
+    """The models of an implicit manifest that commands added at the default address; see `Change.added`."""
 
 
 def start_manifest(call: CommandContext) -> StartManifest:

@@ -126,6 +126,7 @@ def _serve(call: CommandContext, worker: SpawnedWorker | None, levels: Mapping[s
         held=call.options.held,
         problem=start.problem,
         default=start.default,
+        added=start.added,
         worker=worker,
         log_levels=levels,
     )
@@ -138,8 +139,7 @@ def _start_manifest(call: CommandContext) -> StartManifest:
     if call.options.file is not None or (settings and has_manifest(call) and not call.options.implicit):
         named = ", ".join(_IMPLICIT_OPTIONS[name] for name in settings)
         raise UsageError(f"{named} cannot be used with a manifest", hint="set it in the manifest")
-    loaded, default = _implicit_start(call, settings)
-    return StartManifest(loaded=loaded, records=records_of(call, loaded), default=default)
+    return _implicit_start(call, settings)
 
 
 def implicit_settings(call: CommandContext) -> dict[str, object]:
@@ -162,11 +162,11 @@ def implicit_arguments(settings: Mapping[str, object]) -> list[str]:
 def implicit_manifest(call: CommandContext, settings: Mapping[str, object]) -> LoadedManifest:
     """Return the manifest of these settings. Without --model it has the models that were added at the default address,
     unless it is the one of that address, which serves them in any case."""
-    return _implicit_start(call, settings)[0]
+    return _implicit_start(call, settings).loaded
 
 
-def _implicit_start(call: CommandContext, settings: Mapping[str, object]) -> tuple[LoadedManifest, str]:
-    """Return the implicit manifest, and the default model if it is one that is added already."""
+def _implicit_start(call: CommandContext, settings: Mapping[str, object]) -> StartManifest:
+    """Return the implicit manifest. Models that the command line does not name are served as far as they can be."""
     from mullama.manifest.dump import to_yaml
     from mullama.manifest.load import load_text
     from mullama.struct import replace
@@ -181,7 +181,12 @@ def _implicit_start(call: CommandContext, settings: Mapping[str, object]) -> tup
 
         route = {"default": {"route": default}} if default in chosen.copied else {}
         loaded = replace(loaded, manifest=combine(loaded.manifest, {**chosen.copied, **route}))
-    return loaded, "" if default in {*chosen.declared, *chosen.copied} else default
+    return StartManifest(
+        loaded=loaded,
+        records=records_of(call, loaded),
+        default="" if default in {*chosen.declared, *chosen.copied} else default,
+        added=frozenset() if default else frozenset(loaded.manifest.models),
+    )
 
 
 def _implicit_tree(settings: Mapping[str, object]) -> dict[str, object]:

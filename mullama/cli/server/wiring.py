@@ -75,14 +75,16 @@ def run_server(
     held: bool,
     problem: MullamaError | None = None,
     default: str = "",
+    added: frozenset[str] = frozenset(),
     worker: SpawnedWorker | None = None,
     log_levels: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Serve until stopped and return the exit code.
 
     held: wait for the first manifest on the control socket. problem: the reason why `loaded` is not what the file
-    declares, but the last applied revision. default: a model beside the manifest that becomes the default. worker: the
-    process of the first worker. log_levels: by part of the log, in place of those of the manifest.
+    declares, but the last applied revision. default: a model beside the manifest that becomes the default. added: see
+    `Change.added`. worker: the process of the first worker. log_levels: by part of the log, in place of those of the
+    manifest.
     """
     _log_to_stderr(loaded.manifest, log_levels)
     source = Origin(path=origin["path"], profiles=tuple(origin["profiles"]), digest=origin["digest"])
@@ -98,7 +100,7 @@ def run_server(
         records.free_memory()
         serving = _serve(
             loaded, source, records, env,
-            held=held, problem=problem, default=default, worker=worker, log_levels=log_levels,
+            held=held, problem=problem, default=default, added=added, worker=worker, log_levels=log_levels,
         )  # fmt: skip
         try:
             return asyncio.run(serving)
@@ -124,6 +126,7 @@ async def _serve(
     held: bool,
     problem: MullamaError | None,
     default: str,
+    added: frozenset[str],
     worker: SpawnedWorker | None,
     log_levels: Mapping[str, str],
 ) -> int:
@@ -151,7 +154,7 @@ async def _serve(
             return 0
         change = Change(
             desired=loaded.manifest, origin=origin, options=ApplyOptions(trigger="start"), restored=problem is not None,
-            edit=(lambda overlay: {**overlay, "default": {"route": default}}) if default else unchanged,
+            edit=(lambda overlay: {**overlay, "default": {"route": default}}) if default else unchanged, added=added,
         )  # fmt: skip
         return await process.serve(change, problem)
     finally:

@@ -104,10 +104,12 @@ def test_another_address_serves_what_was_added_at_the_default_one(run: Run, tmp_
     assert (ran.code, ran.err) == (0, "serving 1 model added at 127.0.0.1:11434\n")
     manifest = started.calls[-1][0].manifest
     assert (started.sources, manifest.models["mine"].system) == ({"mine": "/m/my.gguf"}, text["system"])
+    assert started.calls[-1][1]["added"] == {"mine"}
     assert manifest.routes == {"short": "mine"}, "a route to a model that is not copied is left out"
     assert list(own.overlay()) == ["Other"]
     assert run("serve", "--http-port", "8080", "--model", "mine").err == ""
     assert started.calls[-1][0].manifest.models["mine"].system == text["system"]
+    assert not started.calls[-1][1]["added"], "models that the command line names are served all or none"
 
 
 def test_a_restart_keeps_the_settings_of_models_that_were_added_elsewhere(tmp_path: Path, tiny: TinyServer) -> None:
