@@ -18,6 +18,7 @@ from mullama.controller.git.follower import GitFollower
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.shared_memory import memory_in_use, own_memory, with_shares
 from mullama.controller.status import failure_reason, group_states, is_old, live_models
+from mullama.controller.telemetry import key_report
 from mullama.controller.telemetry.live_feed import LiveFeed
 from mullama.controller.telemetry.metrics_sampler import MetricsSampler
 from mullama.controller.watch.editor import ManifestEditor
@@ -309,6 +310,15 @@ class LocalOperator:
 
     async def usage(self, query: UsageQuery) -> list[dict[str, Any]]:
         return await self._usage.read(query)
+
+    async def key_report(self) -> dict[str, Any]:
+        snapshot = self._reconciler.current.snapshot
+        recorded = snapshot.manifest.observability.usage.keep > 0
+        since = time.time() - key_report.DAYS * 86400
+        usage = await self._usage.read(UsageQuery(since=since, by=("key",))) if recorded else None
+        last_used = await self._usage.last_used() if recorded else {}
+        in_force = {key.name for key in snapshot.access.keys}
+        return key_report.key_report(snapshot.manifest, in_force, self._rates.by_key(), usage, last_used)
 
     def missing(self) -> tuple[str, ...]:
         """Return the models that load at start and never served; a placeholder before the first apply."""

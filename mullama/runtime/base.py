@@ -261,6 +261,10 @@ class Operator(Protocol):
         """Return `{"format": "mullama.metrics/1", …}`: the metrics of the last hour in steps."""
         ...
 
+    async def key_report(self) -> dict[str, Any]:
+        """Return `{"format": "mullama.keys/1", …}`: the declared API keys with their use, without secrets."""
+        ...
+
     def captures(self) -> list[dict[str, Any]]:
         """Return the captured requests without their texts, newest first."""
         ...

@@ -85,6 +85,14 @@ class UsageFile(SqliteFile):
         found = self._run(lambda db: _read(db, query, now))
         return found or []
 
+    def last_used(self) -> dict[str, int]:
+        """Return the start of the last minute in which each key was used, in Unix seconds, by its name.
+
+        A key whose minutes are no longer kept has the start of its last hour or day.
+        """
+        found = self._run(lambda db: db.execute("SELECT key, MAX(start) FROM usage GROUP BY key").fetchall())
+        return dict(found or ())
+
     def rename(self, renames: Iterable[tuple[Subject, str, str]]) -> None:
         """Give the sums of each (subject, old name, new name) to the new name, all or none.
 

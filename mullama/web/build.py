@@ -78,9 +78,10 @@ def build(*, check: bool = False) -> bool:
     node = _node()
     libraries = _libraries(node)
     if check:
-        _run(
-            [*node, str(libraries / "typescript/bin/tsc"), "--project", str(_linked(node, libraries) / "tsconfig.json")]
-        )
+        # TypeScript looks for the libraries beside the sources. Builds of several trees share the cache.
+        with tempfile.TemporaryDirectory(prefix="checked-", dir=libraries.parent) as folder:
+            project = _linked(node, libraries, Path(folder)) / "tsconfig.json"
+            _run([*node, str(libraries / "typescript/bin/tsc"), "--project", str(project)])
     if is_current():
         return False
     with tempfile.TemporaryDirectory() as folder:
@@ -198,10 +199,8 @@ def _libraries(node: list[str]) -> Path:
     return place / "node_modules"
 
 
-def _linked(node: list[str], libraries: Path) -> Path:
-    """Return a folder with the sources beside the libraries, where TypeScript looks, and the types of the API."""
-    place = libraries.parent / "checked"
-    shutil.rmtree(place, ignore_errors=True)
+def _linked(node: list[str], libraries: Path, place: Path) -> Path:
+    """Copy the sources into a folder, with the types of the API, and return it."""
     shutil.copytree(_SOURCE, place / "source")
     shutil.copy(HERE / "tsconfig.json", place)
     api = place / "source/api"

@@ -57,7 +57,17 @@ def test_the_responses_of_the_operator_api_match_their_schemas(scripted: Stack) 
     scripted.write({"demo": "./demo.script.json"}, observability=observability)
     scripted.apply()
     ask(scripted.url)
-    for path in ("status", "stack", "history", "requests", "requests/{id}", "drift", "usage", "metrics/history"):
+    for path in (
+        "status",
+        "stack",
+        "history",
+        "requests",
+        "requests/{id}",
+        "drift",
+        "usage",
+        "metrics/history",
+        "keys",
+    ):
         found = httpx.get(f"{scripted.url}/api/v1/{path.format(id=1)}", timeout=60).json()
         schema: Any = SCHEMAS["GET", f"/api/v1/{path}"].response
         assert [f"{path}: {wrong.message}" for wrong in Draft202012Validator(schema).iter_errors(found)] == []

@@ -211,6 +211,9 @@ class StubRuntime:
     def git_notice(self, body: bytes, headers: Mapping[str, str]) -> None:
         self.seen.append(body)
 
+    async def key_report(self) -> dict[str, Any]:
+        return {"format": "mullama.keys/1", "keys": []}
+
     def metrics_history(self, query: MetricsQuery) -> dict[str, Any]:
         self.seen.append(query)
         return {"format": "mullama.metrics/1"}

@@ -108,17 +108,24 @@ class RateBook:
     def tree(self) -> list[dict[str, Any]]:
         """Return every limit of the manifest with what is left of it, for `status`."""
         self._configure()
-        now, found = self._clock(), []
+        return [self._row(limit) for limit in self._limits.values()]
+
+    def by_key(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the limits of each key by its name, without those of models for all clients."""
+        self._configure()
+        found: dict[str, list[dict[str, Any]]] = {}
         for limit in self._limits.values():
-            limit.bucket.refill(now)
-            window = _window(limit.bucket)
-            found.append(
-                {
-                    "limit": limit.path, "unit": limit.unit, "rate": limit.text, "remaining": window.remaining,
-                    "full_in": round(window.reset, 3), "refused": self._refused.get(limit.path, 0),
-                }
-            )  # fmt: skip
+            if limit.key is not None:
+                found.setdefault(limit.key, []).append(self._row(limit))
         return found
+
+    def _row(self, limit: _Limit) -> dict[str, Any]:
+        limit.bucket.refill(self._clock())
+        window = _window(limit.bucket)
+        return {
+            "limit": limit.path, "unit": limit.unit, "rate": limit.text, "remaining": window.remaining,
+            "full_in": round(window.reset, 3), "refused": self._refused.get(limit.path, 0),
+        }  # fmt: skip
 
     # State over a restart
 

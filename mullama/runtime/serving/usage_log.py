@@ -131,6 +131,11 @@ class UsageLog:
         await self.write()
         return await self._run(lambda: self._file.read(query, self._clock()))
 
+    async def last_used(self) -> dict[str, int]:
+        """Return when each key was last used, see `UsageFile.last_used`."""
+        await self.write()
+        return await self._run(self._file.last_used)
+
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 

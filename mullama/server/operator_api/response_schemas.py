@@ -249,3 +249,16 @@ METRICS_HISTORY = record(
     whole=record(seconds=_SECONDS, total=_WHOLE, models=mapping(_WHOLE)),
     marks=array(record(when=_TIME, kind=TEXT, message=TEXT, generation=COUNT)),
 )
+
+_KEY = record(
+    name=TEXT,
+    roles=array(one_of("infer", "admin", "read")),
+    models=_TEXTS,
+    priority={"type": "integer"},
+    secret={"type": "string", "description": "the place of the secret"},
+    in_force=FLAG,
+    limits=array(_RATE),
+    usage=nullable(record(requests=COUNT, errors=COUNT, prompt_tokens=COUNT, generated_tokens=COUNT)),
+    last_used=nullable(_TIME),
+)
+KEYS = record(format={"const": "mullama.keys/1"}, days=nullable(COUNT), keys=array(_KEY), own=nullable(TEXT))

@@ -87,6 +87,10 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
         summary="Sum up requests and tokens since ?since= (7d, or Unix seconds), ?by= key, route and model, per ?span=",
         response=responses.USAGE,
     ),
+    ("GET", "/api/v1/keys"): RouteSchema(
+        summary="List the declared API keys with their rights, limits and use, without secrets",
+        response=responses.KEYS,
+    ),
     ("GET", "/api/v1/metrics/history"): RouteSchema(
         summary="Get the metrics of the last hour since ?since= (15m, or Unix seconds) in steps of ?step= (15s), "
         "also of one ?model=",

@@ -1,4 +1,4 @@
-"""The operator API's records: metrics of the last hour, and usage."""
+"""The operator API's records: metrics of the last hour, usage, and API keys."""
 
 from __future__ import annotations
 
@@ -27,11 +27,16 @@ class TelemetryApi(Struct, frozen=True, kw_only=True):
         return [
             operator_route("GET", "/api/v1/usage", "read", self._usage),
             operator_route("GET", "/api/v1/metrics/history", "read", self._metrics_history),
+            operator_route("GET", "/api/v1/keys", "admin", self._keys),
         ]
 
     async def _metrics_history(self, exchange: Exchange, _: Params) -> None:
         query = schema.read_metrics_query(exchange.query, time.time())
         await exchange.reply(Reply(body=self.operator.metrics_history(query)))
+
+    async def _keys(self, exchange: Exchange, _: Params) -> None:
+        schema.refuse_unknown(exchange.query, (), "the query")
+        await exchange.reply(Reply(body={**await self.operator.key_report(), "own": exchange.caller.key}))
 
     async def _usage(self, exchange: Exchange, _: Params) -> None:
         now = time.time()

@@ -53,5 +53,6 @@ def test_usage_by_key_survives_a_kill(empty_stack: Stack) -> None:
     assert answer.json()["format"] == "mullama.usage/1"
     assert httpx.get(f"{url}/api/v1/usage", headers={"authorization": "Bearer ci-secret"}).status_code == 403
     assert httpx.get(f"{url}/api/v1/usage?by=prompt", headers=read).status_code == 400
+    assert httpx.get(f"{url}/api/v1/keys", headers=read).status_code == 403
     for path in stack.home.glob("state/mullama/*/usage.sqlite*"):
         assert b"secret" not in path.read_bytes()

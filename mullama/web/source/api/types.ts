@@ -20,6 +20,7 @@ export type Capture = Json<paths["/api/v1/requests/{id}"]["get"]>;
 export type CaptureRow = Json<paths["/api/v1/requests"]["get"]>["requests"][number];
 export type MetricsHistory = Json<paths["/api/v1/metrics/history"]["get"]>;
 export type MetricsColumns = MetricsHistory["total"];
+export type KeyReport = Json<paths["/api/v1/keys"]["get"]>;
 export type UsageReport = Json<paths["/api/v1/usage"]["get"]>;
 export type UsageRow = UsageReport["rows"][number];
 

@@ -25,6 +25,7 @@ const SCREENS: Screen[] = [
   { path: "playground", title: "Playground", view: lazy(() => import("../screens/playground/Playground.tsx"), "Playground") },
   { path: "requests", title: "Requests", view: lazy(() => import("../screens/requests/Requests.tsx"), "Requests") },
   { path: "metrics", title: "Metrics", view: lazy(() => import("../screens/metrics/Metrics.tsx"), "Metrics") },
+  { path: "keys", title: "Keys", view: lazy(() => import("../screens/keys/Keys.tsx"), "Keys") },
 ];
 
 function lazy<Name extends string>(load: () => Promise<Record<Name, ComponentType>>, name: Name): ComponentType {
