@@ -82,7 +82,7 @@ function Row({ one, own }: { one: Key; own: boolean }) {
   const { usage } = one;
   return (
     <tr>
-      <th scope="row" class="model">
+      <th scope="row" class="model key">
         {one.name} {own && <span class="tag">this tab</span>}
         <span class="block small">
           <StateMark state={one.in_force ? "ready" : "failed"} word={one.in_force ? "in force" : "secret is missing"} />{" "}
