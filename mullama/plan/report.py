@@ -118,7 +118,8 @@ def _effect(step: Step) -> str:
     return ", ".join(fact for fact in facts if fact)
 
 
-def _tone(step: Step) -> Tone:
+def tone(step: Step) -> Tone:
+    """Return the tone of the lines of a step."""
     match step.action:
         case Action.ADD:
             return "add"
@@ -140,8 +141,8 @@ def _rows(plan: Plan) -> list[tuple[Tone, tuple[str, str, str, str]]]:
         sign = "!" if step.cause is Cause.DRIFT else step.action.sign
         first, *more = _details(step)
         head = f"{sign} {printable(step.subject)}"
-        rows.append((_tone(step), (head, _cost(step), first, _effect(step))))
-        rows += [(_tone(step), ("", "", what, "")) for what in more]
+        rows.append((tone(step), (head, _cost(step), first, _effect(step))))
+        rows += [(tone(step), ("", "", what, "")) for what in more]
     return rows
 
 

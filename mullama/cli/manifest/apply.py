@@ -77,7 +77,7 @@ def apply(call: CommandContext) -> int:
             "the manifest has no models: applying it would remove every model",
             hint="--allow-empty applies it",
         )
-    with _lock(call, loaded):
+    with apply_lock(call, loaded):
         server = find(call, lambda: loaded)
         if server is not None and call.options.log_level:
             raise UsageError(
@@ -99,7 +99,7 @@ def apply(call: CommandContext) -> int:
 
 
 @contextlib.contextmanager
-def _lock(call: CommandContext, loaded: LoadedManifest) -> Iterator[None]:
+def apply_lock(call: CommandContext, loaded: LoadedManifest) -> Iterator[None]:
     """Hold the lock that allows one apply at a time on a server of this machine. A remote server has its own lock.
 
     A running server is found by the path of the manifest, because its address may be what changes.
@@ -216,22 +216,29 @@ def _stop_started(call: CommandContext, server: FoundServer) -> None:
         call.terminal.note("the started server is stopped")
 
 
-def _send(call: CommandContext, server: FoundServer, request: ApplyRequest, view: ApplyView) -> int:
-    """Send the manifest to the server and show its progress; return the exit code."""
-    options = call.options
-    body = {
+def apply_body(
+    request: ApplyRequest, *, allow_empty: bool = False, offline: bool = False, locked: bool = False
+) -> dict[str, Any]:
+    """Return the body of `PUT /api/v1/stack` that applies a manifest if its plan is still the one that was shown."""
+    return {
         "manifest": request.tree,
         "origin": request.origin,
         "options": {
-            "allow_empty": options.allow_empty,
-            "offline": options.offline,
-            "locked": options.locked,
+            "allow_empty": allow_empty,
+            "offline": offline,
+            "locked": locked,
             "targets": list(request.plan.targets),
             "expect": request.plan.base,
             "trigger": "apply",
             "by": user(),
         },
     }
+
+
+def _send(call: CommandContext, server: FoundServer, request: ApplyRequest, view: ApplyView) -> int:
+    """Send the manifest to the server and show its progress; return the exit code."""
+    options = call.options
+    body = apply_body(request, allow_empty=options.allow_empty, offline=options.offline, locked=options.locked)
     begun = time.monotonic()
     events = server.client.lines("PUT", "/api/v1/stack", body, within=options.timeout)
     try:

@@ -54,11 +54,11 @@ def _row(tree: dict[str, Any]) -> tuple[str, ...]:
         tree.get("by") or "-",
         tree.get("trigger") or "-",
         result.removeprefix(f"revision {number} is ").partition(":")[0],
-        _changes(tree.get("summary") or {}) or "-",
+        changes_of(tree.get("summary") or {}) or "-",
     )
 
 
-def _changes(summary: Mapping[str, Any]) -> str:
+def changes_of(summary: Mapping[str, Any]) -> str:
     """Return `add chat, old; update routes`; numbers for a revision that a version before 0.2 wrote."""
     if isinstance(subjects := summary.get("subjects"), Mapping):
         return "; ".join(f"{action} {', '.join(names)}" for action, names in subjects.items())

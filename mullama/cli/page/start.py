@@ -40,8 +40,9 @@ def top_panes(*, order: str = "manifest", wanted: str = "") -> tuple[Pane, ...]:
     """Return the panes of `mullama top` in the order of their tabs. order, wanted: of the table of models."""
     from mullama.cli.page.screens.events import EventsPane, LogsPane, UsagePane
     from mullama.cli.page.screens.models import ModelsPane
+    from mullama.cli.page.screens.plan import PlanPane
 
-    return ModelsPane(order=order, wanted=wanted), EventsPane(), LogsPane(), UsagePane()
+    return ModelsPane(order=order, wanted=wanted), EventsPane(), LogsPane(), PlanPane(), UsagePane()
 
 
 def require_page(otherwise: str) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mullama.cli.page.server_access import PageServer
+from mullama.plan.steps import to_tree
+from tests.cli.manifest.test_apply import CHANGED, plan
 from tests.cli.page.scripted import (
     HOSTILE,
     ScriptedServer,
     event,
     failed,
     model,
+    page_call,
     page_server,
     press,
     running,
@@ -192,7 +197,7 @@ async def test_nothing_is_cut_at_any_size(page: Any, server: ScriptedServer, wid
         assert "● ready" in text
         assert "? help" in text
         assert "4 GiB" in text
-        for number in "1234":
+        for number in "12345":
             await press(pilot, number)
             heads = [line for line in screen_text(page).splitlines() if line]
             assert max(map(len, heads)) <= width
@@ -227,7 +232,7 @@ async def test_usage_by_subject_and_time(page: Any, server: ScriptedServer) -> N
     answers["GET /api/v1/usage?since=604800s&by=key"] = Answer({"rows": [{"key": "ci", **row}]})
     answers["GET /api/v1/usage?since=2592000s&by=key"] = Answer({"rows": []})
     async with running(page) as pilot:
-        await press(pilot, "4")
+        await press(pilot, "5")
         await shown(page, "12,345")
         await press(pilot, "b")
         await shown(page, "by key, the last 7 d")
@@ -253,3 +258,97 @@ async def test_the_help_has_every_key_of_every_pane(page: Any) -> None:
     async with running(page) as pilot:
         await press(pilot, "question_mark")
         await shown(page, "move the cursor")
+
+
+PROGRESS = (
+    {"event": "phase", "phase": "load"},
+    {"event": "step", "model": "chat", "state": "ready", "message": ""},
+    {"event": "result", "outcome": "applied", "generation": 4, "message": "revision 4 is applied"},
+)
+
+
+def applied(*events: dict[str, Any]) -> Answer:
+    return Answer(pieces=tuple(json.dumps(one).encode() + b"\n" for one in events))
+
+
+async def test_the_manifest_is_planned_confirmed_and_applied(page: Any, server: ScriptedServer) -> None:
+    answers = server.tiny.answers
+    file = {"path": "/srv/mullama.yaml", "profiles": [], "text": "mullama: v1\n", "digest": "d", "readonly": ""}
+    answers["GET /api/v1/manifest"] = Answer(file)
+    tree = to_tree(plan(CHANGED))
+    answers["POST /api/v1/manifest/plan"] = Answer({"problems": [], "warnings": [], "plan": tree})
+    answers["PUT /api/v1/manifest"] = applied(*PROGRESS)
+    async with running(page, 100) as pilot:
+        await press(pilot, "4")
+        await shown(page, "1 changed.")
+        await press(pilot, "a")
+        await shown(page, "Apply /srv/mullama.yaml?")
+        await press(pilot, "n")
+        await until(lambda: "Apply /srv" not in screen_text(page), lambda: screen_text(page))
+        assert not server.bodies("PUT /api/v1/manifest"), "no is no"
+        await press(pilot, "a", "y")
+        await shown(page, "✓ revision 4 is applied")
+        await shown(page, "● chat ready")
+    asked = next(one for one in server.tiny.asked if one.method == "PUT")
+    assert asked.body == {"text": "mullama: v1\n", "digest": "d"}
+    assert asked.headers["If-Match"] == f'"{tree["base"]}"'
+
+
+async def test_mistakes_and_refusals_are_shown_where_the_plan_would_be(page: Any, server: ScriptedServer) -> None:
+    answers = server.tiny.answers
+    problem = {"path": "models.a", "file": "m.yaml", "line": 3, "column": 5, "message": "no such field", "hint": "x"}
+    answers["GET /api/v1/manifest"] = Answer({"text": "", "digest": "", "path": "m.yaml", "readonly": ""})
+    answers["POST /api/v1/manifest/plan"] = Answer({"problems": [problem], "warnings": [], "plan": None})
+    async with running(page, 100) as pilot:
+        await press(pilot, "4")
+        await shown(page, "m.yaml:3:5: models.a: no such field")
+        denied = {"kind": "denied", "message": "this key has no role admin", "hint": "use one that has it"}
+        answers["GET /api/v1/manifest"] = Answer({"error": denied}, 403)
+        await press(pilot, "p")
+        await shown(page, "this key has no role admin")
+        await shown(page, "hint: use one that has it")
+
+
+async def test_a_file_is_planned_and_applied_as_apply_does(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: Any
+) -> None:
+    from mullama.cli.page.screens.app import PageApp
+    from mullama.cli.page.start import top_panes
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.yaml").write_text("mullama: v1\nmodels:\n  chat: builtin:tiny\n")
+    server.tiny.answers["POST /api/v1/plan"] = Answer(to_tree(plan(CHANGED)))
+    server.tiny.answers["PUT /api/v1/stack"] = applied(
+        {"event": "error", "error": {"kind": "conflict", "message": "old"}}
+    )
+    access = PageServer(page_call(server.tiny, tmp_path, "-f", "m.yaml"))
+    page = PageApp(access, top_panes())
+    async with running(page, 100) as pilot:
+        await press(pilot, "4")
+        await shown(page, "m.yaml")
+        await shown(page, "1 changed.")
+        await press(pilot, "a", "y")
+        await shown(page, "the applied revision is another one")
+    (body,) = server.bodies("PUT /api/v1/stack")
+    assert list(body["manifest"]["models"]) == ["chat"]
+    assert body["options"]["expect"] == plan(CHANGED).base
+    assert body["options"]["allow_empty"] is False
+
+
+async def test_an_undo_shows_its_plan_before_it_is_done(page: Any, server: ScriptedServer) -> None:
+    one = {"when": 1e9, "by": "ann", "trigger": "apply", "origin": {}, "summary": {}, "result": ""}
+    answers = server.tiny.answers
+    answers["GET /api/v1/history"] = Answer({"generations": [{"generation": n, **one} for n in (1, 2, 3)]})
+    answers["GET /api/v1/undo?to=1"] = Answer(to_tree(plan(CHANGED)))
+    answers["POST /api/v1/undo"] = applied(*PROGRESS)
+    async with running(page, 100) as pilot:
+        await press(pilot, "4", "u")
+        await shown(page, "go back to a revision")
+        await press(pilot, "down", "enter")
+        await shown(page, "undo: back to revision 1")
+        await press(pilot, "a")
+        await shown(page, "Apply undo: back to revision 1?")
+        assert not server.bodies("POST /api/v1/undo")
+        await press(pilot, "y")
+        await shown(page, "✓ revision 4 is applied")
+    assert [body["to"] for body in server.bodies("POST /api/v1/undo")] == [1]
