@@ -319,7 +319,7 @@ async def test_a_file_is_planned_and_applied_as_apply_does(
     (tmp_path / "m.yaml").write_text("mullama: v1\nmodels:\n  chat: builtin:tiny\n")
     server.tiny.answers["POST /api/v1/plan"] = Answer(to_tree(plan(CHANGED)))
     server.tiny.answers["PUT /api/v1/stack"] = applied(
-        {"event": "error", "error": {"kind": "conflict", "message": "old"}}
+        {"event": "error", "error": {"kind": "conflict", "message": "the revision is another one"}}
     )
     access = PageServer(page_call(server.tiny, tmp_path, "-f", "m.yaml"))
     page = PageApp(access, top_panes())
@@ -328,7 +328,7 @@ async def test_a_file_is_planned_and_applied_as_apply_does(
         await shown(page, "m.yaml")
         await shown(page, "1 changed.")
         await press(pilot, "a", "y")
-        await shown(page, "the applied revision is another one")
+        await shown(page, "✗ not applied: the revision is another one")
     (body,) = server.bodies("PUT /api/v1/stack")
     assert list(body["manifest"]["models"]) == ["chat"]
     assert body["options"]["expect"] == plan(CHANGED).base

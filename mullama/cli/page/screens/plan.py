@@ -22,7 +22,7 @@ from mullama.cli.page.screens.dialogs import Question, RowChoice
 from mullama.cli.page.screens.jobs import in_background, streamed
 from mullama.cli.page.screens.pane import Pane
 from mullama.cli.page.screens.rows import content
-from mullama.errors import MullamaError
+from mullama.errors import MullamaError, Unavailable
 
 _Key = tuple[str, str]
 
@@ -47,6 +47,8 @@ class PlanPane(Pane):
         self._revision: object = None
         """The applied revision that the plan is of."""
         self._progress: ApplyProgress | None = None
+        self._failure: MullamaError | None = None
+        """The error that ended the last apply. It stays until the next question."""
         self._applying = False
         self._transfers: dict[_Key, tuple[float, int]] = {}
         """Time and bytes at the first event of each file."""
@@ -76,7 +78,7 @@ class PlanPane(Pane):
 
     def action_plan(self) -> None:
         if not self._applying:
-            self._progress = None
+            self._progress = self._failure = None
             self._ask(lambda: manifest_plan(self.page.server))
 
     def _ask(self, work: Any) -> None:
@@ -103,9 +105,11 @@ class PlanPane(Pane):
         self._write("#plan-text", lines)
 
     def _draw(self) -> None:
-        if self._progress is not None:
-            self._write("#plan-progress", progress_lines(self._progress, self._speeds))
-        self.query_one("#plan-progress").display = self._progress is not None
+        lines = list(progress_lines(self._progress, self._speeds)) if self._progress is not None else []
+        if self._failure is not None:
+            lines.append(cell(f"✗ not applied: {self._failure}", "error"))
+        self._write("#plan-progress", lines)
+        self.query_one("#plan-progress").display = bool(lines)
         if self._shown is None:
             return
         end = ", applied while it is shown" if self._applying else ""
@@ -143,11 +147,11 @@ class PlanPane(Pane):
 
     def _plan_undo(self, number: str | None) -> None:
         if number is not None:
-            self._progress = None
+            self._progress = self._failure = None
             self._ask(lambda: undo_plan(self.page.server, int(number)))
 
     def _apply(self, shown: ShownPlan) -> None:
-        self._applying, self._progress = True, ApplyProgress()
+        self._applying, self._progress, self._failure = True, ApplyProgress(), None
         self._transfers, self._speeds = {}, {}
         self._draw()
         streamed(self.page, shown.apply, self._event, self._ended)
@@ -172,10 +176,10 @@ class PlanPane(Pane):
         if not self._applying:
             return
         self._applying = False
-        done = self._progress is not None and self._progress.result is not None
-        if error is not None or not done:
+        if error is not None or self._progress is None or self._progress.result is None:
+            self._failure = error or Unavailable(
+                "the server closed the connection before the result", hint="it may continue the apply: see the events"
+            )
             self._progress = None if self._progress == ApplyProgress() else self._progress
-            text = error or MullamaError("the server closed the connection before the result")
-            self.failed(text)
         self._draw()
         self._ask(lambda: manifest_plan(self.page.server))
