@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
+from mullama.codec import to_tree
 from mullama.errors import Conflict, ManifestError, MullamaError, Refused
 from mullama.manifest.spec import Manifest, Model
+from mullama.plan.device_memory import device_memory
 from mullama.plan.make import protections
 from mullama.plan.observed import Observed
-from mullama.plan.steps import Plan
+from mullama.plan.steps import Plan, located
+from mullama.plan.steps import to_tree as plan_tree
+from mullama.problems import Location
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import Access, ApplyOptions, Origin
 from mullama.runtime.snapshot import Snapshot
@@ -62,6 +66,9 @@ class Change(Struct, frozen=True, kw_only=True, eq=False):
     """True when `desired` is the last applied revision, because the file of `origin` cannot be used."""
 
     edit: Edit = unchanged
+    save: Callable[[], Awaitable[None]] | None = None
+    """Saves the text of the manifest: called once, when the plan is accepted and nothing is changed yet. An error ends
+    the run."""
     only: frozenset[str] | None = None
     """The models that the change is limited to; None for no limit."""
     added: frozenset[str] = frozenset()
@@ -118,6 +125,12 @@ class PlannedChange(Struct, frozen=True, kw_only=True):
     """Models whose files must be downloaded first."""
     expendable: frozenset[str] = frozenset()
     """Models that the others are served without when their files are missing or cannot be used."""
+
+
+def preview_tree(planned: PlannedChange, places: Mapping[str, Location] | None = None) -> dict[str, Any]:
+    """Return the plan in its published JSON form, with the memory of each device. places: see `plan.steps.located`."""
+    memory = [to_tree(place) for place in device_memory(planned.desired, planned.observed)]
+    return {**plan_tree(located(planned.plan, places or {})), "memory": memory}
 
 
 def check_options(

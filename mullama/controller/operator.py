@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from mullama import __version__
-from mullama.controller.change import Change
+from mullama.controller.change import Change, preview_tree
 from mullama.controller.conditions import Condition, Reason, condition
 from mullama.controller.current import Current
 from mullama.controller.event_log import EventLog
@@ -29,7 +29,7 @@ from mullama.names import DEFAULT_ROUTE
 from mullama.plan.make import changed_on_disk
 from mullama.plan.observed import Device, LiveModel
 from mullama.plan.steps import to_tree
-from mullama.runtime.base import ApplyOptions, MetricsQuery, Origin, Reload
+from mullama.runtime.base import ApplyOptions, MetricsQuery, Origin, Reload, TextEdit
 from mullama.runtime.llamacpp_metrics import LlamaCppMetrics
 from mullama.runtime.metrics import Gauge, Metrics
 from mullama.runtime.pool import Pool
@@ -342,7 +342,7 @@ class LocalOperator:
         known = origin if origin.path else self._reconciler.current.origin
         desired = await asyncio.to_thread(parse_resolved, manifest)
         change = Change(desired=desired, origin=known, options=options)
-        return to_tree(await self._reconciler.plan(change))
+        return preview_tree(await self._reconciler.preview(change))
 
     async def apply(
         self, manifest: Mapping[str, Any], origin: Origin, options: ApplyOptions
@@ -359,7 +359,7 @@ class LocalOperator:
                 yield line
 
     async def plan_undo(self, to: int | None) -> dict[str, Any]:
-        return to_tree(await self._reconciler.plan(self._undo(to)))
+        return preview_tree(await self._reconciler.preview(self._undo(to)))
 
     async def drift(self) -> dict[str, Any]:
         return to_tree(await self._reconciler.drift())
@@ -373,8 +373,8 @@ class LocalOperator:
     async def plan_text(self, text: str, profiles: tuple[str, ...] | None) -> dict[str, Any]:
         return await self._editor.plan(text, profiles)
 
-    def save_text(self, text: str, digest: str, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
-        return self._editor.save(text, digest, options)
+    def save_text(self, edit: TextEdit, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
+        return self._editor.save(edit, options)
 
     def _undo(self, to: int | None, by: str = "") -> Change:
         desired, overlay = self._reconciler.history.restore(to)

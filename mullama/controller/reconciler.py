@@ -134,7 +134,11 @@ class Reconciler:
             yield task.result().tree()
 
     async def plan(self, change: Change) -> Plan:
-        """Return the plan that an apply of this change would carry out now.
+        """Return the plan that an apply of this change would carry out now; raise as `preview`."""
+        return (await self.preview(change)).plan
+
+    async def preview(self, change: Change) -> PlannedChange:
+        """Return the change with the plan that an apply of it would carry out now.
 
         Raises what the options of the change forbid, as an apply would: a stale plan, an empty manifest, a source
         that is not locked, and, offline, a source that is not stored. A plan for protected models is returned.
@@ -143,7 +147,7 @@ class Reconciler:
         self._check_options(change, planned)
         if change.options.offline:
             await asyncio.to_thread(self._require_stored, planned)
-        return planned.plan
+        return planned
 
     async def drift(self) -> Plan:
         """Return the steps from the observed state to the applied revision; the file of the manifest is not read."""
@@ -266,6 +270,7 @@ class Reconciler:
                 self._pending.require_current(run)
                 with self._records.lock(run.change.options.trigger):
                     planned = await self._plan_run(run)
+                    await run.save()
                     self._load_early(run, planned)
                     if not planned.missing:
                         result = await self._apply_planned(run, planned)

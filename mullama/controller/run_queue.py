@@ -57,6 +57,9 @@ class Run(Struct, eq=False, kw_only=True):
     planned: bool = False
     """The plan was reported."""
 
+    saved: bool = False
+    """The text of the manifest was saved; see `Change.save`."""
+
     revision: str = ""
     """The revision of the desired manifest, with the targets; empty for a change of the overlay alone."""
 
@@ -68,6 +71,12 @@ class Run(Struct, eq=False, kw_only=True):
         self.loading |= line.get("phase") == "load"
         self.on_progress(line)
         self.change.progress.report(line)
+
+    async def save(self) -> None:
+        """Save the text of the manifest once, for a change that comes from an editor."""
+        if not self.saved and self.change.save is not None:
+            await self.change.save()
+        self.saved = True
 
     def replaced_by(self, newer: Run) -> bool:
         """True when `newer` arrived later with another manifest."""

@@ -25,7 +25,7 @@ from mullama.manifest.spec.core import SchemaValidator, ValidationError
 from mullama.manifest.validation_messages import explain
 from mullama.names import JSONValue
 from mullama.problems import Location, Problem
-from mullama.struct import Struct
+from mullama.struct import Struct, replace
 
 VERSION = "v1"
 _FIXED = ("mullama", "include", "profiles")
@@ -39,6 +39,8 @@ class Parsed(Struct, frozen=True, kw_only=True):
     manifest: Manifest
     places: Mapping[str, Location]
     warnings: tuple[Problem, ...] = ()
+    profiles: tuple[str, ...] = ()
+    """The names of the declared profiles."""
 
 
 def included(root: Node, env: Mapping[str, str], report: Diagnostics) -> list[Leaf]:
@@ -63,7 +65,8 @@ def parse(
 ) -> Parsed:
     """Return the manifest of a document and its included files; raise `ManifestError` for a report with problems."""
     root = _merged(main, fragments, report)
-    root = _with_profiles(root, profiles, report).without("include", "profiles")
+    declared = _profiles(root, report)
+    root = _with_profiles(root, profiles, declared, report).without("include", "profiles")
     root = interpolate(root, world.env, report)
     models = effective_models(root, report)
     settings = merge(None, root.without("defaults", "models"))
@@ -76,7 +79,7 @@ def parse(
         settings = settings.put("models", written, root.keys["models"])
     parsed = _typed(root.get("defaults"), settings, _places(root, settings), report)
     report.check()
-    return parsed
+    return replace(parsed, profiles=tuple(declared))
 
 
 def _resolved(model: Node, path: str, world: Environment, report: Diagnostics) -> Node:
@@ -117,9 +120,8 @@ def _document(node: Node, report: Diagnostics) -> Fields:
     return empty(node.place)
 
 
-def _with_profiles(root: Fields, chosen: Sequence[str], report: Diagnostics) -> Fields:
-    """Return the tree with the chosen profiles merged over it, in the given order."""
-    known = _profiles(root, report)
+def _with_profiles(root: Fields, chosen: Sequence[str], known: Mapping[str, Fields], report: Diagnostics) -> Fields:
+    """Return the tree with the chosen ones of the known profiles merged over it, in the given order."""
     merged: Node = root
     for name in chosen:
         if name not in known:

@@ -399,10 +399,11 @@ def place_bounds(budget: Budget, machine: Machine | None) -> dict[str, int]:
     if machine is None or machine.ram_total == 0 or not machine.gpus:
         return {}
     devices = {d.name: device_bound(d, number, budget) for number, d in enumerate(machine.gpus) if d.total}
-    return {"": _ram_bound(budget, machine), **devices}
+    return {"": main_memory_bound(budget, machine), **devices}
 
 
-def _ram_bound(budget: Budget, machine: Machine) -> int:
+def main_memory_bound(budget: Budget, machine: Machine) -> int:
+    """Return the bytes that all models may use of main memory."""
     ram = share_of(budget.ram, machine.ram_total)
     return max(0, (machine.ram_total if ram is None else ram) - budget.reserve)
 
@@ -478,15 +479,32 @@ class MemoryLedger:
 
     def _parts(self, model: Model | None) -> dict[object, int]:
         """Return the weights and the context of a model with their bytes; empty if they are not known."""
-        known = self._files.get(model.from_) if model else None
-        drafter = drafter_facts(model, self._files)
-        beside = projector_bytes(model, self._files) if model else 0
-        wanted = known_need(model, known.facts, self._machine, drafter, known.used, beside) if model and known else None
-        if model is None or known is None or wanted is None:
-            return {}
-        weights = (known.digest or model.from_, repr(model.gpu), repr(model.memory))
-        context = (weights, *_context_key(model, known), beside)
-        return {weights: wanted.weights, context: wanted.context}
+        parts = device_parts(model, self._files, self._machine) if model else {}
+        return {part: sum(places.values()) for part, places in parts.items()}
+
+
+def device_parts(
+    model: Model, files: Mapping[str, KnownFiles], machine: Machine | None
+) -> dict[object, dict[str, int]]:
+    """Return the weights and the context of a model with their bytes on each device, "" for main memory.
+
+    Models with an equal key share the part. Empty if the header is not known.
+    """
+    known = files.get(model.from_)
+    if known is None:
+        return {}
+    beside = projector_bytes(model, files)
+    wanted = known_need(model, known.facts, machine, drafter_facts(model, files), known.used, beside)
+    if wanted is None:
+        return {}
+    weights = (known.digest or model.from_, repr(model.gpu), repr(model.memory))
+    context = (weights, *_context_key(model, known), beside)
+    on_weights = {name: count for name, count, _ in wanted.devices}
+    on_context = {name: count for name, _, count in wanted.devices}
+    return {
+        weights: {"": wanted.weights - sum(on_weights.values()), **on_weights},
+        context: {"": wanted.context - sum(on_context.values()), **on_context},
+    }
 
 
 def _context_key(model: Model, known: KnownFiles) -> tuple[object, ...]:
@@ -516,7 +534,7 @@ def memory_bound(budget: Budget, machine: Machine | None) -> int | None:
     if machine is None or machine.ram_total == 0:
         return None
     gpus = [device_bound(device, number, budget) for number, device in enumerate(machine.gpus)]
-    return _ram_bound(budget, machine) + sum(gpus)
+    return main_memory_bound(budget, machine) + sum(gpus)
 
 
 def too_large(

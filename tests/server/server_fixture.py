@@ -22,7 +22,7 @@ from mullama.dialects.base import Dialect, Operation
 from mullama.dialects.stored_objects import FetchStored, ListStored, StoredObject, StoredPage, UpdateStored
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.spec import Manifest
-from mullama.runtime.base import Access, Admission, ApplyOptions, Caller, KeyRecord, MetricsQuery, Origin, Tracer
+from mullama.runtime.base import Access, Admission, ApplyOptions, Caller, KeyRecord, MetricsQuery, Origin, TextEdit, Tracer
 from mullama.server.app import App, create_app
 from mullama.server.http.limits import Bounds
 from mullama.server.http.listen import HttpServer
@@ -202,10 +202,10 @@ class StubRuntime:
 
     async def plan_text(self, text: str, profiles: tuple[str, ...] | None) -> dict[str, Any]:
         self.seen.append((text, profiles))
-        return {"problems": [], "warnings": [], "plan": None}
+        return {"problems": [], "warnings": [], "plan": None, "profiles": [], "removes_all": False}
 
-    def save_text(self, text: str, digest: str, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
-        self.seen.append((text, digest, options))
+    def save_text(self, edit: TextEdit, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
+        self.seen.append((edit, options))
         return self.play(self.lines)
 
     def git_notice(self, body: bytes, headers: Mapping[str, str]) -> None:

@@ -41,6 +41,8 @@ class LiveFeed:
         self._event_log, self._status, self._generated, self._load = event_log, status, generated, load
         self._clock = clock
         self._version = 0
+        self._complete: dict[str, Any] = {}
+        """The status at the last look."""
         self._rows: dict[str, tuple[int, dict[str, Any]]] = {}
         """Each model with the version at which it changed."""
         self._server: dict[str, tuple[int, Any]] = {}
@@ -64,13 +66,13 @@ class LiveFeed:
                 self._look()
                 self._task = asyncio.create_task(self._watch())
             seen, event = self._version, self._event_log.last
-            yield self._update({"status": self._status(), "events": self._events_after(0)})
+            yield self._update({"status": self._complete, "events": self._events_after(0)})
             while True:
                 while seen == self._version:
                     await self._changed.wait()
                 update: dict[str, Any] = {"sample": self._sample}
                 if seen < self._names_version:
-                    update["status"] = self._status()
+                    update["status"] = self._complete
                 else:
                     update |= self._since(seen)
                 if fresh := self._events_after(event):
@@ -109,13 +111,15 @@ class LiveFeed:
         """Compute the status, and note what changed."""
         self._version += 1
         self._event = self._event_log.last
-        status = self._status()
-        models = {row["name"]: row for row in status.pop("models")}
+        status = self._complete = self._status()
+        models = {row["name"]: row for row in status["models"]}
         if models.keys() != self._rows.keys():
             self._names_version = self._version
         self._rows = {name: self._noted(self._rows.get(name), row) for name, row in models.items()}
         self._server = {
-            name: self._noted(self._server.get(name), value) for name, value in status.items() if name not in _VOLATILE
+            name: self._noted(self._server.get(name), value)
+            for name, value in status.items()
+            if name not in _VOLATILE and name != "models"
         }
         self._take_sample()
 

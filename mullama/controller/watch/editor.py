@@ -11,13 +11,12 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from mullama.controller.change import Change
+from mullama.controller.change import Change, preview_tree
 from mullama.controller.reconciler import Reconciler
 from mullama.errors import Conflict, ManifestError, MullamaError, NotFound, Refused
 from mullama.manifest.load import Disk, LoadedManifest, load_text
-from mullama.plan.steps import located, to_tree
 from mullama.reconcile.includes import PinnedIncludes
-from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.base import ApplyOptions, Origin, TextEdit
 from mullama.store.disk import translate_os_errors, write_atomic
 from mullama.struct import replace
 
@@ -51,27 +50,40 @@ class ManifestEditor:
         try:
             loaded = await self._loaded(text, path, chosen)
         except ManifestError as error:
-            return {"problems": [problem.tree() for problem in error.problems], "warnings": [], "plan": None}
-        change = Change(desired=loaded.manifest, origin=replace(origin, profiles=chosen), options=ApplyOptions())
-        plan = located(await self._reconciler.plan(change), loaded.places)
-        return {"problems": [], "warnings": [one.tree() for one in loaded.warnings], "plan": to_tree(plan)}
+            problems = [problem.tree() for problem in error.problems]
+            return {"problems": problems, "warnings": [], "plan": None, "profiles": [], "removes_all": False}
+        change = Change(
+            desired=loaded.manifest,
+            origin=replace(origin, profiles=chosen),
+            options=ApplyOptions(allow_empty=True),
+        )
+        planned = await self._reconciler.preview(change)
+        return {
+            "problems": [],
+            "warnings": [one.tree() for one in loaded.warnings],
+            "plan": preview_tree(planned, loaded.places),
+            "profiles": list(loaded.declared_profiles),
+            "removes_all": bool(self._reconciler.current.manifest.models) and not loaded.manifest.models,
+        }
 
-    async def save(self, text: str, digest: str, options: ApplyOptions) -> AsyncGenerator[dict[str, Any], None]:
+    async def save(self, edit: TextEdit, options: ApplyOptions) -> AsyncGenerator[dict[str, Any], None]:
         """Save the text and apply it; yield the lines of the apply.
 
-        digest: that of the text that was read; another content of the file raises `Conflict`, and nothing is saved.
-        A text with mistakes, and one whose apply is refused before it begins, is not saved.
+        A file with another content than the one that was read raises `Conflict`. Nothing is saved then, and none of a
+        text with mistakes or of one whose apply is refused before it begins.
         """
         origin, path = self._followed()
         if reason := await asyncio.to_thread(self._readonly, origin, path):
             raise Refused(f"{path} cannot be saved here: {reason}", hint="change the file at its source")
-        loaded = await self._loaded(text, path, origin.profiles)
-        origin = replace(origin, digest=loaded.digest, targets=())
-        change = Change(desired=loaded.manifest, origin=origin, options=options)
-        refusals = [step.refusal for step in (await self._reconciler.plan(change)).steps if step.refusal]
-        if refusals:
-            raise Refused("; ".join(refusals))
-        await asyncio.to_thread(_replace, Path(path), text.encode(), digest)
+        profiles = origin.profiles if edit.profiles is None else edit.profiles
+        loaded = await self._loaded(edit.text, path, profiles)
+        await asyncio.to_thread(_require_unchanged, Path(path), edit.digest)
+
+        async def save() -> None:
+            await asyncio.to_thread(_replace, Path(path), edit.text.encode(), edit.digest)
+
+        origin = replace(origin, digest=loaded.digest, profiles=profiles, targets=())
+        change = Change(desired=loaded.manifest, origin=origin, options=options, save=save)
         async with aclosing(self._reconciler.apply(change)) as lines:
             async for line in lines:
                 yield line
@@ -97,21 +109,36 @@ class ManifestEditor:
     def _readonly(self, origin: Origin, path: str) -> str:
         if origin.checkout is not None:
             return "it is that of a git repository"
+        if not _is_text(Disk().read(path)):
+            return "it is not UTF-8"
         if not os.access(path, os.W_OK) or not os.access(os.path.dirname(os.path.realpath(path)), os.W_OK):
             return "the server may not write it"
         return ""
 
 
-def _replace(path: Path, data: bytes, digest: str) -> None:
-    """Write a file with the mode of the old one, if that still has this digest. A link keeps leading to its target."""
-    target = Path(os.path.realpath(path))
+def _is_text(data: bytes) -> bool:
     try:
-        before = Disk().read(str(target))
-        mode = stat.S_IMODE(target.stat().st_mode)
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _require_unchanged(path: Path, digest: str) -> None:
+    """Raise `Conflict` if the file has another content than the one with this digest."""
+    try:
+        before = Disk().read(str(path))
     except MullamaError as error:
         raise Conflict(f"{path} cannot be read any more: {error.message}", hint="read it again") from error
     if hashlib.sha256(before).hexdigest() != digest:
         raise Conflict(f"{path} was changed since it was read", hint="read it again and repeat the change")
+
+
+def _replace(path: Path, data: bytes, digest: str) -> None:
+    """Write a file with the mode of the old one, if that still has this digest. A link keeps leading to its target."""
+    target = Path(os.path.realpath(path))
+    _require_unchanged(target, digest)
     with translate_os_errors(target):
+        mode = stat.S_IMODE(target.stat().st_mode)
         write_atomic(target, data)
         target.chmod(mode)

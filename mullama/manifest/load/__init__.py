@@ -37,6 +37,8 @@ class LoadedManifest(Struct, frozen=True, kw_only=True):
     warnings: tuple[Problem, ...] = ()
     remote: tuple[str, ...] = ()
     """The remote files of `include`."""
+    declared_profiles: tuple[str, ...] = ()
+    """The names of all profiles."""
 
 
 def load(
@@ -114,6 +116,7 @@ def _load(
         digest=reading.digest,
         warnings=parsed.warnings,
         remote=tuple(far),
+        declared_profiles=parsed.profiles,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 from mullama.dialects.base import Reply
 from mullama.errors import Conflict, Invalid, NotFound, masked_tree
 from mullama.offload import compute
-from mullama.runtime.base import ApplyOptions, Operator, Service
+from mullama.runtime.base import ApplyOptions, Operator, Service, TextEdit
 from mullama.server.http.body import BodyBudget, parse_body, read_body
 from mullama.server.http.exchange import OPERATOR, Exchange, Rejection
 from mullama.server.http.limits import Bounds
@@ -208,11 +208,12 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
         await exchange.reply(Reply(body=answer))
 
     async def _save_text(self, exchange: Exchange, _: Params) -> None:
-        body = await self._body(exchange, {"text", "digest"})
-        (text, _profiles), digest = schema.read_text(body), schema.read_digest(body)
-        options = ApplyOptions(trigger="api", by=exchange.caller.key or "page")
-        options = self._with_precondition(exchange, options)
-        await report(exchange, self.operator.save_text(text, digest, options), self.inflight)
+        body = await self._body(exchange, {"text", "digest", "profiles", "allow_empty"})
+        (text, profiles), digest = schema.read_text(body), schema.read_digest(body)
+        edit = TextEdit(text=text, digest=digest, profiles=profiles)
+        options = schema.read_options({"allow_empty": body.get("allow_empty", False)})
+        options = self._with_precondition(exchange, replace(options, by=exchange.caller.key or "page"))
+        await report(exchange, self.operator.save_text(edit, options), self.inflight)
 
     def _with_precondition(self, exchange: Exchange, options: ApplyOptions) -> ApplyOptions:
         """Add the revision of If-Match to the options; checked here for a 412, and by the operator under its lock."""

@@ -45,6 +45,12 @@ def mapping(values: JSONValue) -> JSONValue:
     return {"type": "object", "additionalProperties": values}
 
 
+def extended(schema: JSONValue, **fields: JSONValue) -> JSONValue:
+    """Return the schema of an object with further keys."""
+    known = cast(Any, schema)
+    return {**known, "properties": {**known["properties"], **fields}, "required": [*known["required"], *fields]}
+
+
 def partly(schema: JSONValue, *optional: str) -> JSONValue:
     """Return the schema of an object in which these keys may be absent."""
     fields = cast(Any, schema)
@@ -159,6 +165,7 @@ _STEP = record(
     line=nullable(COUNT),
     column=nullable(COUNT),
 )
+_DEVICE_MEMORY = record(name=TEXT, description=TEXT, before=_BYTES, after=_BYTES, budget=_BYTES)
 PLAN = record(
     format={"const": "mullama.plan/1"},
     complete=FLAG,
@@ -172,12 +179,15 @@ PLAN = record(
     beside=_TEXTS,
     targets=_TEXTS,
 )
+PREVIEW = extended(PLAN, memory=array(_DEVICE_MEMORY))
 
 MANIFEST_TEXT = record(path=TEXT, profiles=_TEXTS, text=TEXT, digest=TEXT, revision=TEXT, readonly=TEXT)
 _PROBLEM = record(
     path=TEXT, file=nullable(TEXT), line=nullable(COUNT), column=nullable(COUNT), message=TEXT, hint=TEXT
 )  # fmt: skip
-TEXT_PLAN = record(problems=array(_PROBLEM), warnings=array(_PROBLEM), plan=nullable(PLAN))
+TEXT_PLAN = record(
+    problems=array(_PROBLEM), warnings=array(_PROBLEM), plan=nullable(PREVIEW), profiles=_TEXTS, removes_all=FLAG
+)  # fmt: skip
 
 _TIMINGS = record(total=_SECONDS, load=_SECONDS, prompt=_SECONDS, decode=_SECONDS, answers=COUNT)
 _USAGE = record(

@@ -117,13 +117,18 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
     ),
     ("PUT", "/api/v1/manifest"): RouteSchema(
         summary="Save a text in place of the one with this digest, and apply it; If-Match as for /api/v1/stack",
-        request=_object({"text": _TEXT, "digest": _TEXT}, closed=True),
+        request=_object(
+            {"text": _TEXT, "digest": _TEXT},
+            closed=True,
+            profiles={"type": "array", "items": _TEXT, "description": "those that the server follows from now on"},
+            allow_empty=_FLAG,
+        ),
         stream=_NDJSON,
     ),
     ("POST", "/api/v1/plan"): RouteSchema(
         summary="Return the plan of an apply of this manifest with these options",
         request=_object({"manifest": _TREE}, closed=True, origin=_ORIGIN, options=_OPTIONS),
-        response=responses.PLAN,
+        response=responses.PREVIEW,
     ),
     ("PUT", "/api/v1/stack"): RouteSchema(
         summary="Apply this manifest; If-Match requires the applied revision",
@@ -145,7 +150,7 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
         response=_object({"changed": _FLAG, "outcome": _TEXT, "message": _TEXT}),
     ),
     ("GET", "/api/v1/undo"): RouteSchema(
-        summary="Plan the return to an earlier revision; ?to=N names it", response=responses.PLAN
+        summary="Plan the return to an earlier revision; ?to=N names it", response=responses.PREVIEW
     ),
     ("POST", "/api/v1/undo"): RouteSchema(
         summary="Apply the manifest of an earlier revision",

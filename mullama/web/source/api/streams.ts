@@ -1,6 +1,6 @@
 /** Streams of the server, read from a response, because an EventSource cannot send a key. */
 
-import { send } from "./client.ts";
+import { ApiError, send } from "./client.ts";
 
 /** Yield the lines of a response as they arrive. */
 async function* lines(response: Response): AsyncGenerator<string> {
@@ -8,7 +8,7 @@ async function* lines(response: Response): AsyncGenerator<string> {
   let rest = "";
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await read(reader);
       if (done) break;
       const parts = (rest + value).split("\n");
       rest = parts.pop()!;
@@ -17,6 +17,15 @@ async function* lines(response: Response): AsyncGenerator<string> {
     if (rest) yield rest;
   } finally {
     reader.cancel().catch(() => {});
+  }
+}
+
+async function read(reader: ReadableStreamDefaultReader<string>): Promise<ReadableStreamReadResult<string>> {
+  try {
+    return await reader.read();
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw new ApiError(0, "unreachable", "the connection to the server ended", "is it running? `mullama status` shows it");
   }
 }
 

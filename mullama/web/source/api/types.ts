@@ -12,6 +12,7 @@ export type Condition = Status["conditions"][number];
 export type Stack = Json<paths["/api/v1/stack"]["get"]>;
 export type Revision = Json<paths["/api/v1/history"]["get"]>["generations"][number];
 export type Plan = Json<paths["/api/v1/plan"]["post"]>;
+export type DeviceMemory = Plan["memory"][number];
 export type Step = Plan["steps"][number];
 export type ManifestText = Json<paths["/api/v1/manifest"]["get"]>;
 export type TextPlan = Json<paths["/api/v1/manifest/plan"]["post"]>;
@@ -38,9 +39,13 @@ export interface ApplyLine {
   event: "plan" | "phase" | "fetch" | "waiting" | "warning" | "step" | "result" | "error";
   phase?: string;
   model?: string;
+  file?: string;
+  state?: string;
   message?: string;
+  hint?: string;
   outcome?: string;
+  problems?: string[];
   done?: number;
-  total?: number;
+  total?: number | null;
   error?: { kind: string; message: string; hint?: string };
 }

@@ -1,29 +1,56 @@
-/** The lines of an apply or an undo as they arrive. */
+/** The progress of an apply or an undo, and how it ended. */
 
-import type { ApplyLine } from "../api/types.ts";
-import { bytes } from "../format/units.ts";
+import { bytes, span } from "../format/units.ts";
+import { Bar } from "./Bar.tsx";
+import { committed, PHASES, type Download, type RunProgress } from "./progress.ts";
+import { StateMark } from "./StateMark.tsx";
 
-/** Show the phase, the downloads and the end of a run. */
-export function Progress({ lines }: { lines: ApplyLine[] }) {
-  const shown = lines.filter((line) => line.event !== "plan").map(words).filter(Boolean).slice(-8);
-  const end = lines.find((line) => line.event === "result");
+/** Show the phase, each file with its bytes and the time left, each model, and the end of a run. */
+export function Progress({ progress }: { progress: RunProgress }) {
+  const { result } = progress;
+  const failed = result !== null && !committed(result);
   return (
-    <div role="status">
-      <ol class="quiet">{shown.map((text, index) => <li key={index}>{text}</li>)}</ol>
-      {end && <p><strong>{end.outcome?.replaceAll("_", " ")}</strong> {end.message}</p>}
+    <div class="run">
+      <div role="status">
+        {!result && <p><StateMark state="reconciling" /> {PHASES[progress.phase] ?? progress.phase}</p>}
+        {result && !failed && (
+          <p><StateMark state={result.outcome === "applied" ? "ready" : "degraded"} word="" /><strong>{result.outcome!.replaceAll("_", " ")}</strong> {result.message}</p>
+        )}
+      </div>
+      {failed && (
+        <div class="problem" role="alert">
+          <strong>Nothing was changed: {result.outcome!.replaceAll("_", " ")}</strong>
+          <p>{result.message}</p>
+          {result.problems?.map((text) => <p key={text}>{text}</p>)}
+          {result.hint && !result.message?.includes(result.hint) && <p class="quiet">{result.hint}</p>}
+        </div>
+      )}
+      {progress.downloads.size > 0 && <ul class="transfers">{[...progress.downloads.values()].map((one) => <Transfer key={`${one.model} ${one.file}`} one={one} />)}</ul>}
+      {progress.models.size > 0 && (
+        <ul>
+          {[...progress.models].map(([name, { state, message }]) => (
+            <li key={name}><strong>{name}</strong> <StateMark state={state} /> <span class="quiet">{message}</span></li>
+          ))}
+        </ul>
+      )}
+      {progress.notes.map((text, index) => <p key={index} class="notice">{text}</p>)}
     </div>
   );
 }
 
-function words(line: ApplyLine): string {
-  switch (line.event) {
-    case "phase":
-      return line.phase ?? "";
-    case "fetch":
-      return `${line.model ?? ""}: ${bytes(line.done ?? 0)}${line.total ? ` of ${bytes(line.total)}` : ""}`;
-    case "result":
-      return "";
-    default:
-      return [line.model, line.message].filter(Boolean).join(": ");
-  }
+function Transfer({ one }: { one: Download }) {
+  const left = one.speed && one.total !== null && one.done < one.total ? (one.total - one.done) / one.speed : null;
+  const amount = one.total === null ? bytes(one.done) : `${bytes(one.done)} of ${bytes(one.total)}`;
+  return (
+    <li>
+      <p class="spread">
+        <span><strong>{one.model}</strong> <span class="quiet">{one.phase} {one.file}</span></span>
+        <span class="number">
+          {amount}{one.speed !== null && left !== null && <span class="quiet"> · {bytes(one.speed)}/s · {span(left)} left</span>}
+        </span>
+      </p>
+      {one.total !== null && <Bar value={one.done} whole={one.total} label={`${amount} of ${one.file}`} />}
+      {one.message && <p class="quiet">{one.message}</p>}
+    </li>
+  );
 }

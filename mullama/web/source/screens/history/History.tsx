@@ -3,13 +3,13 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { ask } from "../../api/client.ts";
-import { jsonLines } from "../../api/streams.ts";
-import type { ApplyLine, Plan, Revision } from "../../api/types.ts";
+import type { Plan, Revision } from "../../api/types.ts";
 import { digest, moment } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
 import { PlanView } from "../../parts/PlanView.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { Progress } from "../../parts/Progress.tsx";
+import { useRun } from "../../parts/useRun.ts";
 import { status } from "../../state/live.ts";
 
 /** The screen. */
@@ -74,38 +74,25 @@ function changes(summary: Record<string, unknown>): string {
 function Undo({ to, close }: { to: number; close: () => void }) {
   const [plan, setPlan] = useState<Plan | null>(null);
   const [error, setError] = useState<unknown>(null);
-  const [lines, setLines] = useState<ApplyLine[]>([]);
-  const [running, setRunning] = useState(false);
+  const run = useRun();
   useEffect(() => {
-    setPlan(null); setError(null); setLines([]);
+    setPlan(null); setError(null); run.forget();
     ask<Plan>(`api/v1/undo?to=${to}`).then(setPlan, setError);
   }, [to]);
-  const apply = async () => {
-    setRunning(true);
-    setError(null);
-    try {
-      for await (const line of jsonLines<ApplyLine>("api/v1/undo", { method: "POST", body: JSON.stringify({ to }) })) {
-        if (line.event === "error") throw new Error(line.error?.message);
-        setLines((before) => [...before, line]);
-      }
-    } catch (failure) {
-      setError(failure);
-    } finally {
-      setRunning(false);
-    }
-  };
-  const done = lines.find((line) => line.event === "result");
+  const apply = () => run.begin("api/v1/undo", { method: "POST", body: JSON.stringify({ to }) });
+  const done = run.progress?.result;
   return (
     <section class="panel" aria-label={`Undo to revision ${to}`}>
       <header>
         <h2>Back to revision {to}</h2>
-        {!done && <button class="button main" disabled={!plan || running} onClick={() => void apply()}>{running ? "Applying…" : "Apply"}</button>}
+        {!done && <button class="button main" disabled={!plan || run.running} onClick={() => void apply()}>{run.running ? "Applying…" : "Apply"}</button>}
         <button class="button" onClick={close}>{done ? "Close" : "Cancel"}</button>
       </header>
       <div class="inside">
-        {error != null && <Problem title="The undo failed" error={error} />}
+        {error != null && <Problem title="The undo could not be planned" error={error} />}
+        {run.error != null && <Problem title="The undo failed" error={run.error} />}
         {plan ? <PlanView plan={plan} /> : !error && <p class="quiet">Planning…</p>}
-        {lines.length > 0 && <Progress lines={lines} />}
+        {run.progress && <Progress progress={run.progress} />}
       </div>
     </section>
   );

@@ -3,24 +3,39 @@
  * allows no style element.
  */
 
+import { acceptCompletion, autocompletion } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap, indentWithTab } from "@codemirror/commands";
 import { yaml } from "@codemirror/lang-yaml";
 import { HighlightStyle, syntaxHighlighting } from "@codemirror/language";
-import { lintGutter, setDiagnostics } from "@codemirror/lint";
+import { lintGutter, lintKeymap, setDiagnostics } from "@codemirror/lint";
 import { unifiedMergeView } from "@codemirror/merge";
 import { search, searchKeymap } from "@codemirror/search";
-import { Compartment, EditorState } from "@codemirror/state";
+import { Compartment, EditorState, Prec } from "@codemirror/state";
 import { drawSelection, EditorView, highlightActiveLine, keymap, lineNumbers } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { useEffect, useRef } from "preact/hooks";
 
+import { ask } from "../../api/client.ts";
 import type { Mistake } from "../../api/types.ts";
+import { completer, fieldHelp } from "./completion.ts";
+import type { Schema } from "./schemaFields.ts";
+
+/** A place to go to, counted from 1. A new value leads there again. */
+export interface Place {
+  line: number;
+  column: number;
+}
 
 interface Props {
   text: string;
+  /** Changes when `text` was replaced by other means than writing in the editor. */
+  version: number;
   original: string;
   changes: boolean;
   mistakes: Mistake[];
+  /** The path of the file in the editor, as mistakes name it. */
+  path: string;
+  place: Place | null;
   change: (text: string) => void;
 }
 
@@ -33,6 +48,13 @@ const LOOK = EditorView.theme({
   ".cm-cursor": { borderLeftColor: "var(--text)" },
   "&.cm-focused .cm-selectionBackground, .cm-selectionBackground": { backgroundColor: "var(--accent-ground) !important" },
   ".cm-panels": { backgroundColor: "var(--raised)", color: "var(--text)" },
+  ".cm-tooltip": { backgroundColor: "var(--surface)", color: "var(--text)", border: "1px solid var(--line-strong)", borderRadius: "var(--round)" },
+  ".cm-tooltip-autocomplete > ul > li[aria-selected]": { backgroundColor: "var(--accent)", color: "var(--on-accent)" },
+  ".cm-completionDetail": { fontStyle: "normal", color: "var(--text-quiet)", marginLeft: "0.75rem" },
+  "li[aria-selected] .cm-completionDetail": { color: "inherit" },
+  ".cm-help": { maxWidth: "26rem", padding: "0.35rem 0.5rem", fontFamily: "var(--font)" },
+  ".cm-help p": { margin: "0" },
+  ".cm-help .cm-facts": { marginTop: "0.25rem", color: "var(--text-quiet)" },
 });
 const COLOURS = HighlightStyle.define([
   { tag: [tags.propertyName, tags.definition(tags.propertyName)], color: "var(--accent)" },
@@ -41,8 +63,15 @@ const COLOURS = HighlightStyle.define([
   { tag: tags.comment, color: "var(--text-quiet)", fontStyle: "italic" },
 ]);
 
+let schema: Schema | null = null;
+
+/** Load the schema once; without it the editor works, and completes nothing. */
+async function loadSchema(): Promise<void> {
+  schema ??= await ask<Schema>("ui/schema.json").catch(() => null);
+}
+
 /** Edit a text. Tab indents; Escape and then Tab leaves the editor. */
-export function Editor({ text, original, changes, mistakes, change }: Props) {
+export function Editor({ text, version, original, changes, mistakes, path, place: target, change }: Props) {
   const place = useRef<HTMLDivElement>(null);
   const view = useRef<EditorView | null>(null);
   const merging = useRef(new Compartment());
@@ -50,15 +79,19 @@ export function Editor({ text, original, changes, mistakes, change }: Props) {
   report.current = change;
 
   useEffect(() => {
+    void loadSchema();
     const root = place.current!.attachShadow({ mode: "open" });
     const state = EditorState.create({
       doc: text,
       extensions: [
         lineNumbers(), history(), drawSelection(), highlightActiveLine(), yaml(), lintGutter(), search(), LOOK,
         syntaxHighlighting(COLOURS), EditorState.tabSize.of(2), EditorView.lineWrapping,
-        keymap.of([...defaultKeymap, ...historyKeymap, ...searchKeymap, indentWithTab]),
-        EditorView.contentAttributes.of({ "aria-label": "Text of the manifest" }),
-        EditorView.updateListener.of((update) => { if (update.docChanged) report.current(update.state.doc.toString()); }),
+        text.includes("\r\n") ? EditorState.lineSeparator.of("\r\n") : [],
+        autocompletion({ override: [completer(() => schema)], icons: false, maxRenderedOptions: 60 }), fieldHelp(() => schema),
+        Prec.high(keymap.of([{ key: "Tab", run: acceptCompletion }])),
+        keymap.of([...defaultKeymap, ...historyKeymap, ...searchKeymap, ...lintKeymap, indentWithTab]),
+        EditorView.contentAttributes.of({ "aria-label": "Text of the manifest", "aria-description": "Tab indents. Escape and then Tab leaves the editor." }),
+        EditorView.updateListener.of((update) => { if (update.docChanged) report.current(update.state.sliceDoc()); }),
         merging.current.of([]),
       ],
     });
@@ -68,10 +101,11 @@ export function Editor({ text, original, changes, mistakes, change }: Props) {
 
   useEffect(() => {
     const now = view.current;
-    if (now && now.state.doc.toString() !== text) {
-      now.dispatch({ changes: { from: 0, to: now.state.doc.length, insert: text } });
+    // Never for a text that was written here: it may be older than the one in the editor.
+    if (now && now.state.sliceDoc() !== text) {
+      now.dispatch({ changes: { from: 0, to: now.state.doc.length, insert: now.state.toText(text) } });
     }
-  }, [text]);
+  }, [version]);
 
   useEffect(() => {
     const shown = changes ? unifiedMergeView({ original, mergeControls: false }) : [];
@@ -81,13 +115,27 @@ export function Editor({ text, original, changes, mistakes, change }: Props) {
   useEffect(() => {
     const now = view.current;
     if (!now) return;
-    const found = mistakes.filter((one) => one.line !== null && one.line <= now.state.doc.lines).map((one) => {
+    const here = mistakes.filter((one) => one.line !== null && one.line <= now.state.doc.lines && (one.file === null || one.file === path));
+    const found = here.map((one) => {
       const line = now.state.doc.line(one.line!);
-      const from = Math.min(line.from + Math.max(0, (one.column ?? 1) - 1), line.to);
+      const from = position(now.state, one.line!, one.column ?? 1);
       return { from, to: line.to, severity: "error" as const, message: [one.message, one.hint].filter(Boolean).join("\n") };
     });
     now.dispatch(setDiagnostics(now.state, found));
   }, [mistakes]);
 
+  useEffect(() => {
+    const now = view.current;
+    if (!now || !target) return;
+    const anchor = position(now.state, target.line, target.column);
+    now.dispatch({ selection: { anchor }, effects: EditorView.scrollIntoView(anchor, { y: "center" }) });
+    now.focus();
+  }, [target]);
+
   return <div class="editor" ref={place} />;
+}
+
+function position(state: EditorState, number: number, column: number): number {
+  const line = state.doc.line(Math.min(number, state.doc.lines));
+  return Math.min(line.from + Math.max(0, column - 1), line.to);
 }

@@ -1,126 +1,113 @@
 /** The manifest against the server: edited, checked and planned as it is written, saved and applied. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 
-import { ask } from "../../api/client.ts";
-import { jsonLines } from "../../api/streams.ts";
-import type { ApplyLine, ManifestText, TextPlan } from "../../api/types.ts";
+import type { Mistake } from "../../api/types.ts";
+import { counted } from "../../format/units.ts";
+import { CopyButton } from "../../parts/CopyButton.tsx";
 import { download } from "../../parts/download.ts";
 import { PlanView } from "../../parts/PlanView.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { Progress } from "../../parts/Progress.tsx";
+import { useRun } from "../../parts/useRun.ts";
 import { status } from "../../state/live.ts";
-import { Editor } from "./Editor.tsx";
-
-const DRAFT = "mullama-draft";
-const PAUSE = 400; // milliseconds without a key before the text is planned
+import { Editor, type Place } from "./Editor.tsx";
+import { Mistakes } from "./Mistakes.tsx";
+import { Profiles } from "./Profiles.tsx";
+import { type ManifestState, useManifest } from "./useManifest.ts";
 
 /** The screen. */
 export function Plan() {
-  const [file, setFile] = useState<ManifestText | null>(null);
-  const [text, setText] = useState("");
-  const [error, setError] = useState<unknown>(null);
-  const [result, setResult] = useState<TextPlan | null>(null);
-  const [planError, setPlanError] = useState<unknown>(null);
+  const manifest = useManifest();
   const [changes, setChanges] = useState(false);
-  const [lines, setLines] = useState<ApplyLine[]>([]);
-  const [running, setRunning] = useState(false);
-  const revision = status.value?.revision;
-
-  const read = async (keep: boolean) => {
-    try {
-      const found = await ask<ManifestText>("api/v1/manifest");
-      const draft = sessionStorage.getItem(DRAFT);
-      setFile(found);
-      setText(keep && draft !== null ? draft : found.text);
-      setError(null);
-      if (!keep) sessionStorage.removeItem(DRAFT);
-    } catch (failure) {
-      setError(failure);
-    }
-  };
-  useEffect(() => void read(true), []);
-
-  const latest = useRef(0);
-  useEffect(() => {
-    if (!file) return;
-    if (text !== file.text) sessionStorage.setItem(DRAFT, text);
-    const turn = (latest.current += 1);
-    const timer = setTimeout(() => {
-      ask<TextPlan>("api/v1/manifest/plan", { method: "POST", body: JSON.stringify({ text }) }).then(
-        (found) => { if (turn === latest.current) { setResult(found); setPlanError(null); } },
-        (failure) => { if (turn === latest.current) setPlanError(failure); },
-      );
-    }, PAUSE);
-    return () => clearTimeout(timer);
-  }, [file, text, revision]);
-
-  const save = async () => {
-    if (!file) return;
-    setRunning(true);
-    setLines([]);
-    setPlanError(null);
-    try {
-      const request = {
-        method: "PUT",
-        headers: { "if-match": `"${revision ?? file.revision}"` },
-        body: JSON.stringify({ text, digest: file.digest }),
-      };
-      for await (const line of jsonLines<ApplyLine>("api/v1/manifest", request)) {
-        if (line.event === "error") throw new Error([line.error?.message, line.error?.hint].filter(Boolean).join(" – "));
-        setLines((before) => [...before, line]);
-      }
-      await read(false);
-    } catch (failure) {
-      setPlanError(failure);
-    } finally {
-      setRunning(false);
-    }
-  };
-
-  if (error) return <Problem title="The manifest could not be read" error={error} />;
-  if (!file) return <p class="quiet">Loading…</p>;
-  const edited = text !== file.text;
-  const mistakes = result?.problems ?? [];
-  const empty = result?.plan?.steps.length === 0 && result.plan.drift.length === 0;
+  const [place, setPlace] = useState<Place | null>(null);
+  const { file, text, edited, stale } = manifest;
+  if (!file) {
+    return manifest.readError ? <Problem title="The manifest could not be read" error={manifest.readError} /> : <p class="quiet">Loading…</p>;
+  }
+  const mistakes = manifest.result?.problems ?? [];
+  const jump = ({ line, column }: Mistake) => setPlace({ line: line!, column: column ?? 1 });
   return (
     <div class="screen">
       <header>
         <h1>Plan</h1>
-        <p class="quiet"><code>{file.path}</code>{file.profiles.length > 0 && <> with {file.profiles.join(", ")}</>}</p>
+        <p class="quiet"><code>{file.path}</code></p>
       </header>
-      {file.readonly && <p class="notice">This file cannot be saved here: {file.readonly}. Download the text, and change it at its source.</p>}
+      {file.readonly && <p class="notice">This file cannot be saved here: {file.readonly}. Download or copy the text, and change it at its source.</p>}
+      {stale && (
+        <div class="notice" role="alert">
+          <p>The file was changed by others since this text was begun. A save would overwrite that.</p>
+          <p class="actions">
+            <button class="button" onClick={() => { manifest.rebase(); setChanges(true); }}>Keep my text, and show what differs</button>
+            <button class="button" onClick={manifest.discard}>Take the file</button>
+          </p>
+        </div>
+      )}
       <div class="planning">
         <section class="panel" aria-label="Manifest">
           <header>
             <h2>Manifest {edited && <span class="tag">edited</span>}</h2>
             <label><input type="checkbox" checked={changes} onChange={(event) => setChanges(event.currentTarget.checked)} /> Show changes</label>
-            <button class="button" disabled={!edited || running} onClick={() => void read(false)}>Discard</button>
+            <button class="button" disabled={!edited} onClick={manifest.discard}>Discard</button>
+            <CopyButton text={() => text} />
             <button class="button" onClick={() => download(text, "mullama.yaml", "application/yaml")}>Download</button>
           </header>
-          <Editor text={text} original={file.text} changes={changes} mistakes={mistakes} change={setText} />
+          <Editor text={text} version={manifest.version} original={file.text} changes={changes} mistakes={mistakes} path={file.path} place={place} change={manifest.write} />
+          <p class="quiet small below">Ctrl+Space completes. Tab indents; Escape and then Tab leaves the editor.</p>
         </section>
-        <section class="panel" aria-label="Plan">
-          <header>
-            <h2>{mistakes.length ? "Mistakes" : "Against the server"}</h2>
-            <button class="button main" disabled={running || !!file.readonly || mistakes.length > 0 || !result?.plan || (empty && !edited)} onClick={() => void save()}>
-              {running ? "Applying…" : edited ? "Save and apply" : "Apply"}
-            </button>
-          </header>
-          <div class="inside">
-            {planError != null && <Problem title="Nothing was changed" error={planError} />}
-            {mistakes.map((one, index) => (
-              <div key={index} class="problem">
-                <p><strong>{one.line !== null && `line ${one.line}: `}{one.path}</strong> {one.message}</p>
-                {one.hint && <p class="quiet">{one.hint}</p>}
-              </div>
-            ))}
-            {lines.length > 0 && <Progress lines={lines} />}
-            {result?.warnings.map((one, index) => <p key={index} class="notice">{one.line !== null && `line ${one.line}: `}{one.message}</p>)}
-            {result?.plan && <PlanView plan={result.plan} />}
-          </div>
-        </section>
+        <Steps manifest={manifest} jump={jump} />
       </div>
     </div>
+  );
+}
+
+/** The mistakes or the plan, with the button that applies it. */
+function Steps({ manifest, jump }: { manifest: ManifestState; jump: (mistake: Mistake) => void }) {
+  const run = useRun();
+  const { file, text, edited, chosen, result, stale } = manifest;
+  if (!file) return null;
+  const mistakes = result?.problems ?? [];
+  const plan = result?.plan;
+  const other = chosen.join() !== file.profiles.join();
+  const empty = plan?.steps.length === 0 && plan.drift.length === 0;
+  const removed = plan?.steps.filter((step) => step.kind === "model" && step.action === "remove").length ?? 0;
+  const held = status.value?.conditions.find((one) => one.type === "Synced" && one.reason === "Held");
+  const begin = async () => {
+    const saved = await run.begin("api/v1/manifest", {
+      method: "PUT",
+      headers: { "if-match": `"${plan?.base ?? file.revision}"` },
+      body: JSON.stringify({ text, digest: manifest.base, profiles: chosen, allow_empty: result?.removes_all ?? false }),
+    });
+    await manifest.reread(saved);
+  };
+  const words = [
+    held && !edited ? "Confirm and apply" : edited ? "Save and apply" : "Apply",
+    other && (chosen.length ? `with ${chosen.join(", ")}` : "without profiles"),
+    removed > 0 && `and remove ${result?.removes_all ? "all models" : counted(removed, "model")}`,
+  ];
+  return (
+    <section class="panel" aria-label="Plan">
+      <header>
+        <h2>{mistakes.length ? counted(mistakes.length, "mistake") : "Against the server"}</h2>
+        <button
+          class={removed ? "button danger" : "button main"}
+          disabled={run.running || !!file.readonly || mistakes.length > 0 || !plan || (empty && !edited && !other)}
+          onClick={() => void begin()}
+        >
+          {run.running ? "Applying…" : words.filter(Boolean).join(" ")}
+        </button>
+      </header>
+      <div class="inside">
+        <Profiles known={manifest.known} chosen={chosen} followed={file.profiles} choose={manifest.choose} />
+        {manifest.readError != null && <Problem title="The file could not be read again" error={manifest.readError} />}
+        {manifest.planError != null && <Problem title="The text could not be planned" error={manifest.planError} />}
+        {run.error != null && <Problem title="Nothing was saved" error={run.error} />}
+        {run.progress && <Progress progress={run.progress} />}
+        {held && !edited && !stale && <p class="notice"><strong>Held.</strong> The saved file {held.message.split(";")[0]} models, so it waits for a confirmation.</p>}
+        {mistakes.length > 0 && <Mistakes mistakes={mistakes} path={file.path} jump={jump} />}
+        {result?.warnings.map((one, index) => <p key={index} class="notice">{one.line !== null && `line ${one.line}: `}{one.message}</p>)}
+        {plan ? <PlanView plan={plan} /> : !result && manifest.planError == null && <p class="quiet">Planning…</p>}
+      </div>
+    </section>
   );
 }
