@@ -22,7 +22,17 @@ from mullama.dialects.base import Dialect, Operation
 from mullama.dialects.stored_objects import FetchStored, ListStored, StoredObject, StoredPage, UpdateStored
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.spec import Manifest
-from mullama.runtime.base import Access, Admission, ApplyOptions, Caller, KeyRecord, MetricsQuery, Origin, TextEdit, Tracer
+from mullama.runtime.base import (
+    Access,
+    Admission,
+    ApplyOptions,
+    Caller,
+    KeyRecord,
+    MetricsQuery,
+    Origin,
+    TextEdit,
+    Tracer,
+)
 from mullama.server.app import App, create_app
 from mullama.server.http.limits import Bounds
 from mullama.server.http.listen import HttpServer
