@@ -110,6 +110,14 @@ class LocalOperator:
             "models": with_shares(models, snapshot),
             "memory": memory_in_use(models, snapshot),
             "routes": {name: target for name, target in snapshot.names.items() if name != target.casefold()},
+            "shares": {
+                route.name: {
+                    "to": [{"model": model, "weight": weight} for model, weight in route.targets],
+                    "fallback": list(route.fallback),
+                }
+                for route in snapshot.routes.values()
+                if len(route.targets) > 1 or route.fallback
+            },
             "groups": group_states(snapshot, self._pool),
             "git": self._git.tree(),
             "rates": self._rates.tree(),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import ssl
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 from mullama.errors import Invalid, MullamaError
@@ -14,6 +16,8 @@ from mullama.struct import Struct
 
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the module has no name for
 _FLIGHTS = 4  # turns of both sides; a handshake takes two or three
+
+_PEM = "PEM files: the certificate chain, and its key"
 
 Stamps = tuple[tuple[int, int, int] | None, ...]
 
@@ -45,7 +49,7 @@ def load_certificate(settings: Tls, *, now: float, any_time: bool = False) -> Ce
         try:
             context.load_verify_locations(cafile=settings.client_ca)
         except (OSError, ssl.SSLError) as error:
-            raise _unusable(settings.client_ca, "server.tls.client_ca", error) from error
+            raise _unusable(settings.client_ca, "server.tls.client_ca", error, "a PEM file of authorities") from error
         context.verify_mode = ssl.CERT_REQUIRED
     found = _fields(settings)
     names = tuple(name for kind, name in found.get("subjectAltName", ()) if kind in ("DNS", "IP Address"))
@@ -105,7 +109,8 @@ def _context(settings: Tls) -> ssl.SSLContext:
                 f"server.tls.key: {settings.key} is not the key of the certificate {settings.cert}",
                 hint="replace both files together",
             ) from error
-        raise _unusable(f"{settings.cert} with {settings.key}", "server.tls", error) from error
+        both = f"{settings.cert} with {settings.key}"
+        raise (_incomplete(settings) or _unusable(both, "server.tls", error)) from error
     except OSError as error:
         missing = next((p for p in (settings.cert, settings.key) if _unreadable(p)), settings.cert)
         raise _unusable(missing, "server.tls", error) from error
@@ -124,10 +129,23 @@ def _unreadable(path: str) -> bool:
     return not os.access(path, os.R_OK)
 
 
-def _unusable(path: str, field: str, error: Exception) -> Invalid:
+def _incomplete(settings: Tls) -> Invalid | None:
+    """Return the error of the file without the end of its part: it is another file, or not completely written."""
+    for field, path, part, end in (
+        ("cert", settings.cert, "certificate", rb"-----END CERTIFICATE-----"),
+        ("key", settings.key, "private key", rb"-----END ([A-Z]+ )?PRIVATE KEY-----"),
+    ):
+        with contextlib.suppress(OSError):
+            if re.search(end, Path(path).read_bytes()) is None:
+                message = f"server.tls.{field}: {path} has no complete {part} in PEM form"
+                return Invalid(message, hint="write the whole file; it is read again when it changes")
+    return None
+
+
+def _unusable(path: str, field: str, error: Exception, hint: str = _PEM) -> Invalid:
     reason = getattr(error, "reason", None) if isinstance(error, ssl.SSLError) else getattr(error, "strerror", None)
     detail = str(reason or str(error) or "no certificate in PEM form").replace("_", " ").lower()
-    return Invalid(f"{field}: {path} cannot be used: {detail}", hint="PEM files: the certificate chain, and its key")
+    return Invalid(f"{field}: {path} cannot be used: {detail}", hint=hint)
 
 
 def _fields(settings: Tls) -> dict[str, Any]:

@@ -273,3 +273,17 @@ async def test_the_memory_of_models_in_metrics_adds_up_to_the_memory_in_use(serv
     assert set(values) == {"a", "same", "long"}
     assert sum(values.values()) == used > 0
     assert values["same"] == 0
+
+
+async def test_the_status_has_the_shares_and_fallbacks_of_routes(server: LocalServer) -> None:
+    routes = {
+        "plain": "a",
+        "mixed": {"to": [{"model": "a", "weight": 9}, {"model": "b", "weight": 1}], "fallback": ["safe"]},
+        "safe": {"to": "b", "fallback": ["a"]},
+        "exact": {"to": "a", "force": {"temperature": 0}},
+    }
+    await server.apply({"a": server.script("a"), "b": server.script("b")}, routes=routes)
+    status = server.operator.status()
+    assert status["routes"] == {"plain": "a", "mixed": "a", "safe": "b", "exact": "a"}
+    shares = {"to": [{"model": "a", "weight": 9}, {"model": "b", "weight": 1}], "fallback": ["safe"]}
+    assert status["shares"] == {"mixed": shares, "safe": {"to": [{"model": "b", "weight": 1}], "fallback": ["a"]}}

@@ -44,7 +44,10 @@ def test_a_good_certificate_shows_its_names_and_its_end(authority: Authority) ->
         ("early", r"server.tls.cert: .*good.pem is valid from "),
         ("mismatched", r"server.tls.key: .*other.key is not the key of the certificate "),
         ("missing", r"server.tls: .*gone.pem cannot be used: no such file"),
-        ("not-pem", r"server.tls: .*text.pem with .* cannot be used: "),
+        ("not-pem", r"server.tls.cert: .*text.pem has no complete certificate in PEM form"),
+        ("half a certificate", r"server.tls.cert: .*half.pem has no complete certificate in PEM form"),
+        ("half a key", r"server.tls.key: .*half.pem has no complete private key in PEM form"),
+        ("damaged", r"server.tls: .*half.pem with .* cannot be used: "),
         ("passphrase", r"server.tls.key: .*locked.key has a passphrase"),
         ("no-authority", r"server.tls.client_ca: .*text.pem cannot be used"),
     ],
@@ -64,6 +67,10 @@ def test_a_bad_certificate_is_refused_with_its_file(change: str, message: str, a
         cert = cert.replace("good", "gone")
     elif change == "not-pem":
         cert = text
+    elif change in ("half a certificate", "half a key", "damaged"):
+        half, whole = Path(authority.folder) / "half.pem", Path(key if change == "half a key" else cert).read_text()
+        half.write_text(whole.replace("M", "N") if change == "damaged" else whole[: len(whole) // 2])
+        cert, key = (cert, str(half)) if change == "half a key" else (str(half), key)
     elif change == "passphrase":
         locked = key.replace("good", "locked")
         command = ["openssl", "pkey", "-in", key, "-out", locked, "-aes256", "-passout", "pass:x"]

@@ -22,6 +22,7 @@ from mullama.errors import TimedOut, Unavailable
 
 _CONNECT_SECONDS = 5.0
 _NO_SERVER = "mullama apply starts a server, mullama serve runs one in the foreground"
+_CLIENT_CERTIFICATE = "if it asks for a certificate of its clients: --cert-file FILE, or MULLAMA_CERT_FILE"
 _DISTRUSTED = "name the file with the authority that signed its certificate: --ca-file FILE, or MULLAMA_CA_FILE"
 _NO_KEY = "name the file with the key: --key-file FILE, or set MULLAMA_API_KEY"
 _WRONG_KEY = "correct the key in the file of --key-file, or in MULLAMA_API_KEY"
@@ -284,7 +285,19 @@ class _ErrorTranslation:
         if isinstance(error, TimeoutError):
             raise TimedOut(f"{self._address} did not respond in time") from error
         if isinstance(error, (OSError, http.client.HTTPException)):
-            raise Unavailable(f"{self._address} closed the connection: {_reason(error)}") from error
+            raise Unavailable(
+                f"{self._address} closed the connection: {_reason(error)}", hint=self._hint_of(error)
+            ) from error
+
+    def _hint_of(self, error: Exception) -> str:
+        """Return the way to a server that ends connections without a response: it expects another protocol of them."""
+        if not isinstance(error, http.client.RemoteDisconnected) or self._address.path is not None:
+            return ""
+        return (
+            _CLIENT_CERTIFICATE
+            if self._address.tls
+            else f"if it speaks HTTPS: --host {self._address._replace(tls=True)}"
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -372,10 +372,11 @@ def _tls_file(call: CommandContext, name: str) -> str | None:
         context.load_verify_locations(path) if name == "ca_file" else context.load_cert_chain(path)
     except OSError as error:
         option = f"--{name.replace('_', '-')}"
-        held = "certificates" if name == "ca_file" else "a certificate and its key"
-        raise Invalid(
-            f"{option}: {path} has no {held} in PEM form", hint=f"name another file: {option} FILE"
-        ) from error
+        held = "a certificate" if name == "ca_file" else "a certificate and its key"
+        fault = f"does not have {held} in PEM form"
+        if not isinstance(error, ssl.SSLError):
+            fault = f"cannot be read: {(error.strerror or str(error)).lower()}"
+        raise Invalid(f"{option}: {path} {fault}", hint=f"name another file: {option} FILE") from error
     return path
 
 

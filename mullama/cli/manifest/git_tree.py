@@ -18,7 +18,7 @@ class GitTree:
     def __init__(self, folder: Path, reference: str) -> None:
         top = _git(folder, "rev-parse", "--show-toplevel")
         if top is None:
-            raise Invalid(f"{folder} is not in a git repository", hint="--base compares with a commit")
+            raise Invalid(f"{folder} is not in a git repository", hint="--base and --ref read a commit")
         self.top = Path(os.path.realpath(os.fsdecode(top).rstrip("\n")))
         commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
         if commit is None:

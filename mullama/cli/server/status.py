@@ -79,8 +79,12 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
         for line in used:
             terminal.line(line)
     if routes := tree.get("routes"):
+        shares = tree.get("shares") or {}
         terminal.line()
-        terminal.line("routes    " + ", ".join(f"{name} -> {_target(to)}" for name, to in routes.items()))
+        if plain := [f"{name} -> {target}" for name, target in routes.items() if name not in shares]:
+            terminal.line("routes    " + ", ".join(plain))
+        for name, share in shares.items():
+            terminal.line(_route(name, share))
 
 
 def _group(group: Mapping[str, Any]) -> str:
@@ -130,8 +134,11 @@ def _truth(status: object) -> bool:
     return status is True or str(status).casefold() == "true"
 
 
-def _target(to: Any) -> str:
-    return to if isinstance(to, str) else ", ".join(str(t.get("model", t)) for t in to.get("to", ()))
+def _route(name: str, share: Mapping[str, Any]) -> str:
+    """Format a route with options: `route chat -> stable 90, candidate 10, else small`."""
+    models = share["to"]
+    to = [f"{one['model']} {one['weight']}" for one in models] if len(models) > 1 else [one["model"] for one in models]
+    return f"route {name} -> {', '.join([*to, *(f'else {other}' for other in share['fallback'])])}"
 
 
 def _models_table(call: CommandContext, models: list[Mapping[str, Any]]) -> None:

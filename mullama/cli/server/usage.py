@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -50,7 +51,8 @@ def usage(call: CommandContext) -> int:
     """Print the sums that the server recorded."""
     options = call.options
     by = options.by or ["model"]
-    asked = {"since": f"{options.since:.0f}s", "by": ",".join(by), **({"span": options.per} if options.per else {})}
+    since = "never" if math.isinf(options.since) else f"{options.since:.0f}s"
+    asked = {"since": since, "by": ",".join(by), **({"span": options.per} if options.per else {})}
     tree = require(call).client.get(f"/api/v1/usage?{urlencode(asked)}")
     rows = tree["rows"]
     if options.json:

@@ -126,6 +126,7 @@ STATUS = record(
     models=array(MODEL),
     memory=record(used=_BYTES, names=COUNT, models=COUNT),
     routes=mapping(TEXT),
+    shares=mapping(record(to=array(record(model=TEXT, weight=COUNT)), fallback=_TEXTS)),
     groups=array(_GROUP),
     git=nullable(_GIT),
     rates=array(_RATE),

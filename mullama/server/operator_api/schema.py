@@ -45,6 +45,8 @@ _ORIGIN = _object(
     profiles={"type": "array", "items": _TEXT},
     digest=_TEXT,
 )
+_LATEST = 253_402_300_800.0
+"""The beginning of the year 10000 in Unix seconds; sums have integers of 64 bits."""
 _NOTHING = _object({}, closed=True)
 _HEALTH = _object({"status": {"enum": ["ok", "degraded"]}})  # a 503 has "starting" or "stopping" and an `error`
 _SUMMARY = _object({"status": _TEXT, "version": _TEXT, "uptime_secs": _COUNT, "models_loaded": _COUNT})
@@ -290,7 +292,7 @@ def _read_since(text: str, now: float) -> float:
         begins = float(text) if text.replace(".", "", 1).isdigit() else now - parse_duration(text)
     except ValueError as error:
         raise Invalid(f"since: {error}", field="since", hint="7d, 12h, or Unix seconds") from error
-    return max(0.0, begins)
+    return min(max(0.0, begins), _LATEST)
 
 
 def read_filter(query: Mapping[str, str]) -> Mapping[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import threading
 import time
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from mullama.cli.api_client.address import ServerAddress
-from mullama.cli.api_client.client import Client
+from mullama.cli.api_client.client import Client, _ErrorTranslation
 from mullama.cli.api_client.errors import error_from_tree, error_of
 from mullama.errors import (
     Conflict,
@@ -195,3 +196,16 @@ def test_a_command_without_a_valid_key_says_how_to_give_one(tiny: TinyServer, ke
     with pytest.raises(Denied) as caught:
         Client(tiny.client.address, key=key).get("/api/v1/status")
     assert (caught.value.message, caught.value.hint) == ("no", hint)
+
+
+@pytest.mark.parametrize(
+    ("tls", "hint"), [(False, "if it speaks HTTPS: --host https://127.0.0.1:"), (True, "--cert-file")]
+)
+def test_a_server_that_ends_a_connection_without_a_response_expects_another_protocol(tls: bool, hint: str) -> None:
+    translated = _ErrorTranslation(ServerAddress(port=1, tls=tls))
+    with pytest.raises(Unavailable) as caught, translated:
+        raise http.client.RemoteDisconnected("no response")
+    assert hint in caught.value.hint
+    with pytest.raises(Unavailable) as reset, translated:
+        raise ConnectionResetError(104, "reset")
+    assert not reset.value.hint

@@ -187,3 +187,25 @@ def test_a_start_reports_a_broken_manifest_by_its_absolute_path_as_the_watcher_d
         assert list(started.loaded.manifest.models) == ["a"]
         assert str(started.problem) == str(raised.value)
         assert str(path) in str(started.problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("ca_file", None, "--ca-file: {path} cannot be read: no such file or directory"),
+        ("ca_file", "text", "--ca-file: {path} does not have a certificate in PEM form"),
+        ("cert_file", None, "--cert-file: {path} cannot be read: no such file or directory"),
+        ("cert_file", "text", "--cert-file: {path} does not have a certificate and its key in PEM form"),
+    ],
+)
+def test_a_file_of_certificates_is_checked_before_a_connection(
+    tmp_path: Path, name: str, content: str | None, message: str
+) -> None:
+    path = tmp_path / "file.pem"
+    if content is not None:
+        path.write_text(content)
+    terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO(), {})
+    options = argparse.Namespace(**{"ca_file": None, "cert_file": None, name: "file.pem"})
+    with pytest.raises(Invalid) as caught:
+        discover._tls_file(CommandContext(options, terminal, {}, tmp_path), name)
+    assert caught.value.message == message.format(path=path)

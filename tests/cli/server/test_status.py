@@ -41,7 +41,11 @@ STATUS: dict[str, Any] = {
         },
         {"name": "big", "state": "idle", "memory": 0, "source": "./b.gguf", "conditions": []},
     ],
-    "routes": {"default": "chat"},
+    "routes": {"default": "chat", "mixed": "chat", "safe": "chat"},
+    "shares": {
+        "mixed": {"to": [{"model": "chat", "weight": 90}, {"model": "big", "weight": 10}], "fallback": ["big"]},
+        "safe": {"to": [{"model": "chat", "weight": 1}], "fallback": ["mixed", "big"]},
+    },
 }
 
 BROKEN = STATUS | {
@@ -72,6 +76,8 @@ def test_status_shows_server_manifest_models_and_routes(run: Run, tiny: TinyServ
         "big    idle   -       -        0       0        ./b.gguf",
         "",
         "routes    default -> chat",
+        "route mixed -> chat 90, big 10, else big",
+        "route safe -> chat, else mixed, else big",
     ]
 
 

@@ -28,6 +28,7 @@ from mullama.errors import (
 from mullama.problems import Location, Problem
 from mullama.runtime.base import ApplyOptions, KeyRecord, Origin
 from mullama.server.http.exchange import OPERATOR
+from mullama.server.operator_api.schema import read_usage
 from tests.server.server_fixture import RunningServer, StubRuntime, manifest, read_until, request, running_server
 
 
@@ -294,3 +295,11 @@ def test_captured_requests_are_filtered(server: RunningServer, query: str, ids: 
 )
 def test_one_captured_request(server: RunningServer, path: str, status: int) -> None:
     assert server.ask("GET", f"/api/v1/requests{path}").status == status
+
+
+@pytest.mark.parametrize(
+    ("since", "begins"),
+    [("7d", 1e9 - 7 * 86400), ("never", 0.0), ("5", 5.0), ("99999999999999999999", 253_402_300_800.0)],
+)
+def test_the_beginning_of_usage_is_a_time_that_a_database_holds(since: str, begins: float) -> None:
+    assert read_usage({"since": since}, 1e9).since == begins

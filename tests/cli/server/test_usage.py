@@ -1,0 +1,25 @@
+"""`mullama usage` with a server whose answers are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.cli.conftest import Ran
+from tests.cli.tinyserver import Answer, TinyServer
+
+ROW = {
+    "model": "chat", "requests": 3, "errors": 1, "cancelled": 0, "prompt_tokens": 7, "cached_tokens": 2,
+    "generated_tokens": 5, "drafted_tokens": 0, "accepted_tokens": 0, "seconds": 1.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "sent"), [("12h", "43200s"), ("never", "never")])
+def test_usage_looks_back_for_a_time_or_to_the_first_record(
+    run: Callable[..., Ran], tiny: TinyServer, given: str, sent: str
+) -> None:
+    tiny.answers[f"GET /api/v1/usage?since={sent}&by=model"] = Answer({"rows": [ROW]})
+    ran = run("usage", "--since", given, "--csv", "--host", tiny.url)
+    assert ran.code == 0
+    assert ran.out.splitlines()[1] == "chat,3,1,0,7,2,5,0,0,1.5"
