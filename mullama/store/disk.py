@@ -35,6 +35,11 @@ NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
 """Flag that opens a pipe without a wait for its other end."""
 
 
+_NOT_WRITABLE = (
+    "the folder must be writable: MULLAMA_CACHE_DIR sets that of the weights, MULLAMA_STATE_DIR that of the server"
+)
+
+
 @contextmanager
 def translate_os_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Raise an `OSError` of the block as one of our errors that names the path."""
@@ -52,7 +57,7 @@ def storage_error(error: OSError, path: str) -> MullamaError:
             f"no space is left: {path}: {reason}", hint="free some space and try again: downloaded data is kept"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return Denied(f"{path}: {reason}", hint="the store must be writable: see MULLAMA_CACHE_DIR")
+        return Denied(f"{path}: {reason}", hint=_NOT_WRITABLE)
     return Unavailable(f"{path}: {reason}", hint="check the folder of the store")
 
 
@@ -132,13 +137,13 @@ def sync_folder(path: Path) -> None:
 def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace a file, durably: after a crash the path has the old bytes or the new ones.
 
-    Every `OSError` names a path; a full disk gives none by itself.
+    Every `OSError` names this path; by itself, one names the private file or, on a full disk, none.
     durable: False for a file that is void after a crash of the system, whose writer does not wait for the disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     private = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-    descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
+        descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
@@ -146,8 +151,9 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
                 os.fsync(file.fileno())
         private.replace(path)
     except BaseException as error:
-        private.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
+        with suppress(OSError):  # a folder that cannot be written has no private file
+            private.unlink(missing_ok=True)
+        if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     if durable:

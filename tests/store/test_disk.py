@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -63,3 +64,21 @@ def test_a_folder_that_is_a_link_can_hold_a_file_that_is_replaced(tmp_path: Path
     (tmp_path / "link").symlink_to(tmp_path / "folder")
     write_atomic(tmp_path / "link" / "file", b"one")
     assert (tmp_path / "folder" / "file").read_bytes() == b"one"
+
+
+def test_a_write_over_a_folder_names_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_atomic(tmp_path / "folder", b"one")
+    assert caught.value.filename == str(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_folder_without_room_for_a_file_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, *_: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(OSError, match="Read-only") as caught:
+        write_atomic(tmp_path / "x", b"one")
+    assert (caught.value.errno, caught.value.filename) == (errno.EROFS, str(tmp_path / "x"))

@@ -114,6 +114,8 @@ def as_mullama_error(raised: Exception) -> MullamaError:
             return Denied(f"{path}: {why}", authenticated=True)
         case FileNotFoundError(filename=path, strerror=why) if path:
             return NotFound(f"{path}: {why}", name=str(path))
+        case OSError(errno=errno.EROFS, filename=path, strerror=why) if path:
+            return Denied(f"{path}: {why}", authenticated=True)
         case OSError(filename=path, strerror=why) if why:
             hint = "free some space and try again" if raised.errno in (errno.ENOSPC, errno.EDQUOT) else ""
             return Internal(f"{path}: {why}" if path else why, hint=hint)

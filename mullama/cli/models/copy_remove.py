@@ -30,7 +30,7 @@ def cp(call: CommandContext) -> int:
 
 
 def rm_options(parser: Parser) -> None:
-    instance_options(parser)
+    instance_options(parser, other_f=True)
     parser.add_argument("names", nargs="+", metavar="NAME", help="models that pull, create or cp added")
     parser.add_argument("-f", "--force", "-y", "--yes", dest="force", action="store_true", help="do not ask")
     parser.add_argument("--keep-files", action="store_true", help="keep the downloaded files in the store")

@@ -25,7 +25,7 @@ FILES = ("Mullamafile", "Modelfile", "mullamafile", "modelfile", ".mullamafile",
 
 
 def create_options(parser: Parser) -> None:
-    instance_options(parser)
+    instance_options(parser, other_f=True)
     parser.add_argument("name", metavar="NAME", help="name of the model")
     parser.add_argument(
         "-f", "--modelfile", metavar="PATH", help=f"file to read (default: the first of {', '.join(FILES)} here)"

@@ -199,7 +199,7 @@ def _sharing(server: FoundServer, name: str) -> list[str]:
 
 
 def stop_options(parser: Parser) -> None:
-    instance_options(parser)
+    instance_options(parser, other_f=True)
     parser.add_argument("model", nargs="?", metavar="NAME", help="unload this model; without it, stop the server")
     parser.add_argument(
         "-f", "--force", action="store_true", help="cancel requests; kill a server that does not stop in time"

@@ -145,7 +145,10 @@ def _write(call: CommandContext, stored: StoredWeights, target: Path, kind: str,
             hint="use F16 or BF16 weights, or --requantize",
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    except OSError as error:  # which names the temporary file
+        raise OSError(error.errno, error.strerror, str(target)) from error
     os.close(descriptor)
     try:
         threads = int(getattr(call.options, "threads", 0) or 0)

@@ -18,7 +18,7 @@ ACTIONS = ("start", "stop", "restart", "status", "logs")
 
 def daemon_options(parser: Parser) -> None:
     parser.add_argument("action", choices=ACTIONS, help="what to do")
-    instance_options(parser)
+    instance_options(parser, other_f=True)
     implicit_options(parser)
     parser.add_argument("--force", action="store_true", help="for stop and restart: kill a server that hangs")
     parser.add_argument(

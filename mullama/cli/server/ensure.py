@@ -16,11 +16,10 @@ from mullama.errors import TimedOut, Unavailable
 _APPLY_SECONDS = 600.0
 
 
-def instance_options(parser: Parser) -> None:
-    """Add the options that select the manifest and the server, for commands whose -f has another meaning."""
-    parser.add_argument(
-        "--manifest", dest="file", metavar="FILE", help="manifest (default: mullama.yaml in this folder)"
-    )
+def instance_options(parser: Parser, *, other_f: bool = False) -> None:
+    """Add the options that select the manifest and the server. other_f: -f of the command has another meaning."""
+    names = ("--manifest",) if other_f else ("-f", "--file", "--manifest")
+    parser.add_argument(*names, dest="file", metavar="FILE", help="manifest (default: mullama.yaml in this folder)")
     parser.add_argument("--profile", action="append", default=[], metavar="NAME", help="a profile of the manifest")
     server_options(parser)
 

@@ -167,6 +167,7 @@ def implicit_manifest(call: CommandContext, settings: Mapping[str, object]) -> L
 
 def _implicit_start(call: CommandContext, settings: Mapping[str, object]) -> StartManifest:
     """Return the implicit manifest. Models that the command line does not name are served as far as they can be."""
+    from mullama.errors import ManifestError
     from mullama.manifest.dump import to_yaml
     from mullama.manifest.load import load_text
     from mullama.struct import replace
@@ -175,7 +176,11 @@ def _implicit_start(call: CommandContext, settings: Mapping[str, object]) -> Sta
     default = chosen.default
     routes = {"routes": {"default": default}} if default in chosen.declared else {}
     text = to_yaml(_implicit_tree(settings) | {"models": chosen.declared} | routes)
-    loaded = load_text(text, name="<the command line>", base_dir=str(call.folder), profiles=(), env=call.env)
+    try:
+        loaded = load_text(text, name="<the command line>", base_dir=str(call.folder), profiles=(), env=call.env)
+    except ManifestError as error:  # its places are those of a generated text
+        problems = tuple(replace(problem, place=None) for problem in error.problems)
+        raise ManifestError(problems, document="the command line") from error
     if chosen.copied:
         from mullama.reconcile.overlay import combine
 

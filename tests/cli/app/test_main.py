@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 from collections.abc import Callable
 
 import pytest
@@ -134,13 +136,14 @@ def test_an_interruption_is_quiet(
     assert "Traceback" not in ran.err
 
 
-def test_permission_denied_has_its_own_code(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_permission_denied_has_its_own_code(run: Run, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def refuse(call: object) -> int:
-        raise PermissionError(13, "Permission denied", "/root/x")
+        raise OSError(number, os.strerror(number), "/root/x")
 
     monkeypatch.setattr("mullama.cli.server.status.status", refuse)
     ran = run("status")
-    assert (ran.code, ran.err) == (7, "error: /root/x: Permission denied\n")
+    assert (ran.code, ran.err) == (7, f"error: /root/x: {os.strerror(number)}\n")
 
 
 @pytest.mark.parametrize(

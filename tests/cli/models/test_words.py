@@ -89,3 +89,16 @@ def test_an_unknown_quantisation_is_refused_with_at_most_three_names(word: str, 
 )  # fmt: skip
 def test_a_source_may_have_a_name_in_front(text: str, name: str, source: str) -> None:
     assert named_source(text) == (name, source)
+
+
+@pytest.mark.parametrize("command", ["list", "show", "pull", "load", "unload", "default", "cp", "tokenize", "ping"])
+@pytest.mark.parametrize("option", ["-f", "--file", "--manifest"])
+def test_a_command_whose_f_has_no_other_meaning_takes_a_manifest_as_the_others_do(command: str, option: str) -> None:
+    positional = {"show": ["m"], "pull": ["m"], "load": ["m"], "unload": ["m"], "cp": ["m", "n"]}.get(command, [])
+    assert parser(command).parse_words([*positional, option, "x.yaml"]).file == "x.yaml"
+
+
+@pytest.mark.parametrize("command", ["rm m -f", "stop -f", "daemon logs -f"])
+def test_f_of_other_commands_keeps_its_meaning(command: str) -> None:
+    name, *words = command.split()
+    assert parser(name).parse_words([*words, "--manifest", "x.yaml"]).file == "x.yaml"

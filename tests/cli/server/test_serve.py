@@ -94,6 +94,15 @@ def test_a_name_is_first_that_of_an_added_model(
     assert set(copied) <= {"Be brief."}
 
 
+def test_mistakes_of_the_command_line_have_no_places_in_a_file(run: Run) -> None:
+    ran = run("serve", "--http-port", "99999", "--model", "a b=builtin:tiny")
+    assert ran.code == 4
+    port, name, count = ran.err.splitlines()
+    assert port == "server.listen[0]: 99999 is not a port (0 to 65535; 0 takes a free one)"
+    assert name.startswith("models.a b: 'a b' is not a model name (")
+    assert count == "error: 2 problems in the command line"
+
+
 def test_another_address_serves_what_was_added_at_the_default_one(run: Run, tmp_path: Path, started: Started) -> None:
     text = {**TREE, "system": "Pay ${PRICE} at ./here"}
     add(tmp_path, "127.0.0.1:11434", mine=text, other=TREE, short={"route": "mine"}, default={"route": "other"})
