@@ -443,13 +443,13 @@ class Context:
     def memory_info(self) -> MemoryInfo:
         """Return the memory of the context and its weights, as llama.cpp allocated it."""
         engine, facts = self._require_open(), self._facts
-        held = dict(engine.call(engine.worker.stats()).held)
+        caches = engine.call(engine.worker.stats()).caches
         weights = engine.facts.weights_bytes
         return MemoryInfo(
             model_size=weights,
             kv_cache_size=facts.kv_bytes,
             compute_size=facts.compute_bytes,
-            token_count=held.get(self._name, 0),
+            token_count=sum(cache.used for cache in caches if cache.context == self._name),
             context_size=facts.size,
             total_allocated=weights + facts.kv_bytes + facts.compute_bytes,
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mullama.errors import NotFound
 from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import revision
+from mullama.names import suggest
 from mullama.plan.observed import Machine
 from mullama.reconcile.overlay import Overlay, combine
 from mullama.runtime.base import Origin
-from mullama.runtime.snapshot import Snapshot
+from mullama.runtime.snapshot import Snapshot, key_of
 from mullama.struct import Struct, field, replace
 
 
@@ -39,6 +41,22 @@ class Current(Struct, frozen=True, kw_only=True):
     def started(self) -> bool:
         """True once a revision is served."""
         return self.snapshot.generation > 0
+
+    def find(self, name: str) -> str | None:
+        """Return the model behind a name or route, in its own spelling."""
+        key = key_of(name)
+        if key in self.snapshot.exposed:  # an adapter of a model, which its manifest declares
+            return None
+        target = self.snapshot.names.get(key)
+        return target if target in self.snapshot.deployments else None
+
+    def require(self, name: str) -> str:
+        """Return the model behind a name; raise `NotFound` with similar names if there is none."""
+        known = self.find(name)
+        if known is None:
+            close = suggest(name, self.snapshot.deployments)
+            raise NotFound(f"model '{name[:80]}' not found", name=name, near=close)
+        return known
 
     def serves(self, manifest: Manifest) -> bool:
         """True when this manifest with the overlay is the served revision."""

@@ -28,7 +28,7 @@ from mullama.manifest.load import load
 from mullama.manifest.spec import Model, Parameters
 from mullama.manifest.spec.readers import DRAFT_WORDS
 from mullama.manifest.tree import block_to_tree
-from mullama.names import Digest, ModelName, PathRef, UrlRef, model_name_of, parse_source, suggest
+from mullama.names import Digest, ModelName, PathRef, UrlRef, model_name_of, parse_source
 from mullama.reconcile.files import Files
 from mullama.reconcile.includes import PinnedIncludes
 from mullama.reconcile.overlay import Overlay
@@ -56,7 +56,7 @@ class ModelCommands:
         name = request.name or model_name_of(request.source)
         yield TaskStatus(status="pulling manifest")
         current = self._reconciler.current
-        known = _find(current, name)
+        known = current.find(name)
         tree: dict[str, Any] = {"from": request.source, **_ON_DEMAND}
         if known is not None:
             tree = _pulled_again(current, known, request.source)
@@ -96,7 +96,7 @@ class ModelCommands:
         if request.base is None:
             raise Invalid("neither 'from' or 'files' was specified", field="from")
         current = self._reconciler.current
-        known = _find(current, request.base)
+        known = current.find(request.base)
         if known is None:
             return {"from": request.base, **_ON_DEMAND}
         return {**block_to_tree(current.snapshot.deployments[known].model), **_ON_DEMAND}
@@ -138,13 +138,13 @@ class ModelCommands:
 
     async def copy(self, request: CopyModel) -> None:
         current = self._reconciler.current
-        known = _require(current, request.source)
+        known = current.require(request.source)
         self._require_free(request.destination)
         tree = block_to_tree(current.snapshot.deployments[known].model)
         await self._finish(lambda overlay: {**overlay, request.destination: tree}, request.destination)
 
     async def delete(self, request: DeleteModel) -> None:
-        known = _require(self._reconciler.current, request.model)
+        known = self._reconciler.current.require(request.model)
         self._require_free(known, hint=_CHANGE_MANIFEST)
         if request.only_check:
             return
@@ -154,7 +154,7 @@ class ModelCommands:
 
     async def set_default(self, request: SetDefault) -> None:
         """Set the route `default` in the overlay, unless the manifest declares one."""
-        known = _require(self._reconciler.current, request.model)
+        known = self._reconciler.current.require(request.model)
         self._require_free("default", hint=_CHANGE_MANIFEST)
         await self._finish(lambda overlay: {**overlay, "default": {"route": known}})
 
@@ -163,7 +163,7 @@ class ModelCommands:
         accepted: its file would say one thing and the server do another.
         """
         current = self._reconciler.current
-        known = _require(current, request.model)
+        known = current.require(request.model)
         adapters = current.snapshot.deployments[known].model.adapters
         asked = numbered(request.scales, [adapter.name or "" for adapter in adapters], known, "")
         scales = [asked.get(number, 0.0) for number in range(len(adapters))]
@@ -191,7 +191,7 @@ class ModelCommands:
         Nothing is looked up before: the answer is the same for a file that exists and one that does not.
         """
         current = self._reconciler.current
-        if not requester.get().public_only or source.startswith("blob:") or _find(current, source) is not None:
+        if not requester.get().public_only or source.startswith("blob:") or current.find(source) is not None:
             return
         models = current.manifest.models.values()
         declared = {source for model in models for source in model.all_sources}
@@ -290,31 +290,10 @@ def _rescaled(overlay: Overlay, name: str, scales: Sequence[float]) -> Overlay:
     return {**overlay, name: {**tree, "adapters": changed}}
 
 
-def _find(current: Current, name: str) -> str | None:
-    """Return the model behind a name or route, in its own spelling."""
-    try:
-        key = ModelName.parse(name).key
-    except Invalid:
-        return None
-    if key in current.snapshot.exposed:  # an adapter of a model, which its manifest declares
-        return None
-    target = current.snapshot.names.get(key)
-    return target if target in current.snapshot.deployments else None
-
-
-def _require(current: Current, name: str) -> str:
-    """Return the model behind a name; raise `NotFound` with similar names if there is none."""
-    known = _find(current, name)
-    if known is None:
-        close = suggest(name, current.snapshot.deployments)
-        raise NotFound(f"model '{name}' not found", name=name, near=close)
-    return known
-
-
 def _pulled_again(current: Current, known: str, source: str) -> dict[str, Any]:
     """Return the tree of a known model, with another source if the request names one."""
     tree = block_to_tree(current.snapshot.deployments[known].model)
-    unchanged = _find(current, source) == known or parse_source(source) == parse_source(tree["from"])
+    unchanged = current.find(source) == known or parse_source(source) == parse_source(tree["from"])
     return tree if unchanged else {**tree, "from": source}
 
 

@@ -15,6 +15,7 @@ from mullama.controller.conditions import Condition, Reason, condition
 from mullama.controller.current import Current
 from mullama.controller.event_log import EventLog
 from mullama.controller.git.follower import GitFollower
+from mullama.controller.model_page.document import ModelDocuments
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.shared_memory import memory_in_use, own_memory, with_shares
 from mullama.controller.status import failure_reason, group_states, is_old, live_models
@@ -69,6 +70,7 @@ class LocalOperator:
         sampler: MetricsSampler,
         git: GitFollower,
         editor: ManifestEditor,
+        documents: ModelDocuments,
         reload: Callable[[str], Awaitable[Reload]],
         stop: Callable[[], None],
     ) -> None:
@@ -76,6 +78,7 @@ class LocalOperator:
         self._event_log, self._metrics, self._rates = event_log, metrics, rates
         self._usage, self._captures, self._git, self._editor = usage, captures, git, editor
         self._sampler = sampler
+        self._documents = documents
         self._status = reconciler.status
         self._reload, self._stop = reload, stop
         self._started = time.time()
@@ -94,7 +97,7 @@ class LocalOperator:
         current = self._reconciler.current
         snapshot, machine = current.snapshot, current.machine
         live = self._live(current)
-        models = [self._model(d, live[d.name], current) for d in snapshot.deployments.values()]
+        models = self._models(current, live)
         return {
             "format": "mullama.status/1",
             "version": __version__,
@@ -107,7 +110,7 @@ class LocalOperator:
             "listen": list(current.listening),
             "tls": self._reconciler.certificates.tree(),
             "conditions": self._conditions(),
-            "models": with_shares(models, snapshot),
+            "models": models,
             "memory": memory_in_use(models, snapshot),
             "routes": {name: target for name, target in snapshot.names.items() if name != target.casefold()},
             "shares": {
@@ -160,6 +163,10 @@ class LocalOperator:
         failed = any(model.state in ("failed", "degraded") for model in live.values())
         return "degraded" if unwell or failed or self._pool.over_budget is not None else "ready"
 
+    def _models(self, current: Current, live: Mapping[str, LiveModel]) -> list[dict[str, Any]]:
+        snapshot = current.snapshot
+        return with_shares([self._model(d, live[d.name], current) for d in snapshot.deployments.values()], snapshot)
+
     def _model(self, deployment: Deployment, live: LiveModel, current: Current) -> dict[str, Any]:
         facts = self._pool.context_facts(deployment.unit)
         worker = self._pool.worker(deployment.unit)
@@ -195,6 +202,16 @@ class LocalOperator:
             "warnings": [*worker.facts.warnings, *filter(None, [worker.remark])] if worker else [],
             "conditions": self._model_conditions(deployment, live, current),
         }
+
+    async def model(self, name: str, *, paths: bool) -> dict[str, Any]:
+        current = self._reconciler.current
+        known = current.require(name)
+        row = next(row for row in self._models(current, self._live(current)) if row["name"] == known)
+        return await self._documents.describe(row, current, paths=paths)
+
+    async def worker_log(self, name: str) -> dict[str, Any]:
+        current = self._reconciler.current
+        return await self._documents.log(current.snapshot.deployments[current.require(name)])
 
     def _pool_use(self, deployment: Deployment) -> dict[str, Any] | None:
         """Return the pool of a model with its use; None for a context with room for all that its requests may need."""

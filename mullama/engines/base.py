@@ -497,6 +497,26 @@ class PoolUse(Struct, frozen=True, kw_only=True):
     """Number of times that one was resumed."""
 
 
+class CachedSequence(Struct, frozen=True, kw_only=True):
+    """The tokens of one sequence that a context has in memory."""
+
+    use: Literal["request", "prefix", "conversation"]
+    """A running request, a declared prefix, or an ended request that a later one may continue."""
+    tokens: int
+
+
+class CacheUse(Struct, frozen=True, kw_only=True):
+    """The cells of one context and their content now."""
+
+    context: str
+    """Name of the context."""
+    cells: int
+    used: int
+    """Cells in use. Sequences may share cells, so it may be less than the sum of their tokens."""
+    sequences: tuple[CachedSequence, ...] = ()
+    """Largest first."""
+
+
 class EngineStats(Struct, frozen=True, kw_only=True):
     """Counters since load, and what is in use now."""
 
@@ -517,10 +537,10 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     """Of the contexts whose cells are fewer than all requests may need."""
     sequences_busy: int = 0
     contexts: tuple[str, ...] = ()
-    held: tuple[tuple[str, int], ...] = ()
-    """Cells in use by context name."""
     checkpoints: tuple[CheckpointStats, ...] = ()
     """Of each context whose memory cannot be cut."""
+    caches: tuple[CacheUse, ...] = ()
+    """Of each context for text."""
 
 
 COALESCE_SECONDS = 0.014

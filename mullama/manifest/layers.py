@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.merge import WHOLE_IN_MODEL, merge
 from mullama.manifest.nodes import Fields, Leaf, Node, count, empty, is_null, text_of
 from mullama.problems import Location
+from mullama.struct import Struct
 
 MOST_VALUES = 300_000
 NOT_IN_DEFAULTS = {
@@ -56,30 +58,67 @@ def _defaults(root: Fields, report: Diagnostics) -> Fields:
     return defaults.without(*NOT_IN_DEFAULTS)
 
 
+class WrittenManifest(Struct, frozen=True, kw_only=True):
+    """A manifest before its layers are merged, in long forms, with its included files and the chosen profiles."""
+
+    root: Fields
+    profiles: Mapping[str, Fields]
+    """The chosen profiles by name, which are merged into `root`."""
+
+
+class ModelLayer(Struct, frozen=True):
+    """One layer of a model, without the keys that name other layers."""
+
+    kind: Literal["defaults", "hardware", "like", "model"]
+    name: str
+    """Of the hardware profile or of the model; "" for the defaults."""
+    fields: Fields
+
+
+def layers_of(root: Fields, name: str, report: Diagnostics) -> Sequence[ModelLayer]:
+    """Return the layers of a model, lowest first; none for a model that is not there, or is no map."""
+    models = root.get("models")
+    if not isinstance(models, Fields) or not isinstance(models.get(name), Fields):
+        return ()
+    return _layers(name, models, _defaults(root, report), _profiles(root), report)
+
+
 def _layered(name: str, models: Fields, defaults: Fields, profiles: Mapping[str, Node], report: Diagnostics) -> Node:
-    own = models.entries[name]
-    assert isinstance(own, Fields)
-    layers = [("defaults", defaults), (f"models.{name}", own)]
-    if (pattern := _pattern(name, own, models, report)) is not None:
-        layers.insert(1, pattern)
-    naming = [i for i, (_, layer) in enumerate(layers) if "hardware" in layer.entries]
-    result: Node = empty(own.place)
-    for index, (path, layer) in enumerate(layers):
-        if naming and index == naming[-1]:
-            result = merge(result, _hardware(layer, path, profiles, report), WHOLE_IN_MODEL)
-        result = merge(result, layer.without("like", "hardware"), WHOLE_IN_MODEL)
+    result: Node = empty(models.entries[name].place)
+    for layer in _layers(name, models, defaults, profiles, report):
+        result = merge(result, layer.fields, WHOLE_IN_MODEL)
     return result
 
 
-def _pattern(name: str, own: Fields, models: Fields, report: Diagnostics) -> tuple[str, Fields] | None:
-    """Return the model named by `like`, with its path; only one level is allowed."""
+def _layers(
+    name: str, models: Fields, defaults: Fields, profiles: Mapping[str, Node], report: Diagnostics
+) -> list[ModelLayer]:
+    own = models.entries[name]
+    assert isinstance(own, Fields)
+    written = [ModelLayer("defaults", "", defaults), ModelLayer("model", name, own)]
+    if (pattern := _pattern(name, own, models, report)) is not None:
+        written.insert(1, pattern)
+    naming = [index for index, layer in enumerate(written) if "hardware" in layer.fields.entries]
+    found: list[ModelLayer] = []
+    for index, layer in enumerate(written):
+        if naming and index == naming[-1]:
+            path = f"models.{layer.name}" if layer.name else "defaults"
+            profile = _hardware(layer.fields, path, profiles, report)
+            if isinstance(profile, Fields):
+                found.append(ModelLayer("hardware", text_of(layer.fields.get("hardware")) or "", profile))
+        found.append(ModelLayer(layer.kind, layer.name, layer.fields.without("like", "hardware")))
+    return found
+
+
+def _pattern(name: str, own: Fields, models: Fields, report: Diagnostics) -> ModelLayer | None:
+    """Return the model named by `like`; only one level is allowed."""
     like = own.get("like")
     if like is None or is_null(like):
         return None
     path, wanted = f"models.{name}.like", text_of(like)
     found = models.entries.get(wanted) if wanted else None
     if isinstance(found, Fields) and wanted != name and is_null(found.get("like") or _NO_LIKE):
-        return f"models.{wanted}", found
+        return ModelLayer("like", wanted or "", found)
     if isinstance(found, Fields):
         report.settle(
             path, like.place, f"{wanted} itself has `like`", "`like` has one level: name the other model directly"
@@ -90,7 +129,7 @@ def _pattern(name: str, own: Fields, models: Fields, report: Diagnostics) -> tup
         hint = report.suggest(wanted, models.entries)
         report.settle(path, like.place, f"there is no model {wanted[:80]!r}", hint)
     # A stand-in, so that other checks do not report a missing source: only `like` is wrong.
-    return path, Fields({"from": like}, {"from": like.place}, like.place)
+    return ModelLayer("like", "", Fields({"from": like}, {"from": like.place}, like.place))
 
 
 def _hardware(layer: Fields, path: str, profiles: Mapping[str, Node], report: Diagnostics) -> Node:

@@ -14,7 +14,7 @@ from mullama.manifest.checks import PartialManifest, check
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.interpolate import fill, interpolate
 from mullama.manifest.key_tree import KeyTree, to_plain, trim
-from mullama.manifest.layers import effective_models
+from mullama.manifest.layers import WrittenManifest, effective_models
 from mullama.manifest.merge import LAYERS, REPLACED, add_fragment, merge, refuse_nothing
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, join, nearest, text_of, walk
 from mullama.manifest.resolve import Environment, resolve_model, resolve_settings
@@ -39,6 +39,8 @@ class Parsed(Struct, frozen=True, kw_only=True):
     manifest: Manifest
     places: Mapping[str, Location]
     warnings: tuple[Problem, ...] = ()
+    written: WrittenManifest
+    """The tree before its layers were merged, for `provenance`."""
     profiles: tuple[str, ...] = ()
     """The names of the declared profiles."""
 
@@ -65,21 +67,23 @@ def parse(
 ) -> Parsed:
     """Return the manifest of a document and its included files; raise `ManifestError` for a report with problems."""
     root = _merged(main, fragments, report)
-    declared = _profiles(root, report)
-    root = _with_profiles(root, profiles, declared, report).without("include", "profiles")
+    known = _profiles(root, report)
+    overlays = _overlays(root, profiles, known, report)
+    root = _with_profiles(root, overlays).without("include", "profiles")
+    written = WrittenManifest(root=root, profiles=overlays)
     root = interpolate(root, world.env, report)
     models = effective_models(root, report)
     settings = merge(None, root.without("defaults", "models"))
     assert isinstance(settings, Fields)
     settings = resolve_settings(settings, world, report)
-    if isinstance(written := root.get("models"), Fields):
+    if isinstance(declared := root.get("models"), Fields):
         done = {name: _resolved(node, join("models", name), world, report) for name, node in models.items()}
-        settings = settings.put("models", Fields(done, written.keys, written.place), root.keys["models"])
-    elif written is not None and not is_null(written):
-        settings = settings.put("models", written, root.keys["models"])
-    parsed = _typed(root.get("defaults"), settings, _places(root, settings), report)
+        settings = settings.put("models", Fields(done, declared.keys, declared.place), root.keys["models"])
+    elif declared is not None and not is_null(declared):
+        settings = settings.put("models", declared, root.keys["models"])
+    parsed = _typed(root.get("defaults"), settings, _places(root, settings), written, report)
     report.check()
-    return replace(parsed, profiles=tuple(declared))
+    return replace(parsed, profiles=tuple(known))
 
 
 def _resolved(model: Node, path: str, world: Environment, report: Diagnostics) -> Node:
@@ -120,9 +124,20 @@ def _document(node: Node, report: Diagnostics) -> Fields:
     return empty(node.place)
 
 
-def _with_profiles(root: Fields, chosen: Sequence[str], known: Mapping[str, Fields], report: Diagnostics) -> Fields:
-    """Return the tree with the chosen ones of the known profiles merged over it, in the given order."""
+def _with_profiles(root: Fields, overlays: Mapping[str, Fields]) -> Fields:
+    """Return the tree with profiles merged over it, in their order."""
     merged: Node = root
+    for overlay in overlays.values():
+        merged = merge(merged, overlay, REPLACED, LAYERS)
+    assert isinstance(merged, Fields)
+    return Fields(merged.entries, merged.keys, root.place)
+
+
+def _overlays(
+    root: Fields, chosen: Sequence[str], known: Mapping[str, Fields], report: Diagnostics
+) -> Mapping[str, Fields]:
+    """Return the chosen ones of the known profiles in long forms, in the order in which they are merged."""
+    found: dict[str, Fields] = {}
     for name in chosen:
         if name not in known:
             every = f"profiles: {', '.join(sorted(known))}" if known else "the manifest has no profiles"
@@ -130,10 +145,9 @@ def _with_profiles(root: Fields, chosen: Sequence[str], known: Mapping[str, Fiel
             place = root.keys.get("profiles", root.place)
             report.add("profiles", place, f"there is no profile {name!r}", hint)
             continue
-        overlay = expand(known[name], report, join("profiles", name))
-        merged = merge(merged, overlay, REPLACED, LAYERS)
-    assert isinstance(merged, Fields)
-    return Fields(merged.entries, merged.keys, root.place)
+        found.pop(name, None)  # the last of two decides, as after two merges
+        found[name] = expand(known[name], report, join("profiles", name))
+    return found
 
 
 def _profiles(root: Fields, report: Diagnostics) -> Mapping[str, Fields]:
@@ -155,7 +169,13 @@ def _profiles(root: Fields, report: Diagnostics) -> Mapping[str, Fields]:
     return known
 
 
-def _typed(defaults: Node | None, settings: Fields, places: Mapping[str, Location], report: Diagnostics) -> Parsed:
+def _typed(
+    defaults: Node | None,
+    settings: Fields,
+    places: Mapping[str, Location],
+    written: WrittenManifest,
+    report: Diagnostics,
+) -> Parsed:
     plain = to_plain(settings, _SHAPE, report)
     assert isinstance(plain, dict)
     _check_defaults(defaults, places, report)
@@ -169,7 +189,7 @@ def _typed(defaults: Node | None, settings: Fields, places: Mapping[str, Locatio
         warnings.append(Problem(path, nearest(path, places.get), message, hint))
 
     check(draft, fail, warn)
-    return Parsed(manifest=draft.manifest, places=places, warnings=tuple(warnings))
+    return Parsed(manifest=draft.manifest, places=places, warnings=tuple(warnings), written=written)
 
 
 def _check_defaults(defaults: Node | None, places: Mapping[str, Location], report: Diagnostics) -> None:

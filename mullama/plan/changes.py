@@ -107,7 +107,7 @@ def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, .
     for block in before:
         if block in ("models", "mullama"):
             continue
-        one, other = dict(_leaves(before[block], block)), dict(_leaves(after[block], block))
+        one, other = dict(leaves_of(before[block], block)), dict(leaves_of(after[block], block))
         changes = tuple(_changes(one, other, ""))
         # A new or removed entry shows the fields that are set in it, without those that have their default.
         shown = tuple(c for c in changes if (c.path in one and c.path in other) or c.path in given)
@@ -176,7 +176,7 @@ def set_fields(model: Model) -> tuple[FieldChange, ...]:
 def _given(block: Block) -> dict[str, Any]:
     """Return (dotted path, value) of each value that differs from its default."""
     tree = block.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-    return dict(_leaves(tree, ""))
+    return dict(leaves_of(tree, ""))
 
 
 def highest_cost(changes: Sequence[FieldChange]) -> Cost:
@@ -206,17 +206,17 @@ def _cost_of_change(path: str, before: JSONValue, after: JSONValue) -> Cost:
 def _model_leaves(model: Model) -> dict[str, JSONValue]:
     tree = block_to_tree(model)
     adapters = tree.pop("adapters")
-    leaves = dict(_leaves(tree, ""))
+    leaves = dict(leaves_of(tree, ""))
     leaves["adapters"] = [adapter["from"] for adapter in adapters] or None
     for field in ("digest", "name", "scale", "expose"):
         leaves[f"adapters.{field}"] = [adapter.get(field) for adapter in adapters] or None
     return leaves
 
 
-def _leaves(tree: Any, path: str) -> Iterator[tuple[str, JSONValue]]:
+def leaves_of(tree: Any, path: str) -> Iterator[tuple[str, JSONValue]]:
     """Yield (dotted path, value) of each value that is not a map."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
-            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+            yield from leaves_of(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, tree

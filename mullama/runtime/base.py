@@ -283,6 +283,17 @@ class Operator(Protocol):
         """Return a captured request with its prompt and answer. Raises `NotFound` for one that is not kept."""
         ...
 
+    async def model(self, name: str, *, paths: bool) -> dict[str, Any]:
+        """Return `{"format": "mullama.model/1", …}` of a model or route: values, files, contexts, worker.
+
+        paths: with the places of its files on this machine. Raises `NotFound` with similar names.
+        """
+        ...
+
+    async def worker_log(self, name: str) -> dict[str, Any]:
+        """Return the end of the engine's log and of the output of a model's worker. Raises `NotFound` without one."""
+        ...
+
     def live(self) -> AsyncIterator[dict[str, Any]]:
         """Yield the status and the events, then what changes, each update with an `id`; endless."""
         ...

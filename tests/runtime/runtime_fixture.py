@@ -20,6 +20,7 @@ from mullama.controller.change import Change, Line
 from mullama.controller.event_log import EventLog
 from mullama.controller.git.follower import GitFollower
 from mullama.controller.model_commands import ModelCommands
+from mullama.controller.model_page.document import ModelDocuments
 from mullama.controller.operator import LocalOperator
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.telemetry.metrics_sampler import MetricsSampler
@@ -118,7 +119,8 @@ class LocalServer:
         self.operator = LocalOperator(
             reconciler=self.reconciler, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
             rates=self.rates, usage=self.usage, captures=self.captures, sampler=self.sampler, git=self.git,
-            editor=ManifestEditor(self.reconciler, self.env), reload=self._no_file, stop=lambda: None,
+            editor=ManifestEditor(self.reconciler, self.env), documents=ModelDocuments(self.pool, self.env),
+            reload=self._no_file, stop=lambda: None,
         )  # fmt: skip
 
     async def _no_file(self, reason: str) -> str:

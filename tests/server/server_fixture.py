@@ -192,6 +192,12 @@ class StubRuntime:
     def stack(self) -> dict[str, Any]:
         return {"generation": 7, "revision": "abc", "manifest": {}, "origin": {}}
 
+    async def model(self, name: str, *, paths: bool) -> dict[str, Any]:
+        return {"model": {"name": name}, "paths": paths}
+
+    async def worker_log(self, name: str) -> dict[str, Any]:
+        return {"pid": 1, "lines": [name], "output": ""}
+
     def captures(self) -> list[dict[str, Any]]:
         rows = [{"id": 2, "model": "a", "key": "ci", "route": "a", "result": "error"}]
         return [*rows, {"id": 1, "model": "b", "key": None, "route": "b", "result": "ok"}]

@@ -23,6 +23,7 @@ from mullama.controller.event_log import EventLog
 from mullama.controller.git.checkout import from_checkout
 from mullama.controller.git.follower import GitFollower
 from mullama.controller.model_commands import ModelCommands
+from mullama.controller.model_page.document import ModelDocuments
 from mullama.controller.operator import LocalOperator
 from mullama.controller.rate_state import RateState
 from mullama.controller.reconciler import Reconciler
@@ -256,6 +257,7 @@ class _Process(Struct, kw_only=True):
             sampler=sampler,
             git=git,
             editor=ManifestEditor(reconciler, env),
+            documents=ModelDocuments(pool, env),
             reload=reload,
             stop=stopping.set,
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mullama.chat.sampling_fields import fold_seed
 from mullama.engines.base import (
     Adapter,
+    CacheUse,
     ContextFacts,
     ContextOptions,
     Embed,
@@ -406,7 +407,10 @@ class LlamaEngine:
             pools=tuple(c.pool.use(name) for name, c in self._contexts.items() if c.pool),
             sequences_busy=sum(c.cache.busy for c in contexts),
             contexts=tuple(self._options),
-            held=tuple((name, context.cache.used) for name, context in self._contexts.items()),
+            caches=tuple(
+                CacheUse(context=name, cells=c.cache.cells, used=c.cache.used, sequences=c.cache.contents)
+                for name, c in self._contexts.items()
+            ),
             checkpoints=tuple(
                 c.cache.checkpoints.stats(name) for name, c in self._contexts.items() if not c.cache.cuttable
             ),

@@ -13,6 +13,8 @@ from mullama.chat.stops import StopMatcher
 from mullama.chat.types import PromptInput, TokenLogprob
 from mullama.engines.base import (
     Begun,
+    CachedSequence,
+    CacheUse,
     ContextFacts,
     ContextOptions,
     Embed,
@@ -105,6 +107,16 @@ class _Context(Struct, eq=False):
     prefixes: list[str]
     waiting: deque[_Answer] = field(default_factory=deque)
     running: list[_Answer] = field(default_factory=list)
+
+    def cache_use(self, name: str) -> CacheUse:
+        """Return its use of memory: only running requests have any."""
+        held = sorted((answer.computed + answer.sent for answer in self.running), reverse=True)
+        return CacheUse(
+            context=name,
+            cells=self.size * self.options.parallel,
+            used=sum(held),
+            sequences=tuple(CachedSequence(use="request", tokens=count) for count in held),
+        )
 
 
 class ScriptedEngine:
@@ -263,7 +275,6 @@ class ScriptedEngine:
 
     def stats(self) -> EngineStats:
         contexts = self._contexts.values()
-        held = {name: sum(a.computed + a.sent for a in c.running) for name, c in self._contexts.items()}
         return EngineStats(
             steps=self._steps,
             prompt_tokens=self._prompt,
@@ -271,11 +282,11 @@ class ScriptedEngine:
             completion_tokens=self._completion,
             running=sum(len(c.running) for c in contexts),
             waiting=sum(len(c.waiting) for c in contexts) + len(self._embeds),
-            cells_used=sum(held.values()),
+            cells_used=sum(a.computed + a.sent for c in contexts for a in c.running),
             cells_total=sum(c.size * c.options.parallel for c in contexts),
             sequences_busy=sum(len(c.running) for c in contexts),
             contexts=tuple(self._contexts),
-            held=tuple(held.items()),
+            caches=tuple(c.cache_use(name) for name, c in self._contexts.items()),
         )
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mullama.errors import Denied, Invalid, ManifestError, MullamaError, NotFound
 from mullama.manifest.diagnostics import Diagnostics
+from mullama.manifest.layers import WrittenManifest
 from mullama.manifest.load.document import DocumentBudget, read_document
 from mullama.manifest.load.files import MOST_FRAGMENTS, Disk, FileRead, FileSystem, Reading
 from mullama.manifest.load.remote import PREFIX, RemoteFiles, check_trusted, parse_spec, sources_of
@@ -39,6 +40,8 @@ class LoadedManifest(Struct, frozen=True, kw_only=True):
     """The remote files of `include`."""
     declared_profiles: tuple[str, ...] = ()
     """The names of all profiles."""
+    written: WrittenManifest | None = None
+    """The tree before its layers were merged, for `manifest.provenance`; None without a text."""
 
 
 def load(
@@ -117,6 +120,7 @@ def _load(
         warnings=parsed.warnings,
         remote=tuple(far),
         declared_profiles=parsed.profiles,
+        written=parsed.written,
     )
 
 

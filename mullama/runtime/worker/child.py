@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_KEPT_LINES, _LONGEST_LINE = 2000, 2000  # lines of the engine's log, and characters of one
 
 
 def main() -> None:
@@ -94,6 +96,7 @@ class Child:
         self._apart = 0  # tasks of the text and media threads
         self._counting = threading.Lock()  # for `_apart`; `_steps` need only change, and may miss a count
         self._preparing: set[int] = set()  # jobs that are prepared in them
+        self._log: deque[str] = deque(maxlen=_KEPT_LINES)
         self._outbox = Outbox(lambda outputs: self._write(protocol.pack_outputs(outputs)), time.monotonic)
 
     def run(self, engine: str = "") -> None:
@@ -138,12 +141,17 @@ class Child:
             return b""
 
     def receive(self, command: protocol.Command) -> None:
-        """Answer a ping at once, queue any other command, and end a decode that the command makes pointless."""
+        """Answer a ping or a question for the log at once. Queue any other command.
+
+        A decode that the command makes pointless ends.
+        """
         match command:
             case protocol.Ping(number=number):
                 idle = self._idle and self.commands.empty() and not self._apart
                 remark = self._engine.remark if self._engine is not None else ""
                 self._send(protocol.Pong(number=number, steps=self._steps, idle=idle, remark=remark))
+            case protocol.GetLog(number=number):
+                self._send(protocol.answer(number, tuple(self._log)))
             case protocol.Exit():
                 os._exit(0)
             case _:
@@ -310,12 +318,13 @@ class Child:
                 self._send(protocol.LoadReport(share=share))
             return True
 
-        log = self._send_line if logs else None
+        def log(line: str) -> None:
+            self._log.append(line[:_LONGEST_LINE])
+            if logs:
+                self._send(protocol.LogLine(text=line))
+
         self._engine = find_engine(choice.name)(choice.files, choice.options, progress, log=log)
         return self._engine.facts
-
-    def _send_line(self, line: str) -> None:
-        self._send(protocol.LogLine(text=line))
 
     def _send(self, message: protocol.WorkerMessage) -> None:
         self._write(protocol.pack(message))

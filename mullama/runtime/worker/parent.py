@@ -306,6 +306,15 @@ class WorkerClient:
     async def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
         return await self._ask(protocol.GetPieces(number=self.next_id(), tokens=tokens), tuple[bytes, ...])
 
+    async def log(self) -> tuple[str, ...]:
+        """Return the last lines of the engine's log, oldest first. A load or a decode does not delay the answer."""
+        return await self._ask(protocol.GetLog(number=self.next_id()), tuple[str, ...])
+
+    @property
+    def output(self) -> str:
+        """The end of what the process has printed, with control characters replaced."""
+        return self._process.report()
+
     async def stats(self) -> EngineStats:
         return await self._ask(protocol.GetStats(number=self.next_id()), EngineStats)
 
@@ -323,11 +332,11 @@ class WorkerClient:
         if not answer.cancelled() and answer.exception() is None:
             self.seen = protocol.read_value(EngineStats, answer.result())
 
-    async def _ask(self, question: protocol.Question, kind: type[T]) -> T:
+    async def _ask(self, question: protocol.Question | protocol.GetLog, kind: type[T]) -> T:
         """Send a question and return its answer, a value of this type."""
         return protocol.read_value(kind, await self._answer_to(question))
 
-    async def _answer_to(self, question: protocol.Question) -> protocol.Value:
+    async def _answer_to(self, question: protocol.Question | protocol.GetLog) -> protocol.Value:
         if self._death is not None:
             raise _failure(self._death)
         future: asyncio.Future[protocol.Value] = asyncio.get_running_loop().create_future()

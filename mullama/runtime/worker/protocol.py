@@ -26,7 +26,7 @@ from mullama.units import size as size_text
 T = TypeVar("T")
 M = TypeVar("M")
 
-PROTOCOL: Final = 6
+PROTOCOL: Final = 7
 MAX_FRAME: Final = 320 * 1024 * 1024  # more than `server.limits.media` allows for one sound
 
 _LENGTH = struct.Struct("<I")
@@ -103,6 +103,12 @@ class Ping(WorkerMessage, frozen=True, tag=True):
     number: int
 
 
+class GetLog(WorkerMessage, frozen=True, tag=True):
+    """Answered at once, also during a load: the last lines of the engine's log, oldest first."""
+
+    number: int
+
+
 class SubmitGenerate(WorkerMessage, frozen=True, tag=True):
     job: base.Generate
 
@@ -133,7 +139,7 @@ Question = (
 Task = Question | SubmitGenerate | SubmitEmbed | CancelJob | ShareCores
 """Performed between two decodes, in order of arrival."""
 
-Command = Task | Ping | Exit
+Command = Task | Ping | GetLog | Exit
 
 
 # Replies

@@ -66,6 +66,8 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
             ("GET", "/api/v1/history", "read", self._history),
             ("GET", "/api/v1/events", "read", self._events),
             ("GET", "/api/v1/live", "read", self._live),
+            ("GET", "/api/v1/models/{name:path}", "read", self._model),
+            ("GET", "/api/v1/logs/worker/{name:path}", "admin", self._worker_log),
             ("GET", "/api/v1/requests", "admin", self._captures),
             ("GET", "/api/v1/requests/events", "admin", self._follow_captures),
             ("GET", "/api/v1/requests/{id}", "admin", self._capture),
@@ -168,6 +170,13 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
 
     async def _history(self, exchange: Exchange, _: Params) -> None:
         await exchange.reply(Reply(body={"generations": self.operator.history()}))
+
+    async def _model(self, exchange: Exchange, params: Params) -> None:
+        paths = "admin" in exchange.caller.roles
+        await exchange.reply(Reply(body=await self.operator.model(params["name"], paths=paths)))
+
+    async def _worker_log(self, exchange: Exchange, params: Params) -> None:
+        await exchange.reply(Reply(body=await self.operator.worker_log(params["name"])))
 
     async def _captures(self, exchange: Exchange, _: Params) -> None:
         chosen = schema.read_filter(exchange.query)

@@ -190,6 +190,80 @@ TEXT_PLAN = record(
     problems=array(_PROBLEM), warnings=array(_PROBLEM), plan=nullable(PREVIEW), profiles=_TEXTS, removes_all=FLAG
 )  # fmt: skip
 
+_VALUE = record(
+    path=TEXT,
+    value={},
+    cost=TEXT,
+    layer=one_of("builtin", "defaults", "hardware", "like", "model", "profile", "command", "applied"),
+    name=TEXT,
+    file=nullable(TEXT),
+    line=nullable(COUNT),
+    column=nullable(COUNT),
+    reference=TEXT,
+)
+_FILE = record(
+    role=TEXT,
+    name=TEXT,
+    path=nullable(TEXT),
+    size=nullable(_BYTES),
+    digest=TEXT,
+    source=TEXT,
+    stored=FLAG,
+    lock=one_of("pinned", "differs", "missing", "local"),
+    declared=nullable(TEXT),
+    problem=TEXT,
+)
+_CONTEXT = record(
+    models=_TEXTS,
+    state=one_of("cold", "opening", "ready", "closing"),
+    size=COUNT,
+    parallel=COUNT,
+    pool=COUNT,
+    cache_bytes=_BYTES,
+    compute_bytes=_BYTES,
+    opened_in=nullable(_SECONDS),
+    prefix_tokens=COUNT,
+    prefix_restored=FLAG,
+    cells=COUNT,
+    used=COUNT,
+    sequences=array(record(use=one_of("request", "prefix", "conversation"), tokens=COUNT)),
+    checkpoints=nullable(_CHECKPOINTS),
+)
+_TEMPLATE = record(
+    source=one_of("manifest", "weights", "registry", "none"),
+    syntax=one_of("jinja", "go"),
+    text=TEXT,
+    tools=FLAG,
+    thinking=array({"type": ["boolean", "string"]}),
+    system=TEXT,
+)
+_WORKER = record(
+    pid=COUNT,
+    engine=TEXT,
+    version=TEXT,
+    weights_bytes=_BYTES,
+    remark=TEXT,
+    decodes=COUNT,
+    decode_seconds=_SECONDS,
+    prompt_tokens=COUNT,
+    cached_tokens=COUNT,
+    completion_tokens=COUNT,
+)
+MODEL_DOCUMENT = record(
+    format={"const": "mullama.model/1"},
+    model=MODEL,
+    aliases=_TEXTS,
+    capabilities=_TEXTS,
+    values=array(_VALUE),
+    values_problem=TEXT,
+    from_weights=mapping({}),
+    template=_TEMPLATE,
+    files=array(_FILE),
+    contexts=array(_CONTEXT),
+    worker=nullable(_WORKER),
+)
+WORKER_LOG = record(pid=COUNT, lines=_TEXTS, output=TEXT)
+
 _TIMINGS = record(total=_SECONDS, load=_SECONDS, prompt=_SECONDS, decode=_SECONDS, answers=COUNT)
 _USAGE = record(
     prompt_tokens=COUNT, cached_tokens=COUNT, completion_tokens=COUNT, reasoning_tokens=COUNT, draft_tokens=COUNT,

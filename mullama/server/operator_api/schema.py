@@ -85,6 +85,14 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
         summary="Follow the status: everything first, then what changes, with the events",
         stream="text/event-stream",
     ),
+    ("GET", "/api/v1/models/{name:path}"): RouteSchema(
+        summary="Get a model: its values with their origins, template, files, contexts over its weights, and worker",
+        response=responses.MODEL_DOCUMENT,
+    ),
+    ("GET", "/api/v1/logs/worker/{name:path}"): RouteSchema(
+        summary="Get the end of the engine's log of a model, and of the output of its worker",
+        response=responses.WORKER_LOG,
+    ),
     ("GET", "/api/v1/usage"): RouteSchema(
         summary="Sum up requests and tokens since ?since= (7d, or Unix seconds), ?by= key, route and model, per ?span=",
         response=responses.USAGE,

@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from mullama.chat.media import Medium
 from mullama.chat.types import DEFAULT_SAMPLING
-from mullama.engines.base import Embed, Ended, EngineStats, Failed, Generate, Output
+from mullama.engines.base import Embed, Ended, EngineChoice, EngineStats, Failed, Generate, Output
 from mullama.errors import Invalid, Kind
 from mullama.offload import LARGE
 from mullama.runtime.worker import protocol
@@ -216,6 +217,30 @@ def test_a_command_that_does_not_decode_ends_the_process_with_the_reason() -> No
 
     assert child.returncode == 1
     assert b"cannot be decoded" in errors
+
+
+def test_the_end_of_the_engines_log_is_sent_at_once_and_long_lines_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loaded(NotifiedEngine):
+        facts = None
+
+    def load(files: object, options: object, progress: object, *, log: Callable[[str], None]) -> Loaded:
+        for number in range(2100):
+            log(f"line {number}")
+        log("x" * 10_000)
+        return Loaded()
+
+    monkeypatch.setattr("mullama.runtime.worker.child.find_engine", lambda name: load)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = Child(theirs)
+        child.perform(protocol.LoadWeights(number=1, choice=EngineChoice(name="scripted", files=("f",))))
+        child.receive(protocol.GetLog(number=2))
+        theirs.shutdown(socket.SHUT_WR)
+        data = b"".join(iter(lambda: ours.recv(1 << 16), b""))
+
+    replies = [r for r in protocol.Unpacker(protocol.reply_reader()).feed(data) if isinstance(r, protocol.CallResult)]
+    lines = protocol.read_value(tuple[str, ...], replies[-1].value)
+    assert (replies[-1].number, len(lines), lines[0], lines[-1]) == (2, 2000, "line 101", "x" * 2000)
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,15 @@ COMMANDS: list[protocol.WorkerMessage] = [
     protocol.DeclarePrefixes(number=4, name="c", prefixes=(base.Prefix(text="x"),)),
     protocol.Tokenize(number=5, text="é", add_special=True, parse_special=False),
     protocol.CancelJob(id=1),
+    protocol.GetLog(number=6),
     protocol.Exit(),
 ]  # fmt: skip
-ANSWERS: list[Any] = [base.EngineStats(steps=3, contexts=("a",), held=(("a", 7),)), b"\xff\x00", None]
+CACHE = base.CacheUse(context="a", cells=9, used=7, sequences=(base.CachedSequence(use="prefix", tokens=7),))
+ANSWERS: list[Any] = [
+    base.EngineStats(steps=3, contexts=("a",), caches=(CACHE,)),
+    b"\xff\x00",
+    None,
+]
 OUTPUTS: list[base.Output] = [
     base.Begun(id=1, prompt_tokens=3, cached_tokens=1),
     base.Prefilled(id=1, done=2, total=3),

@@ -29,7 +29,7 @@ from mullama.problems import Location, Problem
 from mullama.runtime.base import ApplyOptions, KeyRecord, Origin
 from mullama.server.http.exchange import OPERATOR
 from mullama.server.operator_api.schema import read_usage
-from tests.server.server_fixture import RunningServer, StubRuntime, manifest, read_until, request, running_server
+from tests.server.server_fixture import RunningServer, StubRuntime, key, manifest, read_until, request, running_server
 
 
 @pytest.fixture
@@ -92,6 +92,18 @@ def test_status_stack_and_history_are_the_operators(server: RunningServer) -> No
     stack = server.ask("GET", "/api/v1/stack")
     assert (stack.json["revision"], stack.headers["etag"]) == ("abc", '"abc"')
     assert server.ask("GET", "/api/v1/history").json == {"generations": [{"generation": 7}]}
+
+
+def test_a_model_has_a_document_which_names_places_to_administrators_alone(server: RunningServer) -> None:
+    assert server.ask("GET", "/api/v1/models/hf.co/a/b:Q4").json == {"model": {"name": "hf.co/a/b:Q4"}, "paths": True}
+    assert server.ask("GET", "/api/v1/logs/worker/a/log").json["lines"] == ["a/log"]
+    server.runtime.keys = (key("look", "view", "read"),)
+    bearer = {"authorization": "Bearer view"}
+    try:
+        assert server.ask("GET", "/api/v1/models/a", headers=bearer).json["paths"] is False
+        assert server.ask("GET", "/api/v1/logs/worker/a", headers=bearer).status == 403
+    finally:
+        server.runtime.keys = ()
 
 
 def test_a_plan_passes_the_manifest_its_origin_and_the_options_on(server: RunningServer) -> None:

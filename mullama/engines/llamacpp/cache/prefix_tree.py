@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
+from mullama.engines.base import CachedSequence
 from mullama.engines.llamacpp.cache.checkpoints import WORTH_KEEPING, Checkpoint, Checkpoints, Scales
 from mullama.struct import Struct, field
 
@@ -156,6 +158,15 @@ class PrefixCache:
     def pinned(self) -> tuple[int, ...]:
         """Sequences that hold declared prefixes."""
         return tuple(self._pinned)
+
+    @property
+    def contents(self) -> tuple[CachedSequence, ...]:
+        """The sequences in use, the largest first."""
+        found = [CachedSequence(use=self._use(sequence), tokens=length) for sequence, length in self._lengths.items()]
+        return tuple(sorted(found, key=lambda sequence: -sequence.tokens))
+
+    def _use(self, sequence: int) -> Literal["request", "prefix", "conversation"]:
+        return "prefix" if sequence in self._pinned else "conversation" if sequence in self._idle else "request"
 
     @property
     def held(self) -> int:

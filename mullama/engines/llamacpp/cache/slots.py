@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from mullama.engines.base import CachedSequence
 from mullama.engines.llamacpp.cache.checkpoints import Checkpoints, Scales
 from mullama.engines.llamacpp.cache.prefix_tree import (
     SHORTEST_SHARE,
@@ -54,6 +55,16 @@ class SlotCache:
     def busy(self) -> int:
         """Slots that belong to a running request."""
         return len(self._tokens) - len(self._free)
+
+    @property
+    def contents(self) -> tuple[CachedSequence, ...]:
+        """The sequences with tokens, the largest first."""
+        found = [
+            CachedSequence(use="conversation" if slot in self._free else "request", tokens=len(tokens))
+            for slot, tokens in enumerate(self._tokens)
+            if tokens
+        ]
+        return tuple(sorted(found, key=lambda sequence: -sequence.tokens))
 
     @property
     def held(self) -> int:

@@ -73,6 +73,20 @@ def ended(prefixes: PrefixCache, tokens: list[int]) -> None:
     prefixes.release(placement.sequence, keep=True)
 
 
+def test_the_contents_name_the_use_of_each_sequence() -> None:
+    prefixes = cache()
+    declared = prefixes.place(LONG)
+    assert declared is not None
+    prefixes.extend(declared.sequence, LONG)
+    prefixes.pin(declared.sequence)
+    ended(prefixes, [*LONG, 1, 2, 3])
+    running = prefixes.place([*LONG[:20], 5])
+    assert running is not None
+    found = [(one.use, one.tokens) for one in prefixes.contents]
+    assert found == [("conversation", 43), ("prefix", 40), ("request", 20)]
+    assert prefixes.used < 43 + 40 + 20
+
+
 def test_a_prompt_is_computed_once() -> None:
     prefixes = cache()
     ended(prefixes, LONG)

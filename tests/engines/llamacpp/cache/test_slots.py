@@ -32,6 +32,15 @@ def test_a_conversation_goes_on_in_its_slot() -> None:
     assert (placement.sequence, placement.cached, placement.operations) == (first, len(LONG), ())
 
 
+def test_the_contents_name_the_use_of_each_slot() -> None:
+    slots = SlotCache(size=512, slots=3)
+    ended(slots, LONG)
+    running = slots.place(OTHER[:50])
+    assert running is not None
+    slots.extend(running.sequence, OTHER[:50])
+    assert [(one.use, one.tokens) for one in slots.contents] == [("conversation", 200), ("request", 50)]
+
+
 def test_other_conversations_go_into_the_slot_unused_for_longest() -> None:
     slots = SlotCache(size=512, slots=3)
     first = ended(slots, LONG)

@@ -177,7 +177,7 @@ def test_pictures_with_rows_and_columns_take_more_cells_than_positions(opened: O
     assert len(run.run.numbers) == 10
     total, _ = ended(result)
     assert total == len(job.prompt) + 40
-    held = dict(engine.stats().held)["main"]
+    held = engine.stats().caches[0].used
     assert held == total + 3  # the last token of the answer is not computed
 
 
