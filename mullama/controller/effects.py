@@ -117,6 +117,7 @@ class LiveEffects:
         # Listeners first: an address that cannot be opened ends the run with nothing committed.
         await self._services.listeners.open(self._desired, self._planned.access)
         self._services.history.commit(self._run.change, self._planned)
+        self._services.event_log.generation = plan.generation
 
     def wants(self, name: str) -> bool:
         """True for a model that loads at start, and for one that is loaded: its change is tested before the swap."""
@@ -311,7 +312,7 @@ class LiveEffects:
             try:
                 await self._pool.retune(self._builder.joined(owner, deployments))
             except MullamaError as error:
-                self._services.event_log.note("warning", owner.name, str(error))
+                self._services.event_log.note("warning", owner.name, str(error), (owner.name,))
 
     def _choose(self, name: str, held: Container[str]) -> Deployment:
         """Return the new deployment; the old one where the new one is held or nothing changed."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from mullama.errors import masked
@@ -56,23 +56,38 @@ class EventLog:
     def __init__(self) -> None:
         self._events: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self._last = 0
+        self.generation = 0
+        """The revision in force, which each event names: most follow from its apply."""
         self._added = asyncio.Event()
 
-    def add(self, kind: str, subject: str = "", message: str = "", **facts: Any) -> dict[str, Any]:
+    def add(
+        self, kind: str, subject: str = "", message: str = "", models: Sequence[str] = (), **facts: Any
+    ) -> dict[str, Any]:
+        """Add an event. models: the models that it is about."""
         self._last += 1
         subject, message = masked(subject), masked(message)
         if (trace := current()) is not None:
             facts |= trace.headers
-        event = {"id": self._last, "when": time.time(), "kind": kind, "subject": subject, "message": message, **facts}
+        if models:
+            facts["models"] = list(models)
+        event = {
+            "id": self._last,
+            "when": time.time(),
+            "kind": kind,
+            "subject": subject,
+            "message": message,
+            "generation": self.generation,
+            **facts,
+        }
         self._events.append(event)
-        _logger(kind).log(level_of(kind), "%s", _text(kind, subject, message))
+        _logger(kind).log(level_of(kind), "%s", _text(kind, subject, message), extra={"models": tuple(models)})
         self._added.set()
         self._added = asyncio.Event()
         return event
 
-    def note(self, kind: str, subject: str, message: str) -> None:
+    def note(self, kind: str, subject: str, message: str, models: Sequence[str] = ()) -> None:
         """Add an event, as a callback without a result."""
-        self.add(kind, subject, message)
+        self.add(kind, subject, message, models)
 
     def kept(self) -> tuple[dict[str, Any], ...]:
         """Return the kept events, oldest first."""

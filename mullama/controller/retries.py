@@ -79,4 +79,4 @@ class Retries:
         unavailable = error if isinstance(error, ModelUnavailable) else ModelUnavailable(error)
         deployments = {**snapshot.deployments, name: replace(deployment, unavailable=unavailable)}
         self._state.update(snapshot=replace(snapshot, deployments=MappingProxyType(deployments)))
-        self._event_log.add("fetch-failed", name, str(error))
+        self._event_log.add("fetch-failed", name, str(error), (name,))

@@ -100,7 +100,7 @@ class StatusTracker:
             message = f"{result.message}; earlier failures: {', '.join(earlier)}" if earlier else result.message
             self.conditions.set(Condition.SYNCED, not self.failures, self._degraded(), message)
         self._set_degraded()
-        self._event_log.add("applied", f"revision {result.generation}", result.message, generation=result.generation)
+        self._event_log.add("applied", f"revision {result.generation}", result.message, result.touched)
 
     def serving(self, names: Collection[str]) -> None:
         """Forget the lost hosts of these models, which serve their present revision: the hosts answer again."""
@@ -118,7 +118,7 @@ class StatusTracker:
         changed = self.conditions.set(Condition.DEGRADED, bool(self.failures), self._degraded(), names)
         if self.failures and changed:
             reasons = "; ".join(f"{name}: {error.message}" for name, error in self.failures.items())
-            self._event_log.add("degraded", names, reasons)
+            self._event_log.add("degraded", names, reasons, tuple(self.failures))
         elif before and not self.failures:
             self._event_log.add("recovered", "", "every model serves what the manifest declares")
 

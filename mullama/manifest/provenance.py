@@ -1,6 +1,6 @@
 """The layer and the place from which each value of a model comes: for `config --origins` and the page of a model.
 
-The layers are merged again with their names, when somebody asks: a load of a manifest keeps its tree and no more.
+The layers are merged again with their names for each question: a load of a manifest keeps its tree and no more.
 """
 
 from __future__ import annotations

@@ -21,6 +21,10 @@ Layer = LayerKind | Literal["builtin", "command", "applied"]
 its text is not known or has another value now."""
 
 
+_ADDRESSES = ("from", "mmproj", "draft.from", "adapters")
+"""The values that name sources. Other texts may have addresses that are no secret, and are shown as they are."""
+
+
 class ModelValue(Struct, frozen=True, kw_only=True):
     """One value of a resolved model."""
 
@@ -61,14 +65,14 @@ def model_values(
     """
     usual = dict(leaves_of(unusual(model), ""))
     now = dict(leaves_of(block_to_tree(text), "")) if text is not None else None
-    shown = dict(leaves_of(masked_tree(with_units(block_to_tree(model), Model)), ""))
+    shown = dict(leaves_of(with_units(block_to_tree(model), Model), ""))
     found = []
     for path, value in leaves_of(block_to_tree(model), ""):
         origin = origin_of(stated, path) if stated is not None and (now is None or now.get(path) == value) else None
         found.append(
             ModelValue(
                 path=path,
-                value=shown[path],
+                value=masked_tree(shown[path]) if path in _ADDRESSES else shown[path],
                 cost=cost_of(f"models.*.{path}"),
                 layer=_layer(origin, changed=path in usual, command=command),
                 name=origin.name if origin else "",

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from mullama.engines.base import ContextFacts, ContextOptions, EngineChoice
 from mullama.errors import (
@@ -118,8 +118,11 @@ class _EarlyLoad(Struct, kw_only=True, eq=False):
     task: asyncio.Task[WorkerClient | None] | None = None
 
 
-Note = Callable[[str, str, str], None]
-"""Receives (kind, subject, message) for the event log."""
+class Note(Protocol):
+    """Receives what happens, for the event log. models: those that it is about."""
+
+    def __call__(self, kind: str, subject: str, message: str, models: Sequence[str] = (), /) -> None: ...
+
 
 Renew = Callable[[tuple[str, ...]], Awaitable[None]]
 """Describes the files of these models again, which changed on disk, and swaps in the new units.
@@ -133,7 +136,7 @@ class Pool:
 
     def __init__(
         self,
-        note: Note = lambda kind, subject, message: None,
+        note: Note = lambda kind, subject, message, models=(): None,
         attempts: Attempts | None = None,
         limits: StallLimits = USUAL_LIMITS,
         spawn: SpawnWorker = spawn_worker,
@@ -476,7 +479,8 @@ class Pool:
             case ev.CloseUnit(unit=unit):
                 self._spawn(self._close(unit))
             case ev.Evicted(models=models, reason=reason):
-                self._note("evicted", models, f"{models} was unloaded {reason}")
+                known = [name for name in models.split(", ") if name in self.state.models]
+                self._note("evicted", models, f"{models} was unloaded {reason}", known)
             case ev.Grant(id=id, unit=unit):
                 self._resolve(id, unit, None)
             case ev.Refuse(id=id, error=error):
@@ -535,7 +539,7 @@ class Pool:
             self._starts.pop(weights, None)
             self._feed(ev.WorkerLost(weights=weights, error=error, permanent=True))
             return
-        self._note("worker", weights, "starting")
+        self._note("worker", weights, "starting", self._users(weights))
         try:
             if moved := await _changed(stamps):
                 await self._renew_weights(weights, moved)
@@ -552,7 +556,7 @@ class Pool:
                 return
         except MullamaError as error:
             self._started(weights)
-            self._note("worker-failed", weights, error.message)
+            self._note("worker-failed", weights, error.message, self._users(weights))
             lost = ev.WorkerLost(
                 weights=weights,
                 error=error,
@@ -577,6 +581,13 @@ class Pool:
         await worker.load(choice, self._loads[weights].report)
         return worker
 
+    def _users(self, weights: str) -> Sequence[str]:
+        """Return the models that lead to a worker, and those that are prepared in it."""
+        units = self.state.units.items()
+        prepared = {unit.pinned_for for key, unit in units if key.weights == weights and unit.pinned_for}
+        named = {name for name, serve in self.state.models.items() if serve.unit.weights == weights}
+        return sorted(named | prepared)
+
     def _start_ended(self, weights: str, start: asyncio.Task[None]) -> None:
         """Report a start that was cancelled. One that is cancelled before its first step runs no code of its own."""
         if start.cancelled():
@@ -594,13 +605,13 @@ class Pool:
         error = _changed_on_disk(states)
         self._attempts.finish(weights)
         self._loads.pop(weights, None)
-        self._note("files-changed", weights, error.message)
+        self._note("files-changed", weights, error.message, self._users(weights))
         self._feed(ev.FilesChanged(weights=weights, error=error))
         try:
             await self._renewed([name for name, s in self.state.models.items() if s.unit.weights == weights], error)
         except MullamaError as refused:
             self._started(weights)
-            self._note("worker-failed", weights, refused.message)
+            self._note("worker-failed", weights, refused.message, self._users(weights))
             self._feed(ev.WorkerLost(weights=weights, error=refused, permanent=refused.kind is not Kind.UNAVAILABLE))
         else:
             self._started(weights)
@@ -609,7 +620,8 @@ class Pool:
     async def _renew_unit(self, unit: UnitKey, states: Mapping[str, str]) -> MullamaError | None:
         """Have the adapters of a unit described again that changed on disk. Return why the unit must not be opened."""
         error = _changed_on_disk(states)
-        self._note("files-changed", unit.context, error.message)
+        names = [name for name, serve in self.state.models.items() if serve.unit == unit]
+        self._note("files-changed", unit.context, error.message, names)
         self._feed(ev.FilesChanged(weights=unit.weights, unit=unit, error=error))
         try:
             await self._renewed([name for name, s in self.state.models.items() if s.unit == unit], error)
@@ -625,7 +637,7 @@ class Pool:
 
     def _died(self, weights: str, death: Death) -> None:
         self._workers.pop(weights, None)
-        self._note("worker-failed", weights, death.message)
+        self._note("worker-failed", weights, death.message, self._users(weights))
         blamed = self.quarantine.judge(death.work, at_fault=death.cause is not DeathCause.OUTSIDE)
         error = EngineFailed(death.message, report=death.report, retry_after=_RETRY_DEATH)
         if death.lost_host:

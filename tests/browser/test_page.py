@@ -58,7 +58,7 @@ def test_a_request_is_shown_with_its_prompt_and_answer(page: Any, stack: Stack) 
     body = {"model": "tiny", "messages": [{"role": "user", "content": HOSTILE}], "max_tokens": 3}
     httpx.post(f"{stack.url}/v1/chat/completions", json=body, timeout=60).raise_for_status()
     opened(page, stack, "requests")
-    page.get_by_role("row").nth(1).get_by_role("link").click()
+    page.get_by_role("row").nth(1).get_by_role("link").first.click()
     page.get_by_text("<script>window.stolen = 1</script>").wait_for()
     assert page.evaluate("window.stolen") is None
 

@@ -42,6 +42,16 @@ async def test_an_event_has_the_trace_of_the_request_that_caused_it() -> None:
     assert "traceparent" not in after
 
 
+async def test_an_event_names_the_revision_in_force_and_its_models() -> None:
+    event_log = EventLog()
+    before = event_log.add("worker", "abc", "starting", ("a", "b"))
+    event_log.generation = 4
+    after = event_log.add("listening")
+
+    assert (before["generation"], before["models"]) == (0, ["a", "b"])
+    assert (after["generation"], "models" in after) == (4, False)
+
+
 def test_every_event_but_a_warning_belongs_to_a_part_of_the_log() -> None:
     assert set(get_args(EventKind)) - _PARTS.keys() == {"warning"}
     assert {"http" if part == "server" else part for part in _PARTS.values()} <= vars(Logs().parts).keys()

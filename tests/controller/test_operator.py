@@ -50,6 +50,17 @@ async def test_undo_applies_the_revision_before_as_a_new_one(server: LocalServer
         await collect(server.operator.undo(99))
 
 
+async def test_events_name_their_models_and_the_revision_from_which_they_follow(server: LocalServer) -> None:
+    await server.apply({"a": server.script("a")})
+    await server.apply({"a": server.script("a"), "b": server.script("b")})
+
+    events = [(e["kind"], e.get("models"), e["generation"]) for e in server.event_log.kept()]
+
+    assert ("worker", ["a"], 1) in events
+    assert ("worker", ["b"], 2) in events
+    assert [e for e in events if e[0] == "applied"][-1][2] == 2
+
+
 async def test_an_undo_is_planned_and_history_names_what_changed(server: LocalServer) -> None:
     await server.apply({"a": server.script("a")})
     await server.apply({"a": {"from": server.script("a"), "system": "x"}, "b": server.script("b")})

@@ -10,7 +10,7 @@ from mullama.cli.app.context import CommandContext, Parser, manifest_options
 from mullama.cli.app.exit_codes import DONE, INVALID
 from mullama.cli.app.text_files import write_text
 from mullama.cli.manifest.findings import CI_FORMATS, show_findings
-from mullama.errors import ManifestError, Refused, masked_tree
+from mullama.errors import ManifestError, NotFound, Refused, masked_tree
 from mullama.manifest.dump import resolved_text
 from mullama.problems import Problem
 from mullama.units import counted
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mullama.manifest.spec import Model
 
 SCHEMA_NAME = "mullama.v1.schema.json"
+_SHOWN = 48  # characters of a value in a table
 
 
 def validate_options(parser: Parser) -> None:
@@ -131,10 +132,18 @@ def config_options(parser: Parser) -> None:
         default="yaml",
         help="output format (default: yaml, with units; json has bytes and seconds)",
     )
+    parser.add_argument(
+        "--origins",
+        nargs="*",
+        metavar="NAME",
+        help="print the values of these models, or of all, with the layer and the line of each",
+    )
 
 
 def config(call: CommandContext) -> int:
     """Print the resolved manifest. It has references to secrets and no secret: secrets in addresses are masked."""
+    if call.options.origins is not None:
+        return _origins(call, call.options.origins)
     from mullama.manifest.tree import manifest_to_tree
 
     tree = manifest_to_tree(load_manifest(call).manifest)
@@ -147,6 +156,46 @@ def config(call: CommandContext) -> int:
     else:
         call.terminal.raw(resolved_text(shown))
     return DONE
+
+
+def _origins(call: CommandContext, names: list[str]) -> int:
+    """Print where each value of some models comes from; those that are built in are in the JSON only."""
+    from mullama.manifest.provenance import origins
+    from mullama.names import suggest
+    from mullama.plan.model_values import model_values
+
+    loaded = load_manifest(call)
+    models = loaded.manifest.models
+    for name in names:
+        if name not in models:
+            raise NotFound(f"the manifest has no model {name!r}", name=name, near=suggest(name, models))
+    assert loaded.written is not None, "a manifest that is read from text"
+    chosen = names or sorted(models)
+    found = {name: model_values(models[name], origins(loaded.written, name)) for name in chosen}
+    if call.options.format == "json":
+        call.terminal.json({name: [value.tree() for value in values] for name, values in found.items()})
+        return DONE
+    rows = [
+        (
+            name,
+            value.path,
+            _short(value.value),
+            value.layer + (f" {value.name}" if value.name and value.layer != "model" else ""),
+            f"{value.place.file}:{value.place.line}" if value.place else "-",
+            value.cost.value,
+        )
+        for name, values in found.items()
+        for value in values
+        if value.layer != "builtin"
+    ]
+    call.terminal.table(("MODEL", "FIELD", "VALUE", "FROM", "PLACE", "COST"), rows)
+    return DONE
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
 
 
 def schema_options(parser: Parser) -> None:

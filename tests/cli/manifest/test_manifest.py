@@ -115,6 +115,24 @@ def test_config_masks_secrets_in_addresses_and_changes_no_text(run: Run, manifes
     assert "from_env:NAME" in ran.err
 
 
+def test_config_shows_the_origin_of_each_value(run: Run, manifest: Path) -> None:
+    manifest.write_text(
+        "mullama: v1\n"
+        "defaults: {context: {size: 512}}\n"
+        "models: {a: 'https://h/a.gguf?sig=canary', b: {like: a, system: See https://h/?q=text}}\n"
+    )
+    ran = run("config", "--origins", "b")
+    assert ran.code == 0
+    assert "canary" not in ran.out
+    rows = [line.split() for line in ran.out.splitlines()[1:]]
+    assert ["b", "context.size", "512", "defaults", "mullama.yaml:2", "context"] in rows
+    assert ["b", "from", "https://h/a.gguf?sig=***", "like", "a", "mullama.yaml:3", "files"] in rows
+    tree = json.loads(run("config", "--origins", "--format", "json").out)
+    values = {value["path"]: value for value in tree["b"]}
+    assert (values["system"]["value"], values["limits.parallel"]["layer"]) == ("See https://h/?q=text", "builtin")
+    assert run("config", "--origins", "nobody").code == 3
+
+
 def test_a_missing_manifest_is_not_found(run: Run) -> None:
     assert run("validate", "-f", "none.yaml").code == 3
 

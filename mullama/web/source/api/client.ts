@@ -76,3 +76,8 @@ async function failure(response: Response): Promise<ApiError> {
   }
   return new ApiError(response.status, kind, message, hint);
 }
+
+/** Return the part of an address that names a model; the parts of its name stay parts. */
+export function nameInPath(name: string): string {
+  return name.split("/").map(encodeURIComponent).join("/");
+}

@@ -32,6 +32,10 @@ export interface ServerEvent {
   kind: string;
   subject: string;
   message: string;
+  /** The models that it is about. */
+  models?: string[];
+  /** The revision in force when it happened, 0 before the first. */
+  generation?: number;
 }
 
 /** One line of the answer to an apply or an undo. */
@@ -48,4 +52,24 @@ export interface ApplyLine {
   done?: number;
   total?: number | null;
   error?: { kind: string; message: string; hint?: string };
+}
+
+export type ModelDocument = Json<paths["/api/v1/models/{name}"]["get"]>;
+export type ModelValue = ModelDocument["values"][number];
+export type ModelFile = ModelDocument["files"][number];
+export type ModelContext = ModelDocument["contexts"][number];
+export type WorkerLog = Json<paths["/api/v1/logs/worker/{name}"]["get"]>;
+
+/** The sums of usage of one span or subject. */
+export interface UsageRow {
+  start?: number;
+  key?: string;
+  model?: string;
+  requests: number;
+  errors: number;
+  cancelled: number;
+  prompt_tokens: number;
+  cached_tokens: number;
+  generated_tokens: number;
+  seconds: number;
 }

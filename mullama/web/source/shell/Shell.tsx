@@ -16,10 +16,13 @@ interface Screen {
   path: string;
   title: string;
   view: ComponentType;
+  /** The screen from which it is reached, for one without a place in the navigation. */
+  below?: string;
 }
 
 const SCREENS: Screen[] = [
   { path: "", title: "Overview", view: Overview },
+  { path: "models", title: "Model", view: lazy(() => import("../screens/model/Model.tsx"), "Model"), below: "" },
   { path: "plan", title: "Plan", view: lazy(() => import("../screens/plan/Plan.tsx"), "Plan") },
   { path: "history", title: "History", view: lazy(() => import("../screens/history/History.tsx"), "History") },
   { path: "playground", title: "Playground", view: lazy(() => import("../screens/playground/Playground.tsx"), "Playground") },
@@ -45,9 +48,9 @@ export function Shell() {
       <nav class="rail" aria-label="Screens">
         <a class="brand" href={link()}><img src="icon.svg" alt="" width="22" height="22" /> mullama</a>
         <ul>
-          {SCREENS.map((screen) => (
+          {SCREENS.filter((screen) => screen.below === undefined).map((screen) => (
             <li key={screen.path}>
-              <a href={link(...(screen.path ? [screen.path] : []))} aria-current={screen === current ? "page" : undefined}>
+              <a href={link(...(screen.path ? [screen.path] : []))} aria-current={screen.path === (current.below ?? current.path) ? "page" : undefined}>
                 {screen.title}
               </a>
             </li>

@@ -13,7 +13,15 @@ window.addEventListener("hashchange", () => {
 });
 
 /** The decoded parts of the address, such as `["models", "tiny"]`. */
-export const parts = computed(() => location.value.split("?")[0]!.split("/").filter(Boolean).map(decodeURIComponent));
+export const parts = computed(() => location.value.split("?")[0]!.split("/").filter(Boolean).map(decoded));
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // typed by hand, with a % that begins no character
+  }
+}
 
 /** Return the link to a screen. */
 export function link(...names: string[]): string {

@@ -1,7 +1,7 @@
 /** The newest events of the server. */
 
-import { moment } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
+import { EventRow } from "../../parts/EventRow.tsx";
 import { events } from "../../state/live.ts";
 
 const SHOWN = 50;
@@ -15,10 +15,7 @@ export function Events() {
       {shown.length ? (
         <ol class="events" tabIndex={0} aria-label="Events, newest first">
           {shown.map((event) => (
-            <li key={event.id}>
-              <time class="quiet" dateTime={new Date(event.when * 1000).toISOString()}>{moment(event.when)}</time>
-              <span><strong>{event.kind.replaceAll("-", " ")}</strong> {event.message || event.subject}</span>
-            </li>
+            <EventRow key={event.id} event={event} />
           ))}
         </ol>
       ) : <Empty title="No event yet" />}

@@ -7,6 +7,7 @@ import { bytes, count, digest } from "../../format/units.ts";
 import { Bar } from "../../parts/Bar.tsx";
 import { Sparkline } from "../../parts/Sparkline.tsx";
 import { StateMark } from "../../parts/StateMark.tsx";
+import { link } from "../../shell/router.ts";
 import { speeds, status } from "../../state/live.ts";
 
 /** One row for each model: the declared revision against the running one, its state, memory and load. */
@@ -35,7 +36,7 @@ const Row = memo(function Row({ model }: { model: Model }) {
   return (
     <tr>
       <th scope="row" class="model">
-        {model.name}
+        <a href={link("models", model.name)}>{model.name}</a>
         {model.is_default && <span class="tag">default</span>}
         {model.beside_manifest && <span class="tag">added by a command</span>}
       </th>

@@ -80,7 +80,7 @@ function Table({ rows }: { rows: CaptureRow[] }) {
             <tr key={row.id}>
               <td class="nowrap"><a href={link("requests", String(row.id))}>{moment(row.when)}</a></td>
               <td><StateMark state={row.result} />{row.error && <span class="small block">{row.error.message}</span>}</td>
-              <td>{row.model}{row.route !== row.model && <span class="quiet small block">{row.route}</span>} <span class="quiet small">{row.dialect}</span></td>
+              <td><a href={link("models", row.model)}>{row.model}</a>{row.route !== row.model && <span class="quiet small block">{row.route}</span>} <span class="quiet small">{row.dialect}</span></td>
               <td>{row.key ?? "–"}</td>
               <td class="number">{count(row.usage.prompt_tokens)}</td>
               <td class="number">{count(row.usage.cached_tokens)}</td>
@@ -110,7 +110,7 @@ function Request({ id }: { id: string }) {
       <section class="panel">
         <dl class="facts details">
           <dt>Result</dt><dd><StateMark state={capture.result} /> {capture.error && `${capture.error.kind}: ${capture.error.message}`}</dd>
-          <dt>Model</dt><dd>{capture.model} <span class="quiet">by {capture.dialect}{capture.route !== capture.model && `, asked for ${capture.route}`}</span></dd>
+          <dt>Model</dt><dd><a href={link("models", capture.model)}>{capture.model}</a> <span class="quiet">by {capture.dialect}{capture.route !== capture.model && `, asked for ${capture.route}`}</span></dd>
           <dt>Arrived</dt><dd>{moment(capture.when)}{capture.key && ` from ${capture.key}`}, <code>{capture.request}</code></dd>
           <dt>Prompt</dt><dd>{count(usage.prompt_tokens)} tokens, {count(usage.cached_tokens)} of them cached, {span(timings.prompt)}</dd>
           <dt>Answer</dt><dd>{count(usage.completion_tokens)} tokens, {count(usage.reasoning_tokens)} of them reasoning, {span(timings.decode)}{usage.draft_tokens > 0 && `, ${count(usage.draft_accepted)} of ${count(usage.draft_tokens)} guesses accepted`}</dd>
