@@ -63,7 +63,7 @@ class MetricsSampler:
             for use in device_use(deployment, self._pool):
                 devices[use["name"]] += use["bytes"]
         self._ring.add(now, self._read_models(current, ready), available=usable_memory().available, devices=devices)
-        self._note_marks(now, current)
+        self._note_marks(now)
 
     def read(self, query: MetricsQuery) -> dict[str, Any]:
         """Return the values that a query asks for, see `MetricsRing.read`."""
@@ -105,13 +105,14 @@ class MetricsSampler:
         worker = self._pool.worker(deployment.unit) if deployment else None
         if deployment is None or facts is None or worker is None:
             return 0, 0
-        return facts.pool or facts.size * facts.parallel, dict(worker.seen.held).get(deployment.unit.context, 0)
+        used = {cache.context: cache.used for cache in worker.seen.caches}
+        return facts.pool or facts.size * facts.parallel, used.get(deployment.unit.context, 0)
 
-    def _note_marks(self, now: float, current: Current) -> None:
+    def _note_marks(self, now: float) -> None:
         """Note the changes of the manifest since the last sample, at the time at which they happened."""
         if self._event == self._event_log.last:
             return
-        wall, generation = self._wall(), current.snapshot.generation
+        wall = self._wall()
         for event in self._event_log.kept():
             if event["id"] > self._event and event["kind"] in _MARKS:
                 age = min(max(0.0, wall - event["when"]), INTERVAL)  # less, if the clock was set
@@ -120,7 +121,7 @@ class MetricsSampler:
                         at=now - age,
                         kind=event["kind"],
                         message=event["message"],
-                        generation=event.get("generation", generation),
+                        generation=event["generation"],
                     )
                 )
         self._event = self._event_log.last
