@@ -59,17 +59,3 @@ export type ModelValue = ModelDocument["values"][number];
 export type ModelFile = ModelDocument["files"][number];
 export type ModelContext = ModelDocument["contexts"][number];
 export type WorkerLog = Json<paths["/api/v1/logs/worker/{name}"]["get"]>;
-
-/** The sums of usage of one span or subject. */
-export interface UsageRow {
-  start?: number;
-  key?: string;
-  model?: string;
-  requests: number;
-  errors: number;
-  cancelled: number;
-  prompt_tokens: number;
-  cached_tokens: number;
-  generated_tokens: number;
-  seconds: number;
-}
