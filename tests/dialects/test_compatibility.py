@@ -25,7 +25,7 @@ from mullama.chat.types import (
     Vectors,
 )
 from mullama.dialects import DIALECTS
-from mullama.dialects.base import ReplyContext, WireRequest, model_of
+from mullama.dialects.base import Endpoint, ReplyContext, WireRequest, model_of
 from mullama.dialects.native import MANAGEMENT
 from mullama.errors import ContextOverflow, Invalid
 from mullama.struct import replace
@@ -435,7 +435,7 @@ def test_usage_comes_after_the_end_and_is_null_before() -> None:
 def test_an_endpoint_that_takes_a_model_leaves_an_absent_name_to_the_default(named: dict[str, Any]) -> None:
     body = {
         "messages": HELLO["messages"], "input": "a", "content": "a", "max_tokens": 5, "query": "q", "documents": ["a"],
-        "tokens": [1], **named,
+        "tokens": [1], "input_prefix": "a", "input_suffix": "a", **named,
     }  # fmt: skip
     taking = [
         one
@@ -444,7 +444,12 @@ def test_an_endpoint_that_takes_a_model_leaves_an_absent_name_to_the_default(nam
         if one.access == "infer" and "model" in (one.request_schema or {}).get("properties", {})  # type: ignore[union-attr]
     ]
     forms: Any = {"body": named, "files": {"file": SoundFile(file=None, size=1, head=b"")}}
-    found = {one.path: model_of(one.decode(WireRequest(**(forms if one.form else {"body": body})))) for one in taking}
+
+    def asked(one: Endpoint) -> Any:
+        required = {"prompt": "a"} if one.path in ("/completion", "/completions") else {}
+        return forms if one.form else {"body": body | required}
+
+    found = {one.path: model_of(one.decode(WireRequest(**asked(one)))) for one in taking}
 
     assert len(found) > 25
     assert set(found.values()) == {""}

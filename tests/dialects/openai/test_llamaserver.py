@@ -455,6 +455,19 @@ def test_a_malformed_file_beside_the_gap_is_refused_by_its_place(extra: Any, fie
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/completion", {"n_predict": 1}, "prompt"), ("/completion", {"prompt": None}, "prompt"),
+        ("/infill", {"input_suffix": "b"}, "input_prefix"), ("/infill", {"input_prefix": "a"}, "input_suffix"),
+    ],
+)  # fmt: skip
+def test_the_texts_that_llama_server_requires_are_required(path: str, body: dict[str, Any], field: str) -> None:
+    with pytest.raises(Invalid, match=f"{field} is required") as caught:
+        decode(path, body)
+    assert caught.value.field == field
+
+
 def test_the_number_of_probabilities_has_two_names() -> None:
     assert decode("/completion", {"prompt": "a", "logprobs": 3}).logprobs == 3
     assert decode("/completion", {"prompt": "a", "logprobs": 3, "n_probs": 2}).logprobs == 2

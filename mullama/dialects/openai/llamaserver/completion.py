@@ -12,6 +12,7 @@ from mullama.dialects.openai import native_form
 from mullama.dialects.openai.native_form import NO_OPTIONS, ReplyOptions
 from mullama.dialects.openai.request_fields import COMMON, N_PROBS, answers_of, read_common
 from mullama.dialects.openai.streams import EventStream
+from mullama.errors import Invalid
 from mullama.names import JSONValue
 from mullama.struct import replace
 
@@ -45,6 +46,8 @@ class NativeCall(types.CompletionRequest, frozen=True, kw_only=True):
 def decode(request: WireRequest) -> NativeCall:
     """Decode one or more prompts."""
     body = fields.body_of(request.body)
+    if body.raw("prompt") is None:
+        raise Invalid("prompt is required", field="prompt")
     prompt, media = prompt_with_media(body)
     return _request(body, prompts_of(prompt, "prompt", answers_of(body)), None, media)
 
@@ -53,8 +56,8 @@ def decode_infill(request: WireRequest) -> NativeCall:
     """Decode the texts before and after a gap; other files precede them."""
     body = fields.body_of(request.body)
     files = "".join(f"--- snippet ---\n{text}\n" for text in body.get(_EXTRA) or ())
-    before = files + (body.get(_PREFIX) or "") + (body.get(_PROMPT) or "")
-    return _request(body, (before,), body.get(_SUFFIX) or "")
+    before = files + body.need(_PREFIX) + (body.get(_PROMPT) or "")
+    return _request(body, (before,), body.need(_SUFFIX))
 
 
 def _request(
