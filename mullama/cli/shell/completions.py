@@ -17,6 +17,11 @@ from mullama.struct import Struct
 Kind = Literal["", "files", "models"]
 """The kind of values that are not listed in a parser."""
 
+_MODEL_OPTIONS = frozenset({"--model", "--target", "--update"})
+"""Options whose value is the name of a model."""
+_BEFORE = ("--host", "--key-file")
+"""Options with a value that may stand before the command."""
+
 _MODELS = "mullama completions --models 2>/dev/null"
 """The command that prints the names of models, one a line."""
 
@@ -137,8 +142,8 @@ def _kind(action: argparse.Action) -> Kind:
     placeholder = action.metavar if isinstance(action.metavar, str) else ""
     if placeholder in ("FILE", "PATH", "DIR"):
         return "files"
-    names_model = not action.option_strings or "--model" in action.option_strings
-    return "models" if placeholder in ("NAME", "MODEL") and names_model else ""
+    names_model = not action.option_strings or _MODEL_OPTIONS.intersection(action.option_strings)
+    return "models" if placeholder in ("NAME", "MODEL", "PREFIX") and names_model else ""
 
 
 def _values(option: OptionWord) -> str:
@@ -164,19 +169,24 @@ def bash(commands: tuple[CompletionEntry, ...]) -> str:
         f"      {'|'.join(c.names)}) {_arguments(c)} ;;\n" for c in commands if c.choices or c.kind == "models"
     )
     names = " ".join(c.names[0] for c in commands)
+    before = " || ".join(f'"${{typed[1]}}" == {option}' for option in _BEFORE)
     return (
         "_mullama() {\n"
         "  local words='' value='' glue='' piece word previous i last\n  local -a typed=()\n"
         # Bash splits `qwen3:8b` at the colon. The parts are joined here, and the reply has the last one only.
+        # It splits `--format=json` at the `=`, which is left out: the value then follows its option.
         "  for ((i = 0; i <= COMP_CWORD; i++)); do\n"
         '    piece="${COMP_WORDS[i]}"; last=$((${#typed[@]} - 1))\n'
-        '    if [[ $i -gt 1 && ( "$piece" == :* || -n "$glue" ) ]]; then typed[last]+="$piece"\n'
+        '    if [[ "$piece" == "=" && "${typed[last]}" == --* ]]; then [ "$i" -lt "$COMP_CWORD" ] || typed+=("")\n'
+        '    elif [[ $i -gt 1 && ( "$piece" == :* || -n "$glue" ) ]]; then typed[last]+="$piece"\n'
         '    else typed+=("$piece"); fi\n'
         "    [[ \"$piece\" == *: ]] && glue=1 || glue=''\n"
         "  done\n"
+        f"  while [[ ${{#typed[@]}} -gt 3 && ( {before} ) ]]; do\n"
+        '    typed=("${typed[0]}" "${typed[@]:3}")\n  done\n'
         '  last=$((${#typed[@]} - 1)); word="${typed[last]}"; previous="${typed[last > 0 ? last - 1 : 0]}"\n'
         '  if [ "$last" -le 1 ]; then\n'
-        f"    words='{names}'\n"
+        f"    words='{names}'; [[ \"$word\" == -* ]] && words='--help --version {' '.join(_BEFORE)}'\n"
         "  else\n"
         '  case "${typed[1]} $previous" in\n'
         f"{_value_cases(commands)}  esac\n"
@@ -205,10 +215,14 @@ def zsh(commands: tuple[CompletionEntry, ...]) -> str:
     cases = "".join(f"    {'|'.join(c.names)}) offered=({' '.join(c.words)}) ;;\n" for c in commands)
     models = "|".join(name for c in commands if c.kind == "models" for name in c.names)
     return (
-        "#compdef mullama\n_mullama() {\n  local -a commands offered\n  local words_of value\n"
+        "#compdef mullama\n_mullama() {\n  local -a commands offered\n  local words_of value previous\n"
+        f'  while (( CURRENT > 3 )) && [[ "$words[2]" == ({"|".join(_BEFORE)}) ]]; do\n'
+        "    words[2,3]=(); (( CURRENT -= 2 ))\n  done\n"
         f"  commands=(\n{names}  )\n"
         "  if (( CURRENT == 2 )); then _describe command commands; return; fi\n"
-        '  case "$words[2] $words[CURRENT-1]" in\n'
+        '  previous="$words[CURRENT-1]"\n'
+        """  if [[ "$PREFIX" == --*=* ]]; then previous="${PREFIX%%=*}"; compset -P 1 '*='; fi\n"""
+        '  case "$words[2] $previous" in\n'
         f"{_value_cases(commands).replace('words=', 'words_of=')}  esac\n"
         '  if [[ -n "$value" ]]; then\n'
         '    if [[ -n "$words_of" ]]; then compadd -- ${=words_of}; else _files; fi\n    return\n  fi\n'
@@ -223,7 +237,9 @@ def zsh(commands: tuple[CompletionEntry, ...]) -> str:
 def fish(commands: tuple[CompletionEntry, ...]) -> str:
     lines = []
     for command in commands:
-        lines.append(f"complete -c mullama -n __fish_use_subcommand -a {command.names[0]} -d {_quoted(command.about)}")
+        lines.append(
+            f"complete -c mullama -n __fish_use_subcommand -f -a {command.names[0]} -d {_quoted(command.about)}"
+        )
         seen = f"'__fish_seen_subcommand_from {' '.join(command.names)}'"
         for option in command.options:
             flag = f"-l {option.text[2:]}" if option.text.startswith("--") else f"-s {option.text[1:]}"

@@ -70,7 +70,18 @@ MODELS = ("chat", "qwen3:8b", "qwen3:8b-long", "small")
         (("mullama", "run", "chat", "--think", "h"), ("high",)),
         (("mullama", "run", "chat", "--truncate", ""), ("true", "false")),
         (("mullama", "completions", ""), tuple(SHELLS)),
-        (("mullama", "ps", ""), ()),
+        (("mullama", "ps", ""), MODELS),
+        (("mullama", "list", "s"), ("small",)),
+        (("mullama", "diff", "--target", "c"), ("chat",)),
+        (("mullama", "lock", "--update", "qwen3", ":", "8b-"), ("8b-long",)),
+        (("mullama", "diff", "--format", "=", "j"), ("json", "junit")),
+        (("mullama", "diff", "--format", "="), ("text", "json", "markdown", "github", "sarif", "junit")),
+        (("mullama", "run", "--model", "=", "qwen3", ":", "8b-"), ("8b-long",)),
+        (("mullama", "--host", "h", "qua"), ("quantize",)),
+        (("mullama", "--host", "http", ":", "//h", ":", "80", "--key-file", "=", "k", "run", "s"), ("small",)),
+        (("mullama", "--host", "h", "diff", "--format", "j"), ("json", "junit")),
+        (("mullama", "--host", ""), ()),
+        (("mullama", "--h"), ("--help", "--host")),
         (("mullama", "ps", "--js"), ("--json",)),
         (("mullama", "ba"), ()),
     ],
@@ -121,6 +132,8 @@ FISH = {
     "mullama completions b": ["bash"],
     "mullama run s": ["small"],
     "mullama run qwen3:8b-": ["qwen3:8b-long"],
+    "mullama mullama": [],
+    "mullama list s": ["small"],
     "mullama bench --model c": ["chat"],
     "mullama run -m s": ["small"],
     "mullama diff --format j": ["json", "junit"],
@@ -169,7 +182,10 @@ def test_a_tab_completes_on_a_terminal(tmp_path: Path, shell: str, arguments: li
         session.read_until("ear")
         if shell == "elvish":  # its script has no models, values and files
             return
-        for typed, rest in (("run sm", "all"), ("run qwen3:8b-l", "ong"), ("diff --format js", "on")):
+        for typed, rest in (
+            ("run sm", "all"), ("run qwen3:8b-l", "ong"), ("diff --format js", "on"), ("diff --format=js", "on"),
+            ("--host h run sm", "all"), ("--host h qua", "ntize"),
+        ):  # fmt: skip
             session.type(f"\x15mullama {typed}\t")
             session.read_until(rest)
         session.type("\x15mullama apply -f mullama.z\t")
