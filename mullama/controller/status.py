@@ -169,7 +169,9 @@ class StatusTracker:
 
     def held(self, removes: int, loaded: int, origin: Origin) -> None:
         """The file would unload too many models to be applied without a confirmation."""
-        message = f"would unload {removes} of {loaded}; run `mullama apply` to confirm"
+        # The file of a server that follows a repository is not the manifest of the commit.
+        confirmation = "mullama apply" if origin.checkout is None else "mullama reload"
+        message = f"would unload {removes} of {loaded}; run `{confirmation}` to confirm"
         if self.conditions.set(Condition.SYNCED, False, Reason.HELD, message):
             self._event_log.add("held", origin.path or "", message)
 

@@ -11,6 +11,7 @@ from mullama.controller.event_log import EventLog
 from mullama.controller.status import StatusTracker
 from mullama.errors import NotFound
 from mullama.reconcile.execute import Outcome, Result
+from mullama.runtime.base import Origin
 from mullama.runtime.metrics import Metrics
 from mullama.server.operator_api.schema import SCHEMAS
 
@@ -44,6 +45,14 @@ def test_a_condition_keeps_its_moment_while_only_its_message_changes() -> None:
     assert conditions.set(Condition.SYNCED, False, Reason.HELD, "two")
     assert not conditions.set(Condition.SYNCED, False, Reason.HELD, "two")
     assert conditions.items[Condition.SYNCED]["since"] == since
+
+
+@pytest.mark.parametrize(("checkout", "command"), [(None, "mullama apply"), ("/git/m.yaml", "mullama reload")])
+def test_a_held_change_names_the_command_that_confirms_it(checkout: str | None, command: str) -> None:
+    status = StatusTracker(EventLog(), Metrics())
+    status.held(3, 4, Origin(path="/srv/mullama.yaml", checkout=checkout))
+    expected = f"would unload 3 of 4; run `{command}` to confirm"
+    assert status.conditions.items[Condition.SYNCED]["message"] == expected
 
 
 def test_a_run_names_the_models_that_an_earlier_run_could_not_change() -> None:

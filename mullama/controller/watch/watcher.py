@@ -200,7 +200,7 @@ class ManifestWatcher:
                     self._status.valid_again()
                     return
                 case WatchDecision.HELD:
-                    self._status.held(removes, running, current.origin)
+                    self._status.held(removes, running, self._origin)
                     return
                 case WatchDecision.APPLY | WatchDecision.SAME:
                     with contextlib.suppress(MullamaError):  # the status has it
