@@ -322,7 +322,7 @@ async def test_a_week_of_evictions_quotas_usage_and_commits(week: Week) -> None:
     assert week.failed_polls == [at(WED, "10:00"), at(WED, "10:20"), *half_hours]
     week.host.token = None
     await week.until(THU)
-    assert week.git_synced == (True, "Applied")
+    assert week.git_synced == (False, "NotApplied"), "the invalid commit"
     assert (week.failed_polls[-1], week.loaded_at(at(WED, "14:29"))) == (at(WED, "15:50"), {"chat", "small"})
     assert sorted(await week.by_day()) == [MON, TUE, WED]
 
@@ -330,7 +330,7 @@ async def test_a_week_of_evictions_quotas_usage_and_commits(week: Week) -> None:
     await week.until(at(THU, "06:05"))
     doubled = week.commit(DOUBLED)
     await week.until(FRI)
-    assert week.applied[2:] == [(at(THU, "06:10"), doubled)]
+    assert (week.git_synced, week.applied[2:]) == ((True, "Applied"), [(at(THU, "06:10"), doubled)])
     assert (await week.by_day())[THU]["ci"] == (6 * 2 + 18 * 4, 840)
 
     # Friday: a force-pushed branch waits for the operator.
