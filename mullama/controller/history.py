@@ -11,6 +11,7 @@ from mullama.errors import NotFound
 from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.plan.steps import subjects, summary
+from mullama.reconcile.compare_revisions import compare_revisions
 from mullama.reconcile.execute import Result
 from mullama.reconcile.overlay import Overlay, effective_entries, split
 from mullama.runtime.base import Origin
@@ -64,6 +65,10 @@ class History:
     def listed(self) -> list[dict[str, Any]]:
         """Return the kept revisions in their published form, newest first."""
         return [{key: getattr(kept, key) for key in _PUBLISHED} for kept in self._records.history()]
+
+    def compare(self, before: int, after: int) -> dict[str, Any]:
+        """Return two kept revisions against each other, as `compare_revisions`. Raises `NotFound`."""
+        return compare_revisions(self._records.find(before), self._records.find(after))
 
     def restore(self, number: int | None) -> tuple[Manifest, Overlay]:
         """Return the manifest and the overlay of a revision; None means the one before the last.

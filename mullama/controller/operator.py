@@ -426,6 +426,9 @@ class LocalOperator:
     def history(self) -> list[dict[str, Any]]:
         return self._reconciler.history.listed()
 
+    async def compare_revisions(self, before: int, after: int) -> dict[str, Any]:
+        return await asyncio.to_thread(self._reconciler.history.compare, before, after)
+
     def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
         return self._event_log.follow(after)
 

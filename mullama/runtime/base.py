@@ -348,6 +348,10 @@ class Operator(Protocol):
         """The last revisions, newest first."""
         ...
 
+    async def compare_revisions(self, before: int, after: int) -> dict[str, Any]:
+        """Return the texts of two revisions and the plan from one to the other. Raises `NotFound`."""
+        ...
+
     async def plan_undo(self, to: int | None) -> dict[str, Any]:
         """Return the plan of `undo`. Raises `NotFound` for a revision that is not kept."""
         ...

@@ -26,20 +26,6 @@ def test_the_overview_shows_each_model_and_follows_the_server(page: Any, stack: 
     row.get_by_text("idle").wait_for()
 
 
-def test_an_undo_is_planned_and_applied_from_the_history(page: Any, stack: Stack) -> None:
-    before = stack.manifest.read_text()
-    stack.manifest.write_text(before.replace("on_demand", "at_start"))
-    stack.apply()
-    opened(page, stack, "history")
-    page.get_by_role("button", name="Plan the undo").first.click()
-    page.get_by_text("residency.load").wait_for()
-    page.get_by_role("button", name="Apply").click()
-    page.get_by_role("status").filter(has_text="applied").last.wait_for()
-    applied = httpx.get(f"{stack.url}/api/v1/stack", timeout=30).json()
-    assert applied["manifest"]["models"]["spare"]["residency"]["load"] == "on_demand"
-    stack.manifest.write_text(before)
-
-
 def test_a_conversation_has_branches_and_survives_a_reload(page: Any, stack: Stack) -> None:
     opened(page, stack, "playground")
     page.get_by_label("Temperature").fill("0")

@@ -260,6 +260,9 @@ class StubRuntime:
     def history(self) -> list[dict[str, Any]]:
         return [{"generation": 7}]
 
+    async def compare_revisions(self, before: int, after: int) -> dict[str, Any]:
+        return {"before": before, "after": after, "texts": ["", ""], "plan": {"format": "mullama.plan/1"}}
+
     async def plan_undo(self, to: int | None) -> dict[str, Any]:
         self.seen.append(("plan undo", to))
         return {"format": "mullama.plan/1", "steps": []}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mullama.cli.api_client.discover import find, load_manifest, records_of, require, user
+from mullama.cli.api_client.discover import FoundServer, find, load_manifest, records_of, require, user
 from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE, REFUSED, outcome_code
@@ -21,11 +21,16 @@ def history_options(parser: Parser) -> None:
     context.manifest_options(parser)
     context.server_options(parser)
     context.json_option(parser)
+    parser.add_argument(
+        "--diff", type=int, nargs=2, metavar=("BEFORE", "AFTER"), help="show the steps from one revision to another"
+    )
 
 
 def history(call: CommandContext) -> int:
     """List the revisions of the server, or those on disk if none is running."""
     server = find(call, lambda: load_manifest(call))
+    if call.options.diff:
+        return _diff(call, server, *call.options.diff)
     if server is not None:
         revisions = server.client.get("/api/v1/history")["generations"]
     else:
@@ -37,6 +42,21 @@ def history(call: CommandContext) -> int:
         call.terminal.table(heads, (_row(tree) for tree in revisions))
     else:
         call.terminal.line("no revision has been applied yet")
+    return DONE
+
+
+def _diff(call: CommandContext, server: FoundServer | None, before: int, after: int) -> int:
+    if server is not None:
+        found = server.client.get(f"/api/v1/history/diff?before={before}&after={after}")
+    else:
+        from mullama.reconcile.compare_revisions import compare_revisions
+
+        records = records_of(call, load_manifest(call))
+        found = compare_revisions(records.find(before), records.find(after))
+    if call.options.json:
+        call.terminal.json(found)
+    else:
+        call.terminal.toned(lines(from_tree(found["plan"])))
     return DONE
 
 

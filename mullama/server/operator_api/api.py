@@ -64,6 +64,7 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
             ("GET", "/status", "read", self._summary),
             ("GET", "/api/v1/stack", "read", self._stack),
             ("GET", "/api/v1/history", "read", self._history),
+            ("GET", "/api/v1/history/diff", "read", self._compare_revisions),
             ("GET", "/api/v1/events", "read", self._events),
             ("GET", "/api/v1/live", "read", self._live),
             ("GET", "/api/v1/models/{name:path}", "read", self._model),
@@ -177,6 +178,10 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
 
     async def _worker_log(self, exchange: Exchange, params: Params) -> None:
         await exchange.reply(Reply(body=await self.operator.worker_log(params["name"])))
+
+    async def _compare_revisions(self, exchange: Exchange, _: Params) -> None:
+        before, after = schema.read_revisions(exchange.query)
+        await exchange.reply(Reply(body=await self.operator.compare_revisions(before, after)))
 
     async def _captures(self, exchange: Exchange, _: Params) -> None:
         chosen = schema.read_filter(exchange.query)

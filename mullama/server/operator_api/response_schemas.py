@@ -180,6 +180,7 @@ PLAN = record(
     beside=_TEXTS,
     targets=_TEXTS,
 )
+COMPARISON = record(before=COUNT, after=COUNT, texts=_TEXTS, plan=PLAN)
 PREVIEW = extended(PLAN, memory=array(_DEVICE_MEMORY))
 
 MANIFEST_TEXT = record(path=TEXT, profiles=_TEXTS, text=TEXT, digest=TEXT, revision=TEXT, readonly=TEXT)

@@ -77,6 +77,10 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
         summary="List the revisions, newest first",
         response=responses.HISTORY,
     ),
+    ("GET", "/api/v1/history/diff"): RouteSchema(
+        summary="Compare two revisions, ?before=N&after=N: their resolved manifests and the plan between them",
+        response=responses.COMPARISON,
+    ),
     ("GET", "/api/v1/events"): RouteSchema(
         summary="Follow events, after the id in ?after= or Last-Event-ID",
         stream="text/event-stream",
@@ -309,6 +313,16 @@ def read_filter(query: Mapping[str, str]) -> Mapping[str, str]:
     if query.get("result", "ok") not in ("ok", "error", "cancelled"):
         raise Invalid(f"result cannot be {query['result'][:80]!r}", field="result", hint="ok, error or cancelled")
     return query
+
+
+def read_revisions(query: Mapping[str, str]) -> tuple[int, int]:
+    """Return the numbers of the two revisions that a query compares."""
+    refuse_unknown(query, ("before", "after"), "the query")
+    for name in ("before", "after"):
+        text = query.get(name, "")
+        if not (text.isascii() and text.isdecimal()):
+            raise Invalid(f"{name} must be the number of a revision", field=name)
+    return int(query["before"]), int(query["after"])
 
 
 def read_author(body: Mapping[str, Any], key: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,20 @@ def test_history_names_the_models(run: Run, tiny: TinyServer, summary: dict[str,
     row = run("history", "--host", str(tiny.address)).out.splitlines()[1]
 
     assert row.split("apply")[1].split() == ["applied", *text.split()]
+
+
+def test_two_revisions_are_compared_by_their_steps(run: Run, tiny: TinyServer) -> None:
+    plan = {
+        "base": "a", "generation": 5, "steps": [], "drift": [], "warnings": ["a warning"], "complete": True,
+    }  # fmt: skip
+    answer = {"before": 3, "after": 5, "texts": ["", ""], "plan": plan}
+    tiny.answers["GET /api/v1/history/diff?before=3&after=5"] = Answer(answer)
+
+    shown = run("history", "--host", str(tiny.address), "--diff", "3", "5")
+    whole = run("history", "--host", str(tiny.address), "--diff", "3", "5", "--json")
+
+    assert "a warning" in shown.out
+    assert json.loads(whole.out) == answer
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,13 @@ def test_status_stack_and_history_are_the_operators(server: RunningServer) -> No
     stack = server.ask("GET", "/api/v1/stack")
     assert (stack.json["revision"], stack.headers["etag"]) == ("abc", '"abc"')
     assert server.ask("GET", "/api/v1/history").json == {"generations": [{"generation": 7}]}
+    found = server.ask("GET", "/api/v1/history/diff?before=3&after=5").json
+    assert (found["before"], found["after"]) == (3, 5)
+
+
+@pytest.mark.parametrize("query", ["", "?before=1", "?before=1&after=x", "?before=-1&after=2", "?before=1&after=2&c=3"])
+def test_a_comparison_without_two_revisions_is_refused(server: RunningServer, query: str) -> None:
+    assert server.ask("GET", f"/api/v1/history/diff{query}").status == 400
 
 
 def test_a_model_has_a_document_which_names_places_to_administrators_alone(server: RunningServer) -> None:
@@ -273,6 +280,7 @@ def test_a_body_that_is_wrong_is_a_400_that_names_the_field(
         ("POST", "/api/v1/plan", {"manifest": {}}, 200),
         ("GET", "/api/v1/status", None, 200),
         ("GET", "/api/v1/history", None, 200),
+        ("GET", "/api/v1/history/diff?before=1&after=2", None, 200),
         ("PUT", "/api/v1/stack", {"manifest": {}}, 403),
         ("POST", "/api/v1/reload", {}, 403),
         ("GET", "/api/v1/drift", None, 200),

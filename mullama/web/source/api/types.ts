@@ -12,6 +12,7 @@ export type Condition = Status["conditions"][number];
 export type Stack = Json<paths["/api/v1/stack"]["get"]>;
 export type Revision = Json<paths["/api/v1/history"]["get"]>["generations"][number];
 export type Plan = Json<paths["/api/v1/plan"]["post"]>;
+export type Comparison = Json<paths["/api/v1/history/diff"]["get"]>;
 export type DeviceMemory = Plan["memory"][number];
 export type Step = Plan["steps"][number];
 export type ManifestText = Json<paths["/api/v1/manifest"]["get"]>;

@@ -11,20 +11,26 @@ import { Problem } from "../../parts/Problem.tsx";
 import { Progress } from "../../parts/Progress.tsx";
 import { useRun } from "../../parts/useRun.ts";
 import { status } from "../../state/live.ts";
+import { Compare } from "./Compare.tsx";
 
 /** The screen. */
 export function History() {
   const [revisions, setRevisions] = useState<Revision[] | null>(null);
   const [error, setError] = useState<unknown>(null);
   const [target, setTarget] = useState<number | null>(null);
+  const [pair, setPair] = useState<number[]>([]);
   const applied = status.value?.generation;
+  const [before, after] = [...pair].sort((a, b) => a - b);
+  /** Mark a revision; the third mark replaces the first. */
+  const mark = (number: number, on: boolean) => setPair((known) => (on ? [...known, number].slice(-2) : known.filter((one) => one !== number)));
   useEffect(() => {
     ask<{ generations: Revision[] }>("api/v1/history").then((answer) => setRevisions(answer.generations), setError);
   }, [applied]);
   if (error) return <Problem title="The history could not be read" error={error} />;
   return (
     <div class="screen">
-      <header><h1>History</h1><p class="quiet">Each applied manifest is a revision. An undo applies an earlier one as a new revision.</p></header>
+      <header><h1>History</h1><p class="quiet">Each applied manifest is a revision. Mark two to compare them. An undo applies an earlier one as a new revision.</p></header>
+      {before !== undefined && after !== undefined && <Compare before={before} after={after} close={() => setPair([])} />}
       {target !== null && <Undo to={target} close={() => setTarget(null)} />}
       <section class="panel">
         {revisions?.length === 0 && <Empty title="Nothing was applied yet">Run <code>mullama apply</code>.</Empty>}
@@ -32,11 +38,12 @@ export function History() {
           <div class="scroll">
             <table>
               <thead>
-                <tr><th scope="col" class="number">Revision</th><th scope="col">When</th><th scope="col">By</th><th scope="col">Changes</th><th scope="col">Result</th><th scope="col"><span class="visually-hidden">Actions</span></th></tr>
+                <tr><th scope="col"><span class="visually-hidden">Compare</span></th><th scope="col" class="number">Revision</th><th scope="col">When</th><th scope="col">By</th><th scope="col">Changes</th><th scope="col">Result</th><th scope="col"><span class="visually-hidden">Actions</span></th></tr>
               </thead>
               <tbody>
                 {revisions.map((one) => (
                   <tr key={one.generation}>
+                    <td><input type="checkbox" aria-label={`Compare revision ${one.generation}`} checked={pair.includes(one.generation)} onChange={(event) => mark(one.generation, event.currentTarget.checked)} /></td>
                     <th scope="row" class="number">{one.generation}</th>
                     <td class="nowrap">{moment(one.when)}</td>
                     <td>{one.by || "–"} <span class="quiet">({one.trigger})</span>{one.origin.commit && <code class="block">{digest(one.origin.commit)}</code>}</td>

@@ -5,18 +5,16 @@
 
 import { acceptCompletion, autocompletion } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap, indentWithTab } from "@codemirror/commands";
-import { yaml } from "@codemirror/lang-yaml";
-import { HighlightStyle, syntaxHighlighting } from "@codemirror/language";
 import { lintGutter, lintKeymap, setDiagnostics } from "@codemirror/lint";
 import { unifiedMergeView } from "@codemirror/merge";
 import { search, searchKeymap } from "@codemirror/search";
 import { Compartment, EditorState, Prec } from "@codemirror/state";
 import { drawSelection, EditorView, highlightActiveLine, keymap, lineNumbers } from "@codemirror/view";
-import { tags } from "@lezer/highlight";
 import { useEffect, useRef } from "preact/hooks";
 
 import { ask } from "../../api/client.ts";
 import type { Mistake } from "../../api/types.ts";
+import { yamlText } from "../../parts/yamlText.ts";
 import { completer, fieldHelp } from "./completion.ts";
 import type { Schema } from "./schemaFields.ts";
 
@@ -39,30 +37,6 @@ interface Props {
   change: (text: string) => void;
 }
 
-const LOOK = EditorView.theme({
-  "&": { color: "var(--text)", backgroundColor: "var(--surface)", fontSize: "0.8125rem", height: "100%" },
-  ".cm-content": { fontFamily: "var(--mono)", caretColor: "var(--text)" },
-  ".cm-gutters": { backgroundColor: "var(--surface)", color: "var(--text-quiet)", border: "none" },
-  ".cm-activeLine, .cm-activeLineGutter": { backgroundColor: "color-mix(in srgb, var(--raised) 60%, transparent)" },
-  "&.cm-focused": { outline: "none" },
-  ".cm-cursor": { borderLeftColor: "var(--text)" },
-  "&.cm-focused .cm-selectionBackground, .cm-selectionBackground": { backgroundColor: "var(--accent-ground) !important" },
-  ".cm-panels": { backgroundColor: "var(--raised)", color: "var(--text)" },
-  ".cm-tooltip": { backgroundColor: "var(--surface)", color: "var(--text)", border: "1px solid var(--line-strong)", borderRadius: "var(--round)" },
-  ".cm-tooltip-autocomplete > ul > li[aria-selected]": { backgroundColor: "var(--accent)", color: "var(--on-accent)" },
-  ".cm-completionDetail": { fontStyle: "normal", color: "var(--text-quiet)", marginLeft: "0.75rem" },
-  "li[aria-selected] .cm-completionDetail": { color: "inherit" },
-  ".cm-help": { maxWidth: "26rem", padding: "0.35rem 0.5rem", fontFamily: "var(--font)" },
-  ".cm-help p": { margin: "0" },
-  ".cm-help .cm-facts": { marginTop: "0.25rem", color: "var(--text-quiet)" },
-});
-const COLOURS = HighlightStyle.define([
-  { tag: [tags.propertyName, tags.definition(tags.propertyName)], color: "var(--accent)" },
-  { tag: tags.string, color: "var(--good)" },
-  { tag: [tags.number, tags.bool, tags.null], color: "var(--warn)" },
-  { tag: tags.comment, color: "var(--text-quiet)", fontStyle: "italic" },
-]);
-
 let schema: Schema | null = null;
 
 /** Load the schema once; without it the editor works, and completes nothing. */
@@ -84,8 +58,7 @@ export function Editor({ text, version, original, changes, mistakes, path, place
     const state = EditorState.create({
       doc: text,
       extensions: [
-        lineNumbers(), history(), drawSelection(), highlightActiveLine(), yaml(), lintGutter(), search(), LOOK,
-        syntaxHighlighting(COLOURS), EditorState.tabSize.of(2), EditorView.lineWrapping,
+        lineNumbers(), history(), drawSelection(), highlightActiveLine(), lintGutter(), search(), yamlText,
         text.includes("\r\n") ? EditorState.lineSeparator.of("\r\n") : [],
         autocompletion({ override: [completer(() => schema)], icons: false, maxRenderedOptions: 60 }), fieldHelp(() => schema),
         Prec.high(keymap.of([{ key: "Tab", run: acceptCompletion }])),
