@@ -26,7 +26,7 @@ from mullama.runtime.scheduler.decide import decide
 from mullama.runtime.scheduler.events import UnitKey
 from mullama.runtime.scheduler.room import over_budget, used
 from mullama.runtime.scheduler.state import Phase, State, failure
-from mullama.runtime.scheduler.wants import wanted
+from mullama.runtime.scheduler.wants import only_room, wanted
 from mullama.runtime.scheduler.wording import describe
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.cores import CoreAllocator
@@ -404,10 +404,16 @@ class Pool:
         return found.phase if found else Phase.COLD
 
     def opens(self, unit: UnitKey) -> bool:
-        """Return True for a unit that is not open and is wanted: it opens, or waits for its worker or for room."""
+        """Return True for a unit that is not open and is wanted: it opens, or waits for its worker or for room.
+
+        One that nothing needs may wait for room as long as others are loaded; it only counts once it is begun.
+        """
         found = self.state.units.get(unit)
-        closed = found is not None and found.phase in (Phase.COLD, Phase.OPENING)
-        return closed and wanted(self.state, unit, asyncio.get_running_loop().time())
+        if found is None or found.phase not in (Phase.COLD, Phase.OPENING):
+            return False
+        if found.phase is Phase.COLD and only_room(self.state, unit):
+            return self.state.workers[unit.weights].phase is Phase.OPENING
+        return wanted(self.state, unit, asyncio.get_running_loop().time())
 
     async def until_opening(self) -> None:
         """Wait for the next context that a worker opens, during which this process has little to do."""

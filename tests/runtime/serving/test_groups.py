@@ -109,6 +109,8 @@ async def test_a_model_for_when_there_is_room_comes_back_after_the_large_one(ser
 
     assert await server.ask("large", "say yes") == "yes"
     assert loaded(server) == {"large"}
+    small = server.status("small")
+    assert (small["state"], small["conditions"][0]["reason"]) == ("idle", "OnDemand"), "nothing loads it now"
     await server.service.answer(LoadModel(model="large", keep_alive=0.0), CALLER)
 
     await until(lambda: loaded(server) == {"small"})
