@@ -50,7 +50,13 @@ def chat_options(parser: Parser) -> None:
 
 
 def chat(call: CommandContext) -> int:
+    """Talk to a model line by line. Without its name, open the page on a terminal if its extra is installed."""
     server = ensure_server(call)
+    if not (call.options.named or call.options.model) and call.terminal.interactive and call.terminal.live:
+        from mullama.cli.page.start import has_page, open_chat
+
+        if has_page():
+            return open_chat(call, conversation_of(call, ""))
     return talk(call, server, conversation_of(call, call.options.named or call.options.model or default_model(server)))
 
 

@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.context import CommandContext
@@ -15,6 +15,9 @@ from mullama.cli.inference.conversation import media_paths
 from mullama.errors import EngineFailed, NotFound, Unavailable
 from mullama.struct import Struct, field
 from mullama.units import counted
+
+if TYPE_CHECKING:
+    from mullama.cli.api_client.client import StreamStop
 
 
 class StreamedAnswer(Struct):
@@ -26,13 +29,15 @@ class StreamedAnswer(Struct):
     """The newest line of the stream; the last one has the counts."""
 
 
-def ask(server: FoundServer, body: Mapping[str, Any], answer: StreamedAnswer) -> Generator[tuple[str, str], None, None]:
+def ask(
+    server: FoundServer, body: Mapping[str, Any], answer: StreamedAnswer, stop: StreamStop | None = None
+) -> Generator[tuple[str, str], None, None]:
     """Yield ("thinking" or "content", text) as they arrive and collect them in `answer`.
 
     Raises `EngineFailed` for an error in the stream, `Unavailable` for a stream without an end.
     """
     done = False
-    for line in server.client.lines("POST", "/api/models/chat", body):
+    for line in server.client.lines("POST", "/api/models/chat", body, stop=stop):
         if "error" in line:
             raise EngineFailed(f"the answer failed: {line['error']}")
         message = line.get("message") or {}

@@ -12,6 +12,7 @@ from mullama.cli.page.server_access import PageServer
 from mullama.errors import Unsupported
 
 if TYPE_CHECKING:
+    from mullama.cli.inference.conversation import Conversation
     from mullama.cli.page.screens.pane import Pane
 
 
@@ -28,21 +29,33 @@ def open_top(call: CommandContext) -> int:
     require_page("mullama top --once prints the table without it")
     server = PageServer(call)
     server.find()
+    return _run(call, server, top_panes(order=call.options.sort, wanted=call.options.filter))
+
+
+def open_chat(call: CommandContext, conversation: Conversation) -> int:
+    """Show the page on its chat, with the settings of a conversation; return the exit code."""
+    return _run(call, PageServer(call), top_panes(conversation=conversation), first="chat")
+
+
+def _run(call: CommandContext, server: PageServer, panes: tuple[Pane, ...], first: str = "") -> int:
     from mullama.cli.page.screens.app import PageApp
 
-    panes = top_panes(order=call.options.sort, wanted=call.options.filter)
-    page = PageApp(server, panes, plain=bool(call.env.get("NO_COLOR")))
+    page = PageApp(server, panes, first=first, plain=bool(call.env.get("NO_COLOR")))
     page.run()
     return page.return_code or DONE
 
 
-def top_panes(*, order: str = "manifest", wanted: str = "") -> tuple[Pane, ...]:
-    """Return the panes of `mullama top` in the order of their tabs. order, wanted: of the table of models."""
+def top_panes(
+    *, order: str = "manifest", wanted: str = "", conversation: Conversation | None = None
+) -> tuple[Pane, ...]:
+    """Return the panes of the page in the order of their tabs. order, wanted: of the table of models."""
+    from mullama.cli.page.screens.chat import ChatPane
     from mullama.cli.page.screens.events import EventsPane, LogsPane, UsagePane
     from mullama.cli.page.screens.models import ModelsPane
     from mullama.cli.page.screens.plan import PlanPane
 
-    return ModelsPane(order=order, wanted=wanted), EventsPane(), LogsPane(), PlanPane(), UsagePane()
+    models = ModelsPane(order=order, wanted=wanted)
+    return models, EventsPane(), LogsPane(), PlanPane(), UsagePane(), ChatPane(conversation)
 
 
 def require_page(otherwise: str) -> None:
