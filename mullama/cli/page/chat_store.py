@@ -1,4 +1,4 @@
-"""The conversations of this user on disk: one file each, readable by nobody else."""
+"""The conversations of this user on disk: one file each, which only this user may read."""
 
 from __future__ import annotations
 
