@@ -56,7 +56,7 @@ class HttpResponse:
 
     @property
     def host(self) -> str:
-        return urlsplit(self.url).netloc
+        return place_of(self.url)
 
     @property
     def length(self) -> int | None:
@@ -181,7 +181,7 @@ class Web:
             if _origin(url) != origin:
                 secret = {}
         else:
-            raise TransferFailed(f"more than {MAX_REDIRECTS} redirects, the last one to {urlsplit(url).netloc}")
+            raise TransferFailed(f"more than {MAX_REDIRECTS} redirects, the last one to {place_of(url)}")
         try:
             yield response
         finally:
@@ -247,7 +247,7 @@ class Web:
         timeouts = {"connect": waits.connect, "pool": waits.connect, "read": waits.idle, "write": waits.idle}
         self._deadline.until = time.monotonic() + waits.connect + waits.headers
         try:
-            with _failures(urlsplit(url).netloc):
+            with _failures(place_of(url)):
                 response = self._pool(url).handle_request(
                     httpcore2.Request(
                         method,
@@ -282,6 +282,11 @@ class Web:
                 network_backend=self._network,
             )
         return self._pools[address]
+
+
+def place_of(url: str) -> str:
+    """Return host and port of an address, without a user name and a password."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def open_web(settings: Settings, cancelled: Cancelled = lambda: False) -> Web:

@@ -13,10 +13,11 @@ from contextvars import ContextVar
 from functools import cache
 from itertools import islice
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx2
 
-from mullama.errors import Denied, Invalid, MullamaError, NotFound, TransferFailed, Unavailable, Unsupported
+from mullama.errors import Denied, Invalid, MullamaError, NotFound, TransferFailed, Unavailable, Unsupported, masked
 from mullama.names import HubRef, repo_file
 from mullama.sources.base import Cancelled
 from mullama.sources.http_client import RETRY_STATUS, HttpResponse, TransientError, Web, open_web
@@ -173,11 +174,19 @@ def user(settings: HubSettings) -> str:
 
 
 def hub_endpoint(settings: HubSettings) -> str:
-    if settings.endpoint:
-        return settings.endpoint.rstrip("/")
-    from huggingface_hub import constants
+    """Return the address of the hub; raise `Invalid` for one with a user name or a query, which is sent nowhere."""
+    endpoint = settings.endpoint
+    if not endpoint:
+        from huggingface_hub import constants
 
-    return str(constants.ENDPOINT).rstrip("/")
+        endpoint = str(constants.ENDPOINT)
+    parts = urlsplit(endpoint)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise Invalid(
+            f"{masked(endpoint)} is not the address of a hub: it has a user name or a query",
+            hint="HF_ENDPOINT is https://HOST or https://HOST/PATH, and HF_TOKEN has the secret",
+        )
+    return endpoint.rstrip("/")
 
 
 def hub_credential(settings: HubSettings) -> Credential:
@@ -299,7 +308,7 @@ def _refusal(error: Any, subject: str, revision: str | None, tried: str) -> Mull
     if status in (401, 403):
         return Denied(f"{host} answered {status} for {subject}", hint=tried)
     if status == 404:
-        return NotFound(f"{host} has no model {subject}", name=subject)
+        return NotFound(f"{host} does not know {subject}", name=subject)
     return TransferFailed(f"{host} answered {status} for {subject}")
 
 

@@ -251,4 +251,4 @@ class _Transfer:
 def _shown(url: str | None) -> str:
     """Return an address without its query, which may contain a signature."""
     parts = urlsplit(url or "")
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"[:200]
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]

@@ -119,6 +119,15 @@ GOLDEN = [
         "sources: {hf: {endpoint: ftp://x}}",
         "sources.hf.endpoint: 'ftp://x' has the wrong form (an address that",
     ),
+    (
+        "sources: {hf: {endpoint: 'https://me:s3cret@hub.example'}}",
+        "sources.hf.endpoint: the address of a hub has no user name (token: {from_env: HF_TOKEN})",
+    ),
+    (
+        "sources: {hf: {endpoint: 'https://hub.example/?token=s3cret'}}",
+        "sources.hf.endpoint: 'https://hub.example/?token=***' is not the address of a hub",
+    ),
+    ("sources: {hf: {endpoint: 'https://'}}", "sources.hf.endpoint: 'https://' is not the address of a hub"),
     ("sources: {parallel: 99}", "sources.parallel: must be at most 16, not 99"),
     ("hardware: {budget: {ram: 120%}}", "hardware.budget.ram: expected a size, such as 512MiB"),
     ("hardware: {budget: {ram: -1}}", "hardware.budget.ram: must be at least 0, not -1"),

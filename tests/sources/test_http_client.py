@@ -75,6 +75,12 @@ def test_a_body_over_its_bound_is_not_read_to_its_end(hub: StubHub, web: Web) ->
     assert hub.sent < 48 * 2**20, "what the system holds on its way is counted, too"
 
 
+def test_a_failure_names_the_place_without_its_user(web: Web) -> None:
+    with pytest.raises(TransientError, match=r"^127\.0\.0\.1:9: ") as caught, web.get("http://me:s3cret@127.0.0.1:9/x"):
+        pass
+    assert "s3cret" not in str(caught.value)
+
+
 def test_an_encoded_answer_is_refused_before_it_is_unpacked(hub: StubHub, web: Web) -> None:
     from tests.stub_hub import Gzip
 

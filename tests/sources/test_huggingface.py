@@ -193,6 +193,21 @@ def test_a_token_has_the_name_of_its_user(hub: StubHub) -> None:
         huggingface.user(replace(settings, token=""))
 
 
+@pytest.mark.parametrize(
+    "endpoint", ["http://me:s3cret@127.0.0.1:9", "http://127.0.0.1:9/x?token=s3cret", "http://h#a"]
+)
+def test_an_address_with_a_secret_is_refused_and_not_shown(endpoint: str) -> None:
+    with pytest.raises(Invalid, match="is not the address of a hub") as caught:
+        huggingface.user(HubSettings(endpoint=endpoint, token="t"))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_token_that_a_mirror_does_not_know_is_named(hub: StubHub) -> None:
+    hub.script("whoami-v2", Status(404))
+    with pytest.raises(NotFound, match=r"^127\.0\.0\.1:\d+ does not know the token$"):
+        huggingface.user(HubSettings(endpoint=hub.url, token="t"))
+
+
 def test_the_librarys_own_requests_keep_working(sources: SourceFixture, hub: StubHub) -> None:
     """Other code of the process may use the library; its requests have no bounds of ours."""
     from huggingface_hub import HfApi

@@ -16,7 +16,7 @@ from mullama.cli.api_client.discover import client_address, has_manifest, load_m
 from mullama.cli.app.context import CommandContext, Parser, json_option, manifest_options
 from mullama.cli.app.environment import OLLAMA, UNREAD
 from mullama.cli.app.exit_codes import DONE, ERROR
-from mullama.errors import MullamaError
+from mullama.errors import MullamaError, masked
 from mullama.folders import data_root, state_root
 from mullama.machine import usable_cores
 from mullama.plan.observed import Device
@@ -242,7 +242,7 @@ def _stores(call: CommandContext) -> Iterator[Diagnosis]:
 def _hub(call: CommandContext) -> Iterator[Diagnosis]:
     for name in _HUB:
         if name in call.env:
-            yield Diagnosis("hub", "note", f"{name}={call.env[name]}")
+            yield Diagnosis("hub", "note", f"{name}={masked(call.env[name])}")
     files = Files.here(call.env)
     if files.offline(call.options.offline):
         yield Diagnosis("hub", "note", "not checked: offline")

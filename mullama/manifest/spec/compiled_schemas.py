@@ -80,7 +80,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'keys': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['Key']}, 'default': {}}},
     })
     s['HubSource'] = b.block('HubSource', 'The Hugging Face Hub or a mirror.', {
-        'endpoint': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'pattern': '^https?://'}}, 'default': None}},
+        'endpoint': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_hub_url}, 'schema': {'type': 'str', 'pattern': '^https?://'}}}, 'default': None}},
         'token': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['SecretRef']}, 'default': None}},
     })
     s['Stores'] = b.block('Stores', 'Stores of other tools. Files in them are used instead of a download; they are never written.', {

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from mullama.errors import Invalid
+from mullama.errors import Invalid, masked
 from mullama.manifest.addresses import parse_address, parse_rpc_host
 from mullama.manifest.host_addresses import address_of, addresses_in, is_host
 from mullama.manifest.spec.web_origins import host_pattern, origin_pattern
@@ -266,6 +266,16 @@ def check_collector_url(value: str) -> str:
         raise InvalidValue("the address of a collector ends before /v1/traces and /v1/metrics", "leave that path out")
     _check_not_of_link(parts)
     return value.rstrip("/")
+
+
+def check_hub_url(value: str) -> str:
+    """Check the address of a hub and return it."""
+    parts = _http_address(value)
+    if parts is None or parts.query or parts.fragment:
+        raise InvalidValue(f"{masked(value)[:80]!r} is not the address of a hub", "https://huggingface.co")
+    if parts.username is not None:
+        raise InvalidValue("the address of a hub has no user name", "token: {from_env: HF_TOKEN}")
+    return value
 
 
 def _check_not_of_link(parts: SplitResult) -> None:

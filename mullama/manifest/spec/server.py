@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from mullama.chat.media import MOST_MEDIA, MediaLimits
 from mullama.manifest.spec.rates import RateLimit
-from mullama.manifest.spec.readers import DialectName, check_address, check_host, check_origin
+from mullama.manifest.spec.readers import DialectName, check_address, check_host, check_hub_url, check_origin
 from mullama.manifest.spec.values import Block, Duration, Flag, Size, Text, Whole
 
 _MEDIA = MediaLimits()
@@ -155,7 +155,9 @@ class Auth(Block):
 class HubSource(Block):
     """The Hugging Face Hub or a mirror."""
 
-    endpoint: str | None = Field(default=None, pattern=r"^https?://", examples=["https://huggingface.co"])
+    endpoint: Annotated[str, Field(pattern=r"^https?://"), AfterValidator(check_hub_url)] | None = Field(
+        default=None, examples=["https://huggingface.co"]
+    )
     """URL of the hub; without it, HF_ENDPOINT or https://huggingface.co."""
     token: SecretRef | None = Field(default=None, examples=[{"from_env": "HF_TOKEN", "optional": True}])
     """Token for gated and private repositories."""

@@ -162,6 +162,14 @@ def test_doctor_tells_a_mullama_server_from_others(
     assert remedy in found["hint"]
 
 
+def test_doctor_shows_no_secret_of_an_address(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", [check for check in doctor.CHECKS if check.__name__ == "_hub"])
+    monkeypatch.setenv("HF_ENDPOINT", "https://me:s3cret@hub.example/?sig=s3cret")
+    out = run("doctor", "--offline").out
+    assert "HF_ENDPOINT=https://***@hub.example/?sig=***" in out
+    assert "s3cret" not in out
+
+
 def test_a_start_reports_a_broken_manifest_by_its_absolute_path_as_the_watcher_does(tmp_path: Path) -> None:
     """The log has one line for it, not one for each spelling of the path."""
     path = tmp_path / "m.yaml"

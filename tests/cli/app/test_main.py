@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import sys
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
 from mullama import __version__
+from mullama.__main__ import main as start
 from mullama.cli.app.commands import COMMANDS, Command
 from mullama.cli.app.context import seconds
 from mullama.cli.app.main import load, main
@@ -134,6 +137,16 @@ def test_an_interruption_is_quiet(
     ran = run("status")
     assert ran.code == code
     assert "Traceback" not in ran.err
+
+
+def test_an_interrupt_during_the_imports_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt if name == "main" else AttributeError(name)
+
+    monkeypatch.setitem(sys.modules, "mullama.cli.app.main", Slow("main"))
+    monkeypatch.setattr(sys, "argv", ["mullama", "status"])
+    assert start() == 130
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
