@@ -31,8 +31,10 @@ from mullama.server.http.exchange import (
 from mullama.server.http.limits import DEFAULT, Bounds
 from mullama.server.inflight import Inflight
 from mullama.server.keys import Failures, find_key, may
+from mullama.server.log_book import LogBook
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
+from mullama.server.operator_api.logs import LogApi
 from mullama.server.operator_api.telemetry import TelemetryApi
 from mullama.server.route_table import HttpRoute, Path, RouteTable
 from mullama.server.sessions import Sessions
@@ -55,15 +57,16 @@ def create_app(
     version: str = mullama.__version__,
     kept: StreamKeeper | None = None,
     tracer: Tracer | None = None,
+    log_book: LogBook | None = None,
 ) -> App:
     """Return the application over one runtime.
 
     dialects: by their names in the manifest. kept: the streams that clients may take up again. tracer: takes the spans
-    of requests; None for no export.
+    of requests; None for no export. log_book: has the kept lines; None for an empty one.
     """
     if kept is None:
         kept = StreamKeeper(lambda: service.access().manifest.server.resumable, {})
-    return App(service, operator, dialects, bounds, version, kept, tracer)
+    return App(service, operator, dialects, bounds, version, kept, tracer, log_book or LogBook())
 
 
 class App:
@@ -78,10 +81,11 @@ class App:
         version: str,
         kept: StreamKeeper,
         tracer: Tracer | None,
+        log_book: LogBook,
     ) -> None:
         self._service = service
         self._failures = Failures(bounds.failed_keys, time.monotonic)
-        self.inflight = Inflight()
+        self.inflight, self.log_book = Inflight(), log_book
         self._memory = pool = BodyBudget(bounds.body_pool)
         self._runs, self._kept, self._tracer = BackgroundRuns(), kept, tracer
         self.sessions = Sessions(service=service, pool=pool, inflight=self.inflight, bounds=bounds)
@@ -104,8 +108,9 @@ class App:
             document=self.document,
         )
         telemetry = TelemetryApi(operator=operator)
+        logs = LogApi(operator=operator, book=log_book, inflight=self.inflight, bounds=bounds)
         page = WebPage(service, DIST)
-        self.routes = (*endpoints.routes(dialects), *own.routes(), *telemetry.routes(), *page.routes())
+        self.routes = (*endpoints.routes(dialects), *own.routes(), *telemetry.routes(), *logs.routes(), *page.routes())
         self._table = RouteTable(self.routes)
         self._version = version
         # A path that no dialect claims is answered in OpenAI's form: its clients are pointed at arbitrary base paths.

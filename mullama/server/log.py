@@ -103,8 +103,13 @@ class Lines(logging.Formatter):
         if self.form == "json":
             head = {"time": time, "level": level, "logger": record.name, "event": event}
             return json.dumps({**head, **fields}, default=str)
-        pairs = " ".join(f"{name}={_word(value)}" for name, value in fields.items())
-        return f"{time} {level} {_plain(event)} {pairs}".rstrip()
+        return f"{time} {level} {line_text(event, fields)}"
+
+
+def line_text(event: str, fields: Mapping[str, Any]) -> str:
+    """Return the text of a line behind its time and its level, in printable ASCII."""
+    pairs = " ".join(f"{name}={_word(value)}" for name, value in fields.items())
+    return f"{_plain(event)} {pairs}".rstrip()
 
 
 def _word(value: Any) -> str:

@@ -7,15 +7,19 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-from mullama.cli.api_client.discover import find, is_remote, load_manifest, records_of, require
+from mullama.cli.api_client.discover import FoundServer, find, is_remote, load_manifest, records_of, require
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option, manifest_options, server_options
 from mullama.cli.app.exit_codes import DONE
 from mullama.errors import NotFound
 from mullama.store.records import Records
+from mullama.units import counted
 
 _CHUNK = 64 * 1024
 _POLL_SECONDS = 0.2
+_FILTERS = ("model", "part", "level", "text", "since")
+_LEVELS = ("debug", "info", "warning", "error", "critical")
 _IDLE_SECONDS = 0.5  # a server that is silent for this long has sent all events that it kept
 
 
@@ -23,19 +27,60 @@ def logs_options(parser: Parser) -> None:
     parser.add_argument("--file", metavar="FILE", help="manifest (default: mullama.yaml in this folder)")
     parser.add_argument("-n", "--lines", type=int, default=50, help="number of lines (default: 50)")
     parser.add_argument("-f", "--follow", action="store_true", help="keep printing new lines")
-    parser.set_defaults(host=None, key_file=None, profile=[])
+    server_options(parser)
+    json_option(parser)
+    parser.add_argument("--model", metavar="NAME", help="only lines about this model")
+    parser.add_argument("--part", metavar="PART", help="only lines of this part, such as requests or workers")
+    parser.add_argument("--level", choices=_LEVELS, help="only lines of this level or a higher one")
+    parser.add_argument("--text", metavar="TEXT", help="only lines with this text")
+    parser.add_argument("--since", metavar="TIME", help="only lines since then: 10m, 2h, or Unix seconds")
+    parser.set_defaults(profile=[])
 
 
 def logs(call: CommandContext) -> int:
-    """Print the end of the log of a server in the background; one in the foreground logs to its terminal."""
-    if is_remote(call):
-        raise UsageError("logs works on this machine only, and the server is remote", hint="run mullama logs there")
+    """Print the end of the log.
+
+    A server in the background writes a file, which is read on its machine. The lines of other servers, and those that
+    are filtered, come from the server itself, which keeps the last ones; they need the role admin.
+    """
     if call.options.lines < 0:
         raise UsageError("--lines must be 0 or more")
-    records = _records(call)
-    path = records.log_path
-    if not path.exists():
+    chosen = {name: value for name in _FILTERS if (value := getattr(call.options, name, None)) is not None}
+    if is_remote(call) or chosen or getattr(call.options, "json", False):
+        return _print_kept(call, require(call), chosen)
+    path = _records(call).log_path
+    if path.exists():
+        return _print_file(call, path)
+    server = find(call)
+    if server is None:
         raise NotFound(f"there is no log at {path}", hint="only a background server writes one")
+    return _print_kept(call, server, chosen)
+
+
+def _print_kept(call: CommandContext, server: FoundServer, chosen: Mapping[str, str]) -> int:
+    """Print the lines that a server keeps in memory."""
+    found = server.client.get(f"/api/v1/logs?{urlencode({'tail': call.options.lines, **chosen})}")
+    for line in found["lines"]:
+        _print_line(call, line)
+    if call.options.follow:
+        for line in server.client.events(f"/api/v1/logs/events?{urlencode({'after': found['last'], **chosen})}"):
+            if line["dropped"]:
+                call.terminal.note(f"{counted(line['dropped'], 'line')} came too fast and are not kept")
+            _print_line(call, line)
+    return DONE
+
+
+def _print_line(call: CommandContext, line: Mapping[str, Any]) -> None:
+    """Print one line in the form of the file."""
+    if getattr(call.options, "json", False):
+        call.terminal.raw(json.dumps(line, ensure_ascii=False) + "\n")
+        return
+    when = float(line["when"])
+    clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(when))
+    call.terminal.line(f"{clock}.{int(when % 1 * 1000):03d} {line['level']} {line['text']}")
+
+
+def _print_file(call: CommandContext, path: Path) -> int:
     with path.open("rb") as file:
         for line in tail(path, call.options.lines):
             call.terminal.raw(line.decode("utf-8", "replace"))

@@ -53,6 +53,7 @@ from mullama.runtime.worker.spawn import SpawnedWorker
 from mullama.server import log
 from mullama.server.app import App, create_app
 from mullama.server.http.listen import HttpServer
+from mullama.server.log_book import LogBook
 from mullama.server.stream_keeper import StreamKeeper
 from mullama.store.client_objects import ObjectFile
 from mullama.store.process import process_identity
@@ -87,7 +88,8 @@ def run_server(
     `Change.added`. worker: the process of the first worker. log_levels: by part of the log, in place of those of the
     manifest.
     """
-    _log_to_stderr(loaded.manifest, log_levels)
+    book = LogBook()
+    _log_to_stderr(loaded.manifest, log_levels, book)
     source = Origin(path=origin["path"], profiles=tuple(origin["profiles"]), digest=origin["digest"])
     if problem is None:
         loaded, source, problem = from_checkout(loaded, source, records, env)
@@ -102,6 +104,7 @@ def run_server(
         serving = _serve(
             loaded, source, records, env,
             held=held, problem=problem, default=default, added=added, worker=worker, log_levels=log_levels,
+            book=book,
         )  # fmt: skip
         try:
             return asyncio.run(serving)
@@ -109,12 +112,15 @@ def run_server(
             records.free_memory()
 
 
-def _log_to_stderr(manifest: Manifest, levels: Mapping[str, str]) -> None:
-    """Write one line for each event, in the manifest's format and level. Libraries log warnings and errors only."""
+def _log_to_stderr(manifest: Manifest, levels: Mapping[str, str], book: LogBook) -> None:
+    """Write one line for each event, in the manifest's format and level. Libraries log warnings and errors only.
+
+    book: keeps the last lines for readers through the server.
+    """
     settings = manifest.observability.logs
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(log.Lines(settings.format))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.basicConfig(handlers=[handler, book], level=logging.WARNING)
     log.configure(settings, levels)
 
 
@@ -130,8 +136,9 @@ async def _serve(
     added: frozenset[str],
     worker: SpawnedWorker | None,
     log_levels: Mapping[str, str],
+    book: LogBook,
 ) -> int:
-    process = _Process.make(records, env)
+    process = _Process.make(records, env, book)
     process.pool.keep_spare("llamacpp", worker)
     control = control_path(records, env)
     process.handle_signals()
@@ -194,7 +201,7 @@ class _Process(Struct, kw_only=True):
     """Tasks that run until the end."""
 
     @classmethod
-    def make(cls, records: Records, env: Mapping[str, str]) -> _Process:
+    def make(cls, records: Records, env: Mapping[str, str], book: LogBook) -> _Process:
         http = HttpServer()
         event_log, metrics = EventLog(), Metrics()
         attempts = Attempts(counts=records.attempts(), save=records.note_attempts)
@@ -261,7 +268,7 @@ class _Process(Struct, kw_only=True):
             reload=reload,
             stop=stopping.set,
         )
-        app = create_app(service, operator, DIALECTS, kept=kept, tracer=spans)
+        app = create_app(service, operator, DIALECTS, kept=kept, tracer=spans, log_book=book)
         metrics.gauges.append(lambda: _gauges_of(kept, app.sessions.open))
         return cls(
             records=records,

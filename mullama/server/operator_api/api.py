@@ -68,7 +68,6 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
             ("GET", "/api/v1/events", "read", self._events),
             ("GET", "/api/v1/live", "read", self._live),
             ("GET", "/api/v1/models/{name:path}", "read", self._model),
-            ("GET", "/api/v1/logs/worker/{name:path}", "admin", self._worker_log),
             ("GET", "/api/v1/requests", "admin", self._captures),
             ("GET", "/api/v1/requests/events", "admin", self._follow_captures),
             ("GET", "/api/v1/requests/{id}", "admin", self._capture),
@@ -175,9 +174,6 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
     async def _model(self, exchange: Exchange, params: Params) -> None:
         paths = "admin" in exchange.caller.roles
         await exchange.reply(Reply(body=await self.operator.model(params["name"], paths=paths)))
-
-    async def _worker_log(self, exchange: Exchange, params: Params) -> None:
-        await exchange.reply(Reply(body=await self.operator.worker_log(params["name"])))
 
     async def _compare_revisions(self, exchange: Exchange, _: Params) -> None:
         before, after = schema.read_revisions(exchange.query)

@@ -263,6 +263,11 @@ MODEL_DOCUMENT = record(
     contexts=array(_CONTEXT),
     worker=nullable(_WORKER),
 )
+LOGS = record(
+    format={"const": "mullama.logs/1"},
+    last=COUNT,
+    lines=array(record(id=COUNT, when=_TIME, level=TEXT, part=TEXT, models=_TEXTS, text=TEXT)),
+)
 WORKER_LOG = record(pid=COUNT, lines=_TEXTS, output=TEXT)
 
 _TIMINGS = record(total=_SECONDS, load=_SECONDS, prompt=_SECONDS, decode=_SECONDS, answers=COUNT)

@@ -9,6 +9,7 @@ from mullama.errors import Invalid
 from mullama.names import JSONValue, suggest
 from mullama.runtime.base import ApplyOptions, MetricsQuery, Origin
 from mullama.server.http.exchange import OPERATOR
+from mullama.server.log_book import LEVELS, MOST_LINES, LogFilter
 from mullama.server.openapi import document
 from mullama.server.operator_api import response_schemas as responses
 from mullama.server.route_table import HttpRoute, RouteSchema
@@ -92,6 +93,14 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
     ("GET", "/api/v1/models/{name:path}"): RouteSchema(
         summary="Get a model: its values with their origins, template, files, contexts over its weights, and worker",
         response=responses.MODEL_DOCUMENT,
+    ),
+    ("GET", "/api/v1/logs"): RouteSchema(
+        summary="Get the last ?tail= lines of the log, filtered by ?model=, ?part=, ?level=, ?text= and ?since=",
+        response=responses.LOGS,
+    ),
+    ("GET", "/api/v1/logs/events"): RouteSchema(
+        summary="Follow the log from now on, or after the line in ?after= or Last-Event-ID, filtered as /api/v1/logs",
+        stream="text/event-stream",
     ),
     ("GET", "/api/v1/logs/worker/{name:path}"): RouteSchema(
         summary="Get the end of the engine's log of a model, and of the output of its worker",
@@ -305,6 +314,24 @@ def _read_since(text: str, now: float) -> float:
     except ValueError as error:
         raise Invalid(f"since: {error}", field="since", hint="7d, 12h, or Unix seconds") from error
     return min(max(0.0, begins), _LATEST)
+
+
+def read_log_query(query: Mapping[str, str], now: float) -> tuple[LogFilter, int]:
+    """Return what a reader of the log asks for, and the most lines: 200 without `tail`."""
+    refuse_unknown(query, ("tail", "model", "part", "level", "text", "since"), "the query")
+    tail, level = query.get("tail", "200"), query.get("level", "debug")
+    if not (tail.isascii() and tail.isdecimal()):
+        raise Invalid("tail must be a number of lines", field="tail")
+    if level not in LEVELS:
+        raise Invalid(f"level cannot be {level[:80]!r}", field="level", hint=", ".join(LEVELS))
+    wanted = LogFilter(
+        model=query.get("model", ""),
+        part=query.get("part", ""),
+        level=LEVELS[level],
+        text=query.get("text", ""),
+        since=_read_since(query.get("since", "0"), now),
+    )
+    return wanted, min(int(tail[:9]), MOST_LINES)
 
 
 def read_filter(query: Mapping[str, str]) -> Mapping[str, str]:

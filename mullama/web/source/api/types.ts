@@ -60,3 +60,5 @@ export type ModelValue = ModelDocument["values"][number];
 export type ModelFile = ModelDocument["files"][number];
 export type ModelContext = ModelDocument["contexts"][number];
 export type WorkerLog = Json<paths["/api/v1/logs/worker/{name}"]["get"]>;
+export type LogAnswer = Json<paths["/api/v1/logs"]["get"]>;
+export type LogLine = LogAnswer["lines"][number];

@@ -27,6 +27,7 @@ const SCREENS: Screen[] = [
   { path: "history", title: "History", view: lazy(() => import("../screens/history/History.tsx"), "History") },
   { path: "playground", title: "Playground", view: lazy(() => import("../screens/playground/Playground.tsx"), "Playground") },
   { path: "requests", title: "Requests", view: lazy(() => import("../screens/requests/Requests.tsx"), "Requests") },
+  { path: "logs", title: "Logs", view: lazy(() => import("../screens/logs/Logs.tsx"), "Logs") },
   { path: "metrics", title: "Metrics", view: lazy(() => import("../screens/metrics/Metrics.tsx"), "Metrics") },
   { path: "keys", title: "Keys", view: lazy(() => import("../screens/keys/Keys.tsx"), "Keys") },
 ];
