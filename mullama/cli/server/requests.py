@@ -43,8 +43,12 @@ def requests(call: CommandContext) -> int:
     rows = client.get(f"/api/v1/requests?{urlencode(chosen)}")["requests"]
     if call.options.json:
         call.terminal.json({"requests": rows})
-    else:
+    elif rows:
         call.terminal.table(_HEADS, map(_cells, rows))
+    elif client.get("/api/v1/stack")["manifest"].get("observability", {}).get("captures") is None:
+        call.terminal.line("nothing is captured: observability.captures in the manifest switches it on")
+    else:
+        call.terminal.line("no captured requests")
     return DONE
 
 

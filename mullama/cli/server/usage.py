@@ -53,7 +53,8 @@ def usage(call: CommandContext) -> int:
     by = options.by or ["model"]
     since = "never" if math.isinf(options.since) else f"{options.since:.0f}s"
     asked = {"since": since, "by": ",".join(by), **({"span": options.per} if options.per else {})}
-    tree = require(call).client.get(f"/api/v1/usage?{urlencode(asked)}")
+    client = require(call).client
+    tree = client.get(f"/api/v1/usage?{urlencode(asked)}")
     rows = tree["rows"]
     if options.json:
         call.terminal.json(tree)
@@ -64,6 +65,8 @@ def usage(call: CommandContext) -> int:
     elif rows:
         heads = (*(name.upper() for name in columns), *(_SUMS[name] for name in _SHOWN))
         call.terminal.table(heads, (_row(row, columns) for row in rows))
+    elif client.get("/api/v1/stack")["manifest"].get("observability", {}).get("usage", {}).get("keep") == 0:
+        call.terminal.line("usage is not recorded: observability.usage.keep is 0s")
     else:
         call.terminal.line(f"no requests in the last {duration(options.since)}")
     return DONE
