@@ -186,6 +186,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
         "--format": "leave it out: the file tells it, and only GGUF files are served",
     },
     "embed": {"--format": "use --json"},
+    "import": {"--path": "name the folder or file after the kind: mullama import ollama PATH"},
     "quantize": {"-m": "name the source without -m: mullama quantize SOURCE TYPE -o FILE"},
     "cache": {"-m": "name the source without -m: mullama cache remove SOURCE"},
 }

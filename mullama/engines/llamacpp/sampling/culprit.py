@@ -82,4 +82,6 @@ def _line(error: str) -> str:
     reason = _PREFIX.sub("", (error.splitlines() or [""])[0])
     if reason.startswith("Regex is empty"):
         reason = "the keywords exclude every text"
+    if reason.startswith("NoExtension"):
+        reason = "no text fits it"
     return reason[:200]

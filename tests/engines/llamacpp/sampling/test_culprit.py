@@ -57,3 +57,9 @@ def test_another_error_is_one_line() -> None:
     assert (
         explained("start: x", "at 1(8): unknown name: x\n   1 | start: x\n            ^", error_of) == "unknown name: x"
     )
+
+
+def test_a_grammar_that_fits_no_text_is_explained_in_words() -> None:
+    made = LLMatcher(_TOKENIZER, 'start: "" start\n', log_level=0)
+    made.compute_bitmask()
+    assert explained("", str(made.get_error()), error_of) == "no text fits it"
