@@ -42,6 +42,14 @@ def from_tree(kind: type[T], tree: object, name: str, *, only_known: bool = Fals
     return value
 
 
+def from_json(kind: type[T], data: bytes, name: str) -> T:
+    """Convert JSON text to a value of the type; unknown fields are ignored. Raises `Invalid` as `from_tree`."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Invalid(_message(name, error)) from error
+
+
 def _parse(kind: type, text: Any) -> Any:
     parse = getattr(kind, "parse", None)
     if parse is None:

@@ -19,6 +19,7 @@ class Condition(StrEnum):
     GIT_SYNCED = "GitSynced"
     USAGE_RECORDED = "UsageRecorded"
     CERTIFICATE_VALID = "CertificateValid"
+    PEERS_AVAILABLE = "PeersAvailable"
 
 
 OF_MODELS = frozenset({Condition.READY, Condition.DRIFTED})
@@ -55,6 +56,7 @@ class Reason(StrEnum):
     NOT_APPLIED = "NotApplied"
     STORE_FAILED = "StoreFailed"
     CERTIFICATE_REFUSED = "CertificateRefused"
+    PEER_EJECTED = "PeerEjected"
 
 
 class Conditions(Struct):

@@ -29,6 +29,7 @@ _LEVELS = {
     "files-changed": logging.WARNING,
     "webhook-failed": logging.WARNING,
     "telemetry-failed": logging.WARNING,
+    "peer-ejected": logging.WARNING,
     "warning": logging.WARNING,
 }
 
@@ -43,7 +44,9 @@ _PARTS = {
     ),
     **dict.fromkeys(("degraded", "recovered", "fetch-failed", "evicted"), "models"),
     **dict.fromkeys(("worker", "worker-failed"), "workers"),
-    **dict.fromkeys(("listening", "not-listening", "certificate", "certificate-refused"), "server"),
+    **dict.fromkeys(
+        ("listening", "not-listening", "certificate", "certificate-refused", "peer-ejected", "peer-recovered"), "server"
+    ),
     **dict.fromkeys(
         ("usage-not-recorded", "webhook-failed", "telemetry-failed", "telemetry-recovered"), "telemetry"
     ),

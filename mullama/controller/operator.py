@@ -33,6 +33,7 @@ from mullama.plan.steps import to_tree
 from mullama.runtime.base import ApplyOptions, MetricsQuery, Origin, Reload, TextEdit
 from mullama.runtime.llamacpp_metrics import LlamaCppMetrics
 from mullama.runtime.metrics import Gauge, Metrics
+from mullama.runtime.peers.book import PeerBook
 from mullama.runtime.pool import Pool
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.scheduler.events import FOREVER
@@ -68,6 +69,7 @@ class LocalOperator:
         usage: UsageLog,
         captures: CaptureLog,
         sampler: MetricsSampler,
+        peers: PeerBook,
         git: GitFollower,
         editor: ManifestEditor,
         documents: ModelDocuments,
@@ -77,8 +79,7 @@ class LocalOperator:
         self._reconciler, self._pool = reconciler, pool
         self._event_log, self._metrics, self._rates = event_log, metrics, rates
         self._usage, self._captures, self._git, self._editor = usage, captures, git, editor
-        self._sampler = sampler
-        self._documents = documents
+        self._sampler, self._peers, self._documents = sampler, peers, documents
         self._status = reconciler.status
         self._reload, self._stop = reload, stop
         self._started = time.time()
@@ -121,6 +122,7 @@ class LocalOperator:
                 for route in snapshot.routes.values()
                 if len(route.targets) > 1 or route.fallback
             },
+            "peers": self._peers.status(),
             "groups": group_states(snapshot, self._pool),
             "git": self._git.tree(),
             "rates": self._rates.tree(),
@@ -135,13 +137,19 @@ class LocalOperator:
 
     def _conditions(self) -> list[dict[str, Any]]:
         """Return the server's conditions, with the memory as it is now."""
-        found = self._status.conditions.tree()
+        found = [*self._status.conditions.tree(), *self._lost_peers()]
         if (over := self._pool.over_budget) is None:
             return found
         taken, budget = (size(count, digits=2) for count in over)
         message = f"{taken} in use, hardware.budget allows {budget}"
         others = [c for c in found if c["type"] != Condition.DEGRADED or c["status"]]
         return [*others, condition(Condition.DEGRADED, True, Reason.OVER_BUDGET, message)]
+
+    def _lost_peers(self) -> list[dict[str, Any]]:
+        """Return the condition of peers that get no requests; none while all answer."""
+        lost = [peer for peer in self._peers.status() if peer["state"] == "ejected"]
+        message = "; ".join(f"{peer['name']}: {peer['reason']}" for peer in lost)
+        return [condition(Condition.PEERS_AVAILABLE, False, Reason.PEER_EJECTED, message)] if lost else []
 
     def _live(self, current: Current) -> dict[str, LiveModel]:
         reconciler, snapshot = self._reconciler, current.snapshot

@@ -25,6 +25,7 @@ SECRETS = (
     ("auth", "keys", "*", "secret"),
     ("sources", "hf", "token"),
     ("observability", "webhooks", "*", "secret"),
+    ("peers", "*", "key"),
     ("sync", "git", "token"),
     ("sync", "git", "deploy_key"),
     ("sync", "git", "webhook", "secret"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.key_tree import AUTOMATIC, SPELLINGS
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, join
+from mullama.manifest.spec.readers import PEER_SIGN
 from mullama.problems import Location
 
 
@@ -89,12 +90,14 @@ def _equal(a: Node, b: Node) -> bool:
 
 def _route(node: Node) -> Node:
     """Return a route with its targets as a list of maps; the model's name for a route to one model without options."""
+    if isinstance(node, Leaf) and isinstance(node.value, str) and PEER_SIGN in node.value:
+        return empty(node.place).put("to", Items((_target(node),), node.place))
     if not isinstance(node, Fields) or (to := node.get("to")) is None or is_null(to):
         return node
     to = Items((to,), to.place) if isinstance(to, Leaf) else to
     if not isinstance(to, Items):
         return node
-    to = Items(tuple(empty(n.place).put("model", n) if isinstance(n, Leaf) else n for n in to.items), to.place)
+    to = Items(tuple(_target(n) if isinstance(n, Leaf) else n for n in to.items), to.place)
     node = node.put("to", to)
     if len(to.items) != 1:
         return node
@@ -103,4 +106,14 @@ def _route(node: Node) -> Node:
         return node
     model, weight = target.get("model"), target.get("weight")
     single = weight is None or (isinstance(weight, Leaf) and type(weight.value) is int and weight.value == 1)
-    return model if isinstance(model, Leaf) and len(target.entries) <= 2 and single else node
+    local = target.get("peer") is None
+    return model if isinstance(model, Leaf) and len(target.entries) <= 2 and single and local else node
+
+
+def _target(name: Leaf) -> Fields:
+    """Return the long form of a target: MODEL, or MODEL@PEER."""
+    target = empty(name.place)
+    if not isinstance(name.value, str) or PEER_SIGN not in name.value:
+        return target.put("model", name)
+    model, _, peer = name.value.rpartition(PEER_SIGN)
+    return target.put("model", Leaf(model, name.place)).put("peer", Leaf(peer, name.place))

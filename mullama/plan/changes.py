@@ -39,6 +39,7 @@ COSTS: Mapping[str, Cost] = {
     "hardware.rpc": Cost.LIVE,
     "hardware.profiles": Cost.NONE,
     "groups": Cost.LIVE,
+    "peers": Cost.LIVE,
     "routes": Cost.LIVE,
     "moved": Cost.NONE,
     "prune": Cost.NONE,

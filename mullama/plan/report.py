@@ -23,7 +23,19 @@ _MARKDOWN = str.maketrans(
 
 _KEYS = "auth.keys."
 _DURATIONS = frozenset(
-    {"drain_timeout", "interval", "keep", "overlap", "pad", "queue_timeout", "seconds", "silence", "speech", "timeout"}
+    {
+        "connect_timeout",
+        "drain_timeout",
+        "interval",
+        "keep",
+        "overlap",
+        "pad",
+        "queue_timeout",
+        "seconds",
+        "silence",
+        "speech",
+        "timeout",
+    }
     | {"ttl", "window"}
 )
 """The names of the manifest's durations."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from mullama.errors import ManifestError
 from mullama.manifest.spec import Group, Manifest, Model, Route
-from mullama.manifest.spec.readers import targets_of
+from mullama.manifest.spec.readers import PEER_SIGN, targets_of
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import ModelName
 from mullama.plan.observed import KnownFiles
@@ -101,10 +101,13 @@ def _routes(desired: Manifest, applied: Manifest, models: Collection[str]) -> It
 
 
 def _served(route: str | Route, desired: Manifest, models: Collection[str]) -> bool:
-    """Return True if every model of a route is there; a route among its fallbacks is checked by itself."""
+    """Return True if every model of a route is there, or is one of a peer.
+
+    A route among its fallbacks is checked by itself.
+    """
     fallback = route.fallback if isinstance(route, Route) else ()
-    return all(name in models for name in targets_of(route)) and all(
-        name in models or name in desired.routes for name in fallback
+    return all(name in models or PEER_SIGN in name for name in targets_of(route)) and all(
+        name in models or name in desired.routes or PEER_SIGN in name for name in fallback
     )
 
 

@@ -16,7 +16,7 @@ from mullama.chat.transcription import TranscriptionRequest
 from mullama.chat.types import ChatRequest, CompletionRequest, EmbedRequest, RerankRequest, Sampling
 from mullama.errors import BadWeights, Busy, MullamaError, Refused, TimedOut, Unavailable
 from mullama.manifest.spec import Manifest, Model, RequestParameters, Route
-from mullama.manifest.spec.readers import OnError
+from mullama.manifest.spec.readers import PEER_SIGN, OnError, target_name
 from mullama.manifest.tree import block_to_tree
 from mullama.names import ModelName
 from mullama.struct import Struct, field_names
@@ -33,7 +33,7 @@ class Routing(Struct, frozen=True, kw_only=True):
 
     name: str
     targets: tuple[tuple[str, int], ...]
-    """Models with their weights, of which at least one is more than 0."""
+    """Models, and `MODEL@PEER`, with their weights, of which at least one is more than 0."""
     fallback: tuple[str, ...] = ()
     """Models and routes."""
     on_error: tuple[OnError, ...] = ()
@@ -52,7 +52,7 @@ def routings(manifest: Manifest) -> dict[str, Routing]:
     return {
         ModelName.parse(name).key: Routing(
             name=name,
-            targets=tuple((target.model, target.weight) for target in route.to),
+            targets=tuple((target_name(target), target.weight) for target in route.to),
             fallback=route.fallback,
             on_error=route.on_error,
             rules=RequestRules(
@@ -104,7 +104,7 @@ def _candidates(
     if targets:
         yield Candidate(model=choose(targets, key), rules=rules)
     for name in route.fallback:
-        inner = routes.get(ModelName.parse(name).key)
+        inner = routes.get(ModelName.parse(name).key) if PEER_SIGN not in name else None
         if inner is not None:
             yield from _candidates(inner, routes, key, usable, rules)
         elif usable(name):

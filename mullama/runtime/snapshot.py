@@ -11,8 +11,9 @@ from mullama.chat.model_settings import ModelSettings
 from mullama.chat.request_rules import NO_RULES, RequestRules
 from mullama.codec import to_tree
 from mullama.engines.base import ContextOptions, EngineChoice
-from mullama.errors import Invalid, ModelUnavailable, NotFound
+from mullama.errors import Invalid, ModelUnavailable, NotFound, Unsupported
 from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.spec.readers import PEER_SIGN
 from mullama.names import ModelName, suggest
 from mullama.plan.fit import Placement
 from mullama.plan.observed import KnownFiles
@@ -119,7 +120,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     access: Access
     deployments: Mapping[str, Deployment] = field(default_factory=lambda: MappingProxyType({}))
     names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """The key of every name and route that clients may use → a model's name; of a route to several, the main one's."""
+    """The key of every name and route that clients may use → a model's name; of a route to several, the main one's,
+    and `MODEL@PEER` for a route to peers alone."""
     routes: Mapping[str, Routing] = field(default_factory=lambda: MappingProxyType({}))
     """The key of each route with options → its targets, fallbacks and rules."""
     exposed: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -134,11 +136,17 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     def find(self, name: str, dialect: str) -> Deployment:
         """Return the deployment behind a name or route.
 
-        Raises `NotFound` for an unknown name, and for a model that is not served in this dialect.
+        Raises `NotFound` for an unknown name, and for a model that is not served in this dialect, and `Unsupported` for
+        a route that leads to peers alone.
         """
         key = key_of(name)
         target = self.names.get(key)
         deployment = self.deployments.get(target) if target is not None else None
+        if target is not None and PEER_SIGN in target:
+            raise Unsupported(
+                f"'{name}' is a model of the peer {target.rpartition(PEER_SIGN)[2]}",
+                hint="a peer answers completions, embeddings and rankings only",
+            )
         if deployment is None or not self.speaks(deployment, dialect):
             raise self.missing(name, dialect, known=deployment is not None)
         number = self.exposed.get(key)

@@ -7,6 +7,7 @@ import pytest
 from tests.manifest.builders import problems, read
 
 M = "models: {a: builtin:tiny, b: builtin:tiny}\n"
+P = "peers: {box: {url: 'http://127.0.0.1:1'}}\n" + M
 
 MISTAKES = [
     (
@@ -94,6 +95,15 @@ MISTAKES = [
         "m.yaml:3:14: routes.r.to: the weights add up to 0 (at least one weight must be more than 0)",
     ),
     (M + "routes: {r: {to: [a, {model: a, weight: 3}]}}", "m.yaml:3:22: routes.r.to[1]: a is listed twice"),
+    (M + "routes: {r: m@box}", "m.yaml:3:13: routes.r.to[0].peer: there is no peer 'box'"),
+    (M + "routes: {r: {to: a, fallback: [m@box]}}", "routes.r.fallback[0]: there is no peer 'box'"),
+    (P + "routes: {r: {to: [a, m@box, {model: m, peer: box}]}}", "routes.r.to[2]: m@box is listed twice"),
+    (P + "routes: {r: {to: [{peer: box}]}}", "routes.r.to[0].model"),
+    (P + "routes: {r: {to: a, fallback: ['@box']}}", "routes.r.fallback[0]: @box names no model of the peer"),
+    ("peers: {'a b': {url: 'http://127.0.0.1:1'}}\n" + M, "peers.a b: 'a b' is not a name of a peer"),
+    ("peers: {b: {url: 'https://u:p@h.example'}}\n" + M, "the address of a peer has no secret"),
+    ("peers: {b: {url: 'ftp://h.example'}}\n" + M, "'ftp://h.example' is not the address of a server"),
+    ("peers: {b: {url: 'http://h.example', key: {from_env: A, from_file: b}}}\n" + M, "peers.b.key: expected one of"),
     (M + "routes: {r: {to: [a, c]}}", "m.yaml:3:22: routes.r.to[1].model: there is no model 'c'"),
     (M + "routes: {r: {to: [a, q]}, q: b}", "m.yaml:3:22: routes.r.to[1].model: q is a route, not a model"),
     (M + "routes: {r: {to: a, fallback: [c]}}", "m.yaml:3:32: routes.r.fallback[0]: there is no model or route 'c'"),
@@ -257,6 +267,11 @@ def test_what_agrees_is_taken(text: str) -> None:
 
 
 WARNINGS = [
+    (P + "routes: {r: a}", "m.yaml:2:9: peers.box: no route leads to this peer (routes: {NAME: MODEL@box})"),
+    (
+        "peers: {b: {url: 'http://h.example', key: {from_env: A}}}\n" + M + "routes: {r: m@b}",
+        "m.yaml:2:18: peers.b.url: the key is sent without encryption (use https://)",
+    ),
     (
         M + "auth: {keys: {k: {secret: {from_env: K}, models: ['c*']}}}",
         "m.yaml:3:51: auth.keys.k.models[0]: 'c*' matches no model or route",

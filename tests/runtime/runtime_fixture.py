@@ -34,6 +34,7 @@ from mullama.reconcile.machine import observe_machine
 from mullama.runtime.attempts import Attempts
 from mullama.runtime.base import ApplyOptions, Caller, Origin
 from mullama.runtime.metrics import Metrics
+from mullama.runtime.peers.book import PeerBook
 from mullama.runtime.pool import Pool
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.serving.captures import CaptureLog
@@ -105,9 +106,10 @@ class LocalServer:
         )  # fmt: skip
         self.captures = CaptureLog(lambda: self.snapshot.manifest.observability.captures)
         self.spans = SpanQueue(lambda: self.snapshot.manifest.observability.otlp, self.metrics.spans)
+        self.peers = PeerBook(lambda: self.snapshot.manifest, self.env, self.event_log.note)
         self.service = ModelService(
             lambda: self.snapshot, self.pool, self.commands, self.metrics, self.objects, self.rates, self.usage,
-            self.captures, self.spans,
+            self.captures, self.spans, self.peers,
         )  # fmt: skip
         self.git = GitFollower(
             folder=self.records.git_folder, current=lambda: self.reconciler.current, adopt=lambda _: None,
@@ -118,9 +120,9 @@ class LocalServer:
         )
         self.operator = LocalOperator(
             reconciler=self.reconciler, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
-            rates=self.rates, usage=self.usage, captures=self.captures, sampler=self.sampler, git=self.git,
-            editor=ManifestEditor(self.reconciler, self.env), documents=ModelDocuments(self.pool, self.env),
-            reload=self._no_file, stop=lambda: None,
+            rates=self.rates, usage=self.usage, captures=self.captures, sampler=self.sampler, peers=self.peers,
+            git=self.git, editor=ManifestEditor(self.reconciler, self.env),
+            documents=ModelDocuments(self.pool, self.env), reload=self._no_file, stop=lambda: None,
         )  # fmt: skip
 
     async def _no_file(self, reason: str) -> str:

@@ -72,7 +72,7 @@ def apply(call: CommandContext) -> int:
     saved = plan_file.load_plan(call.folder / call.options.plan) if call.options.plan is not None else None
     targets = _targets(call, saved)
     whole = not targets and loaded.manifest.sync.git is None
-    if not loaded.manifest.models and whole and not call.options.allow_empty:
+    if not loaded.manifest.models and not loaded.manifest.peers and whole and not call.options.allow_empty:
         raise Refused(
             "the manifest has no models: applying it would remove every model",
             hint="--allow-empty applies it",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mullama.cli.api_client.discover import FoundServer, find, has_manifest, load_manifest, records_of
 from mullama.cli.app.context import CommandContext
-from mullama.errors import MullamaError, NotFound
+from mullama.errors import MullamaError, NotFound, Unsupported
 from mullama.names import ModelName, suggest
 from mullama.struct import Struct
 
@@ -78,12 +78,15 @@ def known_files(call: CommandContext, declared: Declared) -> dict[str, KnownFile
 
 def model_of(manifest: Manifest, name: str) -> tuple[str, Model]:
     """Return the model that a name or route leads to, with its declared name; raise `NotFound` with similar names."""
-    from mullama.manifest.spec.readers import targets_of
+    from mullama.manifest.spec.readers import PEER_SIGN, targets_of
 
     key = ModelName.parse(name).key
     for route, target in manifest.routes.items():
         if ModelName.parse(route).key == key:
-            key = ModelName.parse(targets_of(target)[0]).key
+            found = targets_of(target)[0]
+            if PEER_SIGN in found:
+                raise Unsupported(f"'{name}' is a model of a peer: {found}", hint="ask its server")
+            key = ModelName.parse(found).key
             break
     for own, model in manifest.models.items():
         if ModelName.parse(own).key == key:

@@ -70,6 +70,10 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
             from mullama.plan.report import beside_line
 
             terminal.line(beside_line(beside))
+    if peers := tree.get("peers"):
+        terminal.line()
+        for peer in peers:
+            terminal.line(_peer(peer))
     if groups := tree.get("groups"):
         terminal.line()
         for group in groups:
@@ -93,6 +97,12 @@ def _group(group: Mapping[str, Any]) -> str:
     names = f": {', '.join(loaded)}" if loaded else ""
     waiting = "".join(f"; {_wait_for(name, count)}" for name, count in group["waiting"].items())
     return f"group {group['name']}: {len(loaded)} of {group['max']} loaded{names}{waiting}"
+
+
+def _peer(peer: Mapping[str, Any]) -> str:
+    """Format a peer: `peer box (http://box:11434): ready, 3 requests`."""
+    reason = f": {peer['reason']}" if peer["reason"] else ""
+    return f"peer {peer['name']} ({peer['url']}): {peer['state']}, {counted(peer['running'], 'request')}{reason}"
 
 
 def _wait_for(name: str, count: int) -> str:

@@ -42,6 +42,7 @@ from mullama.reconcile.files import Files
 from mullama.runtime.attempts import Attempts
 from mullama.runtime.base import ApplyOptions, Origin, Reload
 from mullama.runtime.metrics import Gauge, Metrics
+from mullama.runtime.peers.book import PeerBook
 from mullama.runtime.pool import Pool
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.serving.captures import CaptureLog
@@ -191,6 +192,7 @@ class _Process(Struct, kw_only=True):
     webhooks: WebhookDelivery
     telemetry: TelemetryExport
     sampler: MetricsSampler
+    peers: PeerBook
     stopping: asyncio.Event
     """Set by the first SIGTERM or SIGINT and by a shutdown request."""
     stop_at_once: asyncio.Event = field(default_factory=asyncio.Event)
@@ -226,6 +228,7 @@ class _Process(Struct, kw_only=True):
             moved=lambda: reconciler.current.snapshot.manifest.moved,
         )
         spans = SpanQueue(lambda: reconciler.current.snapshot.manifest.observability.otlp, metrics.spans)
+        peers = PeerBook(lambda: reconciler.current.snapshot.manifest, env, event_log.note)
         service = ModelService(
             lambda: reconciler.current.snapshot,
             pool,
@@ -236,6 +239,7 @@ class _Process(Struct, kw_only=True):
             usage,
             captures,
             spans,
+            peers,
         )
         kept = StreamKeeper(lambda: reconciler.current.snapshot.manifest.server.resumable, metrics.streams)
         git = GitFollower(
@@ -262,6 +266,7 @@ class _Process(Struct, kw_only=True):
             usage=usage,
             captures=captures,
             sampler=sampler,
+            peers=peers,
             git=git,
             editor=ManifestEditor(reconciler, env),
             documents=ModelDocuments(pool, env),
@@ -284,6 +289,7 @@ class _Process(Struct, kw_only=True):
             operator=operator,
             pool=pool,
             sampler=sampler,
+            peers=peers,
             telemetry=TelemetryExport(
                 spans, operator.families, metrics, lambda: reconciler.current.snapshot.manifest, event_log, env
             ),
@@ -398,6 +404,7 @@ class _Process(Struct, kw_only=True):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.telemetry.close()
+        await self.peers.close()
         self.objects.close()
         self.rates.close()
         await self.usage.close()

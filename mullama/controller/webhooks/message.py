@@ -26,8 +26,9 @@ _INCIDENTS: Mapping[str, str] = {
     "certificate-refused": "certificate", "certificate": "certificate",
     "git-failed": "repository", "git-edited": "repository", "git-commit": "repository",
     "telemetry-failed": "telemetry", "telemetry-recovered": "telemetry",
+    "peer-ejected": "peers", "peer-recovered": "peers",
 }  # fmt: skip
-_CLOSING = ("applied", "recovered", "listening", "certificate", "git-commit", "telemetry-recovered")
+_CLOSING = ("applied", "recovered", "listening", "certificate", "git-commit", "telemetry-recovered", "peer-recovered")
 _SEVERITIES = {logging.ERROR: "error", logging.WARNING: "warning"}
 
 

@@ -12,7 +12,7 @@ from mullama.chat.transcription.languages import language_name
 from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.checks.groups import check_groups
-from mullama.manifest.checks.routes import check_routes
+from mullama.manifest.checks.routes import check_peers, check_routes
 from mullama.manifest.diagnostics import Suggestions
 from mullama.manifest.spec import GitSync, Gpu, Hardware, Manifest, Model, SecretRef, Webhook
 from mullama.manifest.spec.readers import writes_text
@@ -50,6 +50,7 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     """Report all contradictions."""
     _names(draft, fail)
     check_routes(draft.manifest, draft.names, draft.suggest, fail, warn)
+    check_peers(draft.manifest, fail, warn)
     check_groups(draft.manifest, draft.names, draft.suggest, fail, warn)
     _moved(draft, fail, warn)
     if draft.has("server"):
@@ -66,6 +67,9 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
         _secret(token, "sources.hf.token", fail)
     _hardware(draft.manifest.hardware, fail)
     _webhooks(draft.manifest.observability.webhooks, fail)
+    for name, peer in draft.manifest.peers.items():
+        if peer.key is not None:
+            _secret(peer.key, f"peers.{name}.key", fail)
     if (otlp := draft.manifest.observability.otlp) is not None:
         for name, secret in otlp.headers.items():
             _secret(secret, f"observability.otlp.headers.{name}", fail)

@@ -1,13 +1,18 @@
-"""Checks of routes: names that exist, weights that add up to something, fallbacks that end."""
+"""Checks of routes and peers: names that exist, weights that add up to something, fallbacks that end."""
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from urllib.parse import urlsplit
 
 from mullama.manifest.diagnostics import Suggestions
-from mullama.manifest.spec import Manifest, Route
+from mullama.manifest.spec import Manifest, Peer, Route
+from mullama.manifest.spec.readers import PEER_SIGN, target_name, targets_of
 
 AnyRoute = str | Route
+_PEER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 _AddProblem = Callable[[str, str, str], None]
 
@@ -20,7 +25,7 @@ def check_routes(
     for name, route in routes.items():
         path = f"routes.{name}"
         if isinstance(route, Route):
-            _check_options(route, path, routes, models, suggest, fail, warn)
+            _check_options(route, path, routes, models, manifest.peers, suggest, fail, warn)
         else:
             _check_model(route, path, routes, models, suggest, fail)
     for loop in _loops(routes, models):
@@ -34,14 +39,17 @@ def _check_options(
     path: str,
     routes: Mapping[str, AnyRoute],
     models: Collection[str],
+    peers: Mapping[str, Peer],
     suggest: Suggestions,
     fail: _AddProblem,
     warn: _AddProblem,
 ) -> None:
-    targets = [target.model for target in route.to]
+    targets = [target_name(target) for target in route.to]
     for index, name in enumerate(targets):
         if name in targets[:index]:
             fail(f"{path}.to[{index}]", f"{name} is listed twice", "add up the weights")
+        elif route.to[index].peer is not None:
+            _check_peer(name, f"{path}.to[{index}].peer", peers, suggest, fail)
         else:
             _check_model(name, f"{path}.to[{index}].model", routes, models, suggest, fail)
     if not any(target.weight for target in route.to):
@@ -52,6 +60,8 @@ def _check_options(
             fail(where, f"{name} is listed twice", "keep the first")
         elif [name] == targets:
             fail(where, f"{name} is the model that failed", "name another model")
+        elif PEER_SIGN in name:
+            _check_peer(name, where, peers, suggest, fail)
         elif name not in models and name not in routes:
             fail(where, f"there is no model or route {name[:80]!r}", suggest(name, [*models, *routes]))
     if route.fallback and not route.on_error:
@@ -61,6 +71,38 @@ def _check_options(
     for block in ("parameters", "force"):
         if getattr(route, block).num_keep is not None:
             warn(f"{path}.{block}.num_keep", "no effect: a prompt that is too long loses complete messages", "")
+
+
+def _check_peer(name: str, path: str, peers: Mapping[str, Peer], suggest: Suggestions, fail: _AddProblem) -> None:
+    """Check a target `MODEL@PEER`."""
+    model, _, peer = name.rpartition(PEER_SIGN)
+    if peer not in peers:
+        fail(path, f"there is no peer {peer[:80]!r}", suggest(peer, peers))
+    elif not model:
+        fail(path, f"{name} names no model of the peer", "write MODEL@PEER")
+
+
+def check_peers(manifest: Manifest, fail: _AddProblem, warn: _AddProblem) -> None:
+    """Report mistakes of peers, and those that no route names."""
+    used = {name for route in manifest.routes.values() for name in (*targets_of(route), *_fallbacks(route))}
+    for name, peer in manifest.peers.items():
+        path = f"peers.{name}"
+        if not _PEER_NAME.fullmatch(name):
+            hint = "letters, digits, '.', '_' and '-', first a letter or digit"
+            fail(path, f"{name[:80]!r} is not a name of a peer", hint)
+        if peer.key is not None and peer.url.startswith("http://") and not _is_local(peer.url):
+            warn(f"{path}.url", "the key is sent without encryption", "use https://")
+        if not any(target.endswith(f"{PEER_SIGN}{name}") for target in used):
+            warn(path, "no route leads to this peer", f"routes: {{NAME: MODEL{PEER_SIGN}{name}}}")
+
+
+def _is_local(url: str) -> bool:
+    """Return True for an address of this machine, or of a private network by its number."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_model(

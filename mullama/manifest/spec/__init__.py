@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Observability,
         Otlp,
         Parameters,
+        Peer,
         Policy,
         Probe,
         Prune,
@@ -79,7 +80,7 @@ __all__ = [
     "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Captures", "Context", "DialectName", "Draft",
     "Embedding", "GitSync", "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits",
     "Logs", "Manifest", "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp",
-    "Parameters", "Policy", "Probe", "Prune", "RateLimit", "RequestParameters", "Residency", "ResumableStreams",
+    "Parameters", "Peer", "Policy", "Probe", "Prune", "RateLimit", "RequestParameters", "Residency", "ResumableStreams",
     "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits", "Sources", "SpeechToText",
     "StoredObjects", "Stores", "Sync", "Template", "Tls", "Voice", "Webhook", "share_of",
 ]  # fmt: skip

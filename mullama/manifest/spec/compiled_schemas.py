@@ -312,8 +312,17 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'models': {'type': 'model-field', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'str', 'min_length': 1}], 'variadic_item_index': 0, 'min_length': 1, 'max_length': 1000}},
         'max': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'strict': True}, 'default': 1}},
     })
-    s['RouteTarget'] = b.block('RouteTarget', 'One target of a route. A name alone is short for `model`.', {
+    s['Peer'] = b.block('Peer', "Another server with OpenAI's API: another mullama, or any other one. Routes name it.", {
+        'url': {'type': 'model-field', 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_peer_url}, 'schema': {'type': 'str'}}},
+        'key': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['SecretRef']}, 'default': None}},
+        'ca_file': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
+        'concurrency': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': 1, 'le': 65536}}, 'default': None}},
+        'connect_timeout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'gt': 0, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 5.0}},
+        'timeout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'gt': 0, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 600.0}},
+    })
+    s['RouteTarget'] = b.block('RouteTarget', 'One target of a route. A name alone is short for `model`, and `MODEL@PEER` for both.', {
         'model': {'type': 'model-field', 'schema': {'type': 'str', 'min_length': 1}},
+        'peer': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
         'weight': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 0, 'le': 1000000, 'strict': True}, 'default': 1}},
     })
     s['Route'] = b.block('Route', 'A name for one or more models, with fallbacks and rules for the parameters of its requests.', {
@@ -387,7 +396,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
     })
     s['Webhook'] = b.block('Webhook', 'A program that is called for events of the server.', {
         'url': {'type': 'model-field', 'schema': {'type': 'tagged-union', 'choices': {'address': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_hook_url}, 'schema': {'type': 'str', 'min_length': 1}}, 'reference': s['SecretRef']}, 'discriminator': r.secret_form}},
-        'events': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['applied', 'not-applied', 'invalid-manifest', 'held', 'degraded', 'recovered', 'fetch-failed', 'evicted', 'worker', 'worker-failed', 'files-changed', 'certificate', 'certificate-refused', 'usage-not-recorded', 'git-commit', 'git-failed', 'git-edited', 'keys', 'listening', 'not-listening', 'pruned', 'refreshed', 'telemetry-failed', 'telemetry-recovered', 'watch-failed', 'warning']}], 'variadic_item_index': 0, 'min_length': 1}, 'default': ('applied', 'not-applied', 'degraded', 'recovered', )}},
+        'events': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['applied', 'not-applied', 'invalid-manifest', 'held', 'degraded', 'recovered', 'fetch-failed', 'evicted', 'worker', 'worker-failed', 'files-changed', 'certificate', 'certificate-refused', 'usage-not-recorded', 'git-commit', 'git-failed', 'git-edited', 'keys', 'listening', 'not-listening', 'pruned', 'refreshed', 'telemetry-failed', 'telemetry-recovered', 'watch-failed', 'peer-ejected', 'peer-recovered', 'warning']}], 'variadic_item_index': 0, 'min_length': 1}, 'default': ('applied', 'not-applied', 'degraded', 'recovered', )}},
         'form': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['standard', 'slack', 'pagerduty']}, 'default': 'standard'}},
         'secret': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['SecretRef']}, 'default': None}},
     })
@@ -409,6 +418,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'hardware': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Hardware'], 'default': b.default('Hardware')}},
         'models': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['Model']}, 'default': {}}},
         'groups': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['Group']}, 'default': {}}},
+        'peers': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['Peer']}, 'default': {}}},
         'routes': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'tagged-union', 'choices': {'name': {'type': 'str', 'min_length': 1}, 'route': s['Route']}, 'discriminator': r.route_form}}, 'default': {}}},
         'moved': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [s['Moved']], 'variadic_item_index': 0, 'max_length': 1000}, 'default': ()}},
         'prune': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Prune'], 'default': b.default('Prune')}},

@@ -24,7 +24,7 @@ from mullama.manifest.spec.observability import Captures, Logs, Observability, O
 from mullama.manifest.spec.parameters import Parameters
 from mullama.manifest.spec.policy import Policy
 from mullama.manifest.spec.rates import RateLimit
-from mullama.manifest.spec.routes import AnyRoute, Group, RequestParameters, Route, RouteTarget
+from mullama.manifest.spec.routes import AnyRoute, Group, Peer, RequestParameters, Route, RouteTarget
 from mullama.manifest.spec.server import (
     Auth,
     HubSource,
@@ -47,7 +47,7 @@ from mullama.manifest.spec.values import Block
 __all__ = [
     "AdapterRef", "Auth", "Block", "Budget", "Captures", "Context", "Draft", "Embedding", "GitSync", "Gpu", "Group",
     "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage",
-    "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Policy", "Probe", "Prune",
+    "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Peer", "Policy", "Probe", "Prune",
     "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget",
     "SecretRef", "Server", "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync", "Template",
     "Tls", "Voice", "Webhook",
@@ -73,6 +73,8 @@ class Manifest(Block):
     """Models by the name that clients call."""
     groups: dict[str, Group] = Field(default={})
     """Sets of models with a limit on how many are loaded at the same time."""
+    peers: dict[str, Peer] = Field(default={})
+    """Other servers that routes lead to."""
     routes: dict[str, AnyRoute] = Field(default={})
     """Additional names for models; `default` is the model for requests that name none."""
     moved: tuple[Moved, ...] = Field(default=(), max_length=1000)

@@ -182,7 +182,32 @@ def targets_of(route: Any) -> tuple[str, ...]:
     """Return the models of a route, the highest weight first. The first one stands for the route in listings."""
     if isinstance(route, str):
         return (route,)
-    return tuple(target.model for target in sorted(route.to, key=lambda target: -target.weight))
+    return tuple(target_name(target) for target in sorted(route.to, key=lambda target: -target.weight))
+
+
+def target_name(target: Any) -> str:
+    """Return the name of a target: of a model, or `MODEL@PEER`, which no model has."""
+    return f"{target.model}{PEER_SIGN}{target.peer}" if target.peer is not None else str(target.model)
+
+
+PEER_SIGN = "@"
+
+
+def check_peer_url(value: str) -> str:
+    """Check the address of a peer: without a secret, a query and a fragment. A final `/v1` and `/` are left out."""
+    try:
+        parts = urlsplit(value)
+        host, secret, _ = parts.hostname, parts.username is not None, parts.port
+    except ValueError:
+        raise InvalidValue(f"{value[:80]!r} is not the address of a server", _PEER_HINT) from None
+    if secret:
+        raise InvalidValue("the address of a peer has no secret", "use its key: {from_env: NAME}")
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        raise InvalidValue(f"{value[:80]!r} is not the address of a server", _PEER_HINT)
+    return value.rstrip("/").removesuffix("/v1")
+
+
+_PEER_HINT = "http://HOST:PORT or https://HOST/PATH, with or without /v1"
 
 
 def moves_of(moved: Iterable[Any], kind: str) -> dict[str, str]:

@@ -1,12 +1,13 @@
-"""The blocks of routes and groups, and the rules for the parameters of requests."""
+"""The blocks of routes, peers and groups, and the rules for the parameters of requests."""
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from mullama.manifest.spec.parameters import Parameters
-from mullama.manifest.spec.readers import EVERY_ERROR, OnError, route_form
-from mullama.manifest.spec.values import Block, Flag, Text, Whole
+from mullama.manifest.spec.readers import EVERY_ERROR, OnError, check_peer_url, route_form
+from mullama.manifest.spec.server import SecretRef
+from mullama.manifest.spec.values import Block, Duration, Flag, Text, Whole
 
 StrippedName = Literal[
     "temperature", "top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold",
@@ -26,11 +27,30 @@ class RequestParameters(Parameters):
     """Reasoning: true, false or an effort. A model that cannot reason ignores it with a warning."""
 
 
+class Peer(Block):
+    """Another server with OpenAI's API: another mullama, or any other one. Routes name it."""
+
+    url: Annotated[str, AfterValidator(check_peer_url)] = Field(examples=["http://gpu-box:11434"])
+    """Address of the server, with or without `/v1`. Proxies of the environment are not used for it."""
+    key: SecretRef | None = None
+    """Reference to the API key that is sent to it."""
+    ca_file: Text | None = Field(default=None, examples=["./tls/ca.pem"])
+    """PEM file with the certificate authorities of its certificate; without it those of the system."""
+    concurrency: Whole | None = Field(default=None, ge=1, le=65_536, examples=[8])
+    """Number of requests that may run there at the same time; further ones fail as overloaded. None for no limit."""
+    connect_timeout: Duration = Field(default=5.0, gt=0, examples=["5s"])
+    """Maximum time to connect."""
+    timeout: Duration = Field(default=600.0, gt=0, examples=["10m"])
+    """Maximum time without a byte of an answer."""
+
+
 class RouteTarget(Block):
-    """One target of a route. A name alone is short for `model`."""
+    """One target of a route. A name alone is short for `model`, and `MODEL@PEER` for both."""
 
     model: Text = Field(examples=["qwen3:8b"])
     """Name of the model."""
+    peer: Text | None = Field(default=None, examples=["gpu-box"])
+    """Name of the peer that has the model; None for a model of this manifest."""
     weight: Whole = Field(default=1, ge=0, le=1_000_000)
     """Share of the conversations, relative to the weights of the other targets; 0 for none."""
 
@@ -42,7 +62,8 @@ class Route(Block):
     """Models that share the conversations by weight; a name alone is short for one model. Requests of one conversation
     go to the same model."""
     fallback: tuple[Text, ...] = Field(default=(), max_length=64, examples=[["small"]])
-    """Models and routes that are tried in order when the model of a request fails before its first byte."""
+    """Models, routes and `MODEL@PEER` that are tried in order when the model of a request fails before its first
+    byte."""
     on_error: tuple[OnError, ...] = EVERY_ERROR
     """Failures that lead to the fallback. unavailable: the model cannot be loaded or its process ended; overloaded: its
     queue is full; timeout: the request waited or ran too long."""

@@ -23,7 +23,7 @@ from mullama.engines.base import (
 from mullama.engines.observed_use import read_use, use_path
 from mullama.errors import Invalid, ModelUnavailable
 from mullama.manifest.spec import Manifest, Model
-from mullama.manifest.spec.readers import targets_of, writes_text
+from mullama.manifest.spec.readers import PEER_SIGN, targets_of, writes_text
 from mullama.manifest.tree import revision
 from mullama.names import ModelName
 from mullama.plan.drafting import draft_kind, draft_tokens
@@ -336,7 +336,9 @@ def _modified(files: KnownFiles) -> float:
 def _names(manifest: Manifest, deployments: Mapping[str, Deployment]) -> dict[str, str]:
     """Return every name that clients may use → its model. A model's own name wins over a route."""
     names = {name: d.name for d in deployments.values() for name, _ in _exposed_by(d)}
-    names |= {ModelName.parse(name).key: targets_of(route)[0] for name, route in manifest.routes.items()}
+    for name, route in manifest.routes.items():
+        targets = targets_of(route)
+        names[ModelName.parse(name).key] = next((to for to in targets if PEER_SIGN not in to), targets[0])
     return names | {ModelName.parse(name).key: name for name in deployments}
 
 

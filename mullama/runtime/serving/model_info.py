@@ -10,7 +10,7 @@ from mullama.chat.inventory import AdapterCard, ModelCard
 from mullama.chat.types import DEFAULT_SAMPLING
 from mullama.errors import MullamaError, masked, masked_tree
 from mullama.manifest.modelfile import from_tree, render_modelfile
-from mullama.manifest.spec.readers import targets_of
+from mullama.manifest.spec.readers import PEER_SIGN, targets_of
 from mullama.manifest.tree import unusual
 from mullama.names import DEFAULT_ROUTE, JSONValue
 from mullama.runtime.base import Caller
@@ -50,6 +50,13 @@ def cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ..
         for adapter in snapshot.deployments[name].model.adapters
         if adapter.expose and adapter.name
     ]
+    remote = [
+        ModelCard(name=route, route_of=target, capabilities=("completion",))
+        for route, declared in snapshot.manifest.routes.items()
+        if route not in targets and route != DEFAULT_ROUTE
+        and PEER_SIGN in (target := targets_of(declared)[0])
+        and caller.may_use(target, route)
+    ]  # fmt: skip
     known = own | {name: card(spoken[name], pool) for name in set(targets.values()) - own.keys()}
     routes = [replace(known[target], name=route, route_of=target, paths=()) for route, target in targets.items()]
     default = snapshot.names.get(DEFAULT_ROUTE)
@@ -62,7 +69,7 @@ def cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ..
         )
         for c in shown.values()
     ]
-    return tuple(sorted([*listed, *adapted, *routes], key=lambda c: -c.modified))
+    return tuple(sorted([*listed, *adapted, *routes, *remote], key=lambda c: -c.modified))
 
 
 def running_cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ...]:

@@ -20,11 +20,15 @@ from mullama.dialects.sessions import OpenSession
 from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
 from mullama.engines.base import Embed, Embedded, Prompt
 from mullama.errors import Denied, EngineFailed, Internal, Invalid, MullamaError, NotFound, Unavailable, Unsupported
+from mullama.manifest.spec.readers import PEER_SIGN
 from mullama.names import DEFAULT_ROUTE
 from mullama.offload import LARGE, compute
 from mullama.runtime.base import Access, Admission, Caller, Tracer
 from mullama.runtime.metering import LastAttempt, Metered, RequestResult
 from mullama.runtime.metrics import Metrics
+from mullama.runtime.peers.book import PeerBook
+from mullama.runtime.peers.completion import PeerCompletion
+from mullama.runtime.peers.vectors import embed_by_peer, rank_by_peer
 from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.rates.book import RateBook
 from mullama.runtime.routing import Routable
@@ -51,7 +55,7 @@ from mullama.runtime.serving.vectors import (
     tokenized,
     with_declared,
 )
-from mullama.runtime.snapshot import Deployment, Snapshot
+from mullama.runtime.snapshot import Deployment, Snapshot, key_of
 from mullama.runtime.sound.transcription import Transcription, TranscriptionEvents
 from mullama.runtime.worker.inbox import Inbox
 from mullama.struct import replace
@@ -103,12 +107,13 @@ class ModelService:
         usage: UsageLog,
         captures: CaptureLog,
         tracer: Tracer,
+        peers: PeerBook,
     ) -> None:
         self._snapshot, self._pool, self._commands, self._metrics = snapshot, pool, commands, metrics
         self._places = PlaceBoard(lambda: pool.state.units)
         self._quarantine = pool.quarantine
         self._objects, self._rates, self._usage = objects, rates, usage
-        self._captures, self._tracer = captures, tracer
+        self._captures, self._tracer, self._peers = captures, tracer, peers
 
     def access(self) -> Access:
         return self._snapshot().access
@@ -116,7 +121,7 @@ class ModelService:
     def context_size(self, model: str) -> int:
         try:
             return self._snapshot().find(model, "mullama").options.size
-        except NotFound:
+        except (NotFound, Unsupported):
             return 0
 
     def default_model(self, caller: Caller) -> str:
@@ -148,7 +153,7 @@ class ModelService:
         """Return the name of the model that answers an operation unless it fails."""
         asked = operation.chat if isinstance(operation, chat.CountRequest | chat.RenderRequest) else operation
         if isinstance(asked, Routable):
-            return Tries(self._snapshot, asked, caller).model
+            return Tries(self._snapshot, self._peers, asked, caller).model
         return self._declared(dialect.model_of(operation) or "", caller).name
 
     def _meter(self, ended: Metered) -> None:
@@ -184,7 +189,7 @@ class ModelService:
         event, the next model of its route answers.
         """
         async with self._with_media(request, caller) as complete:
-            tries, repeated = Tries(self._snapshot, complete, caller, self._metrics), False
+            tries, repeated = Tries(self._snapshot, self._peers, complete, caller, self._metrics), False
 
             def again(error: MullamaError, started: bool) -> bool:
                 nonlocal repeated
@@ -203,7 +208,7 @@ class ModelService:
 
     async def transcribe(self, request: TranscriptionRequest, caller: Caller) -> TranscriptionEvents:
         """See `runtime.base.Service`."""
-        tries = Tries(self._snapshot, request, caller, self._metrics)
+        tries = Tries(self._snapshot, self._peers, request, caller, self._metrics)
 
         def again(error: MullamaError, started: bool) -> bool:
             return not started and tries.after(error)
@@ -246,7 +251,7 @@ class ModelService:
         self, request: R, caller: Caller, attempt: Callable[[R, Caller, LastAttempt], Awaitable[_T]]
     ) -> _T:
         """Return the result of the first model of the route that does not fail."""
-        tries = Tries(self._snapshot, request, caller, self._metrics)
+        tries = Tries(self._snapshot, self._peers, request, caller, self._metrics)
         with LastAttempt(self._meter) as usage:
             while True:
                 try:
@@ -282,6 +287,8 @@ class ModelService:
         self, request: Request, caller: Caller, usage: LastAttempt
     ) -> AsyncGenerator[Sequence[chat.Event], None]:
         """As `_attempt`; raise `Unsupported` for text alone to a model for transcription."""
+        if self._peers.has(request.model):
+            return self._attempt(request, caller, usage)
         if self.find(request.model, caller).settings.transcription.only and not _has_sound(request):
             raise Unsupported(
                 f'"{request.model}" is declared for transcription and answers no conversations without a sound',
@@ -294,12 +301,7 @@ class ModelService:
         self, request: Request, caller: Caller, usage: LastAttempt
     ) -> AsyncGenerator[Sequence[chat.Event], None]:
         """Yield the events of one attempt to answer a request."""
-        self.find(request.model, caller)
-        fitted = await self._fitted(request, caller) if isinstance(request, chat.ChatRequest) else request
-        run = Completion(
-            self._pool, self._metrics, lambda: self.find(request.model, caller), fitted, caller, self._places,
-            author=request, meter=usage.add, alone=self._quarantine.suspects(request),
-        )  # fmt: skip
+        run = await self._run(request, caller, usage)
         recording = self._captures.begin(request, caller, self._snapshot().generation)
         trace = begin_trace(self._tracer, request, caller)
         observers, failure = [one for one in (recording, trace) if one is not None], None
@@ -321,6 +323,17 @@ class ModelService:
                 trace.end(failure, model=run.model, usage=run.spent, lease=run.lease)
         self._quarantine.clear(request)
 
+    async def _run(self, request: Request, caller: Caller, usage: LastAttempt) -> Completion | PeerCompletion:
+        """Return the attempt of the model of a request: of this server, or of a peer."""
+        if self._peers.has(request.model):
+            return PeerCompletion(self._peers, request, caller, self._metrics.of(request.model), usage.add)
+        self.find(request.model, caller)
+        fitted = await self._fitted(request, caller) if isinstance(request, chat.ChatRequest) else request
+        return Completion(
+            self._pool, self._metrics, lambda: self.find(request.model, caller), fitted, caller, self._places,
+            author=request, meter=usage.add, alone=self._quarantine.suspects(request),
+        )  # fmt: skip
+
     async def _fitted(self, request: chat.ChatRequest, caller: Caller) -> chat.ChatRequest:
         """Return the request without the oldest turns for which its context has no room, if it may be truncated."""
         deployment = self.find(request.model, caller)
@@ -338,8 +351,8 @@ class ModelService:
     @asynccontextmanager
     async def _with_media(self, request: _Text, caller: Caller) -> AsyncGenerator[_Text, None]:
         """Yield the request with the files of the media that it names by address, and reserve their memory."""
-        if not names_addresses(request):
-            yield request
+        if not names_addresses(request) or self._leads_to_peers(request.model):
+            yield request  # a peer fetches them
             return
         deployment, manifest = self.find(request.model, caller), self._snapshot().manifest
         if caller.memory is None:
@@ -347,6 +360,10 @@ class ModelService:
             return
         with caller.memory.share() as share:
             yield await with_fetched(request, deployment, manifest, share.take)
+
+    def _leads_to_peers(self, name: str) -> bool:
+        """Return True for a route to peers alone."""
+        return PEER_SIGN in self._snapshot().names.get(key_of(name), "")
 
     async def answer(self, operation: dialect.Operation, caller: Caller) -> dialect.Result:
         match operation:
@@ -361,11 +378,11 @@ class ModelService:
                 return await self._transcript(operation, caller)
             case chat.CountRequest():
                 async with self._with_media(operation.chat, caller) as request:
-                    first = Tries(self._snapshot, request, caller)
+                    first = Tries(self._snapshot, self._peers, request, caller)
                     return chat.TokenCount(tokens=await self._prompt_length(first.request, first.caller))
             case chat.RenderRequest():
                 async with self._with_media(operation.chat, caller) as request:
-                    first = Tries(self._snapshot, request, caller)
+                    first = Tries(self._snapshot, self._peers, request, caller)
                     shown = await self._fitted(first.request, first.caller)
                     prepared = await prepared_for(shown, self.find(shown.model, first.caller))
                     return chat.DetokenizedText(text=prepared.shown)
@@ -489,6 +506,8 @@ class ModelService:
 
     async def _embed(self, request: chat.EmbedRequest, caller: Caller, usage: LastAttempt) -> chat.Vectors:
         begun = time.monotonic()
+        if self._peers.has(request.model):
+            return await embed_by_peer(self._peers, request, caller, self._metrics, usage)
         request = with_declared(request, self.find(request.model, caller).model.embedding)
 
         async def jobs(lease: Lease) -> list[Embed]:
@@ -522,6 +541,9 @@ class ModelService:
         )
 
     async def _rerank(self, request: chat.RerankRequest, caller: Caller, usage: LastAttempt) -> chat.Ranking:
+        if self._peers.has(request.model):
+            return await rank_by_peer(self._peers, request, caller, self._metrics, usage)
+
         async def jobs(lease: Lease) -> list[Embed]:
             if not lease.worker.facts.can_rank:
                 raise Unsupported(f'"{request.model}" does not support reranking', hint="it has no rank head")

@@ -11,21 +11,30 @@ from mullama.chat.request_rules import RequestRules
 from mullama.errors import Denied, MullamaError, NotFound
 from mullama.runtime.base import Caller
 from mullama.runtime.metrics import Metrics
+from mullama.runtime.peers.book import PeerBook
 from mullama.runtime.routing import Candidate, Routable, Routing, candidates, conversation_key, failure_class
 from mullama.runtime.snapshot import Snapshot, key_of
 from mullama.struct import replace
 
 R = TypeVar("R", bound=Routable)
+FORWARDED = (chat.ChatRequest, chat.CompletionRequest, chat.EmbedRequest, chat.RerankRequest)
+"""The requests that a peer answers."""
 
 
 class Tries(Generic[R]):
     """The request as the present model gets it. Raises `NotFound` and `Denied` for a name without such a model."""
 
     def __init__(
-        self, snapshot: Callable[[], Snapshot], asked: R, caller: Caller, metrics: Metrics | None = None
+        self,
+        snapshot: Callable[[], Snapshot],
+        peers: PeerBook,
+        asked: R,
+        caller: Caller,
+        metrics: Metrics | None = None,
     ) -> None:
         """metrics: counts the fallbacks."""
-        self._snapshot, self._asked, self._caller, self._metrics = snapshot, asked, caller, metrics
+        self._snapshot, self._peers, self._asked = snapshot, peers, asked
+        self._caller, self._metrics = caller, metrics
         self._begin()
 
     def _begin(self) -> None:
@@ -41,7 +50,7 @@ class Tries(Generic[R]):
             self.model = deployment.name
             self.request = _ruled(self._asked, deployment.rules)
             return
-        self._left = _usable(snapshot, self._route, self._asked, self._caller)
+        self._left = _usable(snapshot, self._peers, self._route, self._asked, self._caller)
         self._next()
 
     def _next(self) -> None:
@@ -60,7 +69,8 @@ class Tries(Generic[R]):
     def after(self, error: MullamaError) -> bool:
         """Go to the next model after a failure before the first byte; return False if there is none for it."""
         snapshot = self._snapshot()
-        if snapshot.generation != self._generation and self.model not in snapshot.deployments:
+        here = self.model in snapshot.deployments or self._peers.has(self.model)
+        if snapshot.generation != self._generation and not here:
             with contextlib.suppress(NotFound, Denied):  # `error` names the removal
                 self._begin()  # a reload removed the model; the name may lead to another one now
                 return True
@@ -74,21 +84,27 @@ class Tries(Generic[R]):
         return True
 
 
-def _usable(snapshot: Snapshot, route: Routing, asked: Routable, caller: Caller) -> list[Candidate]:
+def _usable(snapshot: Snapshot, peers: PeerBook, route: Routing, asked: Routable, caller: Caller) -> list[Candidate]:
     """Return the models of the route that are served in the caller's dialect and that its key may use.
 
-    A key for the route may use all of them, one for a model that model only.
+    A key for the route may use all of them, one for a model that model only. Peers that are ejected or crowded are
+    passed over; without any other model they are tried, and report their own failure.
     """
 
     def serves(model: str) -> bool:
         deployment = snapshot.deployments.get(model)
-        return deployment is not None and snapshot.speaks(deployment, caller.dialect)
+        if deployment is None:
+            return peers.has(model) and isinstance(asked, FORWARDED)
+        return snapshot.speaks(deployment, caller.dialect)
 
     def usable(model: str) -> bool:
         return serves(model) and caller.may_use(model, route.name, asked.model)
 
+    def ready(model: str) -> bool:
+        return usable(model) and (model in snapshot.deployments or peers.usable(model, route.targets))
+
     key = conversation_key(asked, caller.key)
-    found = candidates(route, snapshot.routes, key, usable)
+    found = candidates(route, snapshot.routes, key, ready) or candidates(route, snapshot.routes, key, usable)
     if found:
         return list(found)
     if candidates(route, snapshot.routes, key, serves):

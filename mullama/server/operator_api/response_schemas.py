@@ -111,6 +111,8 @@ _ORIGIN = partly(
     "targets",
 )
 
+_PEER = record(name=TEXT, url=TEXT, state=one_of("ready", "ejected"), running=COUNT, failures=COUNT, reason=TEXT)
+
 STATUS = record(
     format={"const": "mullama.status/1"},
     version=TEXT,
@@ -127,6 +129,7 @@ STATUS = record(
     memory=record(used=_BYTES, names=COUNT, models=COUNT),
     routes=mapping(TEXT),
     shares=mapping(record(to=array(record(model=TEXT, weight=COUNT)), fallback=_TEXTS)),
+    peers=array(_PEER),
     groups=array(_GROUP),
     git=nullable(_GIT),
     rates=array(_RATE),

@@ -52,6 +52,7 @@ def _app(server: LocalServer, *, limited: bool) -> App:
         UsageLog(UsageFile(server.home / f"{limited}.sqlite"), lambda: kept, lambda _: None),
         server.captures,
         SpanQueue(lambda: None, {}),
+        server.peers,
     )  # fmt: skip
     return create_app(service, server.operator, DIALECTS, PATIENT)
 

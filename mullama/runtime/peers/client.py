@@ -1,0 +1,146 @@
+"""The connection to one peer: requests of OpenAI's API, their errors as mullama's, and answers as they arrive."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpcore2
+
+from mullama.errors import Busy, ContextOverflow, Invalid, MullamaError, TimedOut, Unavailable
+from mullama.manifest.spec import Peer
+from mullama.runtime.peers.answer_stream import error_text
+
+_Headers = dict[bytes | str, bytes | str]
+_IDLE = 60.0
+"""Seconds for which an unused connection stays open."""
+_LONGEST_ERROR = 1024**2
+_LONGEST_ANSWER = 256 * 1024**2
+
+
+class PeerClient:
+    """Sends requests to a peer. name: of the peer, for errors. key: its API key; None for none."""
+
+    def __init__(self, name: str, peer: Peer, key: str | None) -> None:
+        self._name, self._peer = name, peer
+        self._headers: _Headers = {"accept": "text/event-stream, application/json", "user-agent": "mullama"}
+        self._headers |= {"authorization": f"Bearer {key}"} if key is not None else {}
+        secure = ssl.create_default_context(cafile=peer.ca_file) if peer.url.startswith("https://") else None
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=secure, max_connections=None, max_keepalive_connections=64, keepalive_expiry=_IDLE
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._pool.aclose()
+
+    @asynccontextmanager
+    async def stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        """Send a request and yield the pieces of its answer. The end of the block closes its connection unless the
+        answer is complete, which cancels the request there.
+
+        Raises the error of the peer's status, and `Unavailable` or `TimedOut` for a connection that fails.
+        """
+        async with self._answer("POST", path, json.dumps(body, ensure_ascii=False).encode()) as response:
+            yield self._pieces(response)
+
+    async def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Send a request, of method GET without a body, and return the JSON of its answer. Raises as `stream`."""
+        data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        whole = bytearray()
+        async with self._answer("GET" if data is None else "POST", path, data) as response:
+            async for piece in self._pieces(response):
+                whole += piece
+                if len(whole) > _LONGEST_ANSWER:
+                    raise Unavailable(f"peer {self._name} sent an answer of more than {_LONGEST_ANSWER} bytes")
+        try:
+            return json.loads(whole)
+        except ValueError as error:
+            raise Unavailable(f"peer {self._name} sent an answer that is no JSON") from error
+
+    @asynccontextmanager
+    async def _answer(self, method: str, path: str, data: bytes | None) -> AsyncGenerator[httpcore2.Response, None]:
+        waits = {
+            "connect": self._peer.connect_timeout, "read": self._peer.timeout, "write": self._peer.timeout,
+            "pool": self._peer.connect_timeout,
+        }  # fmt: skip
+        kind: _Headers = {"content-type": "application/json"} if data is not None else {}
+        sent, waiting = {**self._headers, **kind}, {"timeout": waits}
+        try:
+            async with self._pool.stream(
+                method, f"{self._peer.url}{path}", headers=sent, content=data, extensions=waiting
+            ) as response:
+                if response.status >= 300:
+                    raise await self._refusal(response)
+                yield response
+        except httpcore2.TimeoutException as error:
+            raise self._late(error) from error
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+            raise self._unreachable(error) from error
+
+    async def _pieces(self, response: httpcore2.Response) -> AsyncGenerator[bytes, None]:
+        try:
+            async for piece in response.aiter_stream():
+                yield piece
+        except httpcore2.TimeoutException as error:
+            raise self._late(error) from error
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+            raise self._unreachable(error) from error
+
+    def _late(self, error: Exception) -> MullamaError:
+        if isinstance(error, httpcore2.ConnectTimeout | httpcore2.PoolTimeout):
+            return Unavailable(f"peer {self._name} did not accept a connection in {self._peer.connect_timeout:g} s")
+        return TimedOut(
+            f"peer {self._name} sent nothing for {self._peer.timeout:g} s", hint="peers.*.timeout bounds it"
+        )
+
+    def _unreachable(self, error: Exception) -> Unavailable:
+        reason = str(error) or type(error).__name__
+        return Unavailable(f"peer {self._name} is not reachable: {reason}", hint="is its server running?")
+
+    async def _refusal(self, response: httpcore2.Response) -> MullamaError:
+        """Return the error of an answer with the status of one."""
+        data = b""
+        async for piece in response.aiter_stream():
+            data += piece
+            if len(data) > _LONGEST_ERROR:
+                break
+        try:
+            tree = json.loads(data)
+        except ValueError:
+            tree = data.decode("utf-8", "replace")
+        given = tree.get("error", tree) if isinstance(tree, dict) else tree
+        wait = dict(response.headers).get(b"retry-after", b"").decode("latin-1")
+        return refusal(self._name, response.status, given, float(wait) if wait.isdecimal() else None)
+
+
+def refusal(name: str, status: int, error: Any, wait: float | None) -> MullamaError:
+    """Return mullama's error for an answer of a peer.
+
+    error: the error object of its body, or its text. wait: the seconds of Retry-After.
+    """
+    text = f"peer {name}: {error_text(error)}"
+    tree = error if isinstance(error, dict) else {}
+    code = tree.get("code") or tree.get("type")
+    if code in ("context_length_exceeded", "exceed_context_size_error"):
+        asked, size = tree.get("n_prompt_tokens"), tree.get("n_ctx")
+        if isinstance(asked, int) and isinstance(size, int):
+            return ContextOverflow(asked, size)
+        return Invalid(text)
+    match status:
+        case 400 | 413 | 415 | 422:
+            field = tree.get("param")
+            return Invalid(text, field=field if isinstance(field, str) else None)
+        case 401 | 403:
+            return Unavailable(f"peer {name} refuses the key of this server", hint="check peers.*.key and its rights")
+        case 404:
+            return Unavailable(text, hint="does the peer serve this model, and OpenAI's API at this address?")
+        case 429:
+            return Busy(text, retry_after=wait or 1.0)
+        case 408 | 504:
+            return TimedOut(text)
+        case _:
+            return Unavailable(text, retry_after=wait)
