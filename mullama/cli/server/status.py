@@ -70,18 +70,12 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
             from mullama.plan.report import beside_line
 
             terminal.line(beside_line(beside))
-    if peers := tree.get("peers"):
-        terminal.line()
-        for peer in peers:
-            terminal.line(_peer(peer))
-    if groups := tree.get("groups"):
-        terminal.line()
-        for group in groups:
-            terminal.line(_group(group))
-    if used := [line for rate in tree.get("rates") or () if (line := _rate(rate))]:
-        terminal.line()
-        for line in used:
-            terminal.line(line)
+    parts = (("peers", _peer), ("groups", _group), ("rates", _rate))
+    for lines in (map(form, tree.get(name) or ()) for name, form in parts):
+        if shown := list(filter(None, lines)):
+            terminal.line()
+            for text in shown:
+                terminal.line(text)
     if routes := tree.get("routes"):
         shares = tree.get("shares") or {}
         terminal.line()
