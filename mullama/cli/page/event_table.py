@@ -12,9 +12,9 @@ from mullama.units import duration
 
 EVENT_COLUMNS = (
     PageColumn("kind", "EVENT", 12, 0),
-    PageColumn("when", "TIME", 8, 1),
+    PageColumn("when", "TIME", 8, 2),
     PageColumn("subject", "SUBJECT", 8, 3),
-    PageColumn("message", "MESSAGE", 14, 2, wide=True),
+    PageColumn("message", "MESSAGE", 20, 1, wide=True),
 )
 USAGE_SPANS: Mapping[str, int] = {"1 h": 3600, "24 h": 86_400, "7 d": 7 * 86_400, "30 d": 30 * 86_400}
 """The times that the usage looks back, in seconds."""

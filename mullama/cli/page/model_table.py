@@ -103,7 +103,7 @@ def _row(view: LiveView, model: Mapping[str, Any]) -> ModelRow:
         memory_cell(model),
         cell(f"{active}+{waiting}" if waiting else active, "warning" if waiting else "plain" if active else "dim"),
         cell(_speed(speed), "plain" if speed else "dim"),
-        PageCell(sparkline(speeds, TREND), "accent"),
+        PageCell(sparkline(speeds, TREND), "accent" if any(speeds) else "dim"),
         cell(text, tone),
     )
     found = f"{name} {model.get('state')} {model.get('source')} {text}".casefold()

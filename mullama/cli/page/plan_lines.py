@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from mullama.cli.console.progress import PHASES, ApplyProgress, amounts, is_complete, outcome_lines
@@ -34,18 +35,21 @@ def plan_lines(plan: Plan, width: int) -> tuple[PageCell, ...]:
     lines = report.lines(plan)
     if max((len(line.text) for line in lines), default=0) > width:
         steps = sum(line.tone != "plain" for line in lines)
-        lines = (*_stacked(plan), *lines[steps:])
+        lines = (*_stacked(plan, width), *lines[steps:])
     return tuple(PageCell(line.text, _TONES[line.tone]) for line in lines)
 
 
-def _stacked(plan: Plan) -> list[report.Line]:
+def _stacked(plan: Plan, width: int) -> list[report.Line]:
     found: list[report.Line] = []
     for step in plan.steps:
         tone = report.tone(step)
         drift = step.cause is Cause.DRIFT
         sign, cost = ("!", "drift") if drift else (step.action.sign, step.cost.value)
         found.append(report.Line(cell(f"{sign} {step.subject}  {cost}").text, tone))
-        found += [report.Line(f"    {cell(part).text}", tone) for part in report.summary(step).split("; ") if part]
+        for part in filter(None, report.summary(step).split("; ")):
+            first, later = "    ", "      "
+            parts = wrap(cell(part).text, max(width, 20), initial_indent=first, subsequent_indent=later)
+            found += [report.Line(text, tone) for text in parts]
     return found
 
 
@@ -71,10 +75,13 @@ def progress_lines(progress: ApplyProgress, speeds: Mapping[tuple[str, str], flo
         if download.phase == "found":
             continue
         done = is_complete(download)
-        share = bar(download.completed, download.total, _BAR) + " " if download.total and not done else ""
-        numbers = amounts(download, None if done else speeds.get(key))
         name = f"{key[0]}: {download.file}" if key[0] else download.file
-        lines.append(cell(f"{'●' if done else '↓'} {name}  {share}{numbers}", "good" if done else "busy"))
+        numbers = amounts(download, None if done else speeds.get(key))
+        if done or not download.total:
+            lines.append(cell(f"{'●' if done else '↓'} {name} {numbers}", "good" if done else "busy"))
+        else:
+            lines.append(cell(f"↓ {name}", "busy"))
+            lines.append(PageCell(f"  {bar(download.completed, download.total, _BAR)} {cell(numbers).text}", "busy"))
     for name, state in progress.models.items():
         sign, tone = _STATES.get(state.state, ("◌", "busy"))
         message = f": {state.message}" if state.message else ""

@@ -64,7 +64,8 @@ def test_an_apply_shows_files_with_bytes_and_time_left_then_models_then_the_resu
     ]
     assert texts(folded(*events), **{"a.gguf": GIB / 10}) == [
         "fetching files …",
-        "↓ chat: a.gguf ████░░░░░░░░░░░░ 25 %, 1 GiB of 4 GiB, 102 MiB/s, 30 s left",
+        "↓ chat: a.gguf",
+        "  ████░░░░░░░░░░░░ 25 %, 1 GiB of 4 GiB, 102 MiB/s, 30 s left",
     ]
     events += [
         {"event": "fetch", "model": "chat", "file": "a.gguf", "done": 4 * GIB, "total": 4 * GIB},
