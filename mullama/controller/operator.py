@@ -27,6 +27,7 @@ from mullama.engines.base import CheckpointStats
 from mullama.errors import Invalid, NotFound, masked
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import DEFAULT_ROUTE
+from mullama.plan.device_memory import budgets
 from mullama.plan.make import changed_on_disk
 from mullama.plan.observed import Device, LiveModel
 from mullama.plan.steps import to_tree
@@ -108,11 +109,12 @@ class LocalOperator:
             "revision": snapshot.revision,
             "state": self._state(current, live),
             "origin": _origin(current.origin),
+            "watch": _watches(current),
             "listen": list(current.listening),
             "tls": self._reconciler.certificates.tree(),
             "conditions": self._conditions(),
             "models": models,
-            "memory": memory_in_use(models, snapshot),
+            "memory": {**memory_in_use(models, snapshot), "places": self._places(current)},
             "routes": {name: target for name, target in snapshot.names.items() if name != target.casefold()},
             "shares": {
                 route.name: {
@@ -134,6 +136,16 @@ class LocalOperator:
             },
             "workers": list(self._pool.pids()),
         }
+
+    def _places(self, current: Current) -> list[dict[str, Any]]:
+        """Return the memory of the loaded models on each device against its budget; main memory first."""
+        if current.machine is None:
+            return []
+        used, budget = self._pool.memory_on, current.snapshot.manifest.hardware.budget
+        return [
+            {"name": name, "used": used.get(name, 0), "budget": bound}
+            for name, _, bound in budgets(current.machine, budget)
+        ]
 
     def _conditions(self) -> list[dict[str, Any]]:
         """Return the server's conditions, with the memory as it is now."""
@@ -543,6 +555,11 @@ _MEMORY = "Estimated memory; weights and contexts that models share count for th
 def _device(device: Device) -> dict[str, Any]:
     tree = {"name": device.name, "description": device.description, "total": device.total, "free": device.free}
     return tree | ({"host": device.host, "fault": device.fault or None} if device.host else {})
+
+
+def _watches(current: Current) -> bool:
+    origin = current.origin
+    return origin.checkout is not None or (origin.path is not None and current.snapshot.manifest.sync.watch)
 
 
 def _origin(origin: Origin) -> dict[str, Any]:

@@ -45,11 +45,12 @@ def device_memory(desired: Manifest, observed: Observed) -> tuple[DeviceMemory, 
     after = _sums(stay, observed.files, machine)
     return tuple(
         DeviceMemory(name=name, description=text, before=before.get(name, 0), after=after.get(name, 0), budget=bound)
-        for name, text, bound in _places(machine, desired.hardware.budget)
+        for name, text, bound in budgets(machine, desired.hardware.budget)
     )
 
 
-def _places(machine: Machine, budget: Budget) -> Iterable[tuple[str, str, int]]:
+def budgets(machine: Machine, budget: Budget) -> Iterable[tuple[str, str, int]]:
+    """Yield the name, the description and the budget in bytes of main memory, whose name is "", and of each device."""
     yield "", "", main_memory_bound(budget, machine)
     for number, device in enumerate(machine.gpus):
         yield device.name, device.description, device_bound(device, number, budget)

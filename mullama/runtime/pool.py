@@ -24,7 +24,7 @@ from mullama.runtime.quarantine import Quarantine
 from mullama.runtime.scheduler import events as ev
 from mullama.runtime.scheduler.decide import decide
 from mullama.runtime.scheduler.events import UnitKey
-from mullama.runtime.scheduler.room import over_budget, used
+from mullama.runtime.scheduler.room import Amounts, over_budget, used
 from mullama.runtime.scheduler.state import Phase, State, failure
 from mullama.runtime.scheduler.wants import only_room, wanted
 from mullama.runtime.scheduler.wording import describe
@@ -431,6 +431,11 @@ class Pool:
         if self.state.rules.budget is None or not over_budget(self.state):
             return None
         return used(self.state), self.state.rules.budget
+
+    @property
+    def memory_on(self) -> Mapping[str, int]:
+        """The bytes of the models in memory on each device, and in main memory by the name ""."""
+        return Amounts.of([*self.state.live_workers.values(), *self.state.live_units.values()]).places
 
     def failure(self, model: str) -> MullamaError | None:
         return failure(self.state, model)

@@ -14,11 +14,15 @@ export const key = signal(recalled("tab", STORED) ?? "");
 /** True while the server wants a key that this tab does not have. */
 export const keyWanted = signal(false);
 
+/** True while the person enters a key. */
+export const keyEntered = signal(false);
+
 /** Keep a key for the tab. */
 export function useKey(text: string): void {
   keep("tab", STORED, text);
   key.value = text;
   keyWanted.value = false;
+  keyEntered.value = false;
 }
 
 /** Forget the key of the tab. */

@@ -19,6 +19,13 @@ export function Lazy<Name extends string>({ load, name }: Props<Name>) {
     load().then((module) => wanted && setView({ component: module[name] }), (failure) => wanted && setError(failure));
     return () => { wanted = false; };
   }, [load, name]);
-  if (error) return <Problem title="This screen could not be loaded" error={error} />;
+  if (error) {
+    return (
+      <>
+        <Problem title="This screen could not be loaded" error={error} />
+        <p class="actions"><button class="button" onClick={() => window.location.reload()}>Load the page again</button></p>
+      </>
+    );
+  }
   return view ? <view.component /> : <p class="quiet" aria-busy="true">Loading…</p>;
 }

@@ -1,6 +1,6 @@
 /** An error with its hint, where the person is looking. */
 
-import { ApiError, keyWanted } from "../api/client.ts";
+import { ApiError, keyEntered } from "../api/client.ts";
 
 /** Show an error. `title` names what failed. */
 export function Problem({ title, error }: { title: string; error: unknown }) {
@@ -12,7 +12,7 @@ export function Problem({ title, error }: { title: string; error: unknown }) {
       <p>{message}</p>
       {hint && <p class="quiet">{hint}</p>}
       {error instanceof ApiError && (error.status === 401 || error.status === 403) && (
-        <p><button class="button" onClick={() => (keyWanted.value = true)}>Use another key</button></p>
+        <p><button class="button" onClick={() => (keyEntered.value = true)}>Use another key</button></p>
       )}
     </div>
   );

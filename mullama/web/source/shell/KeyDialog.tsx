@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { key, keyWanted, useKey } from "../api/client.ts";
+import { key, keyEntered, keyWanted, useKey } from "../api/client.ts";
 
 /** The dialog. It opens when the server refuses a request without a valid key. */
 export function KeyDialog() {
@@ -10,7 +10,7 @@ export function KeyDialog() {
   const [text, setText] = useState("");
   useEffect(() => dialog.current?.showModal(), []);
   return (
-    <dialog class="dialog" ref={dialog} aria-labelledby="key-title" onClose={() => (keyWanted.value = false)}>
+    <dialog class="dialog" ref={dialog} aria-labelledby="key-title" onClose={() => { keyEntered.value = false; keyWanted.value = false; }}>
       <form method="dialog" onSubmit={(event) => { event.preventDefault(); if (text.trim()) useKey(text.trim()); }}>
         <h2 id="key-title">This server wants an API key</h2>
         <p class="quiet">

@@ -3,12 +3,13 @@
 import type { ComponentType } from "preact";
 import { useEffect } from "preact/hooks";
 
-import { forgetKey, key, keyWanted } from "../api/client.ts";
+import { forgetKey, key, keyEntered, keyWanted } from "../api/client.ts";
 import { Lazy } from "../parts/Lazy.tsx";
 import { StateMark } from "../parts/StateMark.tsx";
 import { Overview } from "../screens/overview/Overview.tsx";
 import { connection, status } from "../state/live.ts";
 import { KeyDialog } from "./KeyDialog.tsx";
+import { Notices } from "./Notices.tsx";
 import { link, parts } from "./router.ts";
 import { theme, turn } from "./theme.ts";
 
@@ -59,8 +60,12 @@ export function Shell() {
         </ul>
         <ServerState />
       </nav>
-      <main id="main" tabIndex={-1}><View /></main>
-      {keyWanted.value && <KeyDialog />}
+      <main id="main" tabIndex={-1}>
+        <Notices />
+        <View />
+      </main>
+      {/* A dialog would take the keys of a person who writes: it opens by itself only while there is nothing to see. */}
+      {(keyEntered.value || (keyWanted.value && !status.value)) && <KeyDialog />}
     </>
   );
 }

@@ -16,6 +16,10 @@ effect(() => {
   keep("browser", STORED, theme.value);
 });
 
+window.addEventListener("storage", (event) => {
+  if (event.key === STORED) theme.value = (event.newValue as Theme | null) ?? "system";
+});
+
 /** Choose the next theme. */
 export function turn(): void {
   theme.value = ORDER[(ORDER.indexOf(theme.value) + 1) % ORDER.length]!;

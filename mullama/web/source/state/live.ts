@@ -1,6 +1,6 @@
 /** The live state of the server: one stream of server-sent events keeps it current. */
 
-import { computed, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 
 import { ApiError, key } from "../api/client.ts";
 import { serverEvents } from "../api/streams.ts";
@@ -24,6 +24,9 @@ export interface Sample {
   waiting: number;
 }
 
+const SILENCE = 10_000; // milliseconds; the server sends an update every two seconds
+const REFUSED = 60_000; // milliseconds before another try with a key that was refused
+
 const KEPT_EVENTS = 500;
 const KEPT_SAMPLES = 120;
 
@@ -31,16 +34,31 @@ export const status = signal<Status | null>(null);
 export const events = signal<ServerEvent[]>([]);
 export const samples = signal<Sample[]>([]);
 export const connection = signal<"connecting" | "live" | "lost">("connecting");
+/** When the server was heard last, in milliseconds. */
+export const heard = signal(0);
 export const refusal = signal<ApiError | null>(null);
 
 export const models = computed(() => status.value?.models ?? []);
+
+const FAILURES = new Set(["worker-failed", "fetch-failed", "degraded"]);
+
+/** The newest failure of each model among the kept events. */
+export const failures = computed(() => {
+  const found = new Map<string, ServerEvent>();
+  for (const event of events.value) {
+    if (FAILURES.has(event.kind)) for (const name of event.subject.split(", ")) found.set(name, event);
+  }
+  return found;
+});
 
 /** Return the tokens each second of a model over the kept samples, oldest first. */
 export function speeds(name: string): number[] {
   return samples.value.map((sample) => sample.tokens[name] ?? 0);
 }
 
-function take(update: Update): void {
+function take(update: Update, first: boolean): void {
+  // A server that was started again counts its events from 1.
+  if (first) events.value = [];
   if (update.status) status.value = update.status;
   const known = status.value;
   if (known && (update.models || update.server)) {
@@ -60,9 +78,16 @@ function take(update: Update): void {
 export async function follow(): Promise<never> {
   let pause = 500;
   for (;;) {
+    const control = new AbortController();
+    let silence = setTimeout(() => control.abort(), SILENCE);
+    let first = true;
     try {
-      for await (const data of serverEvents("api/v1/live")) {
-        take(JSON.parse(data) as Update);
+      for await (const data of serverEvents("api/v1/live", { signal: control.signal })) {
+        clearTimeout(silence);
+        silence = setTimeout(() => control.abort(), SILENCE);
+        take(JSON.parse(data) as Update, first);
+        first = false;
+        heard.value = Date.now();
         connection.value = "live";
         refusal.value = null;
         pause = 500;
@@ -70,18 +95,28 @@ export async function follow(): Promise<never> {
     } catch (error) {
       refusal.value = error instanceof ApiError ? error : null;
     }
+    clearTimeout(silence);
     connection.value = "lost";
-    await wait(pause);
+    const refused = refusal.value?.status === 401 || refusal.value?.status === 403;
+    await wait(refused ? REFUSED : pause);
     pause = Math.min(pause * 2, 8000);
   }
 }
 
-/** Wait, but no longer than until a new key is entered. */
+const asked = signal(0);
+
+/** Try to reach the server now. */
+export function retry(): void {
+  asked.value += 1;
+}
+
+/** Wait, but no longer than until a new key is entered, or the person asks for a try. */
 function wait(milliseconds: number): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(end, milliseconds);
     let first = true;
-    const stop = key.subscribe(() => {
+    const stop = effect(() => {
+      void [key.value, asked.value];
       if (!first) end();
       first = false;
     });

@@ -3,12 +3,12 @@
 import { memo } from "preact/compat";
 
 import type { Model } from "../../api/types.ts";
-import { bytes, count, digest } from "../../format/units.ts";
+import { bytes, count, digest, moment } from "../../format/units.ts";
 import { Bar } from "../../parts/Bar.tsx";
 import { Sparkline } from "../../parts/Sparkline.tsx";
 import { StateMark } from "../../parts/StateMark.tsx";
 import { link } from "../../shell/router.ts";
-import { speeds, status } from "../../state/live.ts";
+import { failures, speeds, status } from "../../state/live.ts";
 
 /** One row for each model: the declared revision against the running one, its state, memory and load. */
 export function Models({ models }: { models: Model[] }) {
@@ -44,9 +44,11 @@ const Row = memo(function Row({ model }: { model: Model }) {
         <StateMark state={model.state} />
         {model.progress !== null && <Bar value={model.progress} whole={1} label={`${Math.round(model.progress * 100)} % loaded`} />}
         <Reasons model={model} />
+        <LastError name={model.name} />
       </td>
       <td class="source">
         <span>{model.source}</span>
+        <span class="quiet small">{model.conditions.some((one) => one.reason === "OldRevisionKept") ? "▲ runs the old revision" : "revision"} {digest(model.revision)} since {model.generation}</span>
         <span class="quiet small">{digest(model.digest)} · {bytes(model.size)} · context {count(model.context_size)}</span>
       </td>
       <td class="number">
@@ -61,6 +63,12 @@ const Row = memo(function Row({ model }: { model: Model }) {
     </tr>
   );
 });
+
+/** The newest failure of the model, which may have passed. */
+function LastError({ name }: { name: string }) {
+  const last = failures.value.get(name);
+  return last ? <span class="small quiet block">last error {moment(last.when)}: {last.message || last.kind}</span> : null;
+}
 
 function Reasons({ model }: { model: Model }) {
   const shown = model.conditions.filter((one) => one.message || (one.type !== "Ready" && one.status));

@@ -48,6 +48,7 @@ function Manifest({ known }: { known: Status }) {
       {path && <> of <code title={path}>{path.split("/").at(-1)}</code></>}
       {commit && <> at commit <code>{digest(commit)}</code></>}
       {profiles.length > 0 && <> with {profiles.join(", ")}</>}
+      {path && <> · {known.watch ? "saved changes are applied" : "not watched: mullama reload reads it"}</>}
     </p>
   );
 }
@@ -62,6 +63,7 @@ function Conditions({ known }: { known: Status }) {
       {shown.map((one) => (
         <li key={one.type} class="notice">
           <strong>{one.type}: {one.reason}</strong> {one.message}
+          {(one.reason === "Held" || one.type === "ConfigValid") && <> <a href={link("plan")}>See the plan</a></>}
         </li>
       ))}
     </ul>
