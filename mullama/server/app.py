@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import mullama
 from mullama.dialects import dialect_for
@@ -122,6 +122,11 @@ class App:
         dialects = access.manifest.server.dialects
         enabled = [r for r in self.routes if r.dialect is None or r.dialect in dialects]
         return document(enabled, bool(access.keys), self._version)
+
+    @property
+    def followers(self) -> Collection[asyncio.Task[None]]:
+        """The requests that have no end of their own."""
+        return self.inflight.followers
 
     def interrupt(self, error: MullamaError) -> None:
         """End every request in progress with this error, in the format of its dialect."""

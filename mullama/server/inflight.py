@@ -15,6 +15,8 @@ class Inflight:
 
     def __init__(self) -> None:
         self._scopes: set[RequestScope] = set()
+        self.followers: set[asyncio.Task[None]] = set()
+        """The tasks of the requests that follow something and have no end of their own: a drain does not wait."""
 
     def __len__(self) -> int:
         return len(self._scopes)

@@ -162,6 +162,8 @@ async def report(exchange: Exchange, lines: AsyncIterator[dict[str, Any]], infli
 
 async def follow(exchange: Exchange, events: AsyncIterator[dict[str, Any]], inflight: Inflight, bounds: Bounds) -> None:
     """Answer with server-sent events, each with its own `id`, until the client disconnects or the server stops."""
+    task = cast("asyncio.Task[None]", asyncio.current_task())
+    inflight.followers.add(task)
     try:
         async with inflight.track(exchange), aclosing(cast(Any, events)):
             await exchange.begin("text/event-stream")
@@ -171,6 +173,8 @@ async def follow(exchange: Exchange, events: AsyncIterator[dict[str, Any]], infl
                     await pings.write(b"id: %d\ndata: %b\n\n" % (event["id"], to_json(event)))
     except MullamaError as error:  # the client reconnects and continues after its last event
         exchange.notes.error = error
+    finally:
+        inflight.followers.discard(task)
     await exchange.end()
 
 

@@ -63,7 +63,7 @@ def page(browser: Any, stack: Stack) -> Iterator[Any]:
     wrong: list[str] = []
     tab.on("pageerror", lambda error: wrong.append(str(error)))
     tab.on("console", lambda line: wrong.append(line.text) if "Content Security Policy" in line.text else None)
-    tab.set_default_timeout(9_000)
+    tab.set_default_timeout(30_000)
     yield tab
     context.close()
     assert not wrong

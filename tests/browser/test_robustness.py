@@ -139,7 +139,7 @@ def test_the_page_works_below_a_prefix_and_behind_tls(browser: Any, stack: Stack
     context = browser.new_context(ignore_https_errors=True)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     tab = context.new_page()
-    tab.set_default_timeout(9_000)
+    tab.set_default_timeout(30_000)
     with proxied(port, "/llm", Authority(tmp_path).issue("proxy")) as address:
         wanted: list[str] = []
         tab.on("request", lambda request: wanted.append(request.url))

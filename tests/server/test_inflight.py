@@ -136,6 +136,22 @@ def test_a_drain_lets_streams_end(path: str) -> None:
         assert stop.seconds < 60
 
 
+def test_a_drain_does_not_wait_for_followers_that_have_no_end() -> None:
+    path = "/v1/messages"
+    runtime = StubRuntime(script=HELD_WITHIN)
+    with running_server(runtime) as server, server.connect() as page, server.connect() as client:
+        page.sendall(request("/api/v1/live", None, "GET"))
+        read_until(page, b"data:")
+        client.sendall(request(path, STREAMED[path]))
+        read_until(client, b"Hel")
+        stop = Stop(server, 80)
+        server.open_gate("gate")
+        assert b"error" not in read_all(client)
+        assert read_all(page).endswith(b"0\r\n\r\n")
+        stop.join()
+        assert stop.seconds < 60
+
+
 @pytest.mark.parametrize("path", STREAMED)
 def test_after_the_deadline_a_stream_ends_with_its_dialects_error(path: str) -> None:
     runtime = StubRuntime(script=HELD_WITHIN)

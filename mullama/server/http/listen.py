@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -30,6 +30,11 @@ class Application(Protocol):
     """An ASGI application whose requests in progress can be ended with an error."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    @property
+    def followers(self) -> Collection[asyncio.Task[None]]:
+        """The requests that have no end of their own."""
+        ...
 
     def interrupt(self, error: MullamaError) -> None: ...
 
@@ -149,7 +154,8 @@ class HttpServer:
             connection.shutdown()
             if isinstance(connection, BoundedProtocol):
                 connection.leave()
-        if not await self._all_done(drain_seconds):
+        done = await self._all_done(drain_seconds, besides=self._app.followers)
+        if not done or self._app.followers:
             stopping = Unavailable("the server is stopping", hint="try again later", retry_after=5.0)
             self._app.interrupt(stopping)
             if not await self._all_done(self._bounds.flush):
@@ -163,9 +169,9 @@ class HttpServer:
             self._clock.cancel()
         await asyncio.sleep(0)  # the transports call connection_lost in the next turn
 
-    async def _all_done(self, seconds: float) -> bool:
-        """Return whether every request that runs now ends within the time."""
-        running = [task for task in self._state.tasks if not task.done()]
+    async def _all_done(self, seconds: float, besides: Collection[asyncio.Task[None]] = ()) -> bool:
+        """Return whether every request that runs now ends within the time. besides: requests that are not awaited."""
+        running = [task for task in self._state.tasks if not task.done() and task not in besides]
         if running:
             await asyncio.wait(running, timeout=seconds)
         return all(task.done() for task in running)
