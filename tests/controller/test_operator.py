@@ -271,7 +271,11 @@ async def test_memory_that_models_share_counts_once(server: LocalServer) -> None
     assert found["brief"]["memory_own"] == 0
     assert 0 < found["long"]["memory_own"] < found["long"]["memory"]
     used = sum(model["memory_own"] for model in found.values())
-    assert status["memory"] == {"used": used, "names": 3, "models": 2}
+    memory = status["memory"]
+    assert (memory["used"], memory["names"], memory["models"]) == (used, 3, 2)
+    (place,) = memory["places"]
+    assert (place["name"], place["budget"]) == ("", status["machine"]["ram_total"])
+    assert 0 < place["used"] < place["budget"]
 
 
 async def test_the_memory_of_models_in_metrics_adds_up_to_the_memory_in_use(server: LocalServer) -> None:

@@ -46,7 +46,7 @@ const FAILURES = new Set(["worker-failed", "fetch-failed", "degraded"]);
 export const failures = computed(() => {
   const found = new Map<string, ServerEvent>();
   for (const event of events.value) {
-    if (FAILURES.has(event.kind)) for (const name of event.subject.split(", ")) found.set(name, event);
+    if (FAILURES.has(event.kind)) for (const name of event.models ?? []) found.set(name, event);
   }
   return found;
 });
