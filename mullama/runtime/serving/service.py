@@ -478,7 +478,7 @@ class ModelService:
         self._pool.retry(deployment.name)
         async with self._pool.lease(deployment.name, caller.priority):
             pass
-        self._set_ttl(deployment, operation.keep_alive)
+        self._set_ttl(deployment.name, operation.keep_alive)
         return inv.Loaded(model=operation.model)
 
     def _unloadable(self, name: str, caller: Caller) -> str:
@@ -500,9 +500,9 @@ class ModelService:
                 message = f"{name} shares its context with {other}, which the key '{caller.key}' may not use"
                 raise Denied(message, authenticated=True)
 
-    def _set_ttl(self, deployment: Deployment, seconds: float | None) -> None:
+    def _set_ttl(self, model: str, seconds: float | None) -> None:
         if seconds is not None:
-            self._pool.set_ttl(deployment.name, float("inf") if seconds < 0 else seconds)
+            self._pool.set_ttl(model, float("inf") if seconds < 0 else seconds)
 
     async def _embed(self, request: chat.EmbedRequest, caller: Caller, usage: LastAttempt) -> chat.Vectors:
         begun = time.monotonic()
@@ -510,10 +510,10 @@ class ModelService:
             return await embed_by_peer(self._peers, request, caller, self._metrics, usage)
         request = with_declared(request, self.find(request.model, caller).model.embedding)
 
-        async def jobs(lease: Lease) -> list[Embed]:
+        async def jobs(lease: Lease, deployment: Deployment) -> list[Embed]:
             if not lease.worker.facts.can_embed:
                 raise Unsupported(f'"{request.model}" does not support embedding')
-            width, pooling = lease.worker.facts.embedding_length, self.find(request.model, caller).options.pooling
+            width, pooling = lease.worker.facts.embedding_length, deployment.options.pooling
             check_dimensions(request, width)
             check_pooling(request, pooling)
             check_ids(request.inputs, lease.worker.facts.vocabulary, request.place)
@@ -529,12 +529,12 @@ class ModelService:
                 for some in await tokenized(lease.worker, slices)
             ]
 
-        found, load = await self._embedded(request, caller, jobs, usage)
-        self._set_ttl(self.find(request.model, caller), request.keep_alive)
+        found, load, model = await self._embedded(request, caller, jobs, usage)
+        self._set_ttl(model, request.keep_alive)
         vectors = await compute(sum(map(len, found.vectors)), shortened, found.vectors, request)
         return chat.Vectors(
             vectors=vectors,
-            answered_by=self.find(request.model, caller).name,
+            answered_by=model,
             rows=found.rows,
             usage=chat.Usage(prompt_tokens=found.tokens),
             timings=chat.Timings(total=time.monotonic() - begun, load=load),
@@ -544,28 +544,28 @@ class ModelService:
         if self._peers.has(request.model):
             return await rank_by_peer(self._peers, request, caller, self._metrics, usage)
 
-        async def jobs(lease: Lease) -> list[Embed]:
+        async def jobs(lease: Lease, _: Deployment) -> list[Embed]:
             if not lease.worker.facts.can_rank:
                 raise Unsupported(f'"{request.model}" does not support reranking', hint="it has no rank head")
             pairs = rerank_slices(request.query, request.documents)
             return [Embed(id=lease.worker.next_id(), context=lease.context, pairs=some) for some in pairs]
 
-        found, _ = await self._embedded(request, caller, jobs, usage)
+        found, _, model = await self._embedded(request, caller, jobs, usage)
         scores = sorted(enumerate(v[0] for v in found.vectors), key=lambda item: -item[1])
         return chat.Ranking(
             results=tuple(scores[: request.top_n]),
             usage=chat.Usage(prompt_tokens=found.tokens),
-            answered_by=self.find(request.model, caller).name,
+            answered_by=model,
         )
 
     async def _embedded(
         self,
         request: chat.EmbedRequest | chat.RerankRequest,
         caller: Caller,
-        jobs: Callable[[Lease], Awaitable[list[Embed]]],
+        jobs: Callable[[Lease, Deployment], Awaitable[list[Embed]]],
         usage: LastAttempt,
-    ) -> tuple[Embedded, float]:
-        """Return the result of the jobs and the seconds of the load."""
+    ) -> tuple[Embedded, float, str]:
+        """Return the result of the jobs, the seconds of the load, and the model, which a reload may have removed."""
         begun, model = time.monotonic(), self.find(request.model, caller).name
         trace = begin_trace(self._tracer, request, caller)
         lease: Lease | None = None
@@ -575,7 +575,7 @@ class ModelService:
         try:
             found, used = await self._repeated(request, caller, lambda one: self._embedded_once(request, one, jobs))
             result, tokens, lease = "ok", found.tokens, used
-            return found, used.load_seconds
+            return found, used.load_seconds, model
         except BaseException as error:
             failure, result = error, "error" if isinstance(error, Exception) else "cancelled"
             raise
@@ -596,7 +596,7 @@ class ModelService:
         self,
         request: chat.EmbedRequest | chat.RerankRequest,
         caller: Caller,
-        jobs: Callable[[Lease], Awaitable[list[Embed]]],
+        jobs: Callable[[Lease, Deployment], Awaitable[list[Embed]]],
     ) -> tuple[Embedded, Lease]:
         deployment = self.find(request.model, caller)
         if deployment.scales is not None:
@@ -609,7 +609,7 @@ class ModelService:
             await lease.worker.responsive()
             deadline = TimeLimit(lease.worker, inbox, deployment.model.limits.timeout)
             try:
-                found = await embed_all(lease.worker, await jobs(lease), inbox, request)
+                found = await embed_all(lease.worker, await jobs(lease, deployment), inbox, request)
             finally:
                 deadline.cancel()
         self._quarantine.clear(request)

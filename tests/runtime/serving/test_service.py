@@ -285,6 +285,27 @@ async def test_embeddings_beside_a_death_from_outside_are_repeated(server: Local
     assert len((await asked).vectors) == 1  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    "running",
+    [
+        request_of("a", "say yes", keep_alive=60.0),
+        chat.EmbedRequest(model="a", inputs=("x",), keep_alive=60.0),
+        chat.RerankRequest(model="a", query="x", documents=("y", "z"), top_n=1),
+    ],
+    ids=["conversation", "vectors", "ranking"],
+)
+async def test_a_reload_that_removes_a_model_loses_no_running_request(server: LocalServer, running: Any) -> None:
+    await server.apply({"a": server.script("a"), "b": server.script("b")})
+    with server.suspended("a"):
+        asked = asyncio.create_task(server.service.answer(running, CALLER))
+        await until(lambda: server.pool.state.active("a") == 1)
+        applied = asyncio.create_task(server.apply({"b": server.script("b")}))
+        await until(lambda: "a" not in server.snapshot.deployments)
+    answer: Any = await asked
+    assert (answer.effective.model if isinstance(running, chat.ChatRequest) else answer.answered_by) == "a"
+    assert (await applied)["outcome"] == "applied"
+
+
 async def test_choices_share_one_prompt_and_are_counted_together(server: LocalServer) -> None:
     await server.apply({"a": server.script()})
 
