@@ -120,7 +120,7 @@ def test_captured_requests_are_listed_and_one_is_shown(scripted: Stack) -> None:
     assert "--- prompt" in shown
     assert "say yes" in shown
     assert shown.endswith(f"--- answer\n{answer}\n")
-    assert "RESULT" in scripted.run("requests", "-f", scripted.name, "--result", "error").stdout
+    assert scripted.run("requests", "-f", scripted.name, "--result", "error").stdout == "no captured requests\n"
     assert "there is no capture 99" in scripted.run("requests", "99", "-f", scripted.name, code=3).stderr
 
 
