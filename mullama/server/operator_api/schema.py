@@ -19,6 +19,8 @@ from mullama.units import parse_duration
 
 _TEXT, _FLAG, _COUNT, _TREE = responses.TEXT, responses.FLAG, responses.COUNT, responses.TREE
 _NDJSON = "application/x-ndjson"
+_AUTHOR_LENGTH = 200
+"""Most characters of an author: each kept revision has one, and `history` prints it."""
 
 
 def _object(required: Mapping[str, JSONValue], closed: bool = False, **optional: JSONValue) -> JSONValue:
@@ -257,7 +259,7 @@ def _check_option(name: str, value: Any) -> None:
         case "expect":
             fits = value is None or isinstance(value, str)
         case "by":
-            fits = isinstance(value, str)
+            fits = _is_author(value)
         case "targets":
             fits = isinstance(value, list) and all(isinstance(name, str) for name in value)
         case "trigger":
@@ -355,9 +357,13 @@ def read_revisions(query: Mapping[str, str]) -> tuple[int, int]:
 def read_author(body: Mapping[str, Any], key: str | None) -> str:
     """Return `by` of an undo: the author for the history; without it the name of the API key."""
     by = body.get("by", key or "")
-    if not isinstance(by, str):
-        raise Invalid("by must be a string", field="by")
-    return by
+    if not _is_author(by):
+        raise Invalid(f"by must be a string of at most {_AUTHOR_LENGTH} printable characters", field="by")
+    return str(by)
+
+
+def _is_author(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _AUTHOR_LENGTH and value.isprintable()
 
 
 def read_generation(body: Mapping[str, Any]) -> int | None:

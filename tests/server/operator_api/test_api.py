@@ -213,6 +213,13 @@ def test_an_undo_takes_a_revision_or_none(server: RunningServer) -> None:
     assert server.runtime.seen == [(3, ""), (None, "ann")]
 
 
+@pytest.mark.parametrize("by", [1, None, [], "x" * 201, "a\nb", "\x1b[31m"])
+def test_an_author_is_a_short_line_of_text(server: RunningServer, by: object) -> None:
+    assert server.ask("POST", "/api/v1/undo", {"by": by}).status == 400
+    assert server.ask("PUT", "/api/v1/stack", {"manifest": {}, "options": {"by": by}}).status == 400
+    assert server.runtime.seen == []
+
+
 def test_drift_is_read_and_recorded(server: RunningServer) -> None:
     assert server.ask("GET", "/api/v1/drift").json["format"] == "mullama.plan/1"
     assert server.ask("POST", "/api/v1/refresh", {}).json["format"] == "mullama.plan/1"
