@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -291,7 +291,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self, path: str, step: Step) -> None:
         hub = self.hub
         if path == "/api/models":
-            self._json([{"id": name} for name in hub.twins])
+            words = parse_qs(urlsplit(self.path).query).get("search", [""])[0].lower()
+            found = [name for name in hub.repos if words and words in name.lower()]
+            self._json([{"id": name, "downloads": 10, "tags": ["gguf"]} for name in (*hub.twins, *found)])
         elif path.startswith("/api/models/"):
             self._repository(path.removeprefix("/api/models/"))
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):

@@ -30,6 +30,7 @@ from mullama.names import DEFAULT_ROUTE
 from mullama.plan.device_memory import budgets
 from mullama.plan.make import changed_on_disk
 from mullama.plan.observed import Device, LiveModel
+from mullama.plan.quant_advice import Profile
 from mullama.plan.steps import to_tree
 from mullama.runtime.base import ApplyOptions, MetricsQuery, Origin, Reload, TextEdit
 from mullama.runtime.llamacpp_metrics import LlamaCppMetrics
@@ -45,18 +46,21 @@ from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.device_use import device_use
 from mullama.runtime.serving.usage_log import UsageLog
 from mullama.runtime.snapshot import Deployment
+from mullama.sources.settings import requester
 from mullama.store.usage import UsageQuery
 from mullama.struct import replace
 from mullama.units import size
 
 if TYPE_CHECKING:
+    from mullama.reconcile.hub_models import HubBrowser
     from mullama.runtime.metrics_text import Family
 
 
 class LocalOperator:
     """Implements `runtime.base.Operator`. Builds the changes of requests and reads the current state as one value.
 
-    reload: reads the watched file again. stop: begins an orderly end.
+    hub: returns the way to the hub, whose libraries take long to import. reload: reads the watched file again.
+    stop: begins an orderly end.
     """
 
     def __init__(
@@ -74,13 +78,14 @@ class LocalOperator:
         git: GitFollower,
         editor: ManifestEditor,
         documents: ModelDocuments,
+        hub: Callable[[], HubBrowser],
         reload: Callable[[str], Awaitable[Reload]],
         stop: Callable[[], None],
     ) -> None:
         self._reconciler, self._pool = reconciler, pool
         self._event_log, self._metrics, self._rates = event_log, metrics, rates
         self._usage, self._captures, self._git, self._editor = usage, captures, git, editor
-        self._sampler, self._peers, self._documents = sampler, peers, documents
+        self._sampler, self._peers, self._documents, self._hub = sampler, peers, documents, hub
         self._status = reconciler.status
         self._reload, self._stop = reload, stop
         self._started = time.time()
@@ -364,6 +369,14 @@ class LocalOperator:
         last_used = await self._usage.last_used() if recorded else {}
         in_force = {key.name for key in snapshot.access.keys}
         return key_report.key_report(snapshot.manifest, in_force, self._rates.by_key(), usage, last_used)
+
+    async def search_hub(self, query: str, *, limit: int, every: bool) -> list[dict[str, Any]]:
+        hub, author = self._hub(), requester.get()
+        return await asyncio.to_thread(hub.search, query, limit=limit, every=every, author=author)
+
+    async def hub_advice(self, source: str, *, context: int, profile: Profile) -> dict[str, Any]:
+        hub, author = self._hub(), requester.get()
+        return await asyncio.to_thread(hub.advice, source, context=context, profile=profile, author=author)
 
     def missing(self) -> tuple[str, ...]:
         """Return the models that load at start and never served; a placeholder before the first apply."""

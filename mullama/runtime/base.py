@@ -22,6 +22,7 @@ from mullama.struct import Struct
 from mullama.trace_context import Span, TraceContext
 
 if TYPE_CHECKING:
+    from mullama.plan.quant_advice import Profile
     from mullama.store.usage import UsageQuery
 
 Role = Literal["infer", "admin", "read"]
@@ -273,6 +274,14 @@ class Operator(Protocol):
 
     async def key_report(self) -> dict[str, Any]:
         """Return `{"format": "mullama.keys/1", …}`: the declared API keys with their use, without secrets."""
+        ...
+
+    async def search_hub(self, query: str, *, limit: int, every: bool) -> list[dict[str, Any]]:
+        """Return the repositories of the hub that match. Raises `Unavailable` without a network."""
+        ...
+
+    async def hub_advice(self, source: str, *, context: int, profile: Profile) -> dict[str, Any]:
+        """Return `{"format": "mullama.hub/1", …}`: a repository and how well its files fit this machine."""
         ...
 
     def captures(self) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ from mullama.server.keys import Failures, find_key, may
 from mullama.server.log_book import LogBook
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
+from mullama.server.operator_api.discovery import DiscoveryApi
 from mullama.server.operator_api.logs import LogApi
 from mullama.server.operator_api.telemetry import TelemetryApi
 from mullama.server.route_table import HttpRoute, Path, RouteTable
@@ -109,8 +110,9 @@ class App:
         )
         telemetry = TelemetryApi(operator=operator)
         logs = LogApi(operator=operator, book=log_book, inflight=self.inflight, bounds=bounds)
-        page = WebPage(service, DIST)
-        self.routes = (*endpoints.routes(dialects), *own.routes(), *telemetry.routes(), *logs.routes(), *page.routes())
+        discovery = DiscoveryApi(operator=operator, pool=pool, inflight=self.inflight, bounds=bounds)
+        parts = (own, telemetry, logs, discovery, WebPage(service, DIST))
+        self.routes = (*endpoints.routes(dialects), *(route for part in parts for route in part.routes()))
         self._table = RouteTable(self.routes)
         self._version = version
         # A path that no dialect claims is answered in OpenAI's form: its clients are pointed at arbitrary base paths.

@@ -30,6 +30,7 @@ from mullama.manifest.load import load_text
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.plan.observed import Machine
 from mullama.reconcile.files import Files
+from mullama.reconcile.hub_models import HubBrowser
 from mullama.reconcile.machine import observe_machine
 from mullama.runtime.attempts import Attempts
 from mullama.runtime.base import ApplyOptions, Caller, Origin
@@ -118,11 +119,12 @@ class LocalServer:
         self.sampler = MetricsSampler(
             self.metrics, self.pool, lambda: self.reconciler.current, self.event_log, clock=lambda: self.now
         )
+        self.hub = HubBrowser(files, lambda: self.snapshot.manifest, observe=lambda _: self.machine or Machine())
         self.operator = LocalOperator(
             reconciler=self.reconciler, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
             rates=self.rates, usage=self.usage, captures=self.captures, sampler=self.sampler, peers=self.peers,
             git=self.git, editor=ManifestEditor(self.reconciler, self.env),
-            documents=ModelDocuments(self.pool, self.env), reload=self._no_file, stop=lambda: None,
+            documents=ModelDocuments(self.pool, self.env), hub=lambda: self.hub, reload=self._no_file, stop=lambda: None,
         )  # fmt: skip
 
     async def _no_file(self, reason: str) -> str:

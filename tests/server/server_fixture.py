@@ -227,6 +227,14 @@ class StubRuntime:
     def git_notice(self, body: bytes, headers: Mapping[str, str]) -> None:
         self.seen.append(body)
 
+    async def search_hub(self, query: str, *, limit: int, every: bool) -> list[dict[str, Any]]:
+        self.seen.append((query, limit, every))
+        return [{"repository": "org/m"}]
+
+    async def hub_advice(self, source: str, *, context: int, profile: Any) -> dict[str, Any]:
+        self.seen.append((source, context, profile))
+        return {"format": "mullama.hub/1", "repository": source}
+
     async def key_report(self) -> dict[str, Any]:
         return {"format": "mullama.keys/1", "keys": []}
 

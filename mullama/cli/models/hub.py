@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.app.text_files import read_text
-from mullama.errors import MullamaError, NotFound, TransferFailed, Unsupported
-from mullama.names import AliasRef, HubRef, parse_source
+from mullama.errors import MullamaError, NotFound, TransferFailed
+from mullama.names import HubRef
 from mullama.struct import replace
 from mullama.units import counted, size
-from mullama.weights.choose import choose, quant_of
+from mullama.weights.choose import choose
 
 if TYPE_CHECKING:
     from mullama.sources.huggingface import Repository
@@ -32,6 +32,7 @@ def search_options(parser: Parser) -> None:
 
 def search(call: CommandContext) -> int:
     """List repositories, the most downloaded first."""
+    from mullama.reconcile.hub_models import repository_tree
     from mullama.sources import huggingface
 
     options = call.options
@@ -44,7 +45,9 @@ def search(call: CommandContext) -> int:
     found = tuple(found)
     described = {item.name: _described(item, settings) for item in found} if options.files else {}
     if options.json:
-        call.terminal.json({"results": [described[item.name][1] if described else _tree(item) for item in found]})
+        call.terminal.json(
+            {"results": [described[item.name][1] if described else repository_tree(item) for item in found]}
+        )
         return DONE
     if options.files:
         for item in found:
@@ -63,13 +66,14 @@ def search(call: CommandContext) -> int:
 
 def _described(item: Repository, settings: Settings) -> tuple[Repository | None, dict[str, Any]]:
     """Return a repository with its files and its tree; without the files where the hub does not give them."""
+    from mullama.reconcile.hub_models import repository_tree
     from mullama.sources import huggingface
 
     try:
         full = huggingface.repository(HubRef(item.name), settings)
     except MullamaError as error:  # a private or disabled repository must not hide the others
-        return None, {**_tree(item), "error": error.message}
-    return full, _tree(full)
+        return None, {**repository_tree(item), "error": error.message}
+    return full, repository_tree(full)
 
 
 def info_options(parser: Parser) -> None:
@@ -79,12 +83,13 @@ def info_options(parser: Parser) -> None:
 
 def info(call: CommandContext) -> int:
     """Print the facts and files of a repository, with the file that a source without a name selects."""
+    from mullama.reconcile.hub_models import hub_repository, repository_tree
     from mullama.sources import huggingface
 
     ref = hub_repository(call.options.source)
     found = huggingface.repository(ref, _settings(call))
     if call.options.json:
-        call.terminal.json(_tree(found))
+        call.terminal.json(repository_tree(found))
         return DONE
     call.terminal.line(f"hf:{found.name}")
     facts = (("Task", found.task), ("License", found.license), ("Downloads", f"{found.downloads:,}"),
@@ -97,19 +102,6 @@ def info(call: CommandContext) -> int:
     return DONE
 
 
-def hub_repository(text: str) -> HubRef:
-    """Parse `org/repo`, `hf:org/repo` or a short name; raise `Unsupported` for another source."""
-    from mullama.sources.aliases import aliases, expand
-
-    source = text if ":" in text or text.count("/") != 1 else f"hf:{text}"
-    ref = parse_source(source)
-    if isinstance(ref, AliasRef):
-        ref = expand(ref, aliases()).ref
-    if not isinstance(ref, HubRef):
-        raise Unsupported(f"{text} is not a repository of a hub", hint="for example hf:org/repo")
-    return ref
-
-
 def _print_files(call: CommandContext, found: Repository) -> None:
     """Print the GGUF files with their sizes and mark the default ones."""
     default: tuple[str, ...] = ()
@@ -120,19 +112,6 @@ def _print_files(call: CommandContext, found: Repository) -> None:
     for name, count in found.files:
         mark = "  [default]" if name in default else ""
         call.terminal.line(f"  {name}  {size(count) if count else '?'}{mark}")
-
-
-def _tree(found: Repository) -> dict[str, Any]:
-    return {
-        "repository": found.name,
-        "downloads": found.downloads,
-        "likes": found.likes,
-        "updated": found.updated,
-        "gated": found.gated,
-        "license": found.license,
-        "task": found.task,
-        "files": [{"name": name, "size": count, "quantization": quant_of(name)} for name, count in found.files],
-    }
 
 
 def _settings(call: CommandContext) -> Settings:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.app.text_files import write_text
 from mullama.cli.models.declared import declared_hardware, declared_model
-from mullama.cli.models.hub import hub_repository
-from mullama.errors import MullamaError, Refused, Unsupported
-from mullama.names import HubRef
-from mullama.plan.quant_advice import Offer, QuantRating, Room, judge
+from mullama.errors import Refused
+from mullama.plan.quant_advice import QuantRating
 from mullama.plan.report import Line
-from mullama.struct import replace
 from mullama.units import size
 
 if TYPE_CHECKING:
     from mullama.plan.observed import Machine
-    from mullama.weights.facts import WeightFacts
-
-_QUALITY = ((8.0, "nearly lossless"), (6.0, "very high"), (5.0, "high"), (4.2, "good"), (3.4, "reduced"), (0.0, "low"))
 
 
 def tune_options(parser: Parser) -> None:
@@ -49,75 +43,34 @@ def tune_options(parser: Parser) -> None:
 
 def tune(call: CommandContext) -> int:
     """Rate all quantisations of a repository. Only the list of files and one GGUF header are downloaded."""
+    from mullama.manifest.spec import Manifest
+    from mullama.reconcile.files import Files
+    from mullama.reconcile.hub_models import describe_repository, hub_repository, rate_quantizations, rating_tree
+
     options = call.options
     if (options.source is None) == (options.named is None):
         raise UsageError("tune takes one of SPEC and --model", hint="mullama tune hf:org/repo, or mullama tune -m NAME")
     wanted = options.source or options.named
     declared = declared_model(call, wanted)
     ref = hub_repository(declared.from_ if declared else wanted)
-    offers, facts = _offers(call, ref)
-    most = facts.train_context or options.context_size
-    context = min(options.context_size, most)
-    if context < options.context_size:
+    files, manifest = Files.here(call.env), Manifest(mullama="v1")
+    repository, machine = describe_repository(files, manifest, ref), _machine(call)
+    rated = rate_quantizations(
+        files, manifest, repository, machine, context=options.context_size, profile=options.profile
+    )
+    found, context, spec = rated.ratings, rated.context, rated.source(ref.repo)
+    if rated.limited:
         call.terminal.note(f"the context is limited to {context} tokens, the length that the model was trained with")
-    fixed, per_token = _costs(facts, context)
-    machine = _machine(call)
-    room = Room(gpu=sum(device.free for device in machine.gpus), ram=machine.ram_available)
-    judged = judge(offers, fixed=fixed, per_token=per_token, context=context, room=room, profile=options.profile)
-    found = tuple(replace(verdict, room=min(verdict.room, most)) for verdict in judged)
-    best = next((v for v in found if v.status == "recommended"), None)
-    spec = f"hf:{ref.repo}:{best.offer.quant}" if best else None
     if options.emit:
         _write_manifest(call, spec, context)
     if options.json:
         names = [device.name for device in machine.gpus]
-        quants = [_tree(v) for v in found]
+        quants = [rating_tree(v) for v in found]
         call.terminal.json({"profile": options.profile, "recommended": spec, "devices": names, "quants": quants})
     elif options.emit != "-":
         _print_ratings(call, found, spec)
         call.terminal.note(_devices(machine))
     return DONE
-
-
-def _offers(call: CommandContext, ref: HubRef) -> tuple[tuple[Offer, ...], WeightFacts]:
-    """Return the quantisations of a repository with their sizes, and the facts of the smallest one."""
-    from mullama.manifest.spec import Manifest
-    from mullama.reconcile.files import Files
-    from mullama.sources.gguf_headers import remote_facts
-    from mullama.sources.huggingface import repository
-    from mullama.weights.choose import choose, quant_of
-
-    files = Files.here(call.env)
-    settings = files.settings(Manifest(mullama="v1"))
-    sizes = dict(repository(ref, settings).files)
-    offers = []
-    for quant in sorted({quant_of(name) for name in sizes} - {""}):
-        try:
-            chosen = choose(sizes, repo=f"hf:{ref.repo}", quants=(quant,)).files
-        except MullamaError:
-            continue  # a split set with a missing part
-        if all(sizes[name] for name in chosen):
-            offers.append(Offer(quant=quant, file=chosen[0], size=sum(sizes[name] or 0 for name in chosen)))
-    if not offers:
-        raise Unsupported(f"{ref.repo} has no quantization with a known size")
-    smallest = min(offers, key=lambda offer: offer.size)
-    found = files.library(Manifest(mullama="v1")).locate(f"hf:{ref.repo}:{smallest.quant}", refresh=True)
-    weights = [file for file in found.files if file.role == "weights"]
-    return tuple(offers), remote_facts(weights, settings, lambda: False)
-
-
-def _costs(facts: WeightFacts, context: int) -> tuple[int, float]:
-    """Return the bytes of buffers, and the bytes of cache for each token."""
-    from mullama.manifest.spec import Model
-    from mullama.plan.fit import need
-
-    def bytes_at(tokens: int) -> int:
-        found = need(Model.model_validate({"from": "x.gguf", "context": {"size": tokens}}), facts, None)
-        return found.context if found else 0
-
-    small, large = bytes_at(context), bytes_at(2 * context)
-    per_token = max(0.0, (large - small) / context)
-    return max(0, int(small - per_token * context)), per_token
 
 
 def _machine(call: CommandContext) -> Machine:
@@ -146,9 +99,11 @@ def _write_manifest(call: CommandContext, spec: str | None, context: int) -> Non
 
 
 def _print_ratings(call: CommandContext, found: tuple[QuantRating, ...], spec: str | None) -> None:
+    from mullama.reconcile.hub_models import quality
+
     heads = ("QUANT", "SIZE", "MEMORY", "SHARE", "CONTEXT ROOM", "QUALITY", "STATUS")
     rows = (
-        (v.offer.quant, size(v.offer.size), size(v.memory), f"{v.share:.0%}", str(v.room), _quality(v.bits), v.status)
+        (v.offer.quant, size(v.offer.size), size(v.memory), f"{v.share:.0%}", str(v.room), quality(v.bits), v.status)
         for v in found
     )
     call.terminal.table(heads, rows)
@@ -161,20 +116,3 @@ def _devices(machine: Machine) -> str:
     if not machine.gpus:
         return f"for main memory: {size(machine.ram_available)} available; there is no device"
     return "for " + ", ".join(f"{device.name} with {size(device.free)} free" for device in machine.gpus)
-
-
-def _quality(bits: float) -> str:
-    return next(word for least, word in _QUALITY if bits >= least) if bits else "unknown"
-
-
-def _tree(verdict: QuantRating) -> dict[str, Any]:
-    return {
-        "quant": verdict.offer.quant,
-        "file": verdict.offer.file,
-        "size_bytes": verdict.offer.size,
-        "memory_bytes": verdict.memory,
-        "share": round(verdict.share, 4),
-        "context_room": verdict.room,
-        "quality": _quality(verdict.bits),
-        "status": verdict.status,
-    }

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mullama
 from mullama.cli.app.exit_codes import outcome_code
@@ -61,6 +61,9 @@ from mullama.store.process import process_identity
 from mullama.store.records import SERVING_LOCK, Records, ServerRecord
 from mullama.store.usage import UsageFile
 from mullama.struct import Struct, field
+
+if TYPE_CHECKING:
+    from mullama.reconcile.hub_models import HubBrowser
 
 DRAIN_SECONDS = 30.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -257,6 +260,12 @@ class _Process(Struct, kw_only=True):
             return await watcher.reload(reason)
 
         sampler = MetricsSampler(metrics, pool, lambda: reconciler.current, event_log)
+
+        def hub() -> HubBrowser:
+            from mullama.reconcile.hub_models import HubBrowser
+
+            return HubBrowser(files, lambda: reconciler.current.snapshot.manifest)
+
         operator = LocalOperator(
             reconciler=reconciler,
             pool=pool,
@@ -270,6 +279,7 @@ class _Process(Struct, kw_only=True):
             git=git,
             editor=ManifestEditor(reconciler, env),
             documents=ModelDocuments(pool, env),
+            hub=hub,
             reload=reload,
             stop=stopping.set,
         )

@@ -80,7 +80,7 @@ _WORD = re.compile(rf"(?:[^{_BREAK}:]++|:(?![{_BREAK}]))++")
 _WORD_IN_BRACKETS = re.compile(rf"(?:[^{_BREAK}:,\[\]{{}}]++|:(?![{_BREAK},\[\]{{}}]))++")
 
 
-class _Events(Reader, Scanner, Parser):
+class YamlEvents(Reader, Scanner, Parser):
     """PyYAML's event parser over a text."""
 
     def __init__(self, text: str) -> None:
@@ -135,7 +135,7 @@ class _Builder:
 
     def document(self) -> Document:
         try:
-            self._events = _Events(self._text)
+            self._events = YamlEvents(self._text)
             return Document(self._root(), self._problems)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark

@@ -284,14 +284,19 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
         await follow(exchange, self.operator.live(), self.inflight, self.bounds)
 
     async def _body(self, exchange: Exchange, allowed: set[str]) -> dict[str, Any]:
-        with self.pool.share() as share:
-            raw = await read_body(exchange, share, limit=_BODY_LIMIT, bounds=self.bounds)
-            body = await compute(len(raw), parse_body, raw, self.bounds.depth)
-        tree = {} if body is None else body
-        if not isinstance(tree, dict):
-            raise Invalid("the body must be a JSON object")
-        schema.refuse_unknown(tree, allowed, "the body")
-        return tree
+        return await read_object(exchange, self.pool, self.bounds, allowed)
+
+
+async def read_object(exchange: Exchange, pool: BodyBudget, bounds: Bounds, allowed: set[str]) -> dict[str, Any]:
+    """Return the object of a body; raise `Invalid` for another value, and for a key that is not allowed."""
+    with pool.share() as share:
+        raw = await read_body(exchange, share, limit=_BODY_LIMIT, bounds=bounds)
+        body = await compute(len(raw), parse_body, raw, bounds.depth)
+    tree = {} if body is None else body
+    if not isinstance(tree, dict):
+        raise Invalid("the body must be a JSON object")
+    schema.refuse_unknown(tree, allowed, "the body")
+    return tree
 
 
 def _after(exchange: Exchange) -> int:

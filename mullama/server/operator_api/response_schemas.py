@@ -362,3 +362,28 @@ _KEY = record(
     last_used=nullable(_TIME),
 )
 KEYS = record(format={"const": "mullama.keys/1"}, days=nullable(COUNT), keys=array(_KEY), own=nullable(TEXT))
+
+_REPOSITORY: dict[str, JSONValue] = {
+    "repository": TEXT,
+    "downloads": COUNT,
+    "likes": COUNT,
+    "updated": {"type": "string", "description": "the time of the last commit in ISO 8601"},
+    "gated": FLAG,
+    "license": TEXT,
+    "task": TEXT,
+    "files": array(record(name=TEXT, size=nullable(_BYTES), quantization=TEXT)),
+}
+HUB_SEARCH = record(format={"const": "mullama.search/1"}, results=array(record(**_REPOSITORY)))
+_RATING = record(
+    quant=TEXT, file=TEXT, size_bytes=_BYTES, memory_bytes=_BYTES, share=_NUMBER, context_room=COUNT, quality=TEXT,
+    status=one_of("recommended", "fits", "hybrid", "too large"), source=TEXT, name=TEXT,
+)  # fmt: skip
+HUB_REPOSITORY = record(
+    format={"const": "mullama.hub/1"},
+    **_REPOSITORY,
+    machine=record(ram_available=_BYTES, devices=array(record(name=TEXT, free=_BYTES))),
+    context_size=nullable({"type": "integer", "minimum": 1, "description": "the tokens for which the files are rated"}),
+    recommended=nullable(TEXT),
+    quants=array(_RATING),
+    error=nullable(record(kind=TEXT, message=TEXT, hint=TEXT)),
+)

@@ -7,6 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 from mullama.errors import Invalid
 from mullama.names import JSONValue, suggest
+from mullama.plan.quant_advice import Profile
 from mullama.runtime.base import ApplyOptions, MetricsQuery, Origin
 from mullama.server.http.exchange import OPERATOR
 from mullama.server.log_book import LEVELS, MOST_LINES, LogFilter
@@ -112,6 +113,21 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
         summary="Sum up requests and tokens since ?since= (7d, or Unix seconds), ?by= key, route and model, per ?span=",
         response=responses.USAGE,
     ),
+    ("GET", "/api/v1/hub/search"): RouteSchema(
+        summary="Search the hub for repositories with ?query=, at most ?limit=; ?all=1 also those without GGUF files",
+        response=responses.HUB_SEARCH,
+    ),
+    ("GET", "/api/v1/hub/repository"): RouteSchema(
+        summary="Get the files of the repository ?source=, rated for this machine, ?context_size= and ?profile=",
+        response=responses.HUB_REPOSITORY,
+    ),
+    ("POST", "/api/v1/manifest/entry"): RouteSchema(
+        summary="Return a text of a manifest with a new entry; nothing is saved",
+        request=_object(
+            {"text": _TEXT, "path": {"type": "array", "items": _TEXT, "minItems": 1}, "value": {}}, closed=True
+        ),
+        response=_object({"text": _TEXT}),
+    ),
     ("GET", "/api/v1/keys"): RouteSchema(
         summary="List the declared API keys with their rights, limits and use, without secrets",
         response=responses.KEYS,
@@ -207,6 +223,7 @@ def openapi_document() -> dict[str, Any]:
     return document(routes, with_keys=False, version="1")
 
 
+_MOST_WORDS = 200  # characters of a search
 # "retry" is the server's own.
 _TRIGGERS = tuple(name for name in get_args(get_type_hints(ApplyOptions)["trigger"]) if name not in ("retry", "drift"))
 
@@ -334,6 +351,45 @@ def read_log_query(query: Mapping[str, str], now: float) -> tuple[LogFilter, int
         since=_read_since(query.get("since", "0"), now),
     )
     return wanted, min(int(tail[:9]), MOST_LINES)
+
+
+def read_search(query: Mapping[str, str]) -> tuple[str, int, bool]:
+    """Return the words of a search, the most results, and whether repositories without GGUF files are wanted."""
+    refuse_unknown(query, ("query", "limit", "all"), "the query")
+    words = query.get("query", "").strip()
+    if not words or len(words) > _MOST_WORDS:
+        raise Invalid("query must be the words to search for", field="query", hint=f"at most {_MOST_WORDS} characters")
+    limit = _read_count(query, "limit", 20, 100)
+    return words, limit, query.get("all", "0") not in ("0", "false")
+
+
+def read_advice_query(query: Mapping[str, str]) -> tuple[str, int, Profile]:
+    """Return the repository, the tokens of context, and the profile for which its files are rated."""
+    refuse_unknown(query, ("source", "context_size", "profile"), "the query")
+    source, profile = query.get("source", ""), query.get("profile", "balanced")
+    if not source:
+        raise Invalid("source must be a repository", field="source", hint="for example org/repo, or a short name")
+    profiles: dict[str, Profile] = {name: name for name in get_args(Profile)}
+    if profile not in profiles:
+        raise Invalid(f"profile cannot be {profile[:80]!r}", field="profile", hint=", ".join(profiles))
+    return source, _read_count(query, "context_size", 8192, 2**24), profiles[profile]
+
+
+def read_entry(body: Mapping[str, Any]) -> tuple[str, tuple[str, ...], Any]:
+    """Return the text of a manifest, the keys of a new entry, and its value."""
+    (text, _profiles), path = read_text(body), body.get("path")
+    if not isinstance(path, list) or not path or not all(isinstance(name, str) and name for name in path):
+        raise Invalid("path must be the keys of the entry", field="path", hint='for example ["models", "small"]')
+    return text, tuple(path), body.get("value")
+
+
+def _read_count(query: Mapping[str, str], name: str, usual: int, most: int) -> int:
+    text = query.get(name)
+    if text is None:
+        return usual
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:20]) <= most):
+        raise Invalid(f"{name} cannot be {text[:80]!r}", field=name, hint=f"1 to {most}")
+    return int(text)
 
 
 def read_filter(query: Mapping[str, str]) -> Mapping[str, str]:
