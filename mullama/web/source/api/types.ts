@@ -23,6 +23,8 @@ export type CaptureRow = Json<paths["/api/v1/requests"]["get"]>["requests"][numb
 export type MetricsHistory = Json<paths["/api/v1/metrics/history"]["get"]>;
 export type MetricsColumns = MetricsHistory["total"];
 export type KeyReport = Json<paths["/api/v1/keys"]["get"]>;
+export type HubResult = Json<paths["/api/v1/hub/search"]["get"]>["results"][number];
+export type HubRepository = Json<paths["/api/v1/hub/repository"]["get"]>;
 export type UsageReport = Json<paths["/api/v1/usage"]["get"]>;
 export type UsageRow = UsageReport["rows"][number];
 

@@ -31,6 +31,7 @@ const SCREENS: Screen[] = [
   { path: "logs", title: "Logs", view: lazy(() => import("../screens/logs/Logs.tsx"), "Logs") },
   { path: "metrics", title: "Metrics", view: lazy(() => import("../screens/metrics/Metrics.tsx"), "Metrics") },
   { path: "keys", title: "Keys", view: lazy(() => import("../screens/keys/Keys.tsx"), "Keys") },
+  { path: "fetch", title: "Fetch models", view: lazy(() => import("../screens/fetch/Fetch.tsx"), "Fetch") },
 ];
 
 function lazy<Name extends string>(load: () => Promise<Record<Name, ComponentType>>, name: Name): ComponentType {

@@ -2,6 +2,10 @@
 
 import { useState } from "preact/hooks";
 
+import { CopyButton } from "../../parts/CopyButton.tsx";
+import { Problem } from "../../parts/Problem.tsx";
+import { propose } from "../../state/proposal.ts";
+
 const ROLES = { infer: "use models", read: "see status, history and plans", admin: "everything" } as const;
 type Role = keyof typeof ROLES;
 
@@ -12,7 +16,18 @@ export function AddKey({ taken }: { taken: string[] }) {
   const [models, setModels] = useState("");
   const shown = name.trim() || "team";
   const variable = `${shown.toUpperCase().replace(/[^A-Z0-9]+/g, "_").replace(/^(?=\d)/, "_")}_KEY`;
-  const lines = text(shown, variable, roles, models.split(",").map((one) => one.trim()).filter(Boolean));
+  const [error, setError] = useState<unknown>(null);
+  const patterns = models.split(",").map((one) => one.trim()).filter(Boolean);
+  const lines = text(shown, variable, roles, patterns);
+  const add = () => {
+    setError(null);
+    const value = {
+      secret: { from_env: variable },
+      ...(roles.join() !== "infer" && { roles }),
+      ...(patterns.length && { models: patterns }),
+    };
+    propose(["auth", "keys", shown], value).catch(setError);
+  };
   return (
     <section class="panel" aria-labelledby="add-key-title">
       <header><h2 id="add-key-title">Add a key</h2></header>
@@ -40,10 +55,15 @@ export function AddKey({ taken }: { taken: string[] }) {
           {taken.includes(shown) && <p class="notice">A key named {shown} is declared.</p>}
           {roles.length === 0 && <p class="notice">A key needs a role.</p>}
           <pre class="lines" aria-label="Lines of the manifest">{lines}</pre>
+          <p class="actions">
+            <button class="button main" disabled={!name.trim() || !roles.length || taken.includes(shown)} onClick={add}>Show the plan</button>
+            <CopyButton text={() => lines} />
+          </p>
+          {error != null && <Problem title="The key was not added to the draft" error={error} />}
           <ol class="steps">
             <li>Make a secret, for example with <code>openssl rand -hex 24</code>.</li>
             <li>Set it as <code>{variable}</code> where the server starts; a file in <code>from_file</code> is read again at each reload.</li>
-            <li>Write the lines into the manifest, and apply it. The first key closes the server to clients without one.</li>
+            <li>Apply the manifest with the lines. The first key closes the server to clients without one.</li>
           </ol>
         </div>
       </div>
