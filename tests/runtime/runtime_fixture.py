@@ -124,7 +124,8 @@ class LocalServer:
             reconciler=self.reconciler, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
             rates=self.rates, usage=self.usage, captures=self.captures, sampler=self.sampler, peers=self.peers,
             git=self.git, editor=ManifestEditor(self.reconciler, self.env),
-            documents=ModelDocuments(self.pool, self.env), hub=lambda: self.hub, reload=self._no_file, stop=lambda: None,
+            documents=ModelDocuments(self.pool, self.env), hub=lambda: self.hub,
+            reload=self._no_file, stop=lambda: None,
         )  # fmt: skip
 
     async def _no_file(self, reason: str) -> str:
