@@ -82,7 +82,7 @@ interface LineProps extends Pick<Props, "choose" | "pause"> {
 
 function Line({ line, top, place, all, chosen, choose, pause }: LineProps) {
   const [shape, tone] = MARKS[line.level] ?? ["○", "idle"];
-  const text = line.text.length > SHOWN ? `${line.text.slice(0, SHOWN)}…` : line.text;
+  const text = line.part === "requests" ? telling(line.text) : line.text;
   return (
     <div
       id={`line-${line.id}`} class={`log-line ${tone}`} role="option" aria-selected={chosen} aria-posinset={place} aria-setsize={all}
@@ -91,9 +91,14 @@ function Line({ line, top, place, all, chosen, choose, pause }: LineProps) {
       <time class="quiet" dateTime={new Date(line.when * 1000).toISOString()}>{clock(line.when)}</time>
       <span class={`mark ${tone}`}><span aria-hidden="true">{shape}</span> {line.level}</span>
       <span class="quiet part">{line.part || "server"}</span>
-      <span class="text">{inert(text)}</span>
+      <span class="text">{inert(text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text)}</span>
     </div>
   );
+}
+
+/** Return the line of a request with its id and its client last: the row has room for what comes first. */
+function telling(text: string): string {
+  return text.replace(/^request (id=\S+) (client=\S+) (.*)$/, "$3 $2 $1");
 }
 
 function clock(unixSeconds: number): string {

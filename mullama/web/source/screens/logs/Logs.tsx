@@ -86,7 +86,7 @@ function Chosen({ line, close }: { line: LogLine; close: () => void }) {
         <button class="button" onClick={() => void navigator.clipboard.writeText(written(line))}>Copy the line</button>
         <button class="button" onClick={close}>Close</button>
       </p>
-      <pre class="body" tabIndex={0} aria-label="The chosen line">{line.text}</pre>
+      <pre class="body" tabIndex={0} role="region" aria-label="The chosen line">{line.text}</pre>
     </div>
   );
 }

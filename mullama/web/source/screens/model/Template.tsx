@@ -111,7 +111,7 @@ function Rendered({ model, request, ready }: { model: string; request: object; r
           <button class="button plain small" onClick={() => counting(model, prompt).then(setTokens, setError)}>{ready ? "Count the tokens" : "Load the model and count the tokens"}</button>
         )}
       </p>
-      <pre class="body" tabIndex={0} aria-label="Rendered prompt">{prompt || " "}</pre>
+      <pre class="body" tabIndex={0} role="region" aria-label="Rendered prompt">{prompt || " "}</pre>
     </>
   );
 }
