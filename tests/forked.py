@@ -9,6 +9,7 @@ process is forked, and the module runs in the fork. Each kind of process is also
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -82,7 +83,8 @@ class ForkedProcess:
 
     def send_signal(self, number: int) -> None:
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it ended since, as `subprocess.Popen` allows it
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
