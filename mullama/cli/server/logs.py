@@ -75,14 +75,19 @@ def _print_line(call: CommandContext, line: Mapping[str, Any]) -> None:
     if getattr(call.options, "json", False):
         call.terminal.raw(json.dumps(line, ensure_ascii=False) + "\n")
         return
+    call.terminal.line(log_line(line))
+
+
+def log_line(line: Mapping[str, Any]) -> str:
+    """Return a kept line in the form of the file: time, level and text."""
     when = float(line["when"])
     clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(when))
-    call.terminal.line(f"{clock}.{int(when % 1 * 1000):03d} {line['level']} {line['text']}")
+    return f"{clock}.{int(when % 1 * 1000):03d} {line['level']} {line['text']}"
 
 
 def _print_file(call: CommandContext, path: Path) -> int:
     with path.open("rb") as file:
-        for line in tail(path, call.options.lines):
+        for line in _tail(path, call.options.lines):
             call.terminal.raw(line.decode("utf-8", "replace"))
         file.seek(0, 2)
         while call.options.follow:
@@ -103,7 +108,7 @@ def _records(call: CommandContext) -> Records:
     return records_of(call, load_manifest(call))
 
 
-def tail(path: Path, count: int) -> list[bytes]:
+def _tail(path: Path, count: int) -> list[bytes]:
     """Return the last lines; only the end of the file is read."""
     with path.open("rb") as file:
         file.seek(0, 2)

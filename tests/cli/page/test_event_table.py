@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,31 +46,11 @@ def test_usage_is_sorted_by_generated_tokens(subject: str) -> None:
     assert rows[1][1][0].text == "(none)"
 
 
+def line(text: str) -> dict[str, Any]:
+    return {"id": 1, "when": 1e9, "level": "info", "part": "", "models": [], "text": text}
+
+
 def test_a_line_of_the_log_is_shown_inertly() -> None:
-    assert shown(HOSTILE.encode() + b"\r\n") == "\\x1b[31mred\\x1b[0m [bold red]big[/] \\u202egnp.exe"
-    assert shown(b"\xff\ttab") == "\ufffd    tab"
-    assert len(shown(b"x" * 1_000_000)) < 2100
-
-
-def test_the_log_is_read_on_from_its_position(tmp_path: Path) -> None:
-    from mullama.cli.page.log_lines import read_log
-
-    path = tmp_path / "server.log"
-    path.write_bytes(b"one\ntwo\nhal")
-    server: Any = _Server(path)
-    first = read_log(server, None)
-    path.write_bytes(b"one\ntwo\nhalf\nfour\n")
-    second = read_log(server, first.position)
-    assert (first.lines, second.lines, second.replaced) == (("one", "two", "hal"), ("half", "four"), False)
-    path.write_bytes(b"new\n")
-    third = read_log(server, second.position)
-    assert (third.lines, third.replaced) == (("new",), True)
-
-
-class _Server:
-    def __init__(self, path: Path) -> None:
-        self.records = self
-        self.log_path = path
-
-    def find(self) -> _Server:
-        return self
+    assert shown(line(HOSTILE)).endswith(" info \\x1b[31mred\\x1b[0m [bold red]big[/] \\u202egnp.exe")
+    assert shown(line("a\ttab")).endswith("a    tab")
+    assert len(shown(line("x" * 1_000_000))) < 2100

@@ -14,6 +14,7 @@ from mullama.plan.steps import to_tree
 from tests.cli.manifest.test_apply import CHANGED, plan
 from tests.cli.page.scripted import (
     HOSTILE,
+    LiveStream,
     ScriptedServer,
     event,
     failed,
@@ -241,10 +242,33 @@ async def test_usage_by_subject_and_time(page: Any, server: ScriptedServer) -> N
         await shown(page, "No request in the last 30 d.")
 
 
-async def test_the_log_of_another_machine_is_refused_with_the_reason(page: Any) -> None:
+async def test_the_log_is_followed_and_filtered(page: Any, server: ScriptedServer) -> None:
+    def line(id: int, text: str) -> dict[str, Any]:
+        return {"id": id, "when": 1e9, "level": "info", "part": "", "models": [], "text": text}
+
+    server.tiny.answers["GET /api/v1/logs?tail=5000"] = Answer({"last": 2, "lines": [line(1, "one"), line(2, HOSTILE)]})
+    stream = LiveStream()
+    server.tiny.answers["GET /api/v1/logs/events?after=2"] = stream
     async with running(page, 100) as pilot:
         await press(pilot, "3")
-        await shown(page, "the log of a server on another machine cannot be read")
+        await shown(page, "2 lines, followed")
+        await shown(page, "[bold red]big[/]")
+        stream.send({**line(9, "nine"), "dropped": 6})
+        await shown(page, "6 lines came too fast")
+        await shown(page, "info nine")
+        await press(pilot, "slash", *"nine")
+        await shown(page, "1 of 4 lines, followed")
+        await until(lambda: "info one" not in screen_text(page), lambda: screen_text(page))
+        assert not {"\x1b", "\u202e"} & set(screen_text(page))
+    stream.end()
+
+
+async def test_the_log_of_a_key_that_may_only_read_is_refused(page: Any, server: ScriptedServer) -> None:
+    error = {"kind": "denied", "message": "this key has no role admin", "hint": "use one that has it"}
+    server.tiny.answers["GET /api/v1/logs?tail=5000"] = Answer({"error": error}, 403)
+    async with running(page, 100) as pilot:
+        await press(pilot, "3")
+        await shown(page, "this key has no role admin (use one that has it)")
 
 
 async def test_the_help_has_every_key_of_every_pane(page: Any) -> None:

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Input, Log, Static
 
+from mullama.cli.api_client.client import StreamStop
 from mullama.cli.page.cells import cell
 from mullama.cli.page.event_table import (
     EVENT_COLUMNS,
@@ -21,15 +22,15 @@ from mullama.cli.page.event_table import (
     usage_columns,
     usage_rows,
 )
-from mullama.cli.page.log_lines import KEPT_LINES, LogPart, read_log
+from mullama.cli.page.log_lines import KEPT_LINES, log_lines
 from mullama.cli.page.screens.dialogs import FactsDialog
-from mullama.cli.page.screens.jobs import in_background
+from mullama.cli.page.screens.jobs import in_background, streamed
 from mullama.cli.page.screens.pane import FilterField, Pane
 from mullama.cli.page.screens.rows import RowTable, content
 from mullama.errors import MullamaError
 from mullama.units import counted
 
-_LOG_SECONDS = 0.5
+_AGAIN_SECONDS = 3.0
 _USAGE_SECONDS = 10.0
 
 
@@ -92,9 +93,10 @@ class LogsPane(Pane):
         super().__init__(id="logs")
         self._wanted = ""
         self._lines: list[str] = []
-        self._position: int | None = None
-        self._asking = False
-        self._timer: Timer | None = None
+        self._stop: StreamStop | None = None
+        """Set while the log is followed."""
+        self._begins = False
+        """The next lines are all that the server keeps."""
 
     def compose(self) -> ComposeResult:
         yield Static(classes="quiet", id="log-summary")
@@ -103,14 +105,17 @@ class LogsPane(Pane):
 
     def entered(self) -> None:
         self.query_one(Log).focus()
-        self._read()
-        if self._timer is None:
-            self._timer = self.set_interval(_LOG_SECONDS, self._read)
-        self._timer.resume()
+        self._follow()
 
-    def left(self) -> None:
-        if self._timer is not None:
-            self._timer.pause()
+    def on_unmount(self) -> None:
+        if self._stop is not None:
+            self._stop.stop()
+
+    def _follow(self) -> None:
+        if self._stop is None:
+            stop = self._stop = StreamStop()
+            self._begins = True
+            streamed(self.page, lambda: log_lines(self.page.server, stop), self._took, self._ended)
 
     def action_filter(self) -> None:
         self.query_one(FilterField).open()
@@ -132,27 +137,22 @@ class LogsPane(Pane):
     def on_filter_field_closed(self) -> None:
         self.query_one(Log).focus()
 
-    def _read(self) -> None:
-        if not self._asking:
-            self._asking = True
-            server, position = self.page.server, self._position
-            in_background(self.page, lambda: read_log(server, position), self._took, self._refused)
-
-    def _took(self, part: LogPart) -> None:
-        self._asking = False
+    def _took(self, lines: tuple[str, ...]) -> None:
         log = self.query_one(Log)
-        if part.replaced:
+        if self._begins:
             log.clear()
-            self._lines = []
-        self._position = part.position
-        self._lines = [*self._lines, *part.lines][-KEPT_LINES:]
-        if shown := [line for line in part.lines if self._is_wanted(line)]:
+            self._lines, self._begins = [], False
+        self._lines = [*self._lines, *lines][-KEPT_LINES:]
+        if shown := [line for line in lines if self._is_wanted(line)]:
             log.write_lines(shown)
         self._describe()
 
-    def _refused(self, error: MullamaError) -> None:
-        self._asking = False
-        self.query_one("#log-summary", Static).update(content(cell(str(error), "warning")))
+    def _ended(self, error: MullamaError | None) -> None:
+        """Show why the log is not followed, and try again while the pane is shown."""
+        self._stop = None
+        text = str(error) if error is not None else "the server ended the log"
+        self.query_one("#log-summary", Static).update(content(cell(text, "warning")))
+        self.set_timer(_AGAIN_SECONDS, lambda: self._follow() if self.display else None)
 
     def _describe(self) -> None:
         log = self.query_one(Log)

@@ -112,7 +112,7 @@ class PlanPane(Pane):
         self.query_one("#plan-progress").display = bool(lines)
         if self._shown is None:
             return
-        end = ", applied while it is shown" if self._applying else ""
+        end = ", in progress" if self._applying else ""
         self.query_one("#plan-title", Static).update(content(cell(f"{self._shown.title}{end}")))
         warnings = [cell(f"warning: {text}", "warning") for text in self._shown.warnings]
         self._write("#plan-text", [*plan_lines(self._shown.plan, self.size.width - 4), *warnings])
