@@ -224,14 +224,18 @@ class Records:
     # The overlay: models that imperative verbs added (see `reconcile.overlay`)
 
     def overlay(self) -> dict[str, Any]:
+        """Return the overlay; in place of a damaged file, which is renamed, that of the newest valid revision."""
+        path = self.folder / "overlay.json"
         try:
-            tree = json.loads((self.folder / "overlay.json").read_bytes())
+            return _overlay(path.read_bytes())
         except FileNotFoundError:
             return {}
-        except ValueError:
-            (self.folder / "overlay.json").replace(self.folder / "overlay.corrupt")
-            return {}
-        return tree if isinstance(tree, dict) else {}
+        except (ValueError, Invalid):
+            path.replace(path.with_suffix(".corrupt"))
+            last = self.last()
+            overlay = _overlay_of(last) if last else {}
+            self.save_overlay(overlay)
+            return overlay
 
     def save_overlay(self, overlay: Mapping[str, Any]) -> None:
         if overlay or (self.folder / "overlay.json").exists():
@@ -273,6 +277,25 @@ def _unseal(data: bytes) -> Revision:
         raise ValueError("checksum")
     body = json.loads(sealed["body"])
     return Revision(**{**body, "overlay": tuple(body.get("overlay", ()))})
+
+
+def _overlay_of(revision: Revision) -> dict[str, Any]:
+    """Return the entries of the overlay that a revision was combined with."""
+    models, routes = (revision.manifest.get(block, {}) for block in ("models", "routes"))
+    found = {name: models[name] for name in revision.overlay if name in models}
+    return found | {name: {"route": routes[name]} for name in revision.overlay if name in routes}
+
+
+def _overlay(data: bytes) -> dict[str, Any]:
+    """Return the overlay of a file; raise `ValueError` or `Invalid` for anything else."""
+    from mullama.names import ModelName  # commands that only ask the server read no overlay
+
+    tree = json.loads(data)
+    if not isinstance(tree, dict) or not all(isinstance(entry, dict) for entry in tree.values()):
+        raise ValueError("not an overlay")
+    for name in tree:
+        ModelName.parse(name)
+    return tree
 
 
 def _sha256(text: str) -> str:

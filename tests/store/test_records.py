@@ -201,6 +201,20 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("damaged", ["", "{", "null", "[]", '"x"', '{"u": 5}', '{"../x": {"from": "builtin:tiny"}}'])
+def test_a_damaged_overlay_becomes_that_of_the_last_revision(tmp_path: Path, damaged: str) -> None:
+    records = Records(tmp_path, "x")
+    models = {name: {"from": "builtin:tiny", "system": name} for name in ("x", "declared")}
+    manifest = {"mullama": "v1", "models": models, "routes": {"default": "x", "other": "declared"}}
+    records.commit(generation(1)._replace(manifest=manifest, overlay=("x", "default")))
+    (records.folder / "overlay.json").write_text(damaged)
+
+    kept = {"x": models["x"], "default": {"route": "x"}}
+    assert records.overlay() == kept
+    assert (records.folder / "overlay.corrupt").read_text() == damaged
+    assert records.overlay() == kept, "the next process reads the same"
+
+
 def test_the_overlay_is_kept_and_a_damaged_one_set_aside(tmp_path: Path) -> None:
     records = Records(tmp_path, "x")
     assert records.overlay() == {}
