@@ -69,6 +69,7 @@ bench: ## measure speed and size, and compare with llama-server, which is built 
 	@.ci/install test
 	$(BIN)/python -m pytest -q -s -m bench --timeout=1800
 	$(BIN)/python -m benches.http_path
+	$(BIN)/python -m benches.page_frames
 	$(BIN)/python -m benches.context_change
 	$(BIN)/python -m benches.long_answer mullama/sources/builtin_models/tiny.gguf
 	$(BIN)/python -m benches.speculation mullama/sources/builtin_models/tiny.gguf --lines 40 --tokens 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tests.e2e.stack import Stack
@@ -19,3 +20,14 @@ def typed(page: Any, before: str, after: str) -> None:
     page.evaluate("text => navigator.clipboard.writeText(text)", text)
     page.keyboard.press("Control+a")
     page.keyboard.press("Control+v")
+
+
+def kept_conversation(messages: int) -> str:
+    """An exported conversation of questions and answers."""
+    tree = {}
+    for number in range(messages):
+        role = "assistant" if number % 2 else "user"
+        text = f"Text **{number}** with `code`.\n\n```python\nx = {number}\n```\n\n" + "More words. " * 3
+        tree[f"m{number}"] = {"role": role, "content": text, "parent": f"m{number - 1}" if number else None}
+    conversation = {"title": "Long", "model": "words", "messages": tree, "leaf": f"m{messages - 1}"}
+    return json.dumps({"format": "mullama.conversations/1", "conversations": [conversation]})

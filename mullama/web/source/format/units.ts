@@ -28,9 +28,12 @@ function joined(large: number, unit: string, small: number, part: string): strin
   return small ? `${large} ${unit} ${small} ${part}` : `${large} ${unit}`;
 }
 
+/** Made once: a formatter takes long to make, and counts are drawn for each token. */
+const COUNTS = new Intl.NumberFormat("en");
+
 /** Return a count with a separator for thousands. */
 export function count(value: number): string {
-  return value.toLocaleString("en");
+  return COUNTS.format(value);
 }
 
 /** Return a number and its noun, such as `1 model` or `3 models`. */

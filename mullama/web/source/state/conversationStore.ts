@@ -34,14 +34,14 @@ function opened(): Promise<IDBDatabase> {
 }
 
 /** Run work in one transaction, and wait until it is on disk: a full disk ends the transaction, not the request. */
-async function transaction<Result>(mode: IDBTransactionMode, work: (store: IDBObjectStore, give: (result: Result) => void) => void): Promise<Result | undefined> {
+async function transaction<Result>(mode: IDBTransactionMode, work: (store: IDBObjectStore, give: (result: Result) => void, fail: (reason: unknown) => void) => void): Promise<Result | undefined> {
   const base = await opened();
   return new Promise((resolve, reject) => {
     const run = base.transaction(STORE, mode);
     let result: Result | undefined;
     run.oncomplete = () => resolve(result);
     run.onabort = run.onerror = () => reject(run.error ?? new Error("the transaction was ended"));
-    work(run.objectStore(STORE), (value) => { result = value; });
+    work(run.objectStore(STORE), (value) => { result = value; }, reject);
   });
 }
 
@@ -102,9 +102,15 @@ export async function flush(): Promise<void> {
       const own = found(id);
       if (!own) return;
       unwritten.add(id);
-      await transaction("readwrite", (store) => {
+      await transaction("readwrite", (store, _, fail) => {
         const request = store.get(id);
-        request.onsuccess = () => store.put(merged(usable(request.result) ?? undefined, own));
+        request.onsuccess = () => {
+          try {
+            store.put(merged(request.result as Conversation | undefined, own));
+          } catch (error) {
+            fail(error);
+          }
+        };
       });
       unwritten.delete(id);
     });

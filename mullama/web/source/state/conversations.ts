@@ -156,7 +156,7 @@ export function openCalls(shown: Message[]): ToolCall[] {
 }
 
 /** Return the versions of two tabs as one: the settings of the newer one, and the messages of both. */
-export function merged(stored: Conversation | undefined, own: Conversation): Conversation {
+export function merged(stored: Pick<Conversation, "messages"> | undefined, own: Conversation): Conversation {
   return stored ? { ...own, messages: { ...stored.messages, ...own.messages } } : own;
 }
 

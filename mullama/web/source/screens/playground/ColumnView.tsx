@@ -45,12 +45,10 @@ export function ColumnView(props: Props) {
   return (
     <section class="column" aria-label={`Conversation with ${line.model}`}>
       <header>
-        <label class="field"><span class="visually-hidden">Model</span>
-          <select class="input" value={line.model} disabled={run !== undefined} onChange={(event) => choose(column, event.currentTarget.value)}>
+          <select class="input" aria-label="Model" value={line.model} disabled={run !== undefined} onChange={(event) => choose(column, event.currentTarget.value)}>
             {models.map((one) => <option key={one.name}>{one.name}</option>)}
             {!model && <option>{line.model}</option>}
           </select>
-        </label>
         <Gauge messages={shown} run={run} size={model?.context_size ?? 0} />
         {keepAlone && (run
           ? <button class="button small" onClick={run.stop}>Stop {line.model}</button>

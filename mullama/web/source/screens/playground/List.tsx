@@ -1,5 +1,6 @@
 /** The conversations of this browser, with export and import. */
 
+import { signal } from "@preact/signals";
 import { useRef, useState } from "preact/hooks";
 
 import { download } from "../../parts/download.ts";
@@ -13,6 +14,10 @@ export const EXPORT_NAME = "mullama-conversations.json";
 /** Entries that are drawn; the search finds the others. */
 const MOST_SHOWN = 200;
 
+/** The end of an import, and the last deleted conversation. They outlive the list, which each conversation draws anew. */
+const note = signal("");
+const deleted = signal<Conversation | null>(null);
+
 interface Props {
   current: Conversation;
   create: () => void;
@@ -23,8 +28,6 @@ interface Props {
 /** The list, the last changed first. */
 export function List({ current, create, chosen }: Props) {
   const chooser = useRef<HTMLInputElement>(null);
-  const [note, setNote] = useState("");
-  const [deleted, setDeleted] = useState<Conversation | null>(null);
   const [words, setWords] = useState("");
   const all = store.conversations.value;
   const wanted = words.trim().toLowerCase();
@@ -34,16 +37,22 @@ export function List({ current, create, chosen }: Props) {
     try {
       const found = parsed(await file.text());
       found.forEach(store.put);
-      setNote(`${found.length} imported from ${file.name}`);
+      note.value = `${found.length} imported from ${file.name}`;
     } catch (error) {
-      setNote(`${file.name} was not imported: ${error instanceof Error ? error.message : String(error)}`);
+      note.value = `${file.name} was not imported: ${error instanceof Error ? error.message : String(error)}`;
     }
   };
   const remove = (one: Conversation) => {
     stopAll(one.id);
     void store.remove(one.id);
-    setDeleted(one);
+    deleted.value = one;
     if (one.id === current.id) open("playground");
+  };
+  const undo = () => {
+    const back = deleted.value!;
+    store.put(back);
+    deleted.value = null;
+    open("playground", back.id);
   };
   return (
     <aside class="list" aria-label="Conversations">
@@ -59,10 +68,10 @@ export function List({ current, create, chosen }: Props) {
         {all.length === 0 && <li class="quiet small">A sent message begins the first one.</li>}
         {matching.length > MOST_SHOWN && <li class="quiet small">{matching.length - MOST_SHOWN} more: search for them</li>}
       </ul>
-      {deleted && (
-        <p class="notice" role="status">Deleted “{deleted.title}”. <button class="button small" onClick={() => { store.put(deleted); setDeleted(null); open("playground", deleted.id); }}>Undo</button></p>
+      {deleted.value && (
+        <p class="notice" role="status">Deleted “{deleted.value.title}”. <button class="button small" onClick={undo}>Undo</button></p>
       )}
-      {note && <p class="notice" role="status">{note}</p>}
+      {note.value && <p class="notice" role="status">{note.value}</p>}
       <p class="actions">
         <button class="button plain small" disabled={!current.leaf} onClick={() => download(exported([current]), EXPORT_NAME, "application/json")}>Export this</button>
         <button class="button plain small" disabled={!all.length} onClick={() => download(exported(all), EXPORT_NAME, "application/json")}>Export all</button>

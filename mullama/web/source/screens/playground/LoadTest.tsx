@@ -53,7 +53,7 @@ export function LoadTest({ models, first }: { models: string[]; first: string })
       <header><h1>Load test</h1><p><a href={link("playground")}>Back to the conversations</a></p></header>
       <section class="panel">
         <form class="inside" onSubmit={(event) => { event.preventDefault(); void start(); }}>
-          <p class="notice">The test uses the server: requests of other clients wait meanwhile, and its answers count for the usage and the limits of your key.</p>
+          <p class="notice">The test uses the server: requests of other clients wait during it, and its answers count for the usage and the limits of your key.</p>
           <div class="load-fields">
             <label class="field"><span>Model</span>
               <select class="input" value={plan.model} onChange={(event) => setPlan({ ...plan, model: event.currentTarget.value })}>

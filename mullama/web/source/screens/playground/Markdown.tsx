@@ -18,6 +18,8 @@ const NOTHING: Shown = { text: "", complete: false, settled: [], last: { ...STAR
 /** Rendering the open part again may take one part in five of the time. */
 const PAUSE = 4;
 const FRAME = 16;
+/** A window that took longer, in milliseconds, is hostile: the rest of its text stays plain. */
+const TOO_LONG = 120;
 
 /** Show a text. One window is read in each frame, so a long text appears from its beginning and blocks nothing. */
 export function Markdown({ text, growing = false }: { text: string; growing?: boolean }) {
@@ -33,10 +35,11 @@ export function Markdown({ text, growing = false }: { text: string; growing?: bo
     if (growing && now < due.current) wait = due.current - now;
     else {
       const read = step(markdown, text, shown.last, !growing);
-      const last = { ...read, settled: read.settled.map(clean), open: read.open.map(clean) };
+      const took = performance.now() - now;
+      const last = { ...read, elements: took > TOO_LONG ? Infinity : read.elements, settled: read.settled.map(clean), open: read.open.map(clean) };
       shown = { text, complete: !growing, settled: last.settled.length ? [...shown.settled, ...last.settled] : shown.settled, last };
       due.current = now + (PAUSE + 1) * (performance.now() - now);
-      if (!last.caughtUp) wait = FRAME;
+      if (!last.caughtUp) wait = Math.max(FRAME, performance.now() - now);
     }
   }
   kept.current = shown;

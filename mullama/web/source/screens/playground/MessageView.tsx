@@ -1,14 +1,13 @@
 /** One message: its text, reasoning, media, calls and figures, and its other versions. */
 
 import { memo } from "preact/compat";
-import { useContext, useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
 import { visible } from "../../format/text.ts";
 import { count, span } from "../../format/units.ts";
 import type { Message } from "../../state/conversations.ts";
 import { Markdown } from "./Markdown.tsx";
 import { Medium } from "./Medium.tsx";
-import { Nearness } from "./Nearness.ts";
 import type { Run } from "./runs.ts";
 
 interface Props {
@@ -17,7 +16,6 @@ interface Props {
   versions: string;
   run: Run | undefined;
   busy: boolean;
-  last: boolean;
   actions: Actions;
 }
 
@@ -28,26 +26,18 @@ export interface Actions {
   again: (message: Message) => void;
 }
 
-/** Characters of a message far outside the view, which the search of the browser finds. */
-const MOST_OF_FAR = 20_000;
+/** Characters of a text of the person that are shown at first. */
+const MOST_TYPED = 20_000;
 
-/** A message of the shown branch. Far from the view it is plain text. */
+/** A message of the shown branch. */
 export const MessageView = memo(function MessageView(props: Props) {
-  const { message, run, last } = props;
-  const place = useRef<HTMLElement>(null);
-  const nearness = useContext(Nearness);
-  const [near, setNear] = useState(last);
-  useEffect(() => nearness?.watch(place.current!, setNear), [nearness]);
+  const { message, run } = props;
   return (
-    <article ref={place} class={`message ${message.role}`} aria-busy={run !== undefined} data-id={message.id}>
-      {run ? <Growing {...props} run={run} /> : near ? <Whole {...props} /> : <Far message={message} />}
+    <article class={`message ${message.role}`} aria-busy={run !== undefined} data-id={message.id}>
+      {run ? <Growing {...props} run={run} /> : <Whole {...props} />}
     </article>
   );
 });
-
-function Far({ message }: { message: Message }) {
-  return <><header><strong>{author(message)}</strong></header><p class="asked">{message.content.slice(0, MOST_OF_FAR)}</p></>;
-}
 
 function author(message: Message): string {
   return message.role === "user" ? "You" : message.role === "tool" ? `Result of ${message.call?.name ?? "a tool"}` : message.model || "Model";
@@ -163,10 +153,10 @@ function Content({ message, growing }: { message: Message; growing: boolean }) {
 /** A text of the person or of a tool; the beginning of a very long one. */
 function Typed({ message }: { message: Message }) {
   const [whole, setWhole] = useState(false);
-  const left = whole ? 0 : message.content.length - MOST_OF_FAR;
+  const left = whole ? 0 : message.content.length - MOST_TYPED;
   return (
     <>
-      <p class={message.role === "tool" ? "asked mono" : "asked"}>{visible(left > 0 ? message.content.slice(0, MOST_OF_FAR) : message.content)}</p>
+      <p class={message.role === "tool" ? "asked mono" : "asked"}>{visible(left > 0 ? message.content.slice(0, MOST_TYPED) : message.content)}</p>
       {left > 0 && <button class="button small" onClick={() => setWhole(true)}>Show {count(left)} more characters</button>}
     </>
   );

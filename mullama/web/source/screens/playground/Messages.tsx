@@ -4,11 +4,12 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import { Empty } from "../../parts/Empty.tsx";
 import { below, branch, lineOf } from "../../state/conversations.ts";
-import type { Column, Conversation } from "../../state/conversations.ts";
+import type { Column, Conversation, Message } from "../../state/conversations.ts";
+import { Chunk, CHUNK, Watching } from "./Chunk.tsx";
 import { MessageView } from "./MessageView.tsx";
 import type { Actions } from "./MessageView.tsx";
-import { Nearness, Watcher } from "./Nearness.ts";
 import { runOf } from "./runs.ts";
+import { Watcher } from "./Watcher.ts";
 
 interface Props {
   conversation: Conversation;
@@ -19,8 +20,6 @@ interface Props {
 const NEAR = 1000;
 /** CSS pixels from the end within which the view follows it. */
 const AT_END = 48;
-/** Messages that are drawn whole at once, because the view begins at the end. */
-const FIRST_WHOLE = 4;
 
 /** The list, oldest first. */
 export function Messages({ conversation, column, actions }: Props) {
@@ -57,20 +56,28 @@ export function Messages({ conversation, column, actions }: Props) {
     setAway(!follows.current);
   };
   return (
-    <Nearness.Provider value={watcher}>
+    <Watching.Provider value={watcher}>
       <div class="messages" ref={place} tabIndex={0} role="region" aria-label={`Messages with ${line.model}`} onScroll={scrolled}>
         <div class="inner" ref={inner}>
           {shown.length === 0 && <Empty title={`Ask ${line.model} something`}>Drop or paste pictures and sounds for models that see and hear.</Empty>}
-          {watcher && shown.map((message, index) => (
-            <MessageView
-              key={message.id} message={message} actions={actions} busy={run !== undefined} last={index >= shown.length - FIRST_WHOLE}
-              versions={below(conversation.messages, message.parent).map((one) => one.id).join(" ")}
-              run={run?.growing.peek().id === message.id ? run : undefined}
-            />
+          {watcher && chunks(shown).map((chunk, index, all) => (
+            <Chunk key={index} count={chunk.length} last={index >= all.length - 2}>
+              {() => chunk.map((message) => (
+                <MessageView
+                  key={message.id} message={message} actions={actions} busy={run !== undefined}
+                  versions={below(conversation.messages, message.parent).map((one) => one.id).join(" ")}
+                  run={run?.growing.peek().id === message.id ? run : undefined}
+                />
+              ))}
+            </Chunk>
           ))}
         </div>
       </div>
       {away && <button class="button small to-end" onClick={() => { follows.current = true; place.current!.scrollTop = place.current!.scrollHeight; }}>↓ To the newest message</button>}
-    </Nearness.Provider>
+    </Watching.Provider>
   );
+}
+
+function chunks(messages: Message[]): Message[][] {
+  return Array.from({ length: Math.ceil(messages.length / CHUNK) }, (_, index) => messages.slice(index * CHUNK, (index + 1) * CHUNK));
 }

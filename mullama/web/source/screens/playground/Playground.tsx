@@ -119,14 +119,14 @@ function Chat({ conversation, models: usable, first }: ChatProps) {
     <div class="playground" data-side={side}>
       <List current={conversation} create={create} chosen={() => setSide("")} />
       <section class="chat" aria-label="Conversation">
-        <header class="tools">
+        <header class="chat-tools">
           <h1>{conversation.title}</h1>
           <button class="button small only-narrow" aria-expanded={side === "list"} onClick={() => toggle("list")}>Conversations</button>
           <button class="button small" aria-pressed={conversation.beside !== null} disabled={busy} onClick={compare}>Compare</button>
           <button class="button small" onClick={() => open(SCREEN, LOAD)}>Load test</button>
           <button class="button small only-middle" aria-expanded={side === "settings"} onClick={() => toggle("settings")}>Settings</button>
         </header>
-        <div class={columns.length > 1 ? "columns two" : "columns"}>
+        <div class={columns.length > 1 ? "chat-columns two" : "chat-columns"}>
           {columns.map((column) => (
             <ColumnView
               key={column} conversation={conversation} column={column} models={usable} give={give} choose={choose} edit={edit} again={again}

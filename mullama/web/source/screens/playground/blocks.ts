@@ -11,11 +11,20 @@ import type { MarkdownIt, Token } from "markdown-it";
 
 import { splitsPair, visible } from "../../format/text.ts";
 
-/** Characters that are parsed at a time. */
-export const WINDOW = 24_000;
+/** Characters that are parsed at a time, and those of a block of code, whose parts cost less. */
+export const WINDOW = 16_000;
+const CODE_WINDOW = 48_000;
+const CODE = /^ {0,3}(`{3,}|~{3,})/;
+/** What makes a window so costly to parse that it is plain text at once: no text for people has as much of it. */
+const MOST_BRACKETS = 1_000;
+const MOST_LINES = 2_500;
+/** Every row of a table has all columns, so its cost is the product. */
+const MOST_COLUMNS = 100;
 /** Elements of one block, and of one text; beyond them the rest is plain text. */
 const MOST_OF_BLOCK = 5_000;
-const MOST_OF_TEXT = 40_000;
+const MOST_OF_TEXT = 30_000;
+/** Elements of a block beside those of its tokens: its frame, and a button. */
+const FRAME = 2;
 const DEEPEST = 40;
 
 export interface Block {
@@ -59,12 +68,16 @@ export function renderer(highlight: (code: string, language: string) => string):
 /** Read the next window of a text. The last block stays open unless `complete`. */
 export function step(markdown: MarkdownIt, text: string, from: Reading, complete: boolean): Step {
   const rest = text.length - from.place;
-  const cut = rest > WINDOW;
-  let length = cut ? WINDOW : rest;
+  const code = from.fence !== "" || CODE.test(text.slice(from.place, from.place + 100));
+  const most = code ? CODE_WINDOW : WINDOW;
+  const cut = rest > most;
+  let length = cut ? most : rest;
   if (cut && splitsPair(text, from.place + length)) length -= 1;
   const piece = text.slice(from.place, from.place + length);
   const after: Reading = { place: from.place + length, fence: "", elements: from.elements };
-  if (from.elements > MOST_OF_TEXT) {
+  const costly = !code && isCostly(piece);
+  if (costly) after.elements += MOST_OF_BLOCK;
+  if (costly || from.elements > MOST_OF_TEXT) {
     const plain: Block[] = piece ? [{ kind: "plain", content: visible(piece) }] : [];
     return cut || complete
       ? { ...after, settled: plain, open: [], caughtUp: !cut }
@@ -88,7 +101,18 @@ export function step(markdown: MarkdownIt, text: string, from: Reading, complete
   if (token?.type === "fence") {
     return { ...after, fence: `${token.markup}${token.info}\n`, elements: from.elements + sum(groups), settled: blocks, open: [], caughtUp: false };
   }
-  return { ...after, settled: [{ kind: "plain", content: visible(piece) }], open: [], caughtUp: false };
+  const elements = from.elements + sum(groups);
+  return { ...after, elements, settled: [{ kind: "plain", content: visible(piece) }], open: [], caughtUp: false };
+}
+
+function isCostly(piece: string): boolean {
+  return occurrences(piece, "[") > MOST_BRACKETS || occurrences(piece, "\n") > MOST_LINES || piece.split("\n").some((line) => occurrences(line, "|") > MOST_COLUMNS);
+}
+
+function occurrences(text: string, wanted: string): number {
+  let found = 0;
+  for (let place = text.indexOf(wanted); place >= 0; place = text.indexOf(wanted, place + 1)) found += 1;
+  return found;
 }
 
 interface Group {
@@ -128,7 +152,7 @@ function rendered(markdown: MarkdownIt, group: Group, lines: string[]): Block {
 }
 
 function sum(groups: Group[]): number {
-  return groups.reduce((total, group) => total + Math.min(group.elements, MOST_OF_BLOCK), 0);
+  return groups.reduce((total, group) => total + FRAME + Math.min(group.elements, MOST_OF_BLOCK), 0);
 }
 
 function lineStart(text: string, line: number): number {

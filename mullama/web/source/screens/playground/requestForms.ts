@@ -19,7 +19,7 @@ export interface Source {
 const KEY = "MULLAMA_KEY";
 /** The sampling parameters that the clients have arguments for. */
 const OPENAI = new Set(["temperature", "top_p", "presence_penalty", "frequency_penalty", "seed"]);
-const ANTHROPIC = new Set(["temperature", "top_p", "top_k"]);
+const ANTHROPIC = new Set<string>();
 /** Anthropic's requests need a maximum of tokens. */
 const MOST_TOKENS = 4096;
 

@@ -36,7 +36,7 @@ interface Line {
 }
 
 /** A growing answer is kept this often, in milliseconds. */
-const KEEP_EVERY = 2000;
+const KEEP_EVERY = 5000;
 
 export const runs = signal<Run[]>([]);
 /** The last end of an answer, in words for readers of the screen. */

@@ -1,67 +1,69 @@
-/** The captured requests: live, filtered, and one opened with its prompt and answer. */
+/** The captured requests, live and filtered. The address names the one that is opened. */
 
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 
-import { ask } from "../../api/client.ts";
-import { serverEvents } from "../../api/streams.ts";
-import type { Capture, CaptureRow } from "../../api/types.ts";
+import type { CaptureRow } from "../../api/types.ts";
 import { count, moment, span } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { StateMark } from "../../parts/StateMark.tsx";
 import { link, parts } from "../../shell/router.ts";
+import { useCaptures } from "./follow.ts";
+import { Request } from "./Request.tsx";
 
-const KEPT = 1000;
+/** Rows that are drawn at a time. */
+const PART = 200;
+const NO_KEY = "no key";
 
 /** The screen: the list, or one request of it. */
 export function Requests() {
   const id = parts.value[1];
-  return id ? <Request id={id} /> : <List />;
+  return id ? <Request key={id} id={id} /> : <List />;
 }
 
+/** The columns with a filter of their own: the title of it, and the value of a row. */
+const FILTERS: Record<string, [string, (row: CaptureRow) => string]> = {
+  model: ["Model", (row) => row.model],
+  key: ["Key", (row) => row.key ?? NO_KEY],
+  route: ["Name in the request", (row) => row.route],
+  result: ["Result", (row) => row.result],
+};
+
 function List() {
-  const [rows, setRows] = useState<CaptureRow[]>([]);
-  const [error, setError] = useState<unknown>(null);
-  const [filter, setFilter] = useState("");
-  useEffect(() => {
-    const stop = new AbortController();
-    void (async () => {
-      try {
-        for await (const data of serverEvents("api/v1/requests/events", { signal: stop.signal })) {
-          const row = JSON.parse(data) as CaptureRow;
-          setRows((before) => [row, ...before].slice(0, KEPT));
-        }
-      } catch (failure) {
-        if (!stop.signal.aborted) setError(failure);
-      }
-    })();
-    return () => stop.abort();
-  }, []);
-  const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
-  const shown = rows.filter((row) => words.every((word) => text(row).includes(word)));
+  const { rows, error, lost } = useCaptures();
+  const [chosen, setChosen] = useState<Record<string, string>>({});
+  const [most, setMost] = useState(PART);
+  const shown = rows.filter((row) => Object.entries(chosen).every(([name, value]) => !value || FILTERS[name]![1](row) === value));
   return (
     <div class="screen">
-      <header><h1>Requests</h1></header>
+      <header><h1>Requests</h1>{lost && <p role="status"><StateMark state="lost" /></p>}</header>
       {error != null && <Problem title="The requests could not be read" error={error} />}
-      <section class="panel">
+      <section class="panel" aria-label="Captured requests">
         <header>
-          <label class="field grow"><span>Filter by model, key, route, dialect or result</span>
-            <input class="input" type="search" value={filter} onInput={(event) => setFilter(event.currentTarget.value)} />
-          </label>
-          <span class="quiet">{shown.length} of {rows.length}</span>
+          {Object.entries(FILTERS).map(([name, [title, value]]) => (
+            <label key={name} class="field"><span>{title}</span>
+              <select class="input" value={chosen[name] ?? ""} onChange={(event) => { setChosen({ ...chosen, [name]: event.currentTarget.value }); setMost(PART); }}>
+                <option value="">all</option>
+                {values(rows, value, chosen[name] ?? "").map((one) => <option key={one} value={one}>{one}</option>)}
+              </select>
+            </label>
+          ))}
+          <span class="quiet grow number" role="status">{count(shown.length)} of {count(rows.length)}</span>
         </header>
-        {shown.length ? <Table rows={shown} /> : (
+        {shown.length ? <Table rows={shown.slice(0, most)} /> : (
           <Empty title={rows.length ? "No request matches" : "No request is captured"}>
             {!rows.length && <>Declare <code>observability.captures</code> in the manifest to see requests here.</>}
           </Empty>
         )}
+        {shown.length > most && <p class="inside"><button class="button" onClick={() => setMost(most + PART)}>Show {count(Math.min(PART, shown.length - most))} more</button></p>}
       </section>
     </div>
   );
 }
 
-function text(row: CaptureRow): string {
-  return [row.model, row.key ?? "", row.route, row.dialect, row.result].join(" ").toLowerCase();
+/** Return the values of a column in order, with the chosen one, which may have left the list. */
+function values(rows: CaptureRow[], value: (row: CaptureRow) => string, chosen: string): string[] {
+  return [...new Set([...rows.map(value), ...(chosen ? [chosen] : [])])].sort();
 }
 
 function Table({ rows }: { rows: CaptureRow[] }) {
@@ -80,7 +82,7 @@ function Table({ rows }: { rows: CaptureRow[] }) {
             <tr key={row.id}>
               <td class="nowrap"><a href={link("requests", String(row.id))}>{moment(row.when)}</a></td>
               <td><StateMark state={row.result} />{row.error && <span class="small block">{row.error.message}</span>}</td>
-              <td><a href={link("models", row.model)}>{row.model}</a>{row.route !== row.model && <span class="quiet small block">{row.route}</span>} <span class="quiet small">{row.dialect}</span></td>
+              <td><a href={link("models", row.model)}>{row.model}</a>{row.route !== row.model && <span class="quiet small block">asked for {row.route}</span>} <span class="quiet small">{row.dialect}</span></td>
               <td>{row.key ?? "–"}</td>
               <td class="number">{count(row.usage.prompt_tokens)}</td>
               <td class="number">{count(row.usage.cached_tokens)}</td>
@@ -92,42 +94,5 @@ function Table({ rows }: { rows: CaptureRow[] }) {
         </tbody>
       </table>
     </div>
-  );
-}
-
-function Request({ id }: { id: string }) {
-  const [capture, setCapture] = useState<Capture | null>(null);
-  const [error, setError] = useState<unknown>(null);
-  useEffect(() => {
-    ask<Capture>(`api/v1/requests/${encodeURIComponent(id)}`).then(setCapture, setError);
-  }, [id]);
-  if (error) return <Problem title="The request could not be read" error={error} />;
-  if (!capture) return <p class="quiet">Loading…</p>;
-  const { usage, timings } = capture;
-  return (
-    <div class="screen">
-      <header><h1>Request {capture.id}</h1><p><a href={link("requests")}>All requests</a></p></header>
-      <section class="panel">
-        <dl class="facts details">
-          <dt>Result</dt><dd><StateMark state={capture.result} /> {capture.error && `${capture.error.kind}: ${capture.error.message}`}</dd>
-          <dt>Model</dt><dd><a href={link("models", capture.model)}>{capture.model}</a> <span class="quiet">by {capture.dialect}{capture.route !== capture.model && `, asked for ${capture.route}`}</span></dd>
-          <dt>Arrived</dt><dd>{moment(capture.when)}{capture.key && ` from ${capture.key}`}, <code>{capture.request}</code></dd>
-          <dt>Prompt</dt><dd>{count(usage.prompt_tokens)} tokens, {count(usage.cached_tokens)} of them cached, {span(timings.prompt)}</dd>
-          <dt>Answer</dt><dd>{count(usage.completion_tokens)} tokens, {count(usage.reasoning_tokens)} of them reasoning, {span(timings.decode)}{usage.draft_tokens > 0 && `, ${count(usage.draft_accepted)} of ${count(usage.draft_tokens)} guesses accepted`}</dd>
-          <dt>Time</dt><dd>{span(capture.seconds)}, first token after {capture.first_token === null ? "–" : span(capture.first_token)}, {span(timings.load)} of loading</dd>
-        </dl>
-      </section>
-      <Body title="Prompt, as the template rendered it" content={capture.prompt} />
-      <Body title="Answer" content={capture.answer} />
-    </div>
-  );
-}
-
-function Body({ title, content }: { title: string; content: string | null | undefined }) {
-  return (
-    <section class="panel">
-      <header><h2>{title}</h2></header>
-      {content == null ? <Empty title="Not kept">See <code>observability.captures.bodies</code>.</Empty> : <pre class="body" tabIndex={0}>{content}</pre>}
-    </section>
   );
 }

@@ -1,10 +1,8 @@
-/** Reports which elements are near the view, so that the others stay cheap. */
-
-import { createContext } from "preact";
+/** Reports which elements of a scrolled place are near the view. */
 
 type Report = (near: boolean) => void;
 
-/** One observer for all elements of a scrolled place. */
+/** One observer for all of them. */
 export class Watcher {
   private readonly reports = new WeakMap<Element, Report>();
   private readonly observer: IntersectionObserver;
@@ -28,5 +26,3 @@ export class Watcher {
     this.observer.disconnect();
   }
 }
-
-export const Nearness = createContext<Watcher | null>(null);

@@ -1,0 +1,59 @@
+/** The captured requests of the server, newest first, while a screen shows them. */
+
+import { useEffect, useState } from "preact/hooks";
+
+import { ApiError, key } from "../../api/client.ts";
+import { serverEvents } from "../../api/streams.ts";
+import type { CaptureRow } from "../../api/types.ts";
+
+const KEPT = 5000;
+/** Milliseconds between two drawings, and before a new connection. */
+const EVERY = 200;
+const PAUSE = 2000;
+
+export interface Followed {
+  rows: CaptureRow[];
+  /** Why there are no rows: the refusal of the server. */
+  error: unknown;
+  /** True while the connection is lost and tried again. */
+  lost: boolean;
+}
+
+/** Follow the list. After a lost connection it is read again from the beginning, because ids begin again with a server. */
+export function useCaptures(): Followed {
+  const [followed, setFollowed] = useState<Followed>({ rows: [], error: null, lost: false });
+  const secret = key.value;
+  useEffect(() => {
+    const stop = new AbortController();
+    void follow(stop.signal, setFollowed);
+    return () => stop.abort();
+  }, [secret]);
+  return followed;
+}
+
+async function follow(signal: AbortSignal, report: (followed: Followed) => void): Promise<void> {
+  let shown: CaptureRow[] = [];
+  while (!signal.aborted) {
+    let rows: CaptureRow[] = [];
+    let timer = 0;
+    const draw = () => {
+      timer = 0;
+      report({ rows: (shown = rows), error: null, lost: false });
+    };
+    try {
+      for await (const data of serverEvents("api/v1/requests/events", { signal })) {
+        rows = [JSON.parse(data) as CaptureRow, ...rows].slice(0, KEPT);
+        timer ||= window.setTimeout(draw, EVERY);
+      }
+      report({ rows: shown, error: null, lost: true });
+    } catch (error) {
+      if (signal.aborted) return;
+      const refused = error instanceof ApiError && error.status >= 400 && error.status < 500;
+      report({ rows: shown, error: refused ? error : null, lost: !refused });
+      if (refused) return;
+    } finally {
+      clearTimeout(timer);
+    }
+    await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  }
+}
