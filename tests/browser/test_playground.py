@@ -16,6 +16,7 @@ from tests.browser.pages import kept_conversation, opened
 from tests.e2e.stack import Stack, serving
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+LIMITS = {"parallel": 12}
 SCRIPTS: dict[str, dict[str, Any]] = {
     "words": {"constraints": True, "context": 262_144},
     "eyes": {"media": ["image", "audio"]},
@@ -326,7 +327,7 @@ def test_a_load_test_counts_what_its_clients_got(page: Any, stack: Stack) -> Non
     result = page.get_by_role("region", name="Result")
     result.locator("div").filter(has_text="Answers").get_by_text("18", exact=True).wait_for()
     assert result.locator("div").filter(has_text="Errors").get_by_text("0", exact=True).count() == 1
-    page.get_by_role("textbox", name="Prompt").fill("slow 20ms count to 500")
+    page.get_by_role("textbox", name="Prompt").fill("slow 50ms count to 2000")
     page.get_by_label("Tokens of an answer").fill("5000")
     page.get_by_role("button", name="Start 9 clients").click()
     result.get_by_text("answering").first.wait_for()

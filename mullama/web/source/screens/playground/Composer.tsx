@@ -109,9 +109,10 @@ export function Composer({ id, models, busy, send, stop, editLast }: Props) {
         <span class="grow quiet small keys" id="chat-keys">
           <kbd>Enter</kbd> sends · <kbd>Shift Enter</kbd> new line · <kbd>Esc</kbd> stops · <kbd>↑</kbd> edits the last question
         </span>
+        {/* The keys keep them apart: an element that changes its type during a click would submit the form. */}
         {busy
-          ? <button type="button" class="button" onClick={() => { stop(); area.current?.focus(); }}>Stop</button>
-          : <button class="button main" disabled={checking > 0 || (!text.trim() && !media.length)}>{checking ? "Checking…" : "Send"}</button>}
+          ? <button key="stop" type="button" class="button" onClick={() => { stop(); area.current?.focus(); }}>Stop</button>
+          : <button key="send" class="button main" disabled={checking > 0 || (!text.trim() && !media.length)}>{checking ? "Checking…" : "Send"}</button>}
       </p>
     </form>
   );

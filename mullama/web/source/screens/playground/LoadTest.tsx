@@ -69,9 +69,10 @@ export function LoadTest({ models, first }: { models: string[]; first: string })
           </label>
           <label><input type="checkbox" checked={plan.different} onChange={(event) => setPlan({ ...plan, different: event.currentTarget.checked })} /> Different beginnings, so that no prompt is in the cache</label>
           <p class="actions">
+            {/* The keys keep them apart: an element that changes its type during a click would submit the form. */}
             {stop
-              ? <button type="button" class="button danger" onClick={() => stop.abort()}>Stop</button>
-              : <button class="button main">Start {counted(plan.clients || 0, "client")}</button>}
+              ? <button key="stop" type="button" class="button danger" onClick={() => stop.abort()}>Stop</button>
+              : <button key="start" class="button main">Start {counted(plan.clients || 0, "client")}</button>}
             <span class="quiet small"><kbd>Esc</kbd> stops</span>
           </p>
         </form>
