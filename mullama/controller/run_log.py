@@ -24,9 +24,10 @@ class RunLog:
             case "fetch":
                 self._download(line)
             case "step" if line["state"] == "failed":
-                _log.error("%s: failed: %s", line["model"], line["message"])
+                _log.error("%s: failed: %s", line["model"], line["message"], extra=_about(line))
             case "step":
-                _log.info("%s: %s%s", line["model"], line["state"], f" ({line['message']})" if line["message"] else "")
+                reason = f" ({line['message']})" if line["message"] else ""
+                _log.info("%s: %s%s", line["model"], line["state"], reason, extra=_about(line))
             case "warning":
                 _log.warning("%s", line["message"])
             case _:
@@ -37,7 +38,7 @@ class RunLog:
         key = (line["model"], line["file"])
         if phase not in _PHASES:
             if self._written.pop(key, ("", 0))[0] == "downloading":
-                _log.info("%s: %s is complete", *key)
+                _log.info("%s: %s is complete", *key, extra=_about(line))
             return
         tenth = 10 * done // total if total else 0
         before = self._written.get(key)
@@ -46,4 +47,9 @@ class RunLog:
         self._written[key] = (phase, tenth)
         amount = f": {10 * tenth} % of {size(total)}" if total else ""
         reason = f" ({line['message']})" if line["message"] else ""
-        _log.info("%s: %s %s%s%s", line["model"], phase, line["file"], amount, reason)
+        _log.info("%s: %s %s%s%s", line["model"], phase, line["file"], amount, reason, extra=_about(line))
+
+
+def _about(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a log record with its model, by which readers filter the log."""
+    return {"models": (line["model"],)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -59,6 +60,13 @@ async def test_events_name_their_models_and_the_revision_from_which_they_follow(
     assert ("worker", ["a"], 1) in events
     assert ("worker", ["b"], 2) in events
     assert [e for e in events if e[0] == "applied"][-1][2] == 2
+
+
+async def test_the_log_lines_of_a_load_name_their_model(server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "mullama.models"):
+        await server.apply({"a": server.script("a")})
+    lines = [(record.getMessage(), getattr(record, "models", None)) for record in caplog.records]
+    assert ("a: ready", ("a",)) in lines
 
 
 async def test_an_undo_is_planned_and_history_names_what_changed(server: LocalServer) -> None:
