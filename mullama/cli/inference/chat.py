@@ -46,7 +46,10 @@ def chat_options(parser: Parser) -> None:
     manifest_options(parser)
     conversation_options(parser)
     parser.add_argument("-m", "--model", dest="named", metavar="NAME", help="same as MODEL")
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model or a route (default: the default model)")
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL",
+        help="a model or a route (default: the default model, on the terminal page where mullama[tui] is installed)",
+    )  # fmt: skip
 
 
 def chat(call: CommandContext) -> int:
