@@ -40,15 +40,22 @@ export const refusal = signal<ApiError | null>(null);
 
 export const models = computed(() => status.value?.models ?? []);
 
+/** The models that generated tokens in the kept samples, one name a line: a text, so that it changes only with them. */
+export const generating = computed(() => [...new Set(samples.value.flatMap((sample) => Object.keys(sample.tokens)))].sort().join("\n"));
+
 const FAILURES = new Set(["worker-failed", "fetch-failed", "degraded"]);
 
-/** The newest failure of each model among the kept events. */
+let known = new Map<string, ServerEvent>();
+
+/** The newest failure of each model among the kept events; the same map until there is another one. */
 export const failures = computed(() => {
   const found = new Map<string, ServerEvent>();
   for (const event of events.value) {
     if (FAILURES.has(event.kind)) for (const name of event.models ?? []) found.set(name, event);
   }
-  return found;
+  const same = found.size === known.size && [...found].every(([name, event]) => known.get(name)?.id === event.id);
+  if (!same) known = found;
+  return known;
 });
 
 /** Return the tokens each second of a model over the kept samples, oldest first. */

@@ -8,7 +8,7 @@ import { Bar } from "../../parts/Bar.tsx";
 import { Sparkline } from "../../parts/Sparkline.tsx";
 import { StateMark } from "../../parts/StateMark.tsx";
 import { link } from "../../shell/router.ts";
-import { failures, speeds, status } from "../../state/live.ts";
+import { failures, generating, speeds, status } from "../../state/live.ts";
 
 /** One row for each model: the declared revision against the running one, its state, memory and load. */
 export function Models({ models }: { models: Model[] }) {
@@ -30,6 +30,8 @@ export function Models({ models }: { models: Model[] }) {
     </div>
   );
 }
+
+const NONE: number[] = [];
 
 /** A row changes only with its model; the speed has a component of its own, which changes each second. */
 const Row = memo(function Row({ model }: { model: Model }) {
@@ -75,7 +77,13 @@ function Reasons({ model }: { model: Model }) {
   return <>{shown.map((one) => <span key={one.type} class="small block">{one.reason}: {one.message}</span>)}</>;
 }
 
+/** The speed of a model. One that generated nothing takes no part in the updates of each second. */
 function Speed({ name }: { name: string }) {
+  if (generating.value.split("\n").includes(name)) return <Course name={name} />;
+  return <span class="speed"><Sparkline values={NONE} label={`no tokens of ${name}`} /><span class="number">–</span></span>;
+}
+
+function Course({ name }: { name: string }) {
   const values = speeds(name);
   const now = values.at(-1) ?? 0;
   const live = status.value !== null;
