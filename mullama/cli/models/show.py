@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from mullama.cli.api_client.discover import FoundServer, find
@@ -14,6 +15,7 @@ from mullama.errors import masked, masked_tree
 from mullama.units import ago, counted, size
 
 _NOT_HERE = "not on this machine; mullama pull or apply downloads it"
+_MISSING = "the file is missing or damaged; restore it"
 PARTS = ("modelfile", "parameters", "template", "system", "license")
 _TEMPLATES = {"manifest": "from the manifest", "gguf": "from the weights file", "source": "from the registry"}
 _SOURCES = {"renderer": "manifest", "gguf_chat_template": "gguf", "go_template": "source"}
@@ -168,6 +170,8 @@ def _served(call: CommandContext, server: FoundServer) -> dict[str, Any]:
 
 
 def _print_all(call: CommandContext, model: Mapping[str, Any]) -> None:
+    absent = "" if model["stored"] else _MISSING if Path(model["source"]).is_absolute() else _NOT_HERE
+    template = _TEMPLATES.get(model["template_source"], "none") if model["template"] else "none"
     rows = (
         ("Name", model["name"]),
         ("Family", model["family"]),
@@ -175,15 +179,15 @@ def _print_all(call: CommandContext, model: Mapping[str, Any]) -> None:
         ("Quantization", model["quantization"]),
         ("Size", size(model["size_bytes"]) if model["size_bytes"] else None),
         ("Context", f"{model['context']} (max {model['context_max']})" if model["context_max"] else model["context"]),
-        ("Embedding", model["embedding_length"]),
-        ("Vocabulary", model["vocab_size"]),
+        ("Embedding", model["embedding_length"] or None),
+        ("Vocabulary", model["vocab_size"] or None),
         ("Capabilities", ", ".join(model["capabilities"])),
         ("Source", model["source"]),
         ("Repository", model["repository"]),
         ("Digest", model["digest"]),
-        ("Path", ", ".join(model["paths"]) or (None if model["stored"] else _NOT_HERE)),
+        ("Path", ", ".join(model["paths"]) or absent),
         ("Modified", ago(time.time() - model["modified"]) if model["modified"] else None),
-        ("Template", _TEMPLATES.get(model["template_source"], "none") if model["template"] else "none"),
+        ("Template", None if absent and template == "none" else template),
         ("System", model["system"]),
         ("License", (model["license"] or "").splitlines()[0][:80] if model["license"] else None),
     )
