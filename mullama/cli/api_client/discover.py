@@ -33,6 +33,8 @@ class FoundServer(NamedTuple):
     records: Records | None = None
     """State folder of a server on this machine; None for a remote one."""
     record: ServerRecord | None = None
+    log_start: int = 0
+    """Offset of its first line in the log, for a server that this command started."""
 
 
 def manifest_path(call: CommandContext) -> Path:

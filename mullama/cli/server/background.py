@@ -62,7 +62,7 @@ def _wait_until_up(child: subprocess.Popen[bytes], records: Records, offset: int
         record = records.server()
         if record is not None and (lost_race or record.pid == child.pid) and _responds(record):
             child.returncode = 0  # the server outlives this process: Popen must neither wait for it nor warn of it
-            return FoundServer(client=local_client(record), records=records, record=record)
+            return FoundServer(client=local_client(record), records=records, record=record, log_start=offset)
         time.sleep(0.02)
     message = "\n".join([f"the server did not answer within {within:g} s", *_log_tail(records, offset)])
     raise TimedOut(message, hint=_log_hint(records))
@@ -145,6 +145,24 @@ def _start_failure(records: Records, code: int, offset: int) -> MullamaError:
         if exit_code(error) == code:
             return error
     return Internal(message, hint=hint)
+
+
+def ended(server: FoundServer) -> MullamaError:
+    """Return the error of a server that this command started and that ended, by its exit code and its log."""
+    if server.records is None or server.record is None:
+        return Unavailable("the new server ended")
+    code, deadline = None, time.monotonic() + KILL_SECONDS
+    while code is None and time.monotonic() < deadline:
+        try:
+            pid, status = os.waitpid(server.record.pid, os.WNOHANG)
+        except ChildProcessError:  # another process started it
+            break
+        code = os.waitstatus_to_exitcode(status) if pid else None
+        time.sleep(0 if pid else 0.02)
+    if code is not None:
+        return _start_failure(server.records, code, server.log_start)
+    lines = _log_tail(server.records, server.log_start)
+    return Unavailable("\n".join(["the new server ended", *lines]), hint=_log_hint(server.records))
 
 
 def _log_hint(records: Records) -> str:

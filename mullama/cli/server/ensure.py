@@ -9,7 +9,7 @@ from urllib.parse import quote
 from mullama.cli.api_client import discover
 from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.context import CommandContext, Parser, server_options
-from mullama.cli.server.background import start
+from mullama.cli.server.background import ended, start
 from mullama.cli.server.serve import implicit_arguments, implicit_manifest
 from mullama.errors import TimedOut, Unavailable
 
@@ -58,21 +58,11 @@ def _wait_until_applied(server: FoundServer) -> None:
         try:
             state = server.client.get("/api/v1/status").get("state")
         except Unavailable as error:
-            raise _server_ended(server) from error
+            raise ended(server) from error
         if state not in ("starting", "reconciling"):
             return
         time.sleep(0.03)
     raise TimedOut(f"the server is still not ready after {_APPLY_SECONDS:g} s", hint="mullama status shows why")
-
-
-def _server_ended(server: FoundServer) -> Unavailable:
-    """Return an error with the last lines of the server's log, without those of requests."""
-    if server.records is None:
-        return Unavailable("the new server ended")
-    path = server.records.log_path
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    lines = [line for line in lines if " info request " not in line][-5:]
-    return Unavailable("\n".join(["the new server ended", *lines]), hint=f"its log is {path}")
 
 
 def model_path(name: str, *rest: str) -> str:

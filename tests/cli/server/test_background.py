@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from mullama.cli.api_client.discover import FoundServer
-from mullama.cli.app.exit_codes import exit_code
-from mullama.cli.server.background import start, stop
+from mullama.cli.app.exit_codes import CONFLICT, exit_code
+from mullama.cli.server.background import ended, start, stop
 from mullama.errors import Conflict, MullamaError, NotFound, TimedOut, TransferFailed
 from mullama.store.process import alive
 from mullama.store.records import Records, instance_name
@@ -71,6 +72,24 @@ def test_a_full_disk_is_an_error_before_a_server_starts(home: Path, monkeypatch:
     with pytest.raises(TransferFailed, match=rf"no space is left: {home}/state/full: No space"):
         start(records, ["--held"])
     assert not records.log_path.exists()
+
+
+def test_a_server_that_ends_before_its_first_revision_leads_to_its_error(home: Path) -> None:
+    """The error has the exit code of the server, and the lines of its log alone."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        manifest = home / "mullama.yaml"
+        manifest.write_text(f"mullama: v1\nserver: {{listen: ['127.0.0.1:{port}']}}\nmodels: {{chat: builtin:tiny}}\n")
+        records = Records(home / "state", instance_name((f"127.0.0.1:{port}",), str(manifest)))
+        records.log_path.parent.mkdir(parents=True)
+        records.log_path.write_text("a line of an earlier start\n")
+        try:
+            error: MullamaError = ended(start(records, ["-f", str(manifest)]))
+        except MullamaError as at_once:
+            error = at_once
+    assert exit_code(error) == CONFLICT
+    assert str(port) in error.message
+    assert "an earlier start" not in error.message
 
 
 def test_a_stopped_server_has_no_process_and_no_record(server: FoundServer) -> None:
