@@ -20,6 +20,7 @@ Errors have no HTTP status and no exit code: tables in `dialects` and `cli` map 
     ├── TimedOut             a deadline passed
     ├── Unavailable          the server, hub or model cannot be reached now
     │   ├── ModelUnavailable the files of a model are missing or cannot be used; the other models serve
+    │   ├── PeerLost         another server that a route leads to cannot be reached, or refuses the key
     │   └── EngineFailed     the process of a model died, hung or could not load it
     │       └── ProbeFailed  the model gave no answer to its probe, or a wrong one
     └── Internal             a bug in mullama
@@ -203,6 +204,10 @@ class ModelUnavailable(Unavailable):
         super().__init__(cause.message, hint=cause.hint, retry_after=5.0)
         self.cause = cause
         self.pending = pending
+
+
+class PeerLost(Unavailable):
+    """A peer cannot be reached, or refuses the key of this server, whatever the model."""
 
 
 class EngineFailed(Unavailable):

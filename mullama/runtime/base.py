@@ -69,6 +69,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     """The name that the request used, where a route with options leads to the model."""
     falls_back: bool = False
     """Another model of the route answers if this one is unavailable."""
+    hops: tuple[str, ...] = ()
+    """The ids of the servers that forwarded the request to this one."""
     trace: TraceContext | None = None
     """The place of the request in a trace."""
     memory: RequestMemory | None = None

@@ -14,6 +14,7 @@ from mullama.dialects.base import Dialect, Reply
 from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound, Unavailable
 from mullama.names import HUB_ENDPOINT_HEADER, HUB_TOKEN_HEADER
 from mullama.runtime.base import Access, Caller, Operator, Service, Tracer
+from mullama.runtime.peers.hops import HOPS, hops_of
 from mullama.server import guard, log, outside
 from mullama.server.background_runs import BackgroundRuns
 from mullama.server.endpoints import Endpoints
@@ -229,9 +230,11 @@ class App:
 
     def _authenticate(self, exchange: Exchange, access: Access, route: HttpRoute) -> Caller:
         """Return the caller, or raise `Denied`. The control socket has all rights."""
-        dialect = route.dialect or "mullama"
+        dialect, hops = route.dialect or "mullama", hops_of(exchange.headers.get(HOPS))
         if not access.keys or exchange.listener.kind == "control":
-            return Caller(dialect=dialect, request_id=exchange.request_id, trace=exchange.trace, memory=self._memory)
+            return Caller(
+                dialect=dialect, request_id=exchange.request_id, trace=exchange.trace, memory=self._memory, hops=hops
+            )
         if route.access == "public":
             return Caller(dialect=dialect, request_id=exchange.request_id, models=(), roles=())
         try:
@@ -254,6 +257,7 @@ class App:
             roles=key.roles,
             priority=key.priority,
             trace=exchange.trace,
+            hops=hops,
             memory=self._memory,
         )
 

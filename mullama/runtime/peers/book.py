@@ -6,16 +6,18 @@ Belongs to the event loop.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mullama.errors import Busy, Kind, MullamaError, NotFound, Unavailable
+from mullama.errors import Busy, Kind, MullamaError, NotFound, PeerLost, Unavailable
 from mullama.manifest.spec import Manifest, Peer, SecretRef
 from mullama.manifest.spec.readers import PEER_SIGN
 from mullama.reconcile.secrets import read_secret
 from mullama.runtime.peers.health import PeerHealth, crowded
+from mullama.runtime.peers.hops import HOPS, may_forward
 from mullama.struct import Struct, field
 
 if TYPE_CHECKING:
@@ -35,11 +37,21 @@ class _Entry(Struct, kw_only=True):
     name: str
     peer: Peer
     health: PeerHealth = field(default_factory=PeerHealth)
+    targets: dict[str, PeerHealth] = field(default_factory=dict)
+    """The health of each `MODEL@PEER` whose last request failed at a server that answers."""
     running: int = 0
     """Requests that have no end yet."""
     client: PeerClient | None = None
     """None before the first request, and after one whose key was refused: the key may have changed."""
+    key: str | None = None
+    """The secret that the last client sent."""
     probe: asyncio.Task[None] | None = None
+
+    def adopted(self, made: PeerClient) -> PeerClient:
+        """Return the client for all requests: `made`, unless another request has made one before."""
+        if self.client is None:
+            self.client, self.key = made, made.key
+        return self.client
 
 
 class PeerBook:
@@ -61,10 +73,16 @@ class PeerBook:
         self._clock, self._pause = clock, pause
         self._entries: dict[str, _Entry] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._id = secrets.token_hex(8)
+        """Of this server, in the header of the hops."""
 
     def has(self, target: str) -> bool:
         """Return True if a target of a route is a model of a declared peer."""
         return PEER_SIGN in target and target.rpartition(PEER_SIGN)[2] in self._manifest().peers
+
+    def forwards(self, hops: tuple[str, ...]) -> bool:
+        """Return True if a request that came by these servers may be sent to a peer."""
+        return not hops or may_forward(hops, self._id)
 
     def usable(self, target: str, route: Sequence[tuple[str, int]]) -> bool:
         """Return True if a request may be sent to a peer now.
@@ -73,16 +91,24 @@ class PeerBook:
         peers of the route is passed over, so that the conversations of one do not wait while others are idle.
         """
         entry = self._entry(target)
-        if entry is None or entry.health.ejected or self._full(entry):
+        if entry is None or self._passed_over(entry, target) or self._full(entry):
             return False
         shares: dict[str, int] = {}
         for name, weight in route:
-            if weight and (other := self._entry(name)) is not None and not other.health.ejected:
+            if weight and (other := self._entry(name)) is not None and not self._passed_over(other, name):
                 shares[other.name] = shares.get(other.name, 0) + weight
         if entry.name not in shares or len(shares) < 2:  # a fallback, or no other peer
             return True
         running = sum(self._entries[name].running for name in shares)
         return not crowded(entry.running, running, shares[entry.name] / sum(shares.values()))
+
+    def _passed_over(self, entry: _Entry, target: str) -> bool:
+        """Return True for a peer that is ejected, and for a model of it that failed several times in a row.
+
+        Such a model gets requests again after a while, or where the route has no other: a probe cannot ask it.
+        """
+        health = entry.targets.get(target)
+        return entry.health.ejected or (health is not None and health.until > self._clock())
 
     @staticmethod
     def _full(entry: _Entry) -> bool:
@@ -106,12 +132,12 @@ class PeerBook:
         del self._entries[entry.name]
         if entry.probe is not None:
             entry.probe.cancel()
-        if entry.running == 0:
-            self._close(entry)
+        self._retire(entry)
 
-    def _close(self, entry: _Entry) -> None:
+    def _retire(self, entry: _Entry) -> None:
+        """Take no new request with the client of a peer; it ends with its present ones."""
         if entry.client is not None:
-            task = asyncio.ensure_future(entry.client.close())
+            task = asyncio.ensure_future(entry.client.retire())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
             entry.client = None
@@ -124,18 +150,26 @@ class PeerBook:
             await asyncio.wait(self._closing)
 
     @asynccontextmanager
-    async def stream(self, target: str, path: str, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Send a request to the peer of a target, and yield the pieces of its answer. See `PeerClient.stream`."""
+    async def stream(
+        self, target: str, path: str, body: dict[str, Any], hops: tuple[str, ...]
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Send a request to the peer of a target, and yield the pieces of its answer. See `PeerClient.stream`.
+
+        hops: the servers that forwarded it to this one.
+        """
         with self._running(target) as entry:
             client = await self._client(entry)
-            async with client.stream(path, body) as pieces:
+            async with client.stream(path, body, self._headers(hops)) as pieces:
                 self._answered(entry)
                 yield pieces
 
-    async def ask(self, target: str, path: str, body: dict[str, Any]) -> Any:
-        """Send a request to the peer of a target, and return the JSON of its answer."""
+    def _headers(self, hops: tuple[str, ...]) -> dict[bytes | str, bytes | str]:
+        return {HOPS: ", ".join((*hops, self._id))}
+
+    async def ask(self, target: str, path: str, body: dict[str, Any], hops: tuple[str, ...]) -> Any:
+        """Send a request to the peer of a target, and return the JSON of its answer. hops: as for `stream`."""
         with self._running(target) as entry:
-            answer = await (await self._client(entry)).ask(path, body)
+            answer = await (await self._client(entry)).ask(path, body, self._headers(hops))
             self._answered(entry)
             return answer
 
@@ -160,16 +194,20 @@ class PeerBook:
         try:
             yield entry
         except MullamaError as error:
-            self._failed(entry, error)
+            self._failed(entry, target, error)
             raise
+        else:
+            if (health := entry.targets.pop(target, None)) is not None and health.ejected:
+                self._note("peer-recovered", target, f"{target} answers again")
         finally:
             entry.running -= 1
             if entry.running == 0 and self._entries.get(entry.name) is not entry:
-                self._close(entry)
+                self._retire(entry)
 
     async def _client(self, entry: _Entry) -> PeerClient:
         if entry.client is None:
-            entry.client = await asyncio.to_thread(self._connected, entry.name, entry.peer)
+            made = await asyncio.to_thread(self._connected, entry.name, entry.peer)
+            return entry.adopted(made)
         return entry.client
 
     def _connected(self, name: str, peer: Peer) -> PeerClient:
@@ -178,8 +216,10 @@ class PeerBook:
 
         try:
             return PeerClient(name, peer, self._secret(name, peer.key))
+        except PeerLost:
+            raise
         except (MullamaError, OSError) as error:
-            raise Unavailable(f"peer {name} cannot be used: {error}") from error
+            raise PeerLost(f"peer {name} cannot be used: {error}") from error
 
     def _secret(self, name: str, reference: SecretRef | None) -> str | None:
         return read_secret(reference, f"peers.{name}.key", self._env) if reference is not None else None
@@ -188,10 +228,16 @@ class PeerBook:
         if entry.health.succeeded():
             self._note("peer-recovered", entry.name, f"peer {entry.name} answers again")
 
-    def _failed(self, entry: _Entry, error: MullamaError) -> None:
-        if "refuses the key" in error.message:
-            self._close(entry)  # the next request reads the secret again
+    def _failed(self, entry: _Entry, target: str, error: MullamaError) -> None:
+        """Note a failure against the peer if it is lost, else against its model: the others may be well."""
+        _hide_key(entry, error)
+        if isinstance(error, PeerLost):
+            self._retire(entry)  # the next request reads the secret again
         if error.kind not in _FAULTS or self._entries.get(entry.name) is not entry:
+            return
+        if not isinstance(error, PeerLost):
+            if entry.targets.setdefault(target, PeerHealth()).failed(self._clock(), error.message):
+                self._note("peer-ejected", target, f"{target} is passed over for now: {error.message}")
             return
         if entry.health.failed(self._clock(), error.message):
             self._note("peer-ejected", entry.name, f"peer {entry.name} gets no requests for now: {error.message}")
@@ -201,9 +247,15 @@ class PeerBook:
         """Ask an ejected peer for its models until it answers."""
         while entry.health.ejected:
             await self._pause(max(0.0, entry.health.until - self._clock()))
+            if self._manifest().peers.get(entry.name) != entry.peer:
+                entry.probe = None
+                self._drop(entry)  # it is removed, or changed and not used since
+                return
             try:
                 await (await self._client(entry)).ask(_PROBE)
             except MullamaError as error:
+                _hide_key(entry, error)
+                self._retire(entry)
                 entry.health.failed(self._clock(), error.message)
             else:
                 self._answered(entry)
@@ -220,3 +272,9 @@ class PeerBook:
                 "failures": health.failures, "reason": health.reason,
             })  # fmt: skip
         return found
+
+
+def _hide_key(entry: _Entry, error: MullamaError) -> None:
+    """Replace the key in the message of a failure: some servers repeat it, and the message reaches clients."""
+    if entry.key and entry.key in error.message:
+        error.message = error.message.replace(entry.key, "***")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import httpcore2
 
-from mullama.errors import Busy, ContextOverflow, Invalid, MullamaError, TimedOut, Unavailable
+from mullama.errors import Busy, ContextOverflow, Invalid, MullamaError, PeerLost, TimedOut, Unavailable
 from mullama.manifest.spec import Peer
 from mullama.runtime.peers.answer_stream import error_text
 
@@ -19,13 +20,24 @@ _IDLE = 60.0
 """Seconds for which an unused connection stays open."""
 _LONGEST_ERROR = 1024**2
 _LONGEST_ANSWER = 256 * 1024**2
+_LONGEST_WAIT = 3600.0
+"""The most seconds of a Retry-After that are sent on."""
 
 
 class PeerClient:
-    """Sends requests to a peer. name: of the peer, for errors. key: its API key; None for none."""
+    """Sends requests to a peer. name: of the peer, for errors. key: its API key; None for none.
+
+    Raises `PeerLost` for a key that no header can have.
+    """
 
     def __init__(self, name: str, peer: Peer, key: str | None) -> None:
-        self._name, self._peer = name, peer
+        if key is not None and not _IN_HEADER.fullmatch(key):
+            raise PeerLost(
+                f"the key of peer {name} has a character that no header can have",
+                hint="check peers.*.key: it is printable ASCII without a line break",
+            )
+        self._name, self._peer, self.key = name, peer, key
+        self._open, self._retired = 0, False
         self._headers: _Headers = {"accept": "text/event-stream, application/json", "user-agent": "mullama"}
         self._headers |= {"authorization": f"Bearer {key}"} if key is not None else {}
         secure = ssl.create_default_context(cafile=peer.ca_file) if peer.url.startswith("https://") else None
@@ -37,21 +49,29 @@ class PeerClient:
         """Close the connections."""
         await self._pool.aclose()
 
+    async def retire(self) -> None:
+        """Close the connections when the present requests have ended."""
+        self._retired = True
+        if not self._open:
+            await self.close()
+
     @asynccontextmanager
-    async def stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[AsyncIterator[bytes], None]:
+    async def stream(
+        self, path: str, body: dict[str, Any], headers: _Headers | None = None
+    ) -> AsyncGenerator[AsyncIterator[bytes], None]:
         """Send a request and yield the pieces of its answer. The end of the block closes its connection unless the
         answer is complete, which cancels the request there.
 
         Raises the error of the peer's status, and `Unavailable` or `TimedOut` for a connection that fails.
         """
-        async with self._answer("POST", path, json.dumps(body, ensure_ascii=False).encode()) as response:
+        async with self._answer("POST", path, _json(body), headers) as response:
             yield self._pieces(response)
 
-    async def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+    async def ask(self, path: str, body: dict[str, Any] | None = None, headers: _Headers | None = None) -> Any:
         """Send a request, of method GET without a body, and return the JSON of its answer. Raises as `stream`."""
-        data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        data = None if body is None else _json(body)
         whole = bytearray()
-        async with self._answer("GET" if data is None else "POST", path, data) as response:
+        async with self._answer("GET" if data is None else "POST", path, data, headers) as response:
             async for piece in self._pieces(response):
                 whole += piece
                 if len(whole) > _LONGEST_ANSWER:
@@ -62,13 +82,16 @@ class PeerClient:
             raise Unavailable(f"peer {self._name} sent an answer that is no JSON") from error
 
     @asynccontextmanager
-    async def _answer(self, method: str, path: str, data: bytes | None) -> AsyncGenerator[httpcore2.Response, None]:
+    async def _answer(
+        self, method: str, path: str, data: bytes | None, headers: _Headers | None
+    ) -> AsyncGenerator[httpcore2.Response, None]:
         waits = {
             "connect": self._peer.connect_timeout, "read": self._peer.timeout, "write": self._peer.timeout,
             "pool": self._peer.connect_timeout,
         }  # fmt: skip
         kind: _Headers = {"content-type": "application/json"} if data is not None else {}
-        sent, waiting = {**self._headers, **kind}, {"timeout": waits}
+        sent, waiting = {**self._headers, **kind, **(headers or {})}, {"timeout": waits}
+        self._open += 1
         try:
             async with self._pool.stream(
                 method, f"{self._peer.url}{path}", headers=sent, content=data, extensions=waiting
@@ -80,6 +103,10 @@ class PeerClient:
             raise self._late(error) from error
         except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
             raise self._unreachable(error) from error
+        finally:
+            self._open -= 1
+            if self._retired and not self._open:
+                await self.close()
 
     async def _pieces(self, response: httpcore2.Response) -> AsyncGenerator[bytes, None]:
         try:
@@ -92,14 +119,14 @@ class PeerClient:
 
     def _late(self, error: Exception) -> MullamaError:
         if isinstance(error, httpcore2.ConnectTimeout | httpcore2.PoolTimeout):
-            return Unavailable(f"peer {self._name} did not accept a connection in {self._peer.connect_timeout:g} s")
+            return PeerLost(f"peer {self._name} did not accept a connection in {self._peer.connect_timeout:g} s")
         return TimedOut(
             f"peer {self._name} sent nothing for {self._peer.timeout:g} s", hint="peers.*.timeout bounds it"
         )
 
-    def _unreachable(self, error: Exception) -> Unavailable:
+    def _unreachable(self, error: Exception) -> PeerLost:
         reason = str(error) or type(error).__name__
-        return Unavailable(f"peer {self._name} is not reachable: {reason}", hint="is its server running?")
+        return PeerLost(f"peer {self._name} is not reachable: {reason}", hint="is its server running?")
 
     async def _refusal(self, response: httpcore2.Response) -> MullamaError:
         """Return the error of an answer with the status of one."""
@@ -114,7 +141,15 @@ class PeerClient:
             tree = data.decode("utf-8", "replace")
         given = tree.get("error", tree) if isinstance(tree, dict) else tree
         wait = dict(response.headers).get(b"retry-after", b"").decode("latin-1")
-        return refusal(self._name, response.status, given, float(wait) if wait.isdecimal() else None)
+        seconds = min(float(wait), _LONGEST_WAIT) if wait.isdecimal() else None
+        return refusal(self._name, response.status, given, seconds)
+
+
+_IN_HEADER = re.compile(r"[!-~]+(?:[ \t]+[!-~]+)*")
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode()
 
 
 def refusal(name: str, status: int, error: Any, wait: float | None) -> MullamaError:
@@ -122,7 +157,7 @@ def refusal(name: str, status: int, error: Any, wait: float | None) -> MullamaEr
 
     error: the error object of its body, or its text. wait: the seconds of Retry-After.
     """
-    text = f"peer {name}: {error_text(error)}"
+    text = f"peer {name}: {error_text(error) or f'status {status}'}"
     tree = error if isinstance(error, dict) else {}
     code = tree.get("code") or tree.get("type")
     if code in ("context_length_exceeded", "exceed_context_size_error"):
@@ -135,7 +170,12 @@ def refusal(name: str, status: int, error: Any, wait: float | None) -> MullamaEr
             field = tree.get("param")
             return Invalid(text, field=field if isinstance(field, str) else None)
         case 401 | 403:
-            return Unavailable(f"peer {name} refuses the key of this server", hint="check peers.*.key and its rights")
+            return PeerLost(f"peer {name} refuses the key of this server", hint="check peers.*.key and its rights")
+        case 300 | 301 | 302 | 303 | 307 | 308:
+            return Unavailable(
+                f"peer {name} redirects to another address, which gets neither the request nor the key",
+                hint="write the final address as peers.*.url",
+            )
         case 404:
             return Unavailable(text, hint="does the peer serve this model, and OpenAI's API at this address?")
         case 429:

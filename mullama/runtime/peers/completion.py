@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 
 from mullama.chat import types as chat
 from mullama.errors import MullamaError
@@ -15,6 +17,9 @@ from mullama.runtime.metrics import ModelMetrics
 from mullama.runtime.peers.answer_stream import AnswerStream
 from mullama.runtime.peers.book import PeerBook
 from mullama.runtime.peers.request_form import chat_body, completion_body
+
+_REST = 0.5
+"""Seconds for which an answer may stay open after its last event."""
 
 
 class PeerCompletion:
@@ -51,11 +56,15 @@ class PeerCompletion:
         else:
             path, body = "/v1/completions", completion_body(self._request, model)
         try:
-            async with self._book.stream(self.model, path, body) as pieces:
-                async for piece in pieces:
+            async with self._book.stream(self.model, path, body, self._caller.hops) as pieces:
+                while not self._answer.done and (piece := await anext(pieces, None)) is not None:
                     if events := self._named(self._answer.feed(piece)):
                         self._note(events)
                         yield events
+                with suppress(TimeoutError):  # a connection whose answer is read to its end is used again
+                    async with asyncio.timeout(_REST):
+                        while await anext(pieces, None) is not None:
+                            pass
                 last = self._answer.end(self._timings())
                 self._metrics.add_answers(self._answer.usage, self._timings(), ())
                 self.counted = True

@@ -50,7 +50,7 @@ async def _asked(
     begun, tokens = time.monotonic(), 0
     result: RequestResult = "error"
     try:
-        tree = await book.ask(request.model, path, body)
+        tree = await book.ask(request.model, path, body, caller.hops)
         result, tokens = "ok", used_tokens(tree)
         return tree
     except asyncio.CancelledError:
@@ -77,7 +77,7 @@ def vectors_of(tree: Any, request: chat.EmbedRequest, name: str) -> chat.Vectors
     try:
         rows = sorted(tree["data"], key=lambda row: row["index"])
         vectors = tuple(_vector(row["embedding"]) for row in rows)
-    except (KeyError, TypeError, ValueError, struct.error) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
         raise Unavailable(f"peer {name} sent embeddings of another form: {error}") from error
     if len(vectors) != len(request.inputs):
         raise Unavailable(f"peer {name} sent {len(vectors)} embeddings for {len(request.inputs)} inputs")
@@ -91,7 +91,7 @@ def ranking_of(tree: Any, request: chat.RerankRequest, name: str) -> chat.Rankin
     """Return the ranking of an answer of /v1/rerank, best first. Raises as `vectors_of`."""
     try:
         results = [(int(row["index"]), float(row["relevance_score"])) for row in tree["results"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise Unavailable(f"peer {name} sent a ranking of another form: {error}") from error
     if any(not 0 <= index < len(request.documents) for index, _ in results):
         raise Unavailable(f"peer {name} ranked a document that was not sent")
@@ -104,7 +104,7 @@ def used_tokens(tree: Any) -> int:
     """Return the tokens of the inputs as an answer counts them; 0 if it does not."""
     counted = tree.get("usage") if isinstance(tree, dict) else None
     tokens = (counted.get("prompt_tokens") or counted.get("total_tokens")) if isinstance(counted, dict) else None
-    return tokens if isinstance(tokens, int) else 0
+    return max(0, tokens) if isinstance(tokens, int) else 0
 
 
 def _vector(value: Any) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from mullama.chat import types as chat
 from mullama.chat.request_rules import RequestRules
-from mullama.errors import Denied, MullamaError, NotFound
+from mullama.errors import Denied, MullamaError, NotFound, Unavailable
 from mullama.runtime.base import Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.peers.book import PeerBook
@@ -94,7 +94,7 @@ def _usable(snapshot: Snapshot, peers: PeerBook, route: Routing, asked: Routable
     def serves(model: str) -> bool:
         deployment = snapshot.deployments.get(model)
         if deployment is None:
-            return peers.has(model) and isinstance(asked, FORWARDED)
+            return peers.has(model) and isinstance(asked, FORWARDED) and peers.forwards(caller.hops)
         return snapshot.speaks(deployment, caller.dialect)
 
     def usable(model: str) -> bool:
@@ -109,6 +109,11 @@ def _usable(snapshot: Snapshot, peers: PeerBook, route: Routing, asked: Routable
         return list(found)
     if candidates(route, snapshot.routes, key, serves):
         raise not_allowed(caller, asked.model)
+    if not peers.forwards(caller.hops) and any(map(peers.has, (*(name for name, _ in route.targets), *route.fallback))):
+        raise Unavailable(
+            f"'{asked.model}' leads in a circle: the request was forwarded by a server that it would be sent to",
+            hint="one of these servers must answer the name with a model of its own",
+        )
     raise snapshot.missing(asked.model, caller.dialect, known=True)
 
 

@@ -143,3 +143,31 @@ def test_a_peer_that_returns_gets_requests_again(tmp_path: Path, box: Stack) -> 
             far.ready()
             eventually(lambda: gate.status()["peers"][0]["state"] == "ready", gate.log)
             assert ask(gate, "r").json()["choices"][0]["message"]["content"] == "from afar"
+
+
+def test_routes_that_lead_in_a_circle_end_with_an_error(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "near.script.json").write_text(json.dumps({"name": "near", "rules": RULES}))
+    near = {"near": "./near.script.json"}
+    with serving(tmp_path / "one", near) as one, serving(tmp_path / "two", near) as two:
+        for own, other in ((one, two), (two, one)):
+            port = own.url.rpartition(":")[2]
+            routes = {
+                "round": "round@other",
+                "spill": {"to": ["spill@other"], "fallback": ["near"]},
+                "mine": "near@itself",
+                "again": "again@itself",
+            }
+            own.write(
+                near, routes=routes, peers={"other": {"url": other.url}, "itself": {"url": own.url}},
+                server={"listen": [f"127.0.0.1:{port}"]},
+            )  # fmt: skip
+            own.apply()
+        for route in ("round", "again"):
+            answer = ask(one, route)
+            assert (answer.status_code, "leads in a circle" in answer.text) == (503, True)
+        for route, model in (("spill", "spill@other"), ("mine", "near@itself")):
+            answer = ask(one, route)
+            assert answer.json()["choices"][0]["message"]["content"] == "from afar"
+            assert answer.headers["mullama-model"] == model

@@ -122,3 +122,70 @@ def test_an_answer_without_its_end_is_a_fault_of_the_peer(data: bytes) -> None:
     reader.feed(data)
     with pytest.raises(Unavailable, match="ended its answer early"):
         reader.end(chat.Timings())
+
+
+def calls_of(*chunks: bytes) -> list[tuple[str, Any]]:
+    stream = AnswerStream("p", lambda: "made")
+    events = [event for piece in chunks for event in stream.feed(piece)]
+    return [(e.call.name, e.call.arguments) for e in events if isinstance(e, chat.ToolCallFinished)]
+
+
+def call(name: str | None, arguments: Any, **more: Any) -> dict[str, Any]:
+    return {**more, "function": {**({"name": name} if name else {}), "arguments": arguments}}
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [[call("a", "{}"), call("b", '{"x":1}')]],
+        [[call("a", "{}")], [call("b", '{"x":1}')]],
+        [[call("a", "{}", id="1")], [call("b", '{"x"', id="2")], [call(None, ":1}", id="2")]],
+        [[call("a", "{}", id="1", index=None)], [call("b", '{"x"', index=None)], [call(None, ":1}")]],
+        [[call("a", {}, id="1", index=0), call("b", {"x": 1}, id="2", index=1)]],
+    ],
+)
+def test_calls_without_an_index_are_kept_apart(pieces: list[list[dict[str, Any]]]) -> None:
+    chunks = [chunk({"tool_calls": piece}) for piece in pieces]
+    assert calls_of(*chunks, chunk(finish="tool_calls")) == [("a", {}), ("b", {"x": 1})]
+
+
+@pytest.mark.parametrize(
+    ("usages", "expected"),
+    [
+        ((None, None, None), (0, 2)),
+        (({"prompt_tokens": 7, "completion_tokens": 1}, None, None), (7, 2)),
+        ((None, {"prompt_tokens": 7, "completion_tokens": 9.0}, None), (7, 9)),
+        ((None, None, {"prompt_tokens": -7, "completion_tokens": None}), (0, 0)),
+    ],
+)
+def test_the_usage_may_come_at_any_place(usages: tuple[Any, Any, Any], expected: tuple[int, int]) -> None:
+    stream = AnswerStream("p", lambda: "made")
+    deltas = ({"content": "a"}, {"content": "b"}, {})
+    for delta, finish, usage in zip(deltas, (None, None, "stop"), usages, strict=True):
+        stream.feed(chunk(delta, finish, usage=usage))
+    assert (stream.usage.prompt_tokens, stream.usage.completion_tokens) == expected
+
+
+def test_an_error_with_the_status_of_a_success_is_shown() -> None:
+    stream = AnswerStream("p", lambda: "made")
+    stream.feed(b'{"error":\n {"message": "no quota"}}')
+    with pytest.raises(Unavailable, match="peer p: no quota"):
+        stream.end(chat.Timings())
+
+
+@pytest.mark.parametrize("top", [None, 7, ["x"], [{"token": 1, "bytes": [999], "logprob": "y"}]])
+def test_wrong_probabilities_harm_nothing(top: Any) -> None:
+    stream = AnswerStream("p", lambda: "made")
+    logprobs = {"content": ["x", {"token": "a", "bytes": ["b"], "logprob": -1, "top_logprobs": top}]}
+    tree = {"choices": [{"index": None, "delta": {"content": "a"}, "logprobs": logprobs}]}
+    events = stream.feed(b"data: " + json.dumps(tree).encode() + b"\n")
+    [text] = [event for event in events if isinstance(event, chat.TextDelta)]
+    assert [one.bytes for one in text.logprobs] == [b"a"]
+
+
+def test_the_mark_of_the_end_counts_after_an_answer_alone() -> None:
+    stream = AnswerStream("p", lambda: "made")
+    stream.feed(b'data: {"choices": null}\n\ndata: [DONE]\n\n')
+    assert not stream.done
+    stream.feed(chunk(finish="stop") + b"data: [DONE]\n\n")
+    assert stream.done
