@@ -29,8 +29,8 @@ def export_compose(given: ExportInput) -> Exported:
         "volumes": [
             f"./{_FOLDER}:{CONFIG}:ro",
             f"data:{DATA}",
-            *(f"{_literal(path)}:{_literal(path)}:ro" for path in parts.weights),
-            *(f"{_literal(path)}:{TLS}/{file}:ro" for file, path in parts.tls.items()),
+            *(_mount(path, path) for path in parts.files),
+            *(_mount(path, f"{TLS}/{file}") for file, path in parts.tls.items()),
             *([{"type": "image", "source": options.weights_image, "target": WEIGHTS}] if options.weights_image else ()),
         ],
         **_environment(parts.variables),
@@ -48,17 +48,22 @@ def export_compose(given: ExportInput) -> Exported:
         comment = f"# {header('compose')}\n" if file.endswith(".yaml") else ""
         files.append(ExportedFile(path=f"{_FOLDER}/{file}", text=comment + content))
     notes = [*parts.notes]
-    unreadable = [*parts.weights, *parts.tls.values()]
+    unreadable = [*parts.files, *parts.tls.values()]
     if unreadable:
         notes.append(f"user 10001 of the container must be able to read {', '.join(unreadable)}")
     return Exported(files=tuple(files), notes=tuple(notes))
+
+
+def _mount(path: str, target: str) -> dict[str, Any]:
+    """Return the long form of a mount of a file, because paths with a colon have no short one."""
+    return {"type": "bind", "source": _literal(path), "target": _literal(target), "read_only": True}
 
 
 def _environment(variables: Sequence[SecretVariable]) -> dict[str, Any]:
     """Return the variables of the caller's environment; compose refuses to start without one that is required."""
     made = {
         variable.name: f"${{{variable.name}:-}}" if variable.optional
-        else f"${{{variable.name}:?the secret of {_literal(variable.use)}}}"
+        else f"${{{variable.name}:?the secret of {_literal(variable.use).replace('}', '')}}}"
         for variable in variables
     }  # fmt: skip
     return {"environment": made} if made else {}
@@ -66,4 +71,4 @@ def _environment(variables: Sequence[SecretVariable]) -> dict[str, Any]:
 
 def _literal(text: str) -> str:
     """Return a text that compose takes as it is."""
-    return text.replace("$", "$$").replace("}", "")
+    return text.replace("$", "$$")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
-from mullama.errors import Refused, Unsupported, masked, masked_tree
+from mullama.errors import Refused, Unsupported, masked
 from mullama.export.base import ExportInput
 from mullama.export.secrets import SecretVariable, with_variables
 from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.dump import manifest_text
 from mullama.manifest.spec import Manifest, Server
-from mullama.names import LOCK_NAME, PathRef, parse_source
+from mullama.names import LOCK_NAME, PathRef, is_loopback, parse_source
 from mullama.struct import Struct
 
 CONFIG = "/etc/mullama"
@@ -37,9 +38,16 @@ class ContainerParts(Struct, frozen=True, kw_only=True):
     variables: tuple[SecretVariable, ...]
     weights: tuple[str, ...]
     """Absolute paths of the local files that models name, the same in the container."""
+    authorities: tuple[str, ...]
+    """Absolute paths of the certificate authorities of peers, the same in the container."""
     tls: dict[str, str]
     """Absolute path here of each file in `TLS`, by its name there."""
     notes: tuple[str, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Absolute paths of the files that are at the same path in the container."""
+        return tuple(sorted({*self.weights, *self.authorities}))
 
     @property
     def text(self) -> str:
@@ -83,10 +91,14 @@ def container_parts(given: ExportInput, host_names: tuple[str, ...] = ()) -> Con
     sources = manifest.sources.model_copy(update={"stores": stores})
     if manifest.sync.git is not None:
         notes += _git_notes(manifest)
+    for name, peer in manifest.peers.items():
+        if is_loopback(urlsplit(peer.url).hostname or ""):
+            notes.append(f"peers.{name}.url: in a container, {peer.url} is the container itself")
     manifest = manifest.model_copy(update={"server": server, "sources": sources})
     return ContainerParts(
         manifest=manifest, port=port, variables=variables,
         weights=local_files(manifest), tls=tls, notes=tuple(notes),
+        authorities=tuple(sorted({peer.ca_file for peer in manifest.peers.values() if peer.ca_file})),
     )  # fmt: skip
 
 
@@ -96,6 +108,11 @@ def require_no_files(parts: ContainerParts, place: str) -> None:
         raise Unsupported(
             f"{place} does not have {parts.weights[0]}, which a model names",
             hint="name a repository or an https: address, or a file of a weights image with --weights-image",
+        )
+    if parts.authorities:
+        raise Unsupported(
+            f"{place} does not have {parts.authorities[0]}, which peers.*.ca_file names",
+            hint="leave ca_file out, and use an image whose system has the authority",
         )
 
 
@@ -111,9 +128,6 @@ def _port(manifest: Manifest) -> int:
 
 
 def _require_no_secrets(manifest: Manifest) -> None:
-    tree = manifest.sources.model_dump(mode="json", exclude_none=True)
-    if masked_tree(tree) != tree:
-        raise Refused("an address in sources has a secret, which an export would write into a file", hint=_SECRET_HINT)
     git = manifest.sync.git
     for address in (*sources_of(manifest), *((git.url,) if git else ())):
         if masked(address) != address:

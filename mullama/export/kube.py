@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from mullama.export.base import Exported, ExportedFile, ExportInput, header
 from mullama.export.container import config_files, stop_seconds
 from mullama.export.kube_pod import GRACE, Pod, claim, container, pod_of, security
 from mullama.manifest.dump import Comment, TextBlock, to_yaml
+from mullama.manifest.spec import Manifest, SecretRef
 
+_PORTS = {"http": 80, "https": 443}
 _POOL_GROUP = "inference.networking.k8s.io/v1"
 
 
@@ -125,13 +128,35 @@ def _volumes(pod: Pod, given: ExportInput) -> list[dict[str, Any]]:
     return made
 
 
+def _addressed(manifest: Manifest) -> Iterator[tuple[str, list[int]]]:
+    """Yield the fields with addresses that the server sends to, and their ports."""
+    otlp = manifest.observability.otlp
+    for field, urls in (
+        ("peers", [peer.url for peer in manifest.peers.values()]),
+        ("hardware.rpc", [f"tcp://{host}" for host in manifest.hardware.rpc]),
+        ("observability.webhooks", [_address(webhook.url) for webhook in manifest.observability.webhooks]),
+        ("observability.otlp", [otlp.endpoint] if otlp is not None else []),
+    ):
+        if urls:
+            yield field, sorted({parts.port or _PORTS[parts.scheme] for parts in map(urlsplit, urls)})
+
+
+def _address(url: str | SecretRef) -> str:
+    """Return the address of a webhook; one that is a secret is taken as one of https:."""
+    return url if isinstance(url, str) else "https://secret"
+
+
 def _network(pod: Pod) -> dict[str, Any]:
-    """Return the policy: clients of the same namespace, name resolution, and the hub if a model comes from one."""
+    """Return the policy: clients of the same namespace, name resolution, the hub if a model comes from one, peers."""
     client = {"from": [{"podSelector": {}}], "ports": [{"port": "http", "protocol": "TCP"}]}
     names = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
     rules: list[dict[str, Any]] = [{Comment("Names."): None, **names}]
     if pod.hub:
         rules.append({Comment("Sources of models."): None, "ports": [{"port": 443, "protocol": "TCP"}]})
+    rules += [
+        {Comment(f"{field}."): None, "ports": [{"port": port, "protocol": "TCP"} for port in ports]}
+        for field, ports in _addressed(pod.parts.manifest)
+    ]
     return {
         "podSelector": {"matchLabels": _selector(pod)},
         "policyTypes": ["Ingress", "Egress"],

@@ -14,6 +14,7 @@ from mullama.export.base import Exported, ExportedFile, ExportInput, header
 from mullama.export.modelfile import chosen_models
 from mullama.manifest.dump import Comment, TextBlock, to_yaml
 from mullama.manifest.spec import Manifest, Model, RequestParameters, Route
+from mullama.manifest.spec.readers import PEER_SIGN, targets_of
 from mullama.manifest.tree import block_to_tree, unusual
 from mullama.names import HubRef, UrlRef, parse_source
 
@@ -186,8 +187,11 @@ def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 def _route(entries: dict[str, Any], name: str, to: str | Route) -> Iterator[str]:
     """Add a route as an alias of its model; yield what llama-swap cannot have of it."""
-    targets = [to] if isinstance(to, str) else [target.model for target in to.to]
-    entry = entries.get(targets[0])
+    named = targets_of(to)
+    targets = [target for target in named if PEER_SIGN not in target]
+    if len(targets) < len(named):
+        yield f"routes.{name}: llama-swap cannot have models of peers in a route"
+    entry = entries.get(targets[0]) if targets else None
     if entry is None:
         return
     if len(targets) > 1 or (isinstance(to, Route) and to.fallback):

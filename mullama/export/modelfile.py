@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from mullama.errors import NotFound, masked_tree
 from mullama.export.base import Exported, ExportedFile, ExportInput, header
 from mullama.manifest.modelfile import from_tree, lost_by_ollama, render_modelfile
@@ -12,10 +14,13 @@ from mullama.names import ModelName
 
 def export_modelfile(given: ExportInput) -> Exported:
     """Return one file for each model: `NAME.modelfile`."""
-    files, notes = [], []
+    files: list[ExportedFile] = []
+    notes: list[str] = []
     for name, model in chosen_models(given).items():
         text = render_modelfile(*from_tree(masked_tree(unusual(model))))
         path = f"{name.replace('/', '_').replace(':', '-')}.modelfile"
+        if path in (taken := {file.path for file in files}):
+            path = next(other for at in count(2) if (other := f"{path[:-10]}.{at}.modelfile") not in taken)
         head = header("modelfile", f"mullama create {name} -f {path}")
         files.append(ExportedFile(path=path, text="".join(f"# {line}\n" for line in head.split("\n")) + text))
         notes += [f"{name}: {line}" for line in lost_by_ollama(text)]

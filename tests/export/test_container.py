@@ -70,7 +70,6 @@ def test_each_secret_is_a_variable_of_the_environment() -> None:
     "text",
     [
         "models: {a: {from: 'https://h.example.org/a.gguf?token=abc', digest: 'sha256:%s'}}" % ("0" * 64),
-        "models: {a: 'builtin:tiny'}\nsources: {hf: {endpoint: 'https://u:p@h.example.org'}}",
         "models: {a: 'builtin:tiny'}\nsync: {git: {url: 'https://git.example.org/r.git?key=abc'}}",
     ],
 )
@@ -78,7 +77,6 @@ def test_a_secret_in_an_address_is_not_written(text: str) -> None:
     with pytest.raises(Refused, match="has a secret") as raised:
         container_parts(given(text))
     assert "abc" not in str(raised.value)
-    assert "u:p" not in str(raised.value)
     assert "from_env:NAME" in raised.value.hint
 
 

@@ -100,12 +100,19 @@ def test_keys_groups_and_routes_are_carried_over() -> None:
         ("models: {a: {from: 'hf:o/r:Q8_0', thinking: {budget: 9}}}", "a: llama-swap cannot have thinking"),
         ("models: {a: 'hf:o/r:Q8_0', b: 'hf:o/s:Q8_0'}\nroutes: {r: {to: [a, b]}}",
          "routes.r: llama-swap has no weights and no fallback; a answers"),
+        ("peers: {p: {url: 'http://x:1'}}\nmodels: {a: 'hf:o/r:Q8_0'}\nroutes: {r: a@p}",
+         "routes.r: llama-swap cannot have models of peers in a route"),
         ("auth: {keys: {k: {secret: {from_file: /k}}}}\nmodels: {a: 'hf:o/r:Q8_0'}",
          "llama-swap reads API keys from the environment only: those of files are left out"),
     ],
 )  # fmt: skip
 def test_what_llama_swap_cannot_have_is_named(text: str, note: str) -> None:
     assert note in export(text).notes
+
+
+def test_a_route_to_a_peer_is_no_alias_of_a_model_with_the_same_name() -> None:
+    text = "peers: {p: {url: 'http://x:1'}}\nmodels: {a: 'hf:o/r:Q8_0'}\nroutes: {r: a@p, s: {to: [a@p, a]}}"
+    assert swapped(text)["models"]["a"]["aliases"] == ["s"]
 
 
 def test_a_file_that_is_not_stored_is_refused() -> None:

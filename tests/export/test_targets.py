@@ -120,6 +120,32 @@ def test_a_pod_reaches_the_network_only_for_models_of_the_network() -> None:
     assert ports("models: {a: 'builtin:tiny'}") == {53}
 
 
+def test_a_pod_reaches_peers_hooks_collectors_and_lenders_of_devices() -> None:
+    text = """
+        peers: {a: {url: 'http://10.0.0.2:11434'}, b: {url: 'https://ai.example'}, c: {url: 'http://10.0.0.3:11434'}}
+        routes: {r: {to: [x@a, x@b, x@c]}}
+        hardware: {rpc: ['10.0.0.4:50052']}
+        observability:
+          webhooks: [{url: 'http://hooks:8080/a'}, {url: {from_env: HOOK}}]
+          otlp: {endpoint: 'http://collector:4318'}
+    """
+    rules = objects(text=text)["NetworkPolicy"]["spec"]["egress"]
+    ports = [[port["port"] for port in rule["ports"]] for rule in rules]
+    assert ports == [[53, 53], [443, 11434], [50052], [443, 8080], [4318]]
+
+
+def test_the_authorities_of_peers_are_mounted_or_refused_and_loopback_is_named() -> None:
+    text = "peers: {a: {url: 'https://localhost:1', ca_file: ./ca.pem}}\nroutes: {r: x@a}"
+    made = export("compose", text)
+    assert (
+        mount("/srv/app/ca.pem", "/srv/app/ca.pem")
+        in yaml.safe_load(made.files[0].text)["services"]["mullama"]["volumes"]
+    )
+    assert "peers.a.url: in a container, https://localhost:1 is the container itself" in made.notes
+    with pytest.raises(Unsupported, match=r"a pod does not have /srv/app/ca\.pem, which peers\.\*\.ca_file names"):
+        export("kube", text)
+
+
 def test_an_inference_pool_needs_the_name_of_its_picker() -> None:
     assert "InferencePool" not in objects()
     spec = objects(endpoint_picker="epp")["InferencePool"]["spec"]
@@ -155,17 +181,21 @@ def test_the_chart_gets_the_same_container_as_the_objects() -> None:
     assert made["envFrom"] == [{"secretRef": {"name": "mullama-secrets"}}]
 
 
+def mount(source: str, target: str) -> dict[str, Any]:
+    return {"type": "bind", "source": source, "target": target, "read_only": True}
+
+
 def test_compose_mounts_the_folder_of_the_manifest_and_asks_for_the_secrets() -> None:
-    text = "models: {a: './w $1.gguf'}\nserver: {tls: {cert: ./c.pem, key: ./k.pem}}"
+    text = "models: {a: './w: {$1}.gguf'}\nserver: {tls: {cert: ./c.pem, key: ./k.pem}}"
     files = {file.path: file.text for file in export("compose", text, lock=LOCK, gpus=1, name="llm").files}
     assert set(files) == {"compose.yaml", "config/mullama.yaml", "config/mullama.lock"}
     service = yaml.safe_load(files["compose.yaml"])["services"]["mullama"]
     assert service["volumes"] == [
         "./config:/etc/mullama:ro",
         "data:/var/lib/mullama",
-        "/srv/app/w $$1.gguf:/srv/app/w $$1.gguf:ro",
-        "/srv/app/c.pem:/run/mullama-tls/tls.crt:ro",
-        "/srv/app/k.pem:/run/mullama-tls/tls.key:ro",
+        mount("/srv/app/w: {$$1}.gguf", "/srv/app/w: {$$1}.gguf"),
+        mount("/srv/app/c.pem", "/run/mullama-tls/tls.crt"),
+        mount("/srv/app/k.pem", "/run/mullama-tls/tls.key"),
     ]
     assert service["environment"] == {"TEAM_KEY": "${TEAM_KEY:?the secret of auth.keys.team.secret}"}
     assert service["stop_grace_period"] == "150s"
@@ -196,6 +226,14 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     unit.write_text(export("systemd", program=str(program), name="llm").files[0].text)
     done = subprocess.run([verify, "verify", "--man=no", unit], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, [line for line in done.stderr.splitlines() if "llm.service" in line]) == (0, [])
+
+
+def test_names_that_make_the_same_path_have_files_of_their_own() -> None:
+    files = export(
+        "modelfile", "models: {'a/b:c': 'builtin:tiny', a_b-c: 'builtin:tiny', 'a_b:c': 'builtin:tiny'}"
+    ).files
+    assert [file.path for file in files] == ["a_b-c.modelfile", "a_b-c.2.modelfile", "a_b-c.3.modelfile"]
+    assert "# mullama create a_b-c -f a_b-c.2.modelfile\n" in files[1].text
 
 
 def test_a_modelfile_has_what_a_model_declares_and_names_the_rest() -> None:
