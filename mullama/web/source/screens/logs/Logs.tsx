@@ -7,6 +7,7 @@ import { count, counted } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
 import { EventRow, concerns } from "../../parts/EventRow.tsx";
 import { Problem } from "../../parts/Problem.tsx";
+import { copy } from "../../parts/clipboard.ts";
 import { link, open, parts } from "../../shell/router.ts";
 import { events, models } from "../../state/live.ts";
 import { LogList } from "./LogList.tsx";
@@ -24,8 +25,8 @@ export function Logs() {
   const [copied, setCopied] = useState("");
   const log = useLog({ ...filter, model }, following);
   const change = (part: Partial<Filter>) => setFilter((before) => ({ ...before, ...part }));
-  const copy = async () => {
-    await navigator.clipboard.writeText(log.lines.map(written).join("\n"));
+  const copyAll = async () => {
+    await copy(log.lines.map(written).join("\n"));
     setCopied(`${counted(log.lines.length, "line")} copied`);
   };
   return (
@@ -57,7 +58,7 @@ export function Logs() {
             <input class="input" type="search" value={filter.text} onInput={(event) => change({ text: event.currentTarget.value })} />
           </label>
           <button class="button" aria-pressed={following} onClick={() => setFollowing(!following)}>{following ? "Pause" : "Follow"}</button>
-          <button class="button" disabled={!log.lines.length} onClick={() => void copy()}>Copy</button>
+          <button class="button" disabled={!log.lines.length} onClick={() => void copyAll()}>Copy</button>
         </header>
         {log.error != null && <div class="inside"><Problem title="The log could not be read" error={log.error} /></div>}
         {log.lines.length ? (
@@ -83,7 +84,7 @@ function Chosen({ line, close }: { line: LogLine; close: () => void }) {
       <p class="actions">
         <strong>{line.level}</strong> <span class="quiet">{line.part || "server"}, {new Date(line.when * 1000).toISOString()}</span>
         {line.models.map((name) => <a key={name} href={link("models", name)}>{name}</a>)}
-        <button class="button" onClick={() => void navigator.clipboard.writeText(written(line))}>Copy the line</button>
+        <button class="button" onClick={() => void copy(written(line))}>Copy the line</button>
         <button class="button" onClick={close}>Close</button>
       </p>
       <pre class="body" tabIndex={0} role="region" aria-label="The chosen line">{line.text}</pre>

@@ -8,6 +8,7 @@ import { inert } from "../../format/inert.ts";
 import { counted } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
 import { Problem } from "../../parts/Problem.tsx";
+import { copy } from "../../parts/clipboard.ts";
 
 /** The panel. worker: the process, whose change reads the log again. */
 export function WorkerLog({ name, worker }: { name: string; worker: number | null }) {
@@ -29,7 +30,7 @@ export function WorkerLog({ name, worker }: { name: string; worker: number | nul
         <h2 id="worker-log-title">Log of the worker</h2>
         {log && <span class="quiet">process {log.pid}, {counted(log.lines.length, "line")}</span>}
         {open && worker !== null && <button class="button" onClick={read}>Read again</button>}
-        {open && text && <button class="button" onClick={() => void navigator.clipboard.writeText(text)}>Copy</button>}
+        {open && text && <button class="button" onClick={() => void copy(text)}>Copy</button>}
         <button class="button" aria-expanded={open} onClick={() => setOpen(!open)}>{open ? "Hide" : "Show"}</button>
       </header>
       {error != null && <div class="inside"><Problem title="The log could not be read" error={error} /></div>}

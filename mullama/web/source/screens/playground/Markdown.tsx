@@ -3,6 +3,7 @@
 import { memo } from "preact/compat";
 import { useEffect, useRef, useState } from "preact/hooks";
 
+import { copy } from "../../parts/clipboard.ts";
 import { START, step } from "./blocks.ts";
 import type { Block, Reading, Step } from "./blocks.ts";
 import { markdown, sanitized } from "./markdown.ts";
@@ -85,7 +86,7 @@ function addCopy(pre: HTMLPreElement): void {
   button.className = "button plain small copy";
   button.textContent = "Copy";
   button.addEventListener("click", () => {
-    void navigator.clipboard.writeText(pre.querySelector("code")?.textContent ?? "").then(() => {
+    void copy(pre.querySelector("code")?.textContent ?? "").then(() => {
       button.textContent = "Copied";
     });
   });
