@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mullama.errors import Invalid, ManifestError, NotFound, Refused
-from mullama.manifest.spec import Group, Manifest, Route
-from mullama.manifest.spec.readers import moves_of, targets_of
+from mullama.manifest.spec import Group, Manifest, Peer, Route
+from mullama.manifest.spec.readers import PEER_SIGN, moves_of, targets_of
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import ModelName, suggest
 from mullama.plan.make import make_plan
@@ -34,10 +34,10 @@ class TargetedManifest(Struct, frozen=True, kw_only=True):
 def targeted(desired: Manifest, applied: Manifest | None, names: Sequence[str]) -> TargetedManifest:
     """Return the applied manifest with the targets of the desired one and what they need.
 
-    desired, applied: without the models beside the manifest. names: models and routes. A route brings the models and
-    routes that it leads to, and a model its entry in `moved` and its places in groups. A target that only the applied
-    manifest has is removed. Every other part stays as it is applied. When nothing is applied, the blocks outside the
-    models and routes are those of the desired manifest.
+    desired, applied: without the models beside the manifest. names: models and routes. A route brings the models,
+    routes and peers that it leads to, and a model its entry in `moved` and its places in groups. A target that only the
+    applied manifest has is removed. Every other part stays as it is applied. When nothing is applied, the blocks
+    outside the models and routes are those of the desired manifest.
 
     Raises `NotFound` for unknown names, and `Refused` if the targets need another part of the desired manifest.
     """
@@ -57,6 +57,7 @@ def targeted(desired: Manifest, applied: Manifest | None, names: Sequence[str]) 
     changed = {
         "models": models,
         "routes": routes,
+        "peers": {**base.peers, **_peers_of(chosen, desired)},
         "groups": _groups(base, desired, models, keys),
         "moved": tuple(move for move in moves if move.from_ not in present[move.kind]),
     }
@@ -157,8 +158,19 @@ def _with_needs(targets: Iterable[str], desired: Manifest) -> dict[str, None]:
         chosen[name] = None
         route = desired.routes.get(name)
         if route is not None and name not in desired.models:
-            waiting += [*targets_of(route), *(route.fallback if isinstance(route, Route) else ())]
+            waiting += (name for name in _leads_to(route) if PEER_SIGN not in name)
     return chosen
+
+
+def _leads_to(route: str | Route) -> tuple[str, ...]:
+    return (*targets_of(route), *(route.fallback if isinstance(route, Route) else ()))
+
+
+def _peers_of(chosen: Collection[str], desired: Manifest) -> dict[str, Peer]:
+    """Return the peers that chosen routes lead to."""
+    names = (name for route in desired.routes if route in chosen for name in _leads_to(desired.routes[route]))
+    used = {name.rpartition(PEER_SIGN)[2] for name in names if PEER_SIGN in name}
+    return {name: peer for name, peer in desired.peers.items() if name in used}
 
 
 def _groups(base: Manifest, desired: Manifest, models: Mapping[str, object], keys: Collection[str]) -> dict[str, Group]:

@@ -213,3 +213,13 @@ def test_a_protected_model_beside_the_targets_is_no_reason_of_a_refusal() -> Non
 
     assert [("b" in text, "protected" in text) for text in whole.warnings] == [(True, True)]
     assert alone.warnings == ()
+
+
+def test_a_route_brings_its_peers_and_no_other() -> None:
+    peers = {"p": {"url": "http://p:1"}, "q": {"url": "http://q:1"}, "r": {"url": "http://r:1"}}
+    routes: dict[str, Any] = {"far": {"to": [{"model": "x", "peer": "p"}], "fallback": ["y@q", "a"]}}
+    desired = manifest("a b", peers=peers, routes=routes | {"other": {"to": [{"model": "z", "peer": "r"}]}})
+    part = targeted(desired, manifest("a=x"), ["far"])
+    assert sources(part.manifest) == "a"
+    assert (set(part.manifest.peers), set(part.manifest.routes)) == ({"p", "q"}, {"far"})
+    assert part.models == {"a"}

@@ -25,7 +25,8 @@ from mullama.runtime.serving.prompt_settings import (
     special_text,
     thinking_levels,
 )
-from mullama.runtime.snapshot import Deployment, Snapshot
+from mullama.runtime.serving.tries import not_allowed
+from mullama.runtime.snapshot import Deployment, Snapshot, key_of
 from mullama.sources.local_files import look_into
 from mullama.struct import replace
 from mullama.weights.facts import WeightFacts
@@ -51,7 +52,7 @@ def cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ..
         if adapter.expose and adapter.name
     ]
     remote = [
-        ModelCard(name=route, route_of=target, capabilities=("completion",))
+        _peer_card(route, target)
         for route, declared in snapshot.manifest.routes.items()
         if route not in targets and route != DEFAULT_ROUTE
         and PEER_SIGN in (target := targets_of(declared)[0])
@@ -70,6 +71,25 @@ def cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ..
         for c in shown.values()
     ]
     return tuple(sorted([*listed, *adapted, *routes, *remote], key=lambda c: -c.modified))
+
+
+def _peer_card(route: str, target: str) -> ModelCard:
+    return ModelCard(name=route, route_of=target, capabilities=("completion",))
+
+
+def peer_card(snapshot: Snapshot, name: str, caller: Caller) -> ModelCard | None:
+    """Return the card of a route to a model of a peer, of which only its names are known; None for another name.
+
+    Raises `Denied` for a route that the key may not use.
+    """
+    key = key_of(name)
+    target = snapshot.names.get(key, "")
+    if PEER_SIGN not in target:
+        return None
+    route = next(route for route in snapshot.manifest.routes if key_of(route) == key)
+    if not caller.may_use(target, route):
+        raise not_allowed(caller, name)
+    return _peer_card(route, target)
 
 
 def running_cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ...]:

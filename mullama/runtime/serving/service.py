@@ -37,7 +37,7 @@ from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
 from mullama.runtime.serving.fetched_media import names_addresses, with_fetched
-from mullama.runtime.serving.model_info import cards, running_cards, show_card, states, with_headers
+from mullama.runtime.serving.model_info import cards, peer_card, running_cards, show_card, states, with_headers
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.repeats import events_until_text
 from mullama.runtime.serving.tracing import begin_trace
@@ -405,6 +405,8 @@ class ModelService:
             case inv.ListRunning():
                 return inv.Inventory(models=running_cards(self._snapshot(), self._pool, caller))
             case inv.ShowModel():
+                if (remote := peer_card(self._snapshot(), operation.model, caller)) is not None:
+                    return remote
                 deployment = self._declared(operation.model, caller)
                 shown = show_card(self._snapshot(), self._pool, deployment)
                 if operation.headers:

@@ -91,6 +91,14 @@ def test_tools_are_called_and_vectors_made_there(gate: Stack) -> None:
     assert (counted.status_code, "model of the peer box" in counted.text) == (400, True)
 
 
+def test_a_route_to_a_peer_is_shown_run_and_planned_as_one_to_a_model(gate: Stack) -> None:
+    assert gate.run("run", "default", "hi").stdout.strip() == "from afar"
+    with ollama.Client(gate.url) as client:
+        assert client.show("safe").capabilities == ["completion"]
+        assert client.show("default").capabilities == ["completion"]
+    assert "nothing to do" in gate.run("diff", "--target", "safe").stdout.casefold()
+
+
 def test_a_client_that_leaves_ends_the_work_of_the_peer(gate: Stack, box: Stack) -> None:
     body = {"model": "default", "stream": True, "messages": [{"role": "user", "content": "long"}]}
     with httpx.stream("POST", f"{gate.url}/v1/chat/completions", json=body, timeout=60) as response:
