@@ -8,6 +8,7 @@ from mullama.cli.app.commands import COMMANDS
 from mullama.cli.app.environment import ENVIRONMENT, environment_page
 from mullama.cli.app.exit_codes import DIFF_MEANINGS, MEANINGS
 from mullama.cli.app.main import load
+from mullama.cli.conditions_page import conditions_page
 from mullama.cli.manifest.manifest import schema_text
 from mullama.cli.outside_page import outside_page
 
@@ -19,6 +20,7 @@ def pages() -> dict[str, str]:
     return {
         "schemas/mullama.v1.schema.json": schema_text(),
         "docs/reference/cli.md": cli_page(),
+        "docs/reference/conditions.md": conditions_page(_NOTE),
         "docs/reference/environment.md": environment_page(_NOTE),
         "docs/reference/manifest.md": manifest_page(),
         "docs/reference/outside.md": outside_page(_NOTE),

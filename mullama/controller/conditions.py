@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from mullama.struct import Struct, field
 
@@ -59,6 +60,140 @@ class Reason(StrEnum):
     PEER_EJECTED = "PeerEjected"
 
 
+class Explanation(NamedTuple):
+    """A reason in words."""
+
+    meaning: str
+    remedy: str
+    """The next step of an operator; "" where none is needed."""
+
+
+EXPLANATIONS: Mapping[str, Explanation] = {
+    "Loaded": Explanation(
+        "The model is in memory.",
+        "",
+    ),
+    "OnDemand": Explanation(
+        "The model is not in memory and loads with its first request.",
+        "",
+    ),
+    "Loading": Explanation(
+        "The worker is starting, or the context is being created.",
+        "Wait: `mullama wait --for model/NAME=ready`.",
+    ),
+    "LoadFailed": Explanation(
+        "The weights or the context could not be loaded.",
+        "Correct the file or the settings that the message names, then apply.",
+    ),
+    "WorkerCrashed": Explanation(
+        "The worker process ended or could not start.",
+        "Read `mullama logs`. After five crashes in ten minutes that no request caused alone, the model stays down "
+        "until the next apply or load.",
+    ),
+    "ProbeFailed": Explanation(
+        "The model loads, and its answer does not match `probe`.",
+        "Correct the probe or the model.",
+    ),
+    "HostLost": Explanation(
+        "A host of `hardware.rpc` does not answer, or closed its connection.",
+        "Start `mullama rpc` there. The model is tried again every 30 seconds at most, however long it takes; other "
+        "models are not affected.",
+    ),
+    "OldRevisionKept": Explanation(
+        "A new revision failed, so the previous one keeps serving.",
+        "Correct the manifest, then apply.",
+    ),
+    "UnloadedByClient": Explanation(
+        "A client unloaded the model (`keep_alive: 0`, `mullama unload`), or it was unloaded to make room for another.",
+        "`mullama diff` shows drift, and `mullama apply` loads it.",
+    ),
+    "FilesChanged": Explanation(
+        "A file of the model has other bytes on disk than those that serve, or does not exist.",
+        "Restore a file that does not exist. `mullama diff` shows a changed file, and `mullama apply` loads it. A "
+        "file without another pinned `digest` is also loaded the next time the model loads, and with `sync.watch` "
+        "once it has not changed for 5 s.",
+    ),
+    "InvalidManifest": Explanation(
+        "The file on disk, or a file that it refers to, is invalid; the last valid manifest serves.",
+        "Correct the line that the message names.",
+    ),
+    "ManifestMissing": Explanation(
+        "The file no longer exists.",
+        "Restore it. Nothing is unloaded because of it.",
+    ),
+    "Held": Explanation(
+        "A saved file would unload more than half of the loaded models.",
+        "Check `mullama diff`, then confirm with `mullama apply`, a commit with `mullama reload`.",
+    ),
+    "Applied": Explanation(
+        "The last change is complete.",
+        "",
+    ),
+    "Applying": Explanation(
+        "A change is in progress; the message names its origin.",
+        "Wait.",
+    ),
+    "Pulling": Explanation(
+        "A change waits for its files, and the message names the revision that serves until then; or the files of a "
+        "model are fetched after a restart.",
+        "Wait, or edit live fields, which do not wait. An interrupted download resumes.",
+    ),
+    "FetchFailed": Explanation(
+        "A file is missing or damaged, or a download failed or timed out. The other models serve.",
+        "Correct what the message names. The server tries again after 1 s, 2 s, … at most 60 s; `mullama apply` tries "
+        "at once. Complete files are kept.",
+    ),
+    "Refused": Explanation(
+        "A guard, `protect`, a lock or the memory check refused the change.",
+        "The hint names the way to allow it.",
+    ),
+    "OverBudget": Explanation(
+        "More is in memory than a lowered `hardware.budget` allows, by models that stay loaded or answer requests.",
+        "Raise the budget, or give models `residency.load: on_demand`. Idle models on demand are unloaded by "
+        "themselves.",
+    ),
+    "GitFailed": Explanation(
+        "The repository cannot be reached, or its commit cannot be used. The last commit serves.",
+        "Correct what the message names. The server tries again with growing pauses; `mullama reload` tries at once.",
+    ),
+    "UnsignedCommit": Explanation(
+        "The commit has no signature of `sync.git.verify.ssh_signers`. The commit before it serves.",
+        "Sign the commit, or add its signer to the file.",
+    ),
+    "HistoryRewritten": Explanation(
+        "The branch was force-pushed. The commit before that serves.",
+        "Check the branch, then `mullama reload`.",
+    ),
+    "HandEdited": Explanation(
+        "Another manifest was applied by hand. It serves until the next commit.",
+        "`mullama reload` applies the commit again.",
+    ),
+    "NotApplied": Explanation(
+        "The commit is checked out and not applied yet: it settles, waits or cannot be used. The last commit serves.",
+        "The conditions `ConfigValid`, `Synced` and `Reconciling` have the reason.",
+    ),
+    "StoreFailed": Explanation(
+        "The records of usage cannot be written, because the disk is full or the state folder cannot be written. "
+        "Requests are served, and their usage waits in memory.",
+        "Make room. It is written with the next try.",
+    ),
+    "CertificateRefused": Explanation(
+        "The certificate has expired, or its changed files cannot be used; the old certificate stays in use.",
+        "Correct the file that the message names. It is read again when it changes.",
+    ),
+    "PeerEjected": Explanation(
+        "A peer failed three times in a row and gets no requests. It is asked for its models after 5 s, 10 s, … at "
+        "most 60 s, and returns with its first answer.",
+        "Start its server, or correct `peers`.",
+    ),
+    "Idle": Explanation(
+        "No change is in progress.",
+        "",
+    ),
+}
+"""The meaning and the remedy of each reason."""
+
+
 class Conditions(Struct):
     """The server's conditions, each with the time of its last change (unix seconds)."""
 
@@ -85,4 +220,7 @@ def condition(
     kind: Condition, status: bool, reason: Reason, message: str = "", since: float | None = None
 ) -> dict[str, Any]:
     """Return one condition in its published form."""
-    return {"type": kind.value, "status": status, "reason": reason.value, "message": message, "since": since}
+    return {
+        "type": kind.value, "status": status, "reason": reason.value, "message": message,
+        "hint": EXPLANATIONS[reason.value].remedy, "since": since,
+    }  # fmt: skip

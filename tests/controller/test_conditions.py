@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mullama.controller.conditions import Condition, Conditions, Reason
+from mullama.controller.conditions import EXPLANATIONS, Condition, Conditions, Reason, condition
 from mullama.controller.event_log import EventLog
 from mullama.controller.status import StatusTracker
 from mullama.errors import NotFound
@@ -25,6 +25,13 @@ def test_every_condition_and_reason_has_a_line_in_the_reference_and_none_is_inve
     assert rows == {*map(str, Condition), *map(str, Reason)}
 
 
+def test_a_condition_that_is_not_as_it_should_be_has_the_remedy_of_its_reason() -> None:
+    found = condition(Condition.SYNCED, False, Reason.HELD, "would unload 3 of 4")
+    assert found["hint"].startswith("Check `mullama diff`, then confirm")
+    assert condition(Condition.RECONCILING, False, Reason.IDLE)["hint"] == ""
+    assert EXPLANATIONS.keys() == {reason.value for reason in Reason}
+
+
 def test_every_reason_is_used() -> None:
     sources = "".join(path.read_text() for path in (DOCS.parent / "mullama/controller").rglob("*.py"))
 
@@ -34,7 +41,8 @@ def test_every_reason_is_used() -> None:
 def test_every_endpoint_of_the_operator_is_in_the_reference() -> None:
     page = (DOCS / "reference/http.md").read_text()
 
-    assert [f"{method} {path}" for method, path in SCHEMAS if f"`{method} {path}`" not in page] == []
+    named = [f"{method} {path.replace(':path', '')}" for method, path in SCHEMAS]
+    assert [endpoint for endpoint in named if f"`{endpoint}`" not in page] == []
 
 
 def test_a_condition_keeps_its_moment_while_only_its_message_changes() -> None:

@@ -127,7 +127,8 @@ def _condition(condition: Mapping[str, Any], subject: str) -> str:
     head = f"{subject} " if subject else ""
     state = f"{condition['type']}={_truth(condition['status'])} {condition.get('reason') or ''}".rstrip()
     message = condition.get("message")
-    return f"! {head}{state}: {message}" if message else f"! {head}{state}"
+    hint = f" ({condition['hint'].replace('`', '')})" if condition.get("hint") else ""
+    return f"! {head}{state}: {message}{hint}" if message else f"! {head}{state}{hint}"
 
 
 def _is_abnormal(condition: Mapping[str, Any]) -> bool:

@@ -57,7 +57,7 @@ def partly(schema: JSONValue, *optional: str) -> JSONValue:
     return {**fields, "required": [name for name in fields["required"] if name not in optional]}
 
 
-CONDITION = record(type=TEXT, status=FLAG, reason=TEXT, message=TEXT, since=nullable(_TIME))
+CONDITION = record(type=TEXT, status=FLAG, reason=TEXT, message=TEXT, hint=TEXT, since=nullable(_TIME))
 
 _POOL = record(size=COUNT, worst_case=COUNT, used=COUNT, set_aside=COUNT, set_asides=COUNT, resumes=COUNT)
 _DRAFT = record(kind=TEXT, guessed=COUNT, accepted=COUNT, accepted_at=array(COUNT))

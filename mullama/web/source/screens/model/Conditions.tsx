@@ -2,6 +2,7 @@
 
 import type { Model } from "../../api/types.ts";
 import { moment } from "../../format/units.ts";
+import { Hint } from "../../parts/Hint.tsx";
 
 /** The list; nothing while the model is as it should be. */
 export function Conditions({ model }: { model: Model }) {
@@ -12,6 +13,7 @@ export function Conditions({ model }: { model: Model }) {
       {shown.map((one) => (
         <li key={one.type} class="notice">
           <strong>{one.type === "Ready" && !one.status ? "Not ready" : one.type}: {one.reason}</strong> {one.message}
+          {one.status !== (one.type === "Ready") && <Hint text={one.hint} />}
           {one.since !== null && <span class="quiet"> since {moment(one.since)}</span>}
         </li>
       ))}

@@ -5,6 +5,7 @@ import { memo } from "preact/compat";
 import type { Model } from "../../api/types.ts";
 import { bytes, count, digest, moment } from "../../format/units.ts";
 import { Bar } from "../../parts/Bar.tsx";
+import { Hint } from "../../parts/Hint.tsx";
 import { Sparkline } from "../../parts/Sparkline.tsx";
 import { StateMark } from "../../parts/StateMark.tsx";
 import { link } from "../../shell/router.ts";
@@ -74,7 +75,7 @@ function LastError({ name }: { name: string }) {
 
 function Reasons({ model }: { model: Model }) {
   const shown = model.conditions.filter((one) => one.message || (one.type !== "Ready" && one.status));
-  return <>{shown.map((one) => <span key={one.type} class="small block">{one.reason}: {one.message}</span>)}</>;
+  return <>{shown.map((one) => <span key={one.type} class="small block">{one.reason}: {one.message}{one.status === (one.type === "Ready") ? null : <Hint text={one.hint} />}</span>)}</>;
 }
 
 /** The speed of a model. One that generated nothing takes no part in the updates of each second. */

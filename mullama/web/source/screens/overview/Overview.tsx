@@ -2,6 +2,7 @@
 
 import { link } from "../../shell/router.ts";
 import { Empty } from "../../parts/Empty.tsx";
+import { Hint } from "../../parts/Hint.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { counted, digest } from "../../format/units.ts";
 import type { Status } from "../../api/types.ts";
@@ -63,6 +64,7 @@ function Conditions({ known }: { known: Status }) {
       {shown.map((one) => (
         <li key={one.type} class="notice">
           <strong>{one.type}: {one.reason}</strong> {one.message}
+          <Hint text={one.hint} />
           {(one.reason === "Held" || one.type === "ConfigValid") && <> <a href={link("plan")}>See the plan</a></>}
         </li>
       ))}
