@@ -102,6 +102,17 @@ MISTAKES = [
     (P + "routes: {r: {to: a, fallback: ['@box']}}", "routes.r.fallback[0]: @box names no model of the peer"),
     ("peers: {'a b': {url: 'http://127.0.0.1:1'}}\n" + M, "peers.a b: 'a b' is not a name of a peer"),
     ("peers: {b: {url: 'https://u:p@h.example'}}\n" + M, "the address of a peer has no secret"),
+    *(
+        (f'peers: {{b: {{url: "{url}"}}}}\n' + M, f"{shown!r} is not the address of a server")
+        for url, shown in (
+            ("http://b\u00fccher.example", "http://b\u00fccher.example"),
+            ("http://h/a b", "http://h/a b"),
+            ("http://h\\tx", "http://h\tx"),
+            ("http://h:0", "http://h:0"),
+            ("http://h:99999", "http://h:99999"),
+            ("http://h?key=secret", "http://h?key=***"),
+        )
+    ),
     ("peers: {b: {url: 'ftp://h.example'}}\n" + M, "'ftp://h.example' is not the address of a server"),
     ("peers: {b: {url: 'http://h.example', key: {from_env: A, from_file: b}}}\n" + M, "peers.b.key: expected one of"),
     (M + "routes: {r: {to: [a, c]}}", "m.yaml:3:22: routes.r.to[1].model: there is no model 'c'"),
@@ -319,3 +330,15 @@ routes: {default: a, other: c}
         "models.a.context",
         "routes.other",
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://h:1/v1/", "http://h:1"),
+        ("HTTPS://H.example/V1x/v1", "https://H.example/V1x"),
+        ("http://[::1]:80//", "http://[::1]:80"),
+    ],
+)
+def test_the_address_of_a_peer_has_one_form(url: str, expected: str) -> None:
+    assert read(f"peers: {{b: {{url: '{url}'}}}}\n" + M).manifest.peers["b"].url == expected

@@ -195,16 +195,12 @@ PEER_SIGN = "@"
 
 def check_peer_url(value: str) -> str:
     """Check the address of a peer: without a secret, a query and a fragment. A final `/v1` and `/` are left out."""
-    try:
-        parts = urlsplit(value)
-        host, secret, _ = parts.hostname, parts.username is not None, parts.port
-    except ValueError:
-        raise InvalidValue(f"{value[:80]!r} is not the address of a server", _PEER_HINT) from None
-    if secret:
+    parts = _http_address(value)
+    if parts is not None and parts.username is not None:
         raise InvalidValue("the address of a peer has no secret", "use its key: {from_env: NAME}")
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-        raise InvalidValue(f"{value[:80]!r} is not the address of a server", _PEER_HINT)
-    return value.rstrip("/").removesuffix("/v1")
+    if parts is None or parts.port == 0 or " " in value or parts.query or parts.fragment:
+        raise InvalidValue(f"{masked(value)[:80]!r} is not the address of a server", _PEER_HINT)
+    return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/").removesuffix("/v1")
 
 
 _PEER_HINT = "http://HOST:PORT or https://HOST/PATH, with or without /v1"
