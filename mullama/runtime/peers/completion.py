@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from mullama.chat import types as chat
 from mullama.errors import MullamaError
@@ -16,7 +17,7 @@ from mullama.runtime.metering import Meter, Metered, RequestResult
 from mullama.runtime.metrics import ModelMetrics
 from mullama.runtime.peers.answer_stream import AnswerStream
 from mullama.runtime.peers.book import PeerBook
-from mullama.runtime.peers.request_form import chat_body, completion_body
+from mullama.runtime.peers.request_form import as_chat, chat_body, completion_body
 
 _REST = 0.5
 """Seconds for which an answer may stay open after its last event."""
@@ -51,10 +52,7 @@ class PeerCompletion:
         """See `runtime.base.Service.events`."""
         result: RequestResult = "error"
         model = self.model.rpartition(PEER_SIGN)[0]
-        if isinstance(self._request, chat.ChatRequest):
-            path, body = "/v1/chat/completions", chat_body(self._request, model)
-        else:
-            path, body = "/v1/completions", completion_body(self._request, model)
+        path, body = _form(self._request, model)
         try:
             async with self._book.stream(self.model, path, body, self._caller.hops) as pieces:
                 while not self._answer.done and (piece := await anext(pieces, None)) is not None:
@@ -113,3 +111,12 @@ class PeerCompletion:
                 usage=self.spent, seconds=seconds, result=result,
             )
         )  # fmt: skip
+
+
+def _form(request: chat.ChatRequest | chat.CompletionRequest, model: str) -> tuple[str, dict[str, Any]]:
+    """Return the path and the body of a request to a peer."""
+    conversation = request if isinstance(request, chat.ChatRequest) else as_chat(request)
+    if conversation is not None:
+        return "/v1/chat/completions", chat_body(conversation, model)
+    assert isinstance(request, chat.CompletionRequest)
+    return "/v1/completions", completion_body(request, model)

@@ -45,7 +45,7 @@ def completion_body(request: chat.CompletionRequest, model: str) -> Tree:
         (not request.raw, "a prompt that needs the model's template"), (len(request.prompts) > 1, "several prompts"),
     ):  # fmt: skip
         if given:
-            raise Unsupported(f"a peer takes no {name} in a completion", hint="send it to /v1/chat/completions")
+            raise Unsupported(f"a peer cannot have {name} in a completion", hint="send it to /v1/chat/completions")
     [prompt] = request.prompts
     if not isinstance(prompt, str) and not all(isinstance(part, int) for part in prompt):
         raise Unsupported("a peer takes a prompt of text or of token ids, not of both", field="prompt")
@@ -56,6 +56,22 @@ def completion_body(request: chat.CompletionRequest, model: str) -> Tree:
         **({"echo": True} if request.echo else {}),
         **({"logprobs": request.logprobs} if request.logprobs is not None else {}),
     }
+
+
+def as_chat(request: chat.CompletionRequest) -> chat.ChatRequest | None:
+    """Return a prompt for the model's template, as Ollama's /api/generate has it, as a conversation; None for others.
+
+    A prompt with a suffix, a template or tokens of its own is no conversation.
+    """
+    prompt = request.prompts[0] if len(request.prompts) == 1 else None
+    if request.raw or not isinstance(prompt, str):
+        return None
+    if request.suffix is not None or request.template or request.context or request.echo:
+        return None
+    shared = {name: getattr(request, name) for name in field_names(chat.TextRequest)}
+    system = [chat.Message(role="system", content=(chat.TextPart(text=request.system),))] if request.system else []
+    question = chat.Message(role="user", content=(chat.TextPart(text=prompt), *request.media))
+    return chat.ChatRequest(**shared, messages=(*system, question))
 
 
 def embedding_body(request: chat.EmbedRequest, model: str) -> Tree:

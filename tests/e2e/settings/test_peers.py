@@ -73,6 +73,7 @@ def test_each_dialect_gets_the_answer_of_the_peer(gate: Stack) -> None:
         assert responded.output_text == "from afar"
     with ollama.Client(gate.url) as client:
         assert client.chat("default", messages=messages).message.content == "from afar"
+        assert client.generate("default", "hi", system="Be kind.").response == "from afar"
     with anthropic.Anthropic(base_url=gate.url, api_key="-") as claude:
         answer = claude.messages.create(model="default", max_tokens=99, messages=messages)
         assert answer.content[0].type == "text"

@@ -10,7 +10,7 @@ from mullama.chat import types as chat
 from mullama.dialects import DIALECTS
 from mullama.dialects.base import WireRequest
 from mullama.errors import Unsupported
-from mullama.runtime.peers.request_form import chat_body, completion_body, embedding_body, rerank_body
+from mullama.runtime.peers.request_form import as_chat, chat_body, completion_body, embedding_body, rerank_body
 from mullama.struct import replace
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
@@ -131,5 +131,28 @@ def test_prompts_inputs_and_documents() -> None:
     ],
 )
 def test_what_the_api_cannot_have_is_refused(request_: chat.CompletionRequest) -> None:
-    with pytest.raises(Unsupported, match=r"a peer takes no|of token ids"):
+    with pytest.raises(Unsupported, match=r"a peer (takes no|cannot have)|of token ids"):
         completion_body(request_, "m")
+
+
+def test_a_prompt_for_the_template_is_a_conversation() -> None:
+    request = chat.CompletionRequest(
+        model="m", prompts=("hi",), raw=False, system="Be kind.", max_tokens=7, stop=("x",), think=False,
+        media=(chat.MediaPart(data=PNG),),
+    )  # fmt: skip
+    made = as_chat(request)
+    assert made is not None
+    assert [(m.role, m.text) for m in made.messages] == [("system", "Be kind."), ("user", "hi")]
+    assert made.messages[1].content[1] == request.media[0]
+    assert (made.model, made.max_tokens, made.stop, made.think) == ("m", 7, ("x",), False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"raw": True}, {"suffix": "b"}, {"template": "{{ .Prompt }}"}, {"context": (1, 2)}, {"prompts": ("a", "b")},
+        {"prompts": ((1, 2),)},
+    ],
+)  # fmt: skip
+def test_other_prompts_are_no_conversation(change: dict[str, Any]) -> None:
+    assert as_chat(chat.CompletionRequest(**{"model": "m", "prompts": ("a",), "raw": False, **change})) is None
