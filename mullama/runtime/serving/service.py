@@ -378,11 +378,11 @@ class ModelService:
                 return await self._transcript(operation, caller)
             case chat.CountRequest():
                 async with self._with_media(operation.chat, caller) as request:
-                    first = Tries(self._snapshot, self._peers, request, caller)
+                    first = self._local(Tries(self._snapshot, self._peers, request, caller))
                     return chat.TokenCount(tokens=await self._prompt_length(first.request, first.caller))
             case chat.RenderRequest():
                 async with self._with_media(operation.chat, caller) as request:
-                    first = Tries(self._snapshot, self._peers, request, caller)
+                    first = self._local(Tries(self._snapshot, self._peers, request, caller))
                     shown = await self._fitted(first.request, first.caller)
                     prepared = await prepared_for(shown, self.find(shown.model, first.caller))
                     return chat.DetokenizedText(text=prepared.shown)
@@ -396,6 +396,14 @@ class ModelService:
                 raise Invalid("this operation needs no model")
             case _:
                 return await self._inventory(operation, caller)
+
+    def _local(self, tries: Tries[R]) -> Tries[R]:
+        """Return the tries; raise `Unsupported` for a model of a peer, whose prompts only the peer can count."""
+        if self._peers.has(tries.model):
+            raise Unsupported(
+                f"{tries.model} is a model of a peer", hint="a peer answers completions, embeddings and rankings only"
+            )
+        return tries
 
     async def _inventory(self, operation: _Inventory, caller: Caller) -> dialect.Result:
         """Answer questions about models, and change the inventory."""

@@ -90,6 +90,9 @@ def test_tools_are_called_and_vectors_made_there(gate: Stack) -> None:
     assert len(made.json()["data"]) == 2
     counted = httpx.post(f"{gate.url}/tokenize", json={"model": "default", "content": "a"}, timeout=60)
     assert (counted.status_code, "model of the peer box" in counted.text) == (400, True)
+    body = {"model": "default", "messages": [{"role": "user", "content": "hi"}]}
+    counted = httpx.post(f"{gate.url}/v1/messages/count_tokens", json=body, timeout=60)
+    assert (counted.status_code, "far@box is a model of a peer" in counted.text) == (400, True)
 
 
 def test_a_route_to_a_peer_is_shown_run_and_planned_as_one_to_a_model(gate: Stack) -> None:
