@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Collection, Mapping
+from functools import partial
 
 import mullama
 from mullama.dialects import dialect_for
@@ -31,7 +32,7 @@ from mullama.server.http.exchange import (
 )
 from mullama.server.http.limits import DEFAULT, Bounds
 from mullama.server.inflight import Inflight
-from mullama.server.keys import Failures, find_key, may
+from mullama.server.keys import Failures, find_key, key_of_digest, may
 from mullama.server.log_book import LogBook
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
@@ -205,6 +206,7 @@ class App:
         exchange.notes.dialect = route.dialect or "mullama"
         exchange.notes.route = route.path
         exchange.caller = self._authenticate(exchange, access, route)
+        exchange.authorized = partial(self._is_authorized, exchange, route)
         requester.set(_requester(exchange))
         if access.generation == 0 and not route.answers_early:
             raise _starting()
@@ -218,13 +220,9 @@ class App:
         if isinstance(refusal, Rejection):
             raise refusal
         local = exchange.scope.get("server")
-        guard.check_host(
-            exchange.headers.get("host"),
-            exchange.listener,
-            str(local[0]) if local else None,
-            settings.allowed_hosts,
-        )
-        guard.check_origin(exchange.headers, settings.cors)
+        names = exchange.listener, str(local[0]) if local else None, settings.allowed_hosts
+        guard.check_host(exchange.headers.get("host"), *names)
+        guard.check_origin(exchange.headers, settings.cors, own=guard.is_own_page(exchange.headers, *names))
         if any(ord(c) < 32 or ord(c) == 127 for c in exchange.path):
             raise Rejection(400, Invalid("the path holds a control character"), close=True)
 
@@ -260,6 +258,14 @@ class App:
             hops=hops,
             memory=self._memory,
         )
+
+    def _is_authorized(self, exchange: Exchange, route: HttpRoute) -> bool:
+        """Return whether the key that a request began with has the rights for its route now."""
+        keys = self._service.access().keys
+        if not keys or exchange.listener.kind == "control" or route.access == "public":
+            return True
+        key = key_of_digest(exchange.key_digest, keys)
+        return key is not None and may(key.roles, route.access)
 
     def _error_format(self, exchange: Exchange) -> ErrorFormat:
         """Return the error format of the API that this path belongs to, for paths without a route too."""

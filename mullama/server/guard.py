@@ -18,6 +18,7 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-
 _LOOPBACK_ORIGIN = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::[0-9]{1,5})?")
 # Schemes of desktop applications; a web page cannot have such an origin.
 _APP_ORIGIN = re.compile(r"(?:app|tauri|file|vscode-webview|vscode-file)://[A-Za-z0-9._-]*(?::[0-9]{1,5})?")
+_ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/?#@\s\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _MOST_HEADERS = 64
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -94,11 +95,34 @@ def may_read(origin: str, allowed: tuple[str, ...]) -> bool:
     return any(pattern.fullmatch(origin) for pattern in _origin_patterns(allowed))
 
 
-def check_origin(headers: Mapping[str, str], allowed: tuple[str, ...]) -> None:
-    """Raise for a request of a foreign page. A request without an origin that no page sent is not checked."""
+def is_own_page(
+    headers: Mapping[str, str], listener: Listener, local: str | None, allowed_hosts: tuple[str, ...]
+) -> bool:
+    """Return True for a request of the server's own page: its origin has the host and the port of the request.
+
+    The host must be a name of this server, also on a unix socket, so that no other name that leads here counts. The
+    scheme is not compared, because a proxy may end TLS.
+    """
+    if "origin" not in headers:
+        return False
+    origin, host = _ORIGIN.fullmatch(headers["origin"]), _HOST.fullmatch(headers.get("host", ""))
+    if not origin or not host or headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        return False
+    default = {"http": "80", "https": "443"}[origin["scheme"]]
+    port = host[0][len(host[1]) + 1 :] or default
+    name = canonical_host(host[1])
+    same = canonical_host(origin["host"]) == name and (origin["port"] or default) == port
+    return same and _is_ours(name, listener, local, allowed_hosts)
+
+
+def check_origin(headers: Mapping[str, str], allowed: tuple[str, ...], *, own: bool = False) -> None:
+    """Raise for a request of a foreign page. A request without an origin that no page sent is not checked.
+
+    own: the request is one of the server's own page.
+    """
     origin = headers.get("origin")
     if origin is not None:
-        if not may_read(origin, allowed):
+        if not own and not may_read(origin, allowed):
             raise _denied(f"a page of {origin[:100]!r}")
     elif headers.get("sec-fetch-site") == "cross-site" and ANY not in allowed:
         raise _denied("a page of another site")

@@ -52,6 +52,11 @@ def match_key(secret: str, keys: Sequence[KeyRecord]) -> KeyRecord | None:
     return found
 
 
+def key_of_digest(digest: bytes | None, keys: Sequence[KeyRecord]) -> KeyRecord | None:
+    """Return the key whose secret has this digest, for a request that began with it."""
+    return next((key for key in keys if digest is not None and hmac.compare_digest(digest, key.sha256)), None)
+
+
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import tempfile
 from collections import deque
@@ -35,6 +34,7 @@ from mullama.server.http.exchange import Exchange, Message
 from mullama.server.http.limits import MIB, Bounds
 from mullama.server.http.strict_json import to_json
 from mullama.server.inflight import Inflight
+from mullama.server.keys import key_of_digest
 from mullama.struct import Struct, replace
 from mullama.units import size
 
@@ -333,8 +333,7 @@ def _caller_now(exchange: Exchange, access: Access) -> Caller:
     caller = exchange.caller
     if exchange.listener.kind == "control" or not access.keys:
         return caller
-    digest = exchange.key_digest or b""
-    key = next((key for key in access.keys if hmac.compare_digest(key.sha256, digest)), None)
+    key = key_of_digest(exchange.key_digest, access.keys)
     if key is None or not ("infer" in key.roles or "admin" in key.roles):
         raise Denied("the key of this session is no longer valid", hint="connect again with another key")
     return replace(caller, key=key.name, models=key.models, roles=key.roles, priority=key.priority)

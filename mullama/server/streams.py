@@ -14,7 +14,7 @@ from mullama.chat.transcription import Transcribed
 from mullama.chat.types import Completed, Started
 from mullama.dialects.base import Frame, StreamEncoder, StreamEvent
 from mullama.dialects.operator_errors import error_tree
-from mullama.errors import Internal, MullamaError
+from mullama.errors import Denied, Internal, MullamaError
 from mullama.names import JSONValue
 from mullama.offload import LARGE, compute
 from mullama.server.http.exchange import ClientDisconnected, Exchange, Media
@@ -161,7 +161,11 @@ async def report(exchange: Exchange, lines: AsyncIterator[dict[str, Any]], infli
 
 
 async def follow(exchange: Exchange, events: AsyncIterator[dict[str, Any]], inflight: Inflight, bounds: Bounds) -> None:
-    """Answer with server-sent events, each with its own `id`, until the client disconnects or the server stops."""
+    """Answer with server-sent events, each with its own `id`.
+
+    The stream ends when the client disconnects, when the server stops, and before the first event that its key may
+    not read any more.
+    """
     task = cast("asyncio.Task[None]", asyncio.current_task())
     inflight.followers.add(task)
     try:
@@ -170,6 +174,8 @@ async def follow(exchange: Exchange, events: AsyncIterator[dict[str, Any]], infl
             async with Pings(exchange, lambda: b":\n\n", bounds.ping) as pings:
                 await pings.write(b": follow\n\n")  # the client sees at once that it is connected
                 async for event in events:
+                    if not exchange.authorized():
+                        raise Denied("the key of this stream is no longer valid", hint="connect again with another key")
                     await pings.write(b"id: %d\ndata: %b\n\n" % (event["id"], to_json(event)))
     except MullamaError as error:  # the client reconnects and continues after its last event
         exchange.notes.error = error

@@ -13,7 +13,7 @@ from mullama.web import DIST
 from tests.e2e.stack import Stack, serving
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SCRIPT = {"name": "demo", "faults": True}
+NAME = "page.test"  # a name of this machine that the browser does not know as such, so a page of it is not secure
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,7 +37,8 @@ def browser() -> Iterator[Any]:
         pytest.skip("the web page was not built: make ui")
     with api.sync_playwright() as playwright:
         # A container has no user namespaces for the sandbox; the pages are our own.
-        found = playwright.chromium.launch(executable_path=command, args=["--no-sandbox"])
+        resolver = f"--host-resolver-rules=MAP {NAME} 127.0.0.1"
+        found = playwright.chromium.launch(executable_path=command, args=["--no-sandbox", resolver])
         yield found
         found.close()
 

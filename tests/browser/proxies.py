@@ -35,6 +35,7 @@ def proxied(port: int, prefix: str, certificate: tuple[str, str]) -> Iterator[st
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # the transports close their sockets in a turn of their own
 
     server = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
     yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}{prefix}"
@@ -60,6 +61,9 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port
         sending = asyncio.ensure_future(_copy(reader, sink))
         try:
             await _copy(upstream, writer)
+        except asyncio.CancelledError:  # the end of the proxy waits for no client
+            writer.transport.abort()
+            raise
         finally:
             sending.cancel()
             sink.close()

@@ -29,3 +29,24 @@ def test_two_revisions_are_compared_and_the_older_one_is_applied_again(page: Any
     applied = httpx.get(f"{stack.url}/api/v1/stack", timeout=30).json()
     assert applied["manifest"]["models"]["spare"]["residency"]["load"] == "on_demand"
     stack.manifest.write_text(before)
+
+
+def test_the_address_of_a_revision_shows_its_changes(page: Any, stack: Stack) -> None:
+    opened(page, stack, "history/2")
+    page.get_by_role("region", name="Revision 1 against 2").get_by_text("residency.load").wait_for()
+    assert page.locator("tr[aria-current]").get_by_role("rowheader").inner_text() == "2"
+    page.get_by_role("link", name="Revision 1", exact=True).click()
+    page.get_by_text("the oldest one that is kept").wait_for()
+    opened(page, stack, "history/99")
+    page.get_by_role("alert").get_by_text("Revision 99 is not kept").wait_for()
+
+
+def test_a_history_that_could_not_be_read_is_read_again_after_a_lost_connection(page: Any, stack: Stack) -> None:
+    page.route("**/api/v1/history", lambda route: route.abort())
+    page.route("**/api/v1/live", lambda route: route.abort())
+    opened(page, stack, "history")
+    page.get_by_role("alert").get_by_text("the server does not answer").wait_for()
+    page.unroute("**/api/v1/history")
+    page.unroute("**/api/v1/live")
+    page.get_by_role("link", name="Revision 1", exact=True).wait_for()
+    page.get_by_role("alert").wait_for(state="detached")

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.browser.conftest import NAME
 from tests.browser.pages import opened, typed
 from tests.browser.proxies import proxied
 from tests.certificates import Authority
@@ -16,7 +17,7 @@ from tests.e2e.stack import Stack, stack_in
 
 TEXT = """\
 mullama: v1
-server: {listen: ["127.0.0.1:PORT"]}
+server: {listen: ["127.0.0.1:PORT"], allowed_hosts: [page.test]}
 auth:
   keys:
     ops: {secret: {from_file: ops.key}, roles: [admin]}
@@ -79,9 +80,9 @@ def test_a_server_that_stops_and_returns_loses_nothing_that_is_written(plan: Any
     stack.down()
     plan.get_by_role("alert").get_by_text("The connection to the server is lost").wait_for()
     typed(plan, "896", "768")
+    plan.get_by_role("button", name="Try now").click()
     stack.serve()
     stack.ready()
-    plan.get_by_role("button", name="Try now").click()
     plan.get_by_role("alert").get_by_text("The connection to the server is lost").wait_for(state="detached")
     plan.get_by_role("region", name="Plan").get_by_text("768", exact=True).wait_for()
     assert "768" in draft(plan)
@@ -157,6 +158,33 @@ def test_the_page_works_below_a_prefix_and_behind_tls(browser: Any, stack: Stack
     stack.apply()
 
 
+def test_a_page_of_another_machine_without_tls_talks_and_copies(page: Any, stack: Stack) -> None:
+    page.goto(f"{stack.url.replace('127.0.0.1', NAME)}/ui/#/playground")
+    entered(page, OPS)
+    assert page.evaluate("[isSecureContext, navigator.clipboard, crypto.randomUUID]") == [False, None, None]
+    page.get_by_label("Message", exact=True).fill("Hi")
+    page.get_by_role("button", name="Send").click()
+    page.get_by_role("button", name="Regenerate").wait_for()
+    page.get_by_role("button", name="Copy", exact=True).first.click()
+    page.get_by_role("button", name="Copied").wait_for()
+    page.get_by_label("Message", exact=True).focus()
+    page.keyboard.press("Control+V")
+    assert page.get_by_label("Message", exact=True).input_value() == "Hi"
+
+
+def test_a_revoked_key_sees_nothing_new_and_the_next_one_reads_again(page: Any, stack: Stack, rotated: str) -> None:
+    opened(page, stack, "history")
+    entered(page, rotated)
+    page.get_by_role("link", name="Revision 1", exact=True).wait_for()
+    (stack.home / "ops.key").write_text("the-third-key-of-the-operators")
+    stack.run("reload", "-f", stack.name)
+    page.get_by_text("does not accept the key").wait_for()
+    page.get_by_role("button", name="Enter a key").click()
+    entered(page, "the-third-key-of-the-operators")
+    page.get_by_role("status").get_by_text("ready").wait_for()
+    assert page.get_by_role("alert").count() == 0
+
+
 def test_a_file_that_breaks_is_shown_with_its_mistake_and_its_return(page: Any, stack: Stack) -> None:
     text = stack.manifest.read_text()
     opened(page, stack, "plan")
@@ -172,7 +200,7 @@ def test_a_file_that_breaks_is_shown_with_its_mistake_and_its_return(page: Any, 
 
 def test_the_manifest_switches_the_page_off_and_on(page: Any, stack: Stack) -> None:
     text = stack.manifest.read_text()
-    stack.write_text(text.replace('"]}', '"], ui: false}'))
+    stack.write_text(text.replace('"], ', '"], ui: false, '))
     stack.apply()
     assert "server.ui" in httpx.get(f"{stack.url}/ui/", timeout=30).text
     stack.write_text(text)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
-from mullama.server.guard import check_host, check_origin, cors_headers, preflight_headers
+from mullama.server.guard import check_host, check_origin, cors_headers, is_own_page, preflight_headers
 from mullama.server.http.exchange import Listener, Rejection
 from tests.server.server_fixture import CHAT, RunningServer, StubRuntime, manifest, read_all, running_server
 
@@ -300,3 +301,44 @@ def test_the_refusal_gives_the_reason_in_the_format_of_the_api(server: RunningSe
 def test_a_control_character_in_the_path_is_400(server: RunningServer, path: str) -> None:
     answer = server.raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "own"),
+    [
+        ("http://box.lan:11434", "box.lan:11434", True),
+        ("http://BOX.lan.:11434", "box.lan:11434", True),
+        ("http://192.168.1.5:11434", "192.168.1.5:11434", True),
+        ("http://[::1]:11434", "[0:0::1]:11434", True),
+        ("https://models.example.org", "models.example.org", True),
+        ("https://models.example.org", "models.example.org:443", True),
+        ("https://models.example.org:8443", "models.example.org:8443", True),
+        ("http://box.lan:8080", "box.lan:11434", False),
+        ("http://box.lan", "box.lan:11434", False),
+        ("http://evil.example:11434", "box.lan:11434", False),
+        ("http://evil.example:11434", "evil.example:11434", False),
+        ("http://box.lan:11434@evil.example", "box.lan:11434", False),
+        ("null", "box.lan:11434", False),
+        ("file://", "box.lan:11434", False),
+        ("", "box.lan:11434", False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_page_is_the_servers_own_with_the_host_and_port_of_its_request(
+    origin: str, host: str, own: bool, kind: Literal["tcp", "unix"]
+) -> None:
+    listener = Listener(kind=kind, hosts=NAMED.hosts)
+    assert is_own_page({"origin": origin, "host": host}, listener, None, ALLOWED) is own
+
+
+@pytest.mark.parametrize(("site", "own"), [("same-origin", True), ("same-site", False), ("cross-site", False)])
+def test_a_page_is_not_the_servers_own_where_the_browser_says_otherwise(site: str, own: bool) -> None:
+    headers = {"origin": "http://box.lan:1", "host": "box.lan:1", "sec-fetch-site": site}
+    assert is_own_page(headers, NAMED, None, ()) is own
+
+
+def test_an_own_page_is_admitted_and_a_foreign_one_refused() -> None:
+    headers = {"origin": "http://box.lan:1"}
+    check_origin(headers, (), own=True)
+    with pytest.raises(Rejection):
+        check_origin(headers, ())

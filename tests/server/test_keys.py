@@ -9,12 +9,21 @@ import pytest
 
 from mullama.dialects import DIALECTS
 from mullama.errors import Busy, Denied
+from mullama.runtime.base import KeyRecord
 from mullama.server import keys
 from mullama.server.app import create_app
 from mullama.server.keys import Failures, credentials_of, find_key, match_key, may
 from mullama.server.route_table import AccessClass
 from mullama.struct import replace
-from tests.server.server_fixture import CHAT, RunningServer, StubRuntime, key, running_server
+from tests.server.server_fixture import (
+    CHAT,
+    RunningServer,
+    StubRuntime,
+    key,
+    read_until,
+    request,
+    running_server,
+)
 
 KEYS = (
     key("user", "u-secret", "infer"),
@@ -122,7 +131,7 @@ def test_every_route_has_a_class_and_is_closed_to_strangers(server: RunningServe
         anonymous = server.ask(route.method, path)
         assert anonymous.status == 401, (route.method, path)
         assert anonymous.headers["www-authenticate"].startswith("Bearer")
-        if path in ("/api/v1/shutdown", "/api/v1/events", "/api/v1/live"):
+        if path in ("/api/v1/shutdown", "/api/v1/events", "/api/v1/live", "/api/v1/logs/events"):
             continue  # the first would end the server, the others do not end by themselves
         for holder in KEYS:
             status = server.ask(route.method, path, headers=bearer(f"{holder.name[0]}-secret")).status
@@ -268,3 +277,33 @@ def test_guessing_over_http_ends_in_429_and_a_valid_key_is_served() -> None:
         assert server.ask("GET", "/v1/models", headers=bearer("u-secret")).status == 200
         both = {**bearer("guess0"), "x-api-key": "u-secret"}
         assert server.ask("GET", "/v1/models", headers=both).status == 200
+
+
+@pytest.mark.parametrize(
+    ("now", "further"),
+    [
+        ((key("renamed", "w-secret", "read"), key("boss", "b-secret", "admin")), True),
+        ((key("watcher", "w-secret", "infer"), key("boss", "b-secret", "admin")), False),
+        ((key("boss", "b-secret", "admin"),), False),
+        ((), True),
+    ],
+    ids=["renamed", "role lost", "revoked", "no keys"],
+)
+def test_an_open_stream_of_a_key_ends_with_its_rights(now: tuple[KeyRecord, ...], further: bool) -> None:
+    runtime = StubRuntime(keys=KEYS)
+    with running_server(runtime) as server, server.connect() as page:
+        page.sendall(request("/api/v1/live", None, "GET", "Authorization: Bearer w-secret"))
+        read_until(page, b"id: 1\n")
+        runtime.keys = now
+        server.open_gate("more")
+        assert (b"id: 2\n" in read_until(page, b"0\r\n\r\n")) is further
+
+
+def test_an_open_stream_without_a_key_ends_with_the_first_key() -> None:
+    runtime = StubRuntime()
+    with running_server(runtime) as server, server.connect() as page:
+        page.sendall(request("/api/v1/live", None, "GET"))
+        read_until(page, b"id: 1\n")
+        runtime.keys = KEYS
+        server.open_gate("more")
+        assert b"id: 2\n" not in read_until(page, b"0\r\n\r\n")

@@ -123,6 +123,8 @@ class Exchange:
         )  # without rights until it is authenticated
         self.key_digest: bytes | None = None
         """SHA-256 of the secret of the caller's key."""
+        self.authorized: Callable[[], bool] = lambda: True
+        """Return whether the caller may use the route now: its key may be revoked while a stream is open."""
         self.trace: TraceContext | None = None
         self.status = 0
         self.bytes_out = 0

@@ -34,10 +34,12 @@ export async function* jsonLines<Line>(path: string, init?: RequestInit): AsyncG
   for await (const line of lines(await send(path, init))) if (line) yield JSON.parse(line) as Line;
 }
 
-/** Yield the data of each server-sent event; comments and names are left out. */
-export async function* serverEvents(path: string, init?: RequestInit): AsyncGenerator<string> {
+/** Yield the data of each server-sent event; comments and names are left out. opened: called when the server accepts. */
+export async function* serverEvents(path: string, init?: RequestInit, opened?: () => void): AsyncGenerator<string> {
   let data: string[] = [];
-  for await (const raw of lines(await send(path, init))) {
+  const response = await send(path, init);
+  opened?.();
+  for await (const raw of lines(response)) {
     const line = raw.replace(/\r$/, "");
     if (line === "") {
       if (data.length) yield data.join("\n");

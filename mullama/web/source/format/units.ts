@@ -45,7 +45,13 @@ export function counted(value: number, noun: string): string {
 export function moment(unixSeconds: number, now = Date.now()): string {
   const when = new Date(unixSeconds * 1000);
   const time = when.toLocaleTimeString("en-GB");
-  return when.toDateString() === new Date(now).toDateString() ? time : `${when.toISOString().slice(0, 10)} ${time}`;
+  return when.toDateString() === new Date(now).toDateString() ? time : `${day(when)} ${time}`;
+}
+
+/** Return the date in the time zone of the reader, which is that of the time beside it. */
+function day(when: Date): string {
+  const part = (number: number) => String(number).padStart(2, "0");
+  return `${when.getFullYear()}-${part(when.getMonth() + 1)}-${part(when.getDate())}`;
 }
 
 /** Return the first digits of a digest, without its algorithm. */

@@ -1,5 +1,7 @@
 /** Conversations as values. A conversation is a tree, so an edited question keeps the earlier answers. */
 
+import { identifier } from "../parts/identifier.ts";
+
 export interface Medium {
   /** The media type, such as `image/png`. */
   type: string;
@@ -79,7 +81,7 @@ const UNTITLED = "New conversation";
 /** Return a message with the parts that are given. */
 export function message(parts: Partial<Message> & Pick<Message, "role">): Message {
   return {
-    id: crypto.randomUUID(), parent: null, content: "", thinking: "", media: [], calls: [], call: null, model: "",
+    id: identifier(), parent: null, content: "", thinking: "", media: [], calls: [], call: null, model: "",
     stats: null, ended: "", error: "", hint: "", ...parts,
   };
 }
@@ -87,7 +89,7 @@ export function message(parts: Partial<Message> & Pick<Message, "role">): Messag
 /** Return a new conversation with the model and the settings of another one, but without its schema and tools. */
 export function created(model: string, like?: Conversation): Conversation {
   return {
-    id: crypto.randomUUID(), title: UNTITLED, changed: Date.now(), model: like?.model || model, system: like?.system ?? "",
+    id: identifier(), title: UNTITLED, changed: Date.now(), model: like?.model || model, system: like?.system ?? "",
     schema: "", tools: "", think: like?.think ?? "", options: like?.options ?? {}, messages: {}, leaf: null, beside: null,
   };
 }
@@ -177,7 +179,7 @@ export function parsed(text: string): Conversation[] {
   if (!Array.isArray(all)) throw new Error(`it is no export of conversations: "format" is not "${FORMAT}"`);
   return all.map((one, index) => {
     try {
-      return { ...checked(one), id: crypto.randomUUID() };
+      return { ...checked(one), id: identifier() };
     } catch (error) {
       throw new Error(`conversation ${index + 1}: ${error instanceof Error ? error.message : String(error)}`);
     }
@@ -201,7 +203,7 @@ export function checked(value: unknown): Conversation {
   }
   const beside = value["beside"];
   return {
-    id: text(value["id"]) || crypto.randomUUID(),
+    id: text(value["id"]) || identifier(),
     title: text(value["title"]) || UNTITLED,
     changed: typeof value["changed"] === "number" ? value["changed"] : Date.now(),
     model: text(value["model"]),

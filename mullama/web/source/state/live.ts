@@ -34,6 +34,8 @@ export const status = signal<Status | null>(null);
 export const events = signal<ServerEvent[]>([]);
 export const samples = signal<Sample[]>([]);
 export const connection = signal<"connecting" | "live" | "lost">("connecting");
+/** How many times a lost connection returned. */
+export const returns = signal(0);
 /** When the server was heard last, in milliseconds. */
 export const heard = signal(0);
 export const refusal = signal<ApiError | null>(null);
@@ -95,6 +97,7 @@ export async function follow(): Promise<never> {
         take(JSON.parse(data) as Update, first);
         first = false;
         heard.value = Date.now();
+        if (connection.value === "lost") returns.value += 1;
         connection.value = "live";
         refusal.value = null;
         pause = 500;

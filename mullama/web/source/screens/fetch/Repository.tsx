@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { ApiError, ask } from "../../api/client.ts";
+import { ApiError, ask, key } from "../../api/client.ts";
 import type { HubRepository } from "../../api/types.ts";
 import { bytes, count } from "../../format/units.ts";
 import { Bar } from "../../parts/Bar.tsx";
@@ -10,6 +10,7 @@ import { Empty } from "../../parts/Empty.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { StateMark } from "../../parts/StateMark.tsx";
 import { link } from "../../shell/router.ts";
+import { returns } from "../../state/live.ts";
 import { propose } from "../../state/proposal.ts";
 
 const CONTEXTS = [2048, 4096, 8192, 16384, 32768, 65536, 131072];
@@ -38,7 +39,7 @@ export function Repository({ source }: { source: string }) {
       .then(setFound, (failure) => { if (!stop.signal.aborted) setError(failure); })
       .finally(() => { if (!stop.signal.aborted) setBusy(false); });
     return () => stop.abort();
-  }, [source, context]);
+  }, [source, context, key.value, returns.value]);
   return (
     <div class="screen">
       <header>

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { ask } from "../../api/client.ts";
+import { ask, key } from "../../api/client.ts";
 import type { HubResult } from "../../api/types.ts";
 import { count, counted } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
@@ -16,8 +16,9 @@ export function Search({ words }: { words: string }) {
   const [text, setText] = useState(words);
   const [results, setResults] = useState<HubResult[] | null>(null);
   const [error, setError] = useState<unknown>(null);
+  const [turn, setTurn] = useState(0);
+  useEffect(() => setText(words), [words]);
   useEffect(() => {
-    setText(words);
     setResults(null);
     setError(null);
     if (!words) return;
@@ -27,11 +28,12 @@ export function Search({ words }: { words: string }) {
       (failure) => { if (!stop.signal.aborted) setError(failure); },
     );
     return () => stop.abort();
-  }, [words]);
+  }, [words, turn, key.value]);
   const submit = (event: Event) => {
     event.preventDefault();
     const wanted = text.trim();
     if (REPOSITORY.test(wanted)) open("fetch", "repository", ...wanted.replace(/^hf:/, "").split("/"));
+    else if (wanted === words) setTurn(turn + 1);
     else if (wanted) open("fetch", "search", wanted);
   };
   const busy = words !== "" && !results && error == null;

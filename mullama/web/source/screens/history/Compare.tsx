@@ -3,25 +3,21 @@
 import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
-import { ask } from "../../api/client.ts";
 import type { Comparison } from "../../api/types.ts";
 import { PlanView } from "../../parts/PlanView.tsx";
 import { Problem } from "../../parts/Problem.tsx";
+import { useAnswer } from "../../parts/useAnswer.ts";
 
 type View = ComponentType<{ before: string; after: string }>;
 
 /** Compare the revisions with these numbers. */
 export function Compare({ before, after, close }: { before: number; after: number; close: () => void }) {
-  const [found, setFound] = useState<Comparison | null>(null);
-  const [error, setError] = useState<unknown>(null);
+  const { found, error } = useAnswer<Comparison>(`api/v1/history/diff?before=${before}&after=${after}`);
+  const [unloaded, setUnloaded] = useState<unknown>(null);
   const [shown, setShown] = useState<"steps" | "text">("steps");
   const [view, setView] = useState<{ component: View } | null>(null);
   useEffect(() => {
-    setFound(null); setError(null);
-    ask<Comparison>(`api/v1/history/diff?before=${before}&after=${after}`).then(setFound, setError);
-  }, [before, after]);
-  useEffect(() => {
-    if (shown === "text" && !view) import("./TextDiff.tsx").then((module) => setView({ component: module.TextDiff }), setError);
+    if (shown === "text" && !view) import("./TextDiff.tsx").then((module) => setView({ component: module.TextDiff }), setUnloaded);
   }, [shown, view]);
   return (
     <section class="panel" aria-label={`Revision ${before} against ${after}`}>
@@ -36,6 +32,7 @@ export function Compare({ before, after, close }: { before: number; after: numbe
       </header>
       <div class="inside">
         {error != null && <Problem title="The revisions could not be compared" error={error} />}
+        {unloaded != null && <Problem title="The comparison could not be loaded" error={unloaded} />}
         {!found && error == null && <p class="quiet">Comparing…</p>}
         {found && shown === "steps" && <PlanView plan={{ ...found.plan, memory: [] }} />}
         {found && shown === "text" && (view ? <view.component before={found.texts[0]!} after={found.texts[1]!} /> : <p class="quiet">Loading…</p>)}

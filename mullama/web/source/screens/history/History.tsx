@@ -1,36 +1,39 @@
 /** The revisions: who, when, from where and with what result; undo with its plan first. */
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
-import { ask } from "../../api/client.ts";
 import type { Plan, Revision } from "../../api/types.ts";
 import { digest, moment } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
 import { PlanView } from "../../parts/PlanView.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { Progress } from "../../parts/Progress.tsx";
+import { useAnswer } from "../../parts/useAnswer.ts";
 import { useRun } from "../../parts/useRun.ts";
+import { link, open, parts } from "../../shell/router.ts";
 import { status } from "../../state/live.ts";
 import { Compare } from "./Compare.tsx";
 
 /** The screen. */
 export function History() {
-  const [revisions, setRevisions] = useState<Revision[] | null>(null);
-  const [error, setError] = useState<unknown>(null);
   const [target, setTarget] = useState<number | null>(null);
   const [pair, setPair] = useState<number[]>([]);
   const applied = status.value?.generation;
-  const [before, after] = [...pair].sort((a, b) => a - b);
+  const { found, error } = useAnswer<{ generations: Revision[] }>("api/v1/history", applied);
+  const revisions = found?.generations;
+  const opened = parts.value[1] ? Number(parts.value[1]) : null;
+  const [before, after] = pair.length === 2 ? [...pair].sort((a, b) => a - b) : step(revisions, opened);
+  const close = () => { setPair([]); open("history"); };
   /** Mark a revision; the third mark replaces the first. */
   const mark = (number: number, on: boolean) => setPair((known) => (on ? [...known, number].slice(-2) : known.filter((one) => one !== number)));
-  useEffect(() => {
-    ask<{ generations: Revision[] }>("api/v1/history").then((answer) => setRevisions(answer.generations), setError);
-  }, [applied]);
-  if (error) return <Problem title="The history could not be read" error={error} />;
+  const row = useRef<HTMLTableRowElement>(null);
+  useEffect(() => row.current?.scrollIntoView({ block: "nearest" }), [opened, revisions !== undefined]);
   return (
     <div class="screen">
-      <header><h1>History</h1><p class="quiet">Each applied manifest is a revision. Mark two to compare them. An undo applies an earlier one as a new revision.</p></header>
-      {before !== undefined && after !== undefined && <Compare before={before} after={after} close={() => setPair([])} />}
+      <header><h1>History</h1><p class="quiet">Each applied manifest is a revision. Choose one to see its changes, or mark two to compare them. An undo applies an earlier one as a new revision.</p></header>
+      {error != null && <Problem title="The history could not be read" error={error} />}
+      {before !== undefined && after !== undefined && <Compare before={before} after={after} close={close} />}
+      {revisions && opened !== null && <Opened number={opened} revisions={revisions} />}
       {target !== null && <Undo to={target} close={() => setTarget(null)} />}
       <section class="panel">
         {revisions?.length === 0 && <Empty title="Nothing was applied yet">Run <code>mullama apply</code>.</Empty>}
@@ -42,9 +45,9 @@ export function History() {
               </thead>
               <tbody>
                 {revisions.map((one) => (
-                  <tr key={one.generation}>
+                  <tr key={one.generation} ref={one.generation === opened ? row : null} aria-current={one.generation === opened ? "true" : undefined}>
                     <td><input type="checkbox" aria-label={`Compare revision ${one.generation}`} checked={pair.includes(one.generation)} onChange={(event) => mark(one.generation, event.currentTarget.checked)} /></td>
-                    <th scope="row" class="number">{one.generation}</th>
+                    <th scope="row" class="number"><a href={link("history", String(one.generation))} aria-label={`Revision ${one.generation}`}>{one.generation}</a></th>
                     <td class="nowrap">{moment(one.when)}</td>
                     <td>{one.by || "–"} <span class="quiet">({one.trigger})</span>{one.origin.commit && <code class="block">{digest(one.origin.commit)}</code>}</td>
                     <td>{changes(one.summary as Record<string, unknown>)}</td>
@@ -65,6 +68,20 @@ export function History() {
   );
 }
 
+/** Return a revision and the one before it, whose difference is what it changed; nothing without both. */
+function step(revisions: Revision[] | undefined, opened: number | null): number[] {
+  const before = Math.max(...(revisions ?? []).map((one) => one.generation).filter((number) => opened !== null && number < opened));
+  return opened !== null && Number.isFinite(before) && revisions?.some((one) => one.generation === opened) ? [before, opened] : [];
+}
+
+/** Why the revision of the address has no comparison: it is the oldest, or the server does not keep it. */
+function Opened({ number, revisions }: { number: number; revisions: Revision[] }) {
+  if (!revisions.some((one) => one.generation === number)) {
+    return <p class="notice" role="alert">Revision {parts.value[1]} is not kept. The server keeps {revisions.length ? <>{revisions.at(-1)!.generation} to {revisions[0]!.generation}</> : "none"}.</p>;
+  }
+  return step(revisions, number).length ? null : <p class="notice">Revision {number} is the oldest one that is kept: there is none to compare it with.</p>;
+}
+
 /** Return the summary of a plan as words, such as `2 added (a, b), 1 updated (c)`. */
 function changes(summary: Record<string, unknown>): string {
   const words: Record<string, string> = { add: "added", update: "updated", replace: "replaced", remove: "removed", rename: "renamed", repair: "repaired" };
@@ -79,15 +96,12 @@ function changes(summary: Record<string, unknown>): string {
 
 /** The plan of an undo, its confirmation and its progress. */
 function Undo({ to, close }: { to: number; close: () => void }) {
-  const [plan, setPlan] = useState<Plan | null>(null);
-  const [error, setError] = useState<unknown>(null);
   const run = useRun();
-  useEffect(() => {
-    setPlan(null); setError(null); run.forget();
-    ask<Plan>(`api/v1/undo?to=${to}`).then(setPlan, setError);
-  }, [to]);
-  const apply = () => run.begin("api/v1/undo", { method: "POST", body: JSON.stringify({ to }) });
   const done = run.progress?.result;
+  const applied = status.value?.generation;
+  const { found: plan, error } = useAnswer<Plan>(`api/v1/undo?to=${to}`, done || run.running ? "" : applied);
+  useEffect(run.forget, [to]);
+  const apply = () => run.begin("api/v1/undo", { method: "POST", body: JSON.stringify({ to }) });
   return (
     <section class="panel" aria-label={`Undo to revision ${to}`}>
       <header>

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { ApiError, ask } from "../../api/client.ts";
+import { ApiError, ask, key } from "../../api/client.ts";
 import type { KeyReport } from "../../api/types.ts";
 import { count, moment, span } from "../../format/units.ts";
 import { Bar } from "../../parts/Bar.tsx";
@@ -10,7 +10,7 @@ import { Empty } from "../../parts/Empty.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { StateMark } from "../../parts/StateMark.tsx";
 import { link } from "../../shell/router.ts";
-import { status } from "../../state/live.ts";
+import { returns, status } from "../../state/live.ts";
 import { AddKey } from "./AddKey.tsx";
 
 const PAUSE = 5000; // milliseconds between two looks at limits and use
@@ -39,7 +39,7 @@ export function Keys() {
     };
     void read();
     return () => { ended = true; clearTimeout(timer); };
-  }, [applied]);
+  }, [applied, key.value, returns.value]);
   return (
     <div class="screen">
       <header><h1>Keys</h1><p class="quiet">Names, rights and use. Secrets are read by the server alone and are shown nowhere.</p></header>

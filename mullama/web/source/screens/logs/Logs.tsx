@@ -4,10 +4,10 @@ import { useState } from "preact/hooks";
 
 import type { LogLine } from "../../api/types.ts";
 import { count, counted } from "../../format/units.ts";
+import { CopyButton } from "../../parts/CopyButton.tsx";
 import { Empty } from "../../parts/Empty.tsx";
 import { EventRow, concerns } from "../../parts/EventRow.tsx";
 import { Problem } from "../../parts/Problem.tsx";
-import { copy } from "../../parts/clipboard.ts";
 import { link, open, parts } from "../../shell/router.ts";
 import { events, models } from "../../state/live.ts";
 import { LogList } from "./LogList.tsx";
@@ -22,13 +22,8 @@ export function Logs() {
   const [filter, setFilter] = useState<Omit<Filter, "model">>({ part: "", level: "debug", text: "" });
   const [following, setFollowing] = useState(true);
   const [chosen, setChosen] = useState<LogLine | null>(null);
-  const [copied, setCopied] = useState("");
   const log = useLog({ ...filter, model }, following);
   const change = (part: Partial<Filter>) => setFilter((before) => ({ ...before, ...part }));
-  const copyAll = async () => {
-    await copy(log.lines.map(written).join("\n"));
-    setCopied(`${counted(log.lines.length, "line")} copied`);
-  };
   return (
     <div class="screen logs">
       <header>
@@ -58,7 +53,7 @@ export function Logs() {
             <input class="input" type="search" value={filter.text} onInput={(event) => change({ text: event.currentTarget.value })} />
           </label>
           <button class="button" aria-pressed={following} onClick={() => setFollowing(!following)}>{following ? "Pause" : "Follow"}</button>
-          <button class="button" disabled={!log.lines.length} onClick={() => void copyAll()}>Copy</button>
+          <CopyButton text={() => log.lines.map(written).join("\n")} disabled={!log.lines.length} />
         </header>
         {log.error != null && <div class="inside"><Problem title="The log could not be read" error={log.error} /></div>}
         {log.lines.length ? (
@@ -67,7 +62,7 @@ export function Logs() {
           <div class="log-list"><Empty title={log.reading ? "Reading…" : "No line matches"}>{!log.reading && <>Lower levels are written where <code>observability.logs</code> declares them.</>}</Empty></div>
         )}
         <footer class="log-foot">
-          <span role="status" class="quiet">{copied || (following ? "following" : log.waiting ? `paused, ${counted(log.waiting, "new line")}` : "paused")}</span>
+          <span role="status" class="quiet">{following ? "following" : log.waiting ? `paused, ${counted(log.waiting, "new line")}` : "paused"}</span>
           <span class="quiet">{count(log.lines.length)} lines{log.dropped > 0 && `, ${count(log.dropped)} came too fast and are not kept`}</span>
         </footer>
         {chosen && <Chosen line={chosen} close={() => setChosen(null)} />}
@@ -84,7 +79,7 @@ function Chosen({ line, close }: { line: LogLine; close: () => void }) {
       <p class="actions">
         <strong>{line.level}</strong> <span class="quiet">{line.part || "server"}, {new Date(line.when * 1000).toISOString()}</span>
         {line.models.map((name) => <a key={name} href={link("models", name)}>{name}</a>)}
-        <button class="button" onClick={() => void copy(written(line))}>Copy the line</button>
+        <CopyButton text={() => written(line)} label="Copy the line" />
         <button class="button" onClick={close}>Close</button>
       </p>
       <pre class="body" tabIndex={0} role="region" aria-label="The chosen line">{line.text}</pre>

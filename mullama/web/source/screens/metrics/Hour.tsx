@@ -2,12 +2,12 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { ask } from "../../api/client.ts";
+import { ask, key } from "../../api/client.ts";
 import type { MetricsHistory } from "../../api/types.ts";
 import { Empty } from "../../parts/Empty.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { link, open } from "../../shell/router.ts";
-import { models } from "../../state/live.ts";
+import { models, returns } from "../../state/live.ts";
 import { Chart } from "./Chart.tsx";
 import { plots } from "./charts.ts";
 import { Facts } from "./Facts.tsx";
@@ -95,7 +95,7 @@ function useHistory(range: string, model: string) {
       clearTimeout(timer);
       document.removeEventListener("visibilitychange", shown);
     };
-  }, [range, model]);
+  }, [range, model, key.value, returns.value]);
   const current = answer?.range === range && answer.model === model; // else that of an earlier choice
   return { history: current ? answer.history : null, error };
 }

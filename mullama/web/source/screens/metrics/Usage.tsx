@@ -1,12 +1,12 @@
 /** The usage of keys, models and routes by day, as bars and as a table. */
 
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 
-import { ask } from "../../api/client.ts";
 import type { UsageReport, UsageRow } from "../../api/types.ts";
 import { count, span } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
 import { Problem } from "../../parts/Problem.tsx";
+import { useAnswer } from "../../parts/useAnswer.ts";
 import { DayBars } from "./DayBars.tsx";
 
 const SUBJECTS = { model: "Model", key: "Key", route: "Route" } as const;
@@ -18,17 +18,7 @@ const DAY = 86400;
 export function Usage() {
   const [by, setBy] = useState<Subject>("model");
   const [days, setDays] = useState(7);
-  const [report, setReport] = useState<UsageReport | null>(null);
-  const [error, setError] = useState<unknown>(null);
-  useEffect(() => {
-    let wanted = true;
-    setReport(null);
-    ask<UsageReport>(`api/v1/usage?since=${days}d&by=${by}&span=day`).then(
-      (found) => { if (wanted) { setReport(found); setError(null); } },
-      (failure) => wanted && setError(failure),
-    );
-    return () => { wanted = false; };
-  }, [by, days]);
+  const { found: report, error } = useAnswer<UsageReport>(`api/v1/usage?since=${days}d&by=${by}&span=day`);
   const totals = report ? sums(report.rows, by) : [];
   return (
     <>

@@ -41,7 +41,7 @@ export function Actions({ model }: { model: Model }) {
         <button class="button" disabled={running !== null || loaded} onClick={() => void run("Load")}>Load</button>
         <button class="button" disabled={running !== null || !loaded} onClick={() => void run("Unload")}>Unload</button>
         <button class="button" disabled={running !== null || !loaded} onClick={() => void run("Reload")}>Reload</button>
-        <a class="button" href={link("playground")}>Playground</a>
+        <a class="button" href={link("playground", "with", model.name)}>Playground</a>
         <a class="button" href={link("logs", model.name)}>Log</a>
         <span class="quiet result" role="status">{running ? DOING[running] : done}</span>
       </div>

@@ -1,11 +1,10 @@
 /** One model: its state and commands, values with their origins, template, files, contexts, usage and log. */
 
-import { useEffect, useState } from "preact/hooks";
-
-import { ask, nameInPath } from "../../api/client.ts";
+import { nameInPath } from "../../api/client.ts";
 import type { Model as Row, ModelDocument } from "../../api/types.ts";
 import { Problem } from "../../parts/Problem.tsx";
 import { StateMark } from "../../parts/StateMark.tsx";
+import { useAnswer } from "../../parts/useAnswer.ts";
 import { link, parts } from "../../shell/router.ts";
 import { models, refusal, status } from "../../state/live.ts";
 import { Actions } from "./Actions.tsx";
@@ -47,7 +46,7 @@ export function Model() {
           <Now model={live} document={known} />
           {known && <Contexts document={known} />}
           {known && <Files files={known.files} />}
-          <ModelUsage name={live.name} />
+          <ModelUsage name={live.name} active={live.active} />
         </div>
         <div class="stack">
           {known && <Values document={known} />}
@@ -73,17 +72,7 @@ function Missing({ name, error }: { name: string; error: unknown }) {
 
 /** Return the document of a model, read again whenever the model or the revision changes. */
 function useDocument(name: string, row: Row | undefined): { known: ModelDocument | null; error: unknown } {
-  const [known, setKnown] = useState<ModelDocument | null>(null);
-  const [error, setError] = useState<unknown>(null);
   const version = row && [row.state, row.revision, row.worker, row.active > 0, status.value?.generation].join(" ");
-  useEffect(() => {
-    const stop = new AbortController();
-    ask<ModelDocument>(`api/v1/models/${nameInPath(name)}`, { signal: stop.signal }).then(
-      (answer) => { setKnown(answer); setError(null); },
-      (failure) => { if (!stop.signal.aborted) setError(failure); },
-    );
-    return () => stop.abort();
-  }, [name, version]);
-  const fits = known && (known.model.name === name || known.aliases.includes(name));
-  return { known: fits ? known : null, error };
+  const { found, error } = useAnswer<ModelDocument>(`api/v1/models/${nameInPath(name)}`, version);
+  return { known: found, error };
 }

@@ -1,28 +1,24 @@
 /** The newest captured requests of a model. */
 
-import { useEffect, useState } from "preact/hooks";
-
-import { ApiError, ask } from "../../api/client.ts";
+import { ApiError } from "../../api/client.ts";
 import type { CaptureRow } from "../../api/types.ts";
 import { count, moment, span } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { StateMark } from "../../parts/StateMark.tsx";
+import { useAnswer } from "../../parts/useAnswer.ts";
 import { link } from "../../shell/router.ts";
 
 const SHOWN = 8;
 
 /** The list, read again when the number of running requests changes. */
 export function ModelRequests({ name, active }: { name: string; active: number }) {
-  const [rows, setRows] = useState<CaptureRow[]>([]);
-  const [error, setError] = useState<unknown>(null);
-  useEffect(() => {
-    ask<{ requests: CaptureRow[] }>(`api/v1/requests?model=${encodeURIComponent(name)}`).then((answer) => setRows(answer.requests), setError);
-  }, [name, active]);
+  const { found, error } = useAnswer<{ requests: CaptureRow[] }>(`api/v1/requests?model=${encodeURIComponent(name)}`, active);
+  const rows = found?.requests ?? [];
   if (error instanceof ApiError && error.status === 403) return null;
   return (
     <section class="panel" aria-labelledby="requests-title">
-      <header><h2 id="requests-title">Requests</h2>{rows.length > SHOWN && <a href={link("requests")}>All {count(rows.length)}</a>}</header>
+      <header><h2 id="requests-title">Requests</h2>{rows.length > SHOWN && <a href={link("requests", "of", name)}>All {count(rows.length)}</a>}</header>
       {error != null && <div class="inside"><Problem title="The requests could not be read" error={error} /></div>}
       {rows.length ? (
         <div class="scroll">
@@ -41,7 +37,7 @@ export function ModelRequests({ name, active }: { name: string; active: number }
             </tbody>
           </table>
         </div>
-      ) : error == null && <Empty title="No request is captured">Declare <code>observability.captures</code> in the manifest to see requests here.</Empty>}
+      ) : found && <Empty title="No request is captured">Answered requests appear here where the manifest declares <code>observability.captures</code>.</Empty>}
     </section>
   );
 }

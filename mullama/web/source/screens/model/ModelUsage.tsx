@@ -1,29 +1,24 @@
 /** Requests and tokens of a model over the last day or month. */
 
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 
-import { ask } from "../../api/client.ts";
 import type { UsageRow } from "../../api/types.ts";
 import { count, counted } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
 import { Problem } from "../../parts/Problem.tsx";
+import { useAnswer } from "../../parts/useAnswer.ts";
 
 const TIMES = {
   day: { since: "24h", span: "hour", seconds: 3600, places: 24, words: "last 24 hours" },
   month: { since: "30d", span: "day", seconds: 86400, places: 30, words: "last 30 days" },
 } as const;
 
-/** The sums, and one bar for each hour or day. */
-export function ModelUsage({ name }: { name: string }) {
+/** The sums, and one bar for each hour or day, read again when the number of running requests changes. */
+export function ModelUsage({ name, active }: { name: string; active: number }) {
   const [time, setTime] = useState<keyof typeof TIMES>("day");
-  const [rows, setRows] = useState<UsageRow[] | null>(null);
-  const [error, setError] = useState<unknown>(null);
   const { since, span, words } = TIMES[time];
-  useEffect(() => {
-    ask<{ rows: UsageRow[] }>(`api/v1/usage?since=${since}&by=model&span=${span}`).then(
-      (answer) => setRows(answer.rows.filter((row) => row.model === name)), setError,
-    );
-  }, [name, since, span]);
+  const { found, error } = useAnswer<{ rows: UsageRow[] }>(`api/v1/usage?since=${since}&by=model&span=${span}`, active);
+  const rows = found?.rows.filter((row) => row.model === name);
   return (
     <section class="panel" aria-labelledby="usage-title">
       <header>

@@ -2,11 +2,12 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { ask } from "../../api/client.ts";
+import { ask, key } from "../../api/client.ts";
 import type { ModelDocument } from "../../api/types.ts";
 import { bytes, counted } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
 import { Problem } from "../../parts/Problem.tsx";
+import { returns } from "../../state/live.ts";
 
 interface Turn {
   role: "system" | "user" | "assistant" | "tool";
@@ -101,7 +102,7 @@ function Rendered({ model, request, ready }: { model: string; request: object; r
       })();
     }, PAUSE);
     return () => { clearTimeout(timer); stop.abort(); };
-  }, [body]);
+  }, [body, key.value, returns.value]);
   return (
     <>
       {error != null && <Problem title="The conversation was not rendered" error={error} />}

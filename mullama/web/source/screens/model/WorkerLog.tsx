@@ -6,9 +6,9 @@ import { ask, nameInPath } from "../../api/client.ts";
 import type { WorkerLog as Log } from "../../api/types.ts";
 import { inert } from "../../format/inert.ts";
 import { counted } from "../../format/units.ts";
+import { CopyButton } from "../../parts/CopyButton.tsx";
 import { Empty } from "../../parts/Empty.tsx";
 import { Problem } from "../../parts/Problem.tsx";
-import { copy } from "../../parts/clipboard.ts";
 
 /** The panel. worker: the process, whose change reads the log again. */
 export function WorkerLog({ name, worker }: { name: string; worker: number | null }) {
@@ -30,7 +30,7 @@ export function WorkerLog({ name, worker }: { name: string; worker: number | nul
         <h2 id="worker-log-title">Log of the worker</h2>
         {log && <span class="quiet">process {log.pid}, {counted(log.lines.length, "line")}</span>}
         {open && worker !== null && <button class="button" onClick={read}>Read again</button>}
-        {open && text && <button class="button" onClick={() => void copy(text)}>Copy</button>}
+        {open && text && <CopyButton text={() => text} />}
         <button class="button" aria-expanded={open} onClick={() => setOpen(!open)}>{open ? "Hide" : "Show"}</button>
       </header>
       {error != null && <div class="inside"><Problem title="The log could not be read" error={error} /></div>}

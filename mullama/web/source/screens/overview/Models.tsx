@@ -51,7 +51,7 @@ const Row = memo(function Row({ model }: { model: Model }) {
       </td>
       <td class="source">
         <span>{model.source}</span>
-        <span class="quiet small">{model.conditions.some((one) => one.reason === "OldRevisionKept") ? "▲ runs the old revision" : "revision"} {digest(model.revision)} since {model.generation}</span>
+        <span class="quiet small">{model.conditions.some((one) => one.reason === "OldRevisionKept") ? "▲ runs the old revision" : "runs"} {digest(model.revision)}, of revision {model.generation}</span>
         <span class="quiet small">{digest(model.digest)} · {bytes(model.size)} · context {count(model.context_size)}</span>
       </td>
       <td class="number">

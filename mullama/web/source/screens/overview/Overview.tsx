@@ -27,7 +27,7 @@ export function Overview() {
       <section class="panel" aria-labelledby="models-title">
         <header>
           <h2 id="models-title">Models</h2>
-          <span class="quiet">{counted(known.memory.models, "model")} in memory of {known.models.length}</span>
+          <span class="quiet">{known.memory.models} of {counted(known.models.length, "model")} in memory</span>
         </header>
         {known.models.length ? <Models models={known.models} /> : (
           <Empty title="No model is declared">Add one to the manifest, and run <code>mullama apply</code>.</Empty>
@@ -45,7 +45,7 @@ function Manifest({ known }: { known: Status }) {
   const { path, commit, profiles } = known.origin;
   return (
     <p class="quiet">
-      revision <a href={link("history")}>{known.generation}</a>
+      revision <a href={link("history", String(known.generation))}>{known.generation}</a>
       {path && <> of <code title={path}>{path.split("/").at(-1)}</code></>}
       {commit && <> at commit <code>{digest(commit)}</code></>}
       {profiles.length > 0 && <> with {profiles.join(", ")}</>}

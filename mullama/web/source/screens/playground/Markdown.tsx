@@ -86,8 +86,8 @@ function addCopy(pre: HTMLPreElement): void {
   button.className = "button plain small copy";
   button.textContent = "Copy";
   button.addEventListener("click", () => {
-    void copy(pre.querySelector("code")?.textContent ?? "").then(() => {
-      button.textContent = "Copied";
+    void copy(pre.querySelector("code")?.textContent ?? "").then((done) => {
+      button.textContent = done ? "Copied" : "Not copied";
     });
   });
   pre.append(button);

@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import { visible } from "../../format/text.ts";
 import { count, span } from "../../format/units.ts";
-import { copy } from "../../parts/clipboard.ts";
+import { CopyButton } from "../../parts/CopyButton.tsx";
 import type { Message } from "../../state/conversations.ts";
 import { Markdown } from "./Markdown.tsx";
 import { Medium } from "./Medium.tsx";
@@ -81,7 +81,7 @@ function Whole(props: Props) {
         {mine && <button class="button plain small" data-edit disabled={busy} onClick={() => setDraft(message.content)}>Edit</button>}
         {message.role === "assistant" && <button class="button plain small" disabled={busy} onClick={() => actions.again(message)}>Regenerate</button>}
         {message.role === "assistant" && <button class="button plain small" aria-pressed={source} onClick={() => setSource(!source)}>Source</button>}
-        <button class="button plain small" onClick={() => void copy(message.content)}>Copy</button>
+        <CopyButton text={() => message.content} kind="plain small" />
       </footer>
     </>
   );

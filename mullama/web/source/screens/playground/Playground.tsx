@@ -19,8 +19,9 @@ import { Settings } from "./Settings.tsx";
 
 const SCREEN = "playground";
 const LOAD = "load";
+const WITH = "with";
 
-/** The screen. Its address names the conversation. */
+/** The screen. Its address names the conversation; `#/playground/with/NAME` begins one with that model. */
 export function Playground() {
   useEffect(() => { if (!store.loaded.value) void store.load(); }, []);
   const usable = models.value.filter((model) => model.state !== "failed");
@@ -28,10 +29,19 @@ export function Playground() {
   const id = parts.value[1];
   const newest = store.loaded.value ? store.conversations.value[0]?.id : undefined;
   useEffect(() => { if (!id && newest) replace(SCREEN, newest); }, [id, newest]);
+  const wanted = id === WITH ? parts.value[2] : undefined;
+  const ready = store.loaded.value;
+  useEffect(() => {
+    if (wanted === undefined || !ready) return;
+    const unused = store.conversations.value.find((one) => one.model === wanted && !Object.keys(one.messages).length);
+    const next = unused ?? created(wanted);
+    if (!unused) store.put(next);
+    replace(SCREEN, next.id);
+  }, [wanted, ready]);
   const blank = useMemo(() => created(""), [id]);
   if (!first) return <Empty title="No model is served">Declare one in the manifest, and run <code>mullama apply</code>.</Empty>;
   if (id === LOAD) return <LoadTest models={usable.map((model) => model.name)} first={first} />;
-  if (!store.loaded.value) return <p class="quiet" aria-busy="true">Loading…</p>;
+  if (!ready || wanted !== undefined) return <p class="quiet" aria-busy="true">Loading…</p>;
   const kept = (id && store.found(id)) || (id ? { ...blank, id } : blank);
   return <Chat key={kept.id} conversation={kept.model ? kept : { ...kept, model: first }} models={usable} first={first} />;
 }

@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 
 import { base, key } from "../../api/client.ts";
-import { copy } from "../../parts/clipboard.ts";
+import { CopyButton } from "../../parts/CopyButton.tsx";
 import type { Conversation, Message } from "../../state/conversations.ts";
 import { Mistake } from "./body.ts";
 import { FORMS, snippet } from "./requestForms.ts";
@@ -43,7 +43,7 @@ function Code({ form, conversation, messages }: { form: Form; conversation: Conv
   return (
     <>
       <pre class="code" tabIndex={0} aria-label="Code of the request">{text}</pre>
-      <button type="button" class="button small" onClick={() => void copy(text)}>Copy the code</button>
+      <CopyButton text={() => text} label="Copy the code" kind="small" />
     </>
   );
 }

@@ -5,6 +5,7 @@ import type { Signal } from "@preact/signals";
 
 import { ApiError } from "../../api/client.ts";
 import { jsonLines } from "../../api/streams.ts";
+import { identifier } from "../../parts/identifier.ts";
 import { found, put, update } from "../../state/conversationStore.ts";
 import { added, branch, isRecord, lineOf, message, replaced } from "../../state/conversations.ts";
 import type { Column, Message, ToolCall } from "../../state/conversations.ts";
@@ -120,7 +121,7 @@ function failure(error: NonNullable<Line["error"]>): ApiError {
 
 function callOf(call: { id?: string; function: { name: string; arguments: unknown } }): ToolCall {
   const given = call.function.arguments;
-  return { id: call.id ?? crypto.randomUUID(), name: call.function.name, arguments: isRecord(given) ? given : {} };
+  return { id: call.id ?? identifier(), name: call.function.name, arguments: isRecord(given) ? given : {} };
 }
 
 function stats(line: Line, run: Run): Message["stats"] {

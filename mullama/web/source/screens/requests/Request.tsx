@@ -2,11 +2,11 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { ask } from "../../api/client.ts";
 import type { Capture } from "../../api/types.ts";
 import { count, moment, span } from "../../format/units.ts";
 import { Problem } from "../../parts/Problem.tsx";
 import { StateMark } from "../../parts/StateMark.tsx";
+import { useAnswer } from "../../parts/useAnswer.ts";
 import { link, open } from "../../shell/router.ts";
 import { put } from "../../state/conversationStore.ts";
 import { conversationOf } from "./bodies.ts";
@@ -16,17 +16,13 @@ import { readable, TextBody } from "./TextBody.tsx";
 
 /** The screen of one request. */
 export function Request({ id }: { id: string }) {
-  const [capture, setCapture] = useState<Capture | null>(null);
-  const [error, setError] = useState<unknown>(null);
+  const { found: capture, error } = useAnswer<Capture>(`api/v1/requests/${encodeURIComponent(id)}`);
   const [again, setAgain] = useState<Replayed | null>(null);
   const [refused, setRefused] = useState<{ title: string; error: unknown } | null>(null);
   const [sending, setSending] = useState<AbortController | null>(null);
   const stop = useRef<AbortController | null>(null);
-  useEffect(() => {
-    ask<Capture>(`api/v1/requests/${encodeURIComponent(id)}`).then(setCapture, setError);
-    return () => stop.current?.abort();
-  }, [id]);
-  if (error) return <><p><a href={link("requests")}>All requests</a></p><Problem title="The request could not be read" error={error} /></>;
+  useEffect(() => () => stop.current?.abort(), [id]);
+  if (error && !capture) return <><p><a href={link("requests")}>All requests</a></p><Problem title="The request could not be read" error={error} /></>;
   if (!capture) return <p class="quiet" aria-busy="true">Loading…</p>;
   const why = refusal(capture);
 
@@ -90,7 +86,7 @@ function Facts({ title, capture }: { title: string; capture: Capture }) {
       {title && <h3>{title}</h3>}
       <dl class="facts">
         <dt>Result</dt><dd><StateMark state={capture.result} /> {capture.error ? `${capture.error.kind}: ${capture.error.message}` : capture.finish.length > 0 && <span class="quiet">ended by {capture.finish.join(", ")}</span>}</dd>
-        <dt>Model</dt><dd><a href={link("models", capture.model)}>{capture.model}</a>{capture.route !== capture.model && `, asked for as ${capture.route}`}, <a href={link("history")}>revision {capture.generation}</a></dd>
+        <dt>Model</dt><dd><a href={link("models", capture.model)}>{capture.model}</a>{capture.route !== capture.model && `, asked for as ${capture.route}`}, <a href={link("history", String(capture.generation))}>revision {capture.generation}</a></dd>
         <dt>Arrived</dt><dd>{moment(capture.when)}{capture.key && ` with the key ${capture.key}`}, <code>{capture.request}</code></dd>
         {capture.path && <><dt>Path</dt><dd><code>{capture.path}</code></dd></>}
         <dt>Prompt</dt><dd>{count(usage.prompt_tokens)} tokens: {count(usage.cached_tokens)} cached, {count(computed)} computed in {span(timings.prompt)}{speed(computed, timings.prompt)}</dd>

@@ -14,11 +14,12 @@ import { Request } from "./Request.tsx";
 /** Rows that are drawn at a time. */
 const PART = 200;
 const NO_KEY = "no key";
+const OF = "of";
 
-/** The screen: the list, or one request of it. */
+/** The screen: the list, at first of one model where the address is `#/requests/of/NAME`, or one request of it. */
 export function Requests() {
-  const id = parts.value[1];
-  return id ? <Request key={id} id={id} /> : <List />;
+  const [, id, model] = parts.value;
+  return id && id !== OF ? <Request key={id} id={id} /> : <List key={model} model={id === OF ? (model ?? "") : ""} />;
 }
 
 /** The columns with a filter of their own: the title of it, and the value of a row. */
@@ -29,9 +30,9 @@ const FILTERS: Record<string, [string, (row: CaptureRow) => string]> = {
   result: ["Result", (row) => row.result],
 };
 
-function List() {
+function List({ model }: { model: string }) {
   const { rows, error, lost } = useCaptures();
-  const [chosen, setChosen] = useState<Record<string, string>>({});
+  const [chosen, setChosen] = useState<Record<string, string>>({ model });
   const [most, setMost] = useState(PART);
   const shown = rows.filter((row) => Object.entries(chosen).every(([name, value]) => !value || FILTERS[name]![1](row) === value));
   return (
@@ -52,7 +53,7 @@ function List() {
         </header>
         {shown.length ? <Table rows={shown.slice(0, most)} /> : (
           <Empty title={rows.length ? "No request matches" : "No request is captured"}>
-            {!rows.length && <>Declare <code>observability.captures</code> in the manifest to see requests here.</>}
+            {!rows.length && <>Answered requests appear here where the manifest declares <code>observability.captures</code>.</>}
           </Empty>
         )}
         {shown.length > most && <p class="inside"><button class="button" onClick={() => setMost(most + PART)}>Show {count(Math.min(PART, shown.length - most))} more</button></p>}

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 
 import { cut, visible } from "../../format/text.ts";
 import { count } from "../../format/units.ts";
-import { copy } from "../../parts/clipboard.ts";
+import { CopyButton } from "../../parts/CopyButton.tsx";
 import { download } from "../../parts/download.ts";
 import { Empty } from "../../parts/Empty.tsx";
 
@@ -29,7 +29,7 @@ export function TextBody({ title, content, file, children }: Props) {
         {content != null && (
           <>
             <span class="quiet small">{count(content.length)} characters</span>
-            <button class="button small" onClick={() => void copy(content)}>Copy</button>
+            <CopyButton text={() => content} kind="small" />
             <button class="button small" onClick={() => download(content, file, "text/plain")}>Download</button>
           </>
         )}

@@ -1,5 +1,6 @@
 /** The body of a captured request of any dialect as a conversation of the playground. */
 
+import { identifier } from "../../parts/identifier.ts";
 import { created, isRecord, message } from "../../state/conversations.ts";
 import type { Conversation, Medium, Message, ToolCall } from "../../state/conversations.ts";
 
@@ -78,7 +79,7 @@ function callOf(id: unknown, name: unknown, given: unknown): ToolCall {
       tree = {};
     }
   }
-  return { id: textOf(id) || crypto.randomUUID(), name: textOf(name), arguments: isRecord(tree) ? tree : {} };
+  return { id: textOf(id) || identifier(), name: textOf(name), arguments: isRecord(tree) ? tree : {} };
 }
 
 function resultOf(id: unknown, content: unknown): Message {

@@ -40,10 +40,12 @@ async function follow(signal: AbortSignal, report: (followed: Followed) => void)
       timer = 0;
       report({ rows: (shown = rows), error: null, lost: false });
     };
+    // Also after an answer without rows: a server that was started again has none.
+    const later = () => void (timer ||= window.setTimeout(draw, EVERY));
     try {
-      for await (const data of serverEvents("api/v1/requests/events", { signal })) {
+      for await (const data of serverEvents("api/v1/requests/events", { signal }, later)) {
         rows = [JSON.parse(data) as CaptureRow, ...rows].slice(0, KEPT);
-        timer ||= window.setTimeout(draw, EVERY);
+        later();
       }
       report({ rows: shown, error: null, lost: true });
     } catch (error) {
