@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,17 @@ def test_a_revoked_key_sees_nothing_new_and_the_next_one_reads_again(page: Any, 
     entered(page, "the-third-key-of-the-operators")
     page.get_by_role("status").get_by_text("ready").wait_for()
     assert page.get_by_role("alert").count() == 0
+
+
+def test_a_state_that_the_page_cannot_draw_leaves_the_other_screens(page: Any, stack: Stack) -> None:
+    status = {"format": "mullama.status/9", "state": "ready", "version": "9", "conditions": "none", "models": {}}
+    body = f"data: {json.dumps({'status': status, 'events': []})}\n\n"
+    page.route("**/api/v1/live", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+    page.add_init_script(f"sessionStorage.setItem('mullama-key', '{OPS}')")
+    opened(page, stack)
+    page.get_by_role("alert").get_by_text("cannot be drawn").wait_for()
+    page.get_by_role("link", name="History").click()
+    page.get_by_role("link", name="Revision 1", exact=True).wait_for()
 
 
 def test_a_file_that_breaks_is_shown_with_its_mistake_and_its_return(page: Any, stack: Stack) -> None:

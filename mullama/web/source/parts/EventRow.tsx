@@ -1,6 +1,7 @@
 /** One event of the server, with links to its models and to the revision in force. */
 
 import type { ServerEvent } from "../api/types.ts";
+import { visible } from "../format/text.ts";
 import { moment } from "../format/units.ts";
 import { link } from "../shell/router.ts";
 
@@ -16,7 +17,7 @@ export function EventRow({ event }: { event: ServerEvent }) {
     <li>
       <time class="quiet" dateTime={new Date(event.when * 1000).toISOString()}>{moment(event.when)}</time>
       <span>
-        <strong>{event.kind.replaceAll("-", " ")}</strong> {event.message || event.subject}
+        <strong>{event.kind.replaceAll("-", " ")}</strong> {visible(event.message || event.subject)}
         {named.map((name) => <> <a class="small" key={name} href={link("models", name)}>{name}</a></>)}
         {event.generation !== undefined && event.generation > 0 && <> <a class="quiet small" href={link("history", String(event.generation))}>revision {event.generation}</a></>}
       </span>

@@ -1,6 +1,7 @@
 /** The steps of a plan with their cost, and the memory before and after it. */
 
 import type { DeviceMemory, Plan, Step } from "../api/types.ts";
+import { visible } from "../format/text.ts";
 import { bytes } from "../format/units.ts";
 import { Empty } from "./Empty.tsx";
 
@@ -115,5 +116,5 @@ function memory(step: Step) {
 }
 
 function shown(value: unknown): string {
-  return value === null || value === undefined ? "–" : typeof value === "string" ? value : JSON.stringify(value);
+  return value === null || value === undefined ? "–" : visible(typeof value === "string" ? value : JSON.stringify(value));
 }

@@ -1,6 +1,7 @@
 /** An error with its hint, where the person is looking. */
 
 import { ApiError, keyEntered } from "../api/client.ts";
+import { visible } from "../format/text.ts";
 
 /** Show an error. `title` names what failed. */
 export function Problem({ title, error }: { title: string; error: unknown }) {
@@ -9,8 +10,8 @@ export function Problem({ title, error }: { title: string; error: unknown }) {
   return (
     <div class="problem" role="alert">
       <strong>{title}</strong>
-      <p>{message}</p>
-      {hint && <p class="quiet">{hint}</p>}
+      <p>{visible(message)}</p>
+      {hint && <p class="quiet">{visible(hint)}</p>}
       {error instanceof ApiError && (error.status === 401 || error.status === 403) && (
         <p><button class="button" onClick={() => (keyEntered.value = true)}>Use another key</button></p>
       )}

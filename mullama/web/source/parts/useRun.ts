@@ -12,6 +12,8 @@ export interface RunState {
   running: boolean;
   progress: RunProgress | null;
   error: unknown;
+  /** True for an error after which the server may have done what was asked, or may do it yet. */
+  unsure: boolean;
   /** Send the request; the answer is true if a revision was committed. */
   begin: (path: string, init: RequestInit) => Promise<boolean>;
   forget: () => void;
@@ -41,5 +43,6 @@ export function useRun(): RunState {
     }
     return committed(known.result);
   };
-  return { running, progress, error, begin, forget: () => { setProgress(null); setError(null); } };
+  const unsure = error instanceof ApiError && error.kind === "unreachable";
+  return { running, progress, error, unsure, begin, forget: () => { setProgress(null); setError(null); } };
 }

@@ -4,6 +4,7 @@ import type { ComponentType } from "preact";
 import { useEffect } from "preact/hooks";
 
 import { forgetKey, key, keyEntered, keyWanted } from "../api/client.ts";
+import { Guard } from "../parts/Guard.tsx";
 import { Lazy } from "../parts/Lazy.tsx";
 import { StateMark } from "../parts/StateMark.tsx";
 import { Overview } from "../screens/overview/Overview.tsx";
@@ -63,7 +64,7 @@ export function Shell() {
       </nav>
       <main id="main" tabIndex={-1}>
         <Notices />
-        <View />
+        <Guard key={current.path}><View /></Guard>
       </main>
       {/* A dialog would take the keys of a person who writes: it opens by itself only while there is nothing to see. */}
       {(keyEntered.value || (keyWanted.value && !status.value)) && <KeyDialog />}
