@@ -34,6 +34,8 @@ import json, pathlib, sys
 from mullama.server.operator_api.schema import openapi_document
 pathlib.Path(sys.argv[1]).write_text(json.dumps(openapi_document()))
 """
+FIRST_SCREEN = 150_000
+"""The most compressed bytes that the first screen may load. Other screens are loaded when they are opened."""
 _COMPRESSED = (".js", ".css", ".html", ".json", ".svg", ".txt")
 
 
@@ -118,9 +120,9 @@ def _bundle(node: list[str], libraries: Path, made: Path) -> None:
         ],
         NODE_PATH=str(libraries),
     )
-    parts = json.loads((made / "parts.json").read_text(encoding="utf-8"))["inputs"]
+    parts = json.loads((made / "parts.json").read_text(encoding="utf-8"))
     (made / "parts.json").unlink()
-    (made / "licenses.txt").write_text(_licenses(libraries, parts), encoding="utf-8")
+    (made / "licenses.txt").write_text(_licenses(libraries, parts["inputs"]), encoding="utf-8")
     page = (_SOURCE / "index.html").read_text(encoding="utf-8")
     for suffix in ("js", "css"):
         (name,) = (path.name for path in made.glob(f"main-*.{suffix}"))
@@ -132,6 +134,24 @@ def _bundle(node: list[str], libraries: Path, made: Path) -> None:
     for path in made.iterdir():
         if path.suffix in _COMPRESSED:
             Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+    loaded = ["index.html", "icon.svg", *first_scripts(parts["outputs"]), *(path.name for path in made.glob("*.css"))]
+    size = sum((made / f"{name}.gz").stat().st_size for name in loaded)
+    if size > FIRST_SCREEN:
+        raise NotBuilt(f"the first screen loads {size:,} bytes, and {FIRST_SCREEN:,} are allowed: {', '.join(loaded)}")
+
+
+def first_scripts(outputs: Mapping[str, Any]) -> list[str]:
+    """Return the names of the scripts that the entry of the page loads, itself first, without those loaded later.
+
+    outputs: the bundled files by path, as esbuild describes them.
+    """
+    (entry,) = (path for path in outputs if Path(path).name.startswith("main-") and path.endswith(".js"))
+    found = [entry]
+    for path in found:  # grows while it is read
+        for one in outputs[path]["imports"]:
+            if one["kind"] == "import-statement" and one["path"] not in found:
+                found.append(one["path"])
+    return [Path(path).name for path in found]
 
 
 def _licenses(libraries: Path, parts: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from mullama.web import build
 from tests.browser.pages import opened
 from tests.e2e.stack import Stack
 
@@ -24,6 +25,18 @@ def test_the_overview_shows_each_model_and_follows_the_server(page: Any, stack: 
     row.get_by_text("ready").wait_for()
     httpx.post(f"{stack.url}/api/models/spare/unload", json={}, timeout=60).raise_for_status()
     row.get_by_text("idle").wait_for()
+
+
+def test_the_first_screen_loads_at_most_its_budget(page: Any, stack: Stack) -> None:
+    opened(page, stack)
+    page.get_by_role("rowheader", name="tiny").wait_for()
+    files = page.evaluate(
+        """[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+        .filter((one) => one.name.includes("/ui/"))
+        .map((one) => [one.name, one.encodedBodySize, one.decodedBodySize])"""
+    )
+    assert sum(size for _, size, _ in files) <= build.FIRST_SCREEN
+    assert all(size < decoded for name, size, decoded in files if name.endswith((".js", ".css")))  # compressed
 
 
 def test_a_conversation_has_branches_and_survives_a_reload(page: Any, stack: Stack) -> None:
@@ -45,7 +58,7 @@ def test_a_request_is_shown_with_its_prompt_and_answer(page: Any, stack: Stack) 
     httpx.post(f"{stack.url}/v1/chat/completions", json=body, timeout=60).raise_for_status()
     opened(page, stack, "requests")
     page.get_by_role("row").nth(1).get_by_role("link").first.click()
-    page.get_by_text("<script>window.stolen = 1</script>").wait_for()
+    page.get_by_text("<script>window.stolen = 1</script>").first.wait_for()
     assert page.evaluate("window.stolen") is None
 
 

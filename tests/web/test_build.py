@@ -55,6 +55,19 @@ def test_a_build_without_node_and_without_an_index_gives_the_reason(
     assert "the web page was not built" in capsys.readouterr().err
 
 
+def test_the_first_screen_has_the_scripts_that_are_imported_at_once() -> None:
+    now, later = "import-statement", "dynamic-import"
+    outputs = {
+        "d/main-A.js": {"imports": [{"path": "d/a.js", "kind": now}, {"path": "d/plan.js", "kind": later}]},
+        "d/a.js": {"imports": [{"path": "d/b.js", "kind": now}, {"path": "d/main-A.js", "kind": now}]},
+        "d/b.js": {"imports": [{"path": "d/a.js", "kind": now}]},
+        "d/plan.js": {"imports": [{"path": "d/editor.js", "kind": now}]},
+        "d/editor.js": {"imports": []},
+        "d/main-B.css": {"imports": []},
+    }
+    assert build.first_scripts(outputs) == ["main-A.js", "a.js", "b.js"]
+
+
 def test_every_library_of_the_page_is_pinned() -> None:
     import json
 

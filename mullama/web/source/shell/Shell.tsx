@@ -50,7 +50,7 @@ export function Shell() {
     <>
       <a class="skip" href="#main" onClick={focusMain}>Skip to the content</a>
       <nav class="rail" aria-label="Screens">
-        <a class="brand" href={link()}><img src="icon.svg" alt="" width="22" height="22" /> mullama</a>
+        <a class="brand" href={link()}><img src="icon.svg" alt="" width="22" height="22" /> <span class="brand-name">mullama</span></a>
         <ul>
           {SCREENS.filter((screen) => screen.below === undefined).map((screen) => (
             <li key={screen.path}>

@@ -89,7 +89,7 @@ function Ratings({ found, context }: { found: HubRepository; context: number }) 
   return (
     <>
       <div class="scroll">
-        <table>
+        <table class="stacked">
           <thead>
             <tr>
               <th scope="col">Quantization</th><th scope="col">Fit</th><th scope="col">Quality</th><th scope="col" class="number">Download</th>
@@ -101,13 +101,13 @@ function Ratings({ found, context }: { found: HubRepository; context: number }) 
             {found.quants.map((one) => (
               <tr key={one.quant}>
                 <th scope="row" class="model">{one.quant}</th>
-                <td><StateMark {...STATES[one.status]} /></td>
-                <td>{one.quality}</td>
-                <td class="number">{bytes(one.size_bytes)}</td>
-                <td class="number">{bytes(one.memory_bytes)}</td>
-                <td><Bar value={one.share} whole={1} label={`${Math.round(one.share * 100)} % of the free memory`} /><span class="small quiet">{Math.round(one.share * 100)} %</span></td>
-                <td class="number">{one.context_room ? `${count(one.context_room)} tok` : "–"}</td>
-                <td class="number">
+                <td data-label="Fit"><StateMark {...STATES[one.status]} /></td>
+                <td data-label="Quality">{one.quality}</td>
+                <td class="number" data-label="Download">{bytes(one.size_bytes)}</td>
+                <td class="number" data-label="Memory">{bytes(one.memory_bytes)}</td>
+                <td data-label="Share of the free memory"><Bar value={one.share} whole={1} label={`${Math.round(one.share * 100)} % of the free memory`} /><span class="small quiet">{Math.round(one.share * 100)} %</span></td>
+                <td class="number" data-label="Room for context">{one.context_room ? `${count(one.context_room)} tok` : "–"}</td>
+                <td class="number wide">
                   <button class={one.status === "recommended" ? "button main" : "button"} aria-expanded={chosen === one.quant} onClick={() => setChosen(chosen === one.quant ? null : one.quant)}>
                     Add to the manifest<span class="visually-hidden"> {one.quant}</span>
                   </button>

@@ -70,7 +70,7 @@ export function Search({ words }: { words: string }) {
 function Results({ results }: { results: HubResult[] }) {
   return (
     <div class="scroll">
-      <table>
+      <table class="stacked">
         <caption class="visually-hidden">{counted(results.length, "result")}</caption>
         <thead>
           <tr>
@@ -85,11 +85,11 @@ function Results({ results }: { results: HubResult[] }) {
                 <a href={link("fetch", "repository", ...one.repository.split("/"))}>{one.repository}</a>
                 {one.gated && <span class="tag">gated</span>}
               </th>
-              <td>{one.task || "–"}</td>
-              <td>{one.license || "–"}</td>
-              <td class="number">{count(one.downloads)}</td>
-              <td class="number">{count(one.likes)}</td>
-              <td class="number">{one.updated.slice(0, 10) || "–"}</td>
+              <td data-label="Task">{one.task || "–"}</td>
+              <td data-label="License">{one.license || "–"}</td>
+              <td class="number" data-label="Downloads">{count(one.downloads)}</td>
+              <td class="number" data-label="Likes">{count(one.likes)}</td>
+              <td class="number" data-label="Updated">{one.updated.slice(0, 10) || "–"}</td>
             </tr>
           ))}
         </tbody>

@@ -39,20 +39,20 @@ export function History() {
         {revisions?.length === 0 && <Empty title="Nothing was applied yet">Run <code>mullama apply</code>.</Empty>}
         {!!revisions?.length && (
           <div class="scroll">
-            <table>
+            <table class="stacked">
               <thead>
                 <tr><th scope="col"><span class="visually-hidden">Compare</span></th><th scope="col" class="number">Revision</th><th scope="col">When</th><th scope="col">By</th><th scope="col">Changes</th><th scope="col">Result</th><th scope="col"><span class="visually-hidden">Actions</span></th></tr>
               </thead>
               <tbody>
                 {revisions.map((one) => (
                   <tr key={one.generation} ref={one.generation === opened ? row : null} aria-current={one.generation === opened ? "true" : undefined}>
-                    <td><input type="checkbox" aria-label={`Compare revision ${one.generation}`} checked={pair.includes(one.generation)} onChange={(event) => mark(one.generation, event.currentTarget.checked)} /></td>
-                    <th scope="row" class="number"><a href={link("history", String(one.generation))} aria-label={`Revision ${one.generation}`}>{one.generation}</a></th>
-                    <td class="nowrap">{moment(one.when)}</td>
-                    <td>{one.by || "–"} <span class="quiet">({one.trigger})</span>{one.origin.commit && <code class="block">{digest(one.origin.commit)}</code>}</td>
-                    <td>{changes(one.summary as Record<string, unknown>)}</td>
-                    <td>{one.result}</td>
-                    <td class="number">
+                    <td class="first"><input type="checkbox" aria-label={`Compare revision ${one.generation}`} checked={pair.includes(one.generation)} onChange={(event) => mark(one.generation, event.currentTarget.checked)} /></td>
+                    <th scope="row" class="number"><span class="when-stacked" aria-hidden="true">Revision </span><a href={link("history", String(one.generation))} aria-label={`Revision ${one.generation}`}>{one.generation}</a></th>
+                    <td class="nowrap" data-label="When">{moment(one.when)}</td>
+                    <td data-label="By">{one.by || "–"} <span class="quiet">({one.trigger})</span>{one.origin.commit && <code class="block">{digest(one.origin.commit)}</code>}</td>
+                    <td class="wide" data-label="Changes">{changes(one.summary as Record<string, unknown>)}</td>
+                    <td class="wide" data-label="Result">{one.result}</td>
+                    <td class="number wide">
                       {one.generation === applied
                         ? <span class="tag">applied</span>
                         : <button class="button" onClick={() => setTarget(one.generation)}>Plan the undo</button>}

@@ -60,7 +60,7 @@ export function Keys() {
 function Table({ report }: { report: KeyReport }) {
   return (
     <div class="scroll">
-      <table>
+      <table class="stacked">
         <thead>
           <tr>
             <th scope="col">Key</th><th scope="col">Roles</th><th scope="col">Models</th><th scope="col">Limits</th>
@@ -89,18 +89,18 @@ function Row({ one, own }: { one: Key; own: boolean }) {
           <code class="quiet">{one.secret}</code>
         </span>
       </th>
-      <td>{one.roles.join(", ")}{one.priority !== 0 && <span class="quiet small block">priority {one.priority}</span>}</td>
-      <td>{one.models.map((pattern) => <code key={pattern} class="block">{pattern === "*" ? "* (all)" : pattern}</code>)}</td>
-      <td class="limits">{one.limits.length ? one.limits.map((limit) => <Left key={limit.limit} limit={limit} />) : <span class="quiet">none</span>}</td>
-      <td class="number">
+      <td data-label="Roles">{one.roles.join(", ")}{one.priority !== 0 && <span class="quiet small block">priority {one.priority}</span>}</td>
+      <td data-label="Models">{one.models.map((pattern) => <code key={pattern} class="block">{pattern === "*" ? "* (all)" : pattern}</code>)}</td>
+      <td class="limits" data-label="Limits">{one.limits.length ? one.limits.map((limit) => <Left key={limit.limit} limit={limit} />) : <span class="quiet">none</span>}</td>
+      <td class="number" data-label="Requests">
         {usage ? count(usage.requests) : "–"}
         {!!usage?.errors && <span class="quiet small block">{count(usage.errors)} failed</span>}
       </td>
-      <td class="number">
+      <td class="number" data-label="Tokens">
         {usage ? count(usage.prompt_tokens + usage.generated_tokens) : "–"}
         {!!usage?.generated_tokens && <span class="quiet small block">{count(usage.generated_tokens)} generated</span>}
       </td>
-      <td class="number">{one.last_used === null ? <span class="quiet">{usage ? "never" : "–"}</span> : moment(one.last_used)}</td>
+      <td class="number" data-label="Last used">{one.last_used === null ? <span class="quiet">{usage ? "never" : "–"}</span> : moment(one.last_used)}</td>
     </tr>
   );
 }

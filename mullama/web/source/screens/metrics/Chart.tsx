@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 
 import type { MetricsHistory } from "../../api/types.ts";
-import { link } from "../../shell/router.ts";
+import { open } from "../../shell/router.ts";
 import { look } from "../../shell/theme.ts";
 import type { Plot } from "./charts.ts";
 
@@ -130,14 +130,13 @@ function drawMarks(chart: uPlot, host: HTMLElement, marks: MetricsHistory["marks
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
     ctx.restore();
-    const anchor = document.createElement("a");
-    anchor.className = applied ? "reload-mark" : "reload-mark refused";
-    anchor.href = link("history", ...(applied ? [String(mark.generation)] : []));
-    anchor.title = `${mark.kind.replaceAll("-", " ")}${applied ? `: revision ${mark.generation}` : ""}\n${mark.message}`;
-    anchor.tabIndex = -1; // the list below the charts has the same links for the keyboard
-    anchor.setAttribute("aria-hidden", "true");
-    anchor.style.left = `${left}px`;
-    chart.over.append(anchor);
+    const spot = document.createElement("span");
+    spot.className = applied ? "reload-mark" : "reload-mark refused";
+    spot.title = `${mark.kind.replaceAll("-", " ")}${applied ? `: revision ${mark.generation}` : ""}\n${mark.message}`;
+    // No link: the chart is a picture, and the list below the charts has the links for the keyboard.
+    spot.addEventListener("click", () => open("history", ...(applied ? [String(mark.generation)] : [])));
+    spot.style.left = `${left}px`;
+    chart.over.append(spot);
   }
 }
 

@@ -43,7 +43,7 @@ export function Usage() {
           </section>
           <section class="panel" aria-label={`Usage by ${by}`}>
             <div class="scroll">
-              <table>
+              <table class="stacked">
                 <thead>
                   <tr>
                     <th scope="col">{SUBJECTS[by]}</th><th scope="col" class="number">Requests</th><th scope="col" class="number">Errors</th>
@@ -55,13 +55,13 @@ export function Usage() {
                   {totals.map((one) => (
                     <tr key={one.name}>
                       <th scope="row" class="model">{one.name || <span class="quiet">without a key</span>}</th>
-                      <td class="number">{count(one.requests)}</td>
-                      <td class="number">{count(one.errors)}</td>
-                      <td class="number">{count(one.cancelled)}</td>
-                      <td class="number">{count(one.prompt_tokens)}</td>
-                      <td class="number">{count(one.cached_tokens)}</td>
-                      <td class="number">{count(one.generated_tokens)}</td>
-                      <td class="number">{span(one.seconds)}</td>
+                      <td class="number" data-label="Requests">{count(one.requests)}</td>
+                      <td class="number" data-label="Errors">{count(one.errors)}</td>
+                      <td class="number" data-label="Cancelled">{count(one.cancelled)}</td>
+                      <td class="number" data-label="Prompt tokens">{count(one.prompt_tokens)}</td>
+                      <td class="number" data-label="Cached">{count(one.cached_tokens)}</td>
+                      <td class="number" data-label="Generated">{count(one.generated_tokens)}</td>
+                      <td class="number" data-label="Time">{span(one.seconds)}</td>
                     </tr>
                   ))}
                 </tbody>

@@ -17,23 +17,23 @@ export function Files({ files }: { files: ModelFile[] }) {
     <section class="panel" aria-labelledby="files-title">
       <header><h2 id="files-title">Files</h2></header>
       <div class="scroll">
-        <table>
+        <table class="stacked">
           <thead><tr><th scope="col">File</th><th scope="col">State</th><th scope="col" class="number">Size</th></tr></thead>
           <tbody>
             {files.map((file, index) => (
               <tr key={index}>
-                <td class="value">
+                <td class="value wide">
                   <span title={file.path ?? undefined}>{file.name}</span> <span class="tag">{file.role}</span>
                   <span class="quiet small block">{file.digest ? <code title={file.digest}>{digest(file.digest)}</code> : "no digest yet"} · {file.source}</span>
                   {file.path && <span class="quiet small block">{file.path}</span>}
                 </td>
-                <td>
+                <td data-label="State">
                   <Lock file={file} />
                   {file.declared && <span class="quiet small block">digest declared</span>}
                   {!file.stored && <span class="small block">not on this machine</span>}
                   {file.problem && <span class="small block">{file.problem}</span>}
                 </td>
-                <td class="number">{file.size === null ? "–" : bytes(file.size)}</td>
+                <td class="number" data-label="Size">{file.size === null ? "–" : bytes(file.size)}</td>
               </tr>
             ))}
           </tbody>

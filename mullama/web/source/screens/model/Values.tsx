@@ -38,7 +38,7 @@ export function Values({ document }: { document: ModelDocument }) {
       </header>
       {document.values_problem && <p class="notice flush">The lines may be unknown: {document.values_problem}</p>}
       {shown.length ? (
-        <div class="scroll tall" tabIndex={0} role="region" aria-labelledby="values-title">
+        <div class="scroll tall" tabIndex={0} role="region" aria-label="Values of the model">
           <table>
             <thead><tr><th scope="col">Field</th><th scope="col">Value</th><th scope="col">From</th><th scope="col">A change costs</th></tr></thead>
             <tbody>{shown.map((one) => <ValueRow key={one.path} value={one} />)}</tbody>

@@ -15,7 +15,7 @@ import { failures, generating, speeds, status } from "../../state/live.ts";
 export function Models({ models }: { models: Model[] }) {
   return (
     <div class="scroll">
-      <table>
+      <table class="stacked">
         <thead>
           <tr>
             <th scope="col">Model</th>
@@ -23,7 +23,7 @@ export function Models({ models }: { models: Model[] }) {
             <th scope="col">Source</th>
             <th scope="col" class="number">Memory</th>
             <th scope="col" class="number">Requests</th>
-            <th scope="col">Tokens/s</th>
+            <th scope="col" class="number">Tokens/s</th>
           </tr>
         </thead>
         <tbody>{models.map((model) => <Row key={model.name} model={model} />)}</tbody>
@@ -43,39 +43,40 @@ const Row = memo(function Row({ model }: { model: Model }) {
         {model.is_default && <span class="tag">default</span>}
         {model.beside_manifest && <span class="tag">added by a command</span>}
       </th>
-      <td>
+      <td class="wide">
         <StateMark state={model.state} />
         {model.progress !== null && <Bar value={model.progress} whole={1} label={`${Math.round(model.progress * 100)} % loaded`} />}
         <Reasons model={model} />
-        <LastError name={model.name} />
+        <LastError model={model} />
       </td>
-      <td class="source">
+      <td class="source wide">
         <span>{model.source}</span>
         <span class="quiet small">{model.conditions.some((one) => one.reason === "OldRevisionKept") ? "▲ runs the old revision" : "runs"} {digest(model.revision)}, of revision {model.generation}</span>
         <span class="quiet small">{digest(model.digest)} · {bytes(model.size)} · context {count(model.context_size)}</span>
       </td>
-      <td class="number">
+      <td class="number" data-label="Memory">
         {model.memory_own ? bytes(model.memory_own) : <span class="quiet">–</span>}
         {model.shared_with && <span class="quiet small block">shared with {model.shared_with}</span>}
       </td>
-      <td class="number">
+      <td class="number" data-label="Requests">
         {model.active} <span class="quiet">of {model.parallel}</span>
         {model.waiting > 0 && <span class="small block">{count(model.waiting)} waiting</span>}
       </td>
-      <td><Speed name={model.name} /></td>
+      <td class="number" data-label="Tokens/s"><Speed name={model.name} /></td>
     </tr>
   );
 });
 
-/** The newest failure of the model, which may have passed. */
-function LastError({ name }: { name: string }) {
-  const last = failures.value.get(name);
-  return last ? <span class="small quiet block">last error {moment(last.when)}: {last.message || last.kind}</span> : null;
+/** The newest failure of the model, which may have passed, unless a condition states it. */
+function LastError({ model }: { model: Model }) {
+  const last = failures.value.get(model.name);
+  return last && !model.conditions.some((one) => one.message && last.message.includes(one.message)) ? <span class="small quiet block">last error {moment(last.when)}: {last.message || last.kind}</span> : null;
 }
 
 function Reasons({ model }: { model: Model }) {
   const shown = model.conditions.filter((one) => one.message || (one.type !== "Ready" && one.status));
-  return <>{shown.map((one) => <span key={one.type} class="small block">{one.reason}: {one.message}{one.status === (one.type === "Ready") ? null : <Hint text={one.hint} />}</span>)}</>;
+  const once = shown.filter((one, place) => shown.findIndex((first) => first.reason === one.reason && first.message === one.message) === place);
+  return <>{once.map((one) => <span key={one.type} class="small block">{one.reason}: {one.message}{one.status === (one.type === "Ready") ? null : <Hint text={one.hint} />}</span>)}</>;
 }
 
 /** The speed of a model. One that generated nothing takes no part in the updates of each second. */

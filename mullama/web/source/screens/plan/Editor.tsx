@@ -63,7 +63,7 @@ export function Editor({ text, version, original, changes, mistakes, path, place
         autocompletion({ override: [completer(() => schema)], icons: false, maxRenderedOptions: 60 }), fieldHelp(() => schema),
         Prec.high(keymap.of([{ key: "Tab", run: acceptCompletion }])),
         keymap.of([...defaultKeymap, ...historyKeymap, ...searchKeymap, ...lintKeymap, indentWithTab]),
-        EditorView.contentAttributes.of({ "aria-label": "Text of the manifest", "aria-description": "Tab indents. Escape and then Tab leaves the editor." }),
+        EditorView.contentAttributes.of({ tabindex: "0", "aria-label": "Text of the manifest", "aria-description": "Tab indents. Escape and then Tab leaves the editor." }),
         EditorView.updateListener.of((update) => { if (update.docChanged) report.current(update.state.sliceDoc()); }),
         merging.current.of([]),
       ],

@@ -70,7 +70,7 @@ function values(rows: CaptureRow[], value: (row: CaptureRow) => string, chosen: 
 function Table({ rows }: { rows: CaptureRow[] }) {
   return (
     <div class="scroll">
-      <table>
+      <table class="stacked">
         <thead>
           <tr>
             <th scope="col">When</th><th scope="col">Result</th><th scope="col">Model</th><th scope="col">Key</th>
@@ -81,15 +81,15 @@ function Table({ rows }: { rows: CaptureRow[] }) {
         <tbody>
           {rows.map((row) => (
             <tr key={row.id}>
-              <td class="nowrap"><a href={link("requests", String(row.id))}>{moment(row.when)}</a></td>
-              <td><StateMark state={row.result} />{row.error && <span class="small block">{row.error.message}</span>}</td>
-              <td><a href={link("models", row.model)}>{row.model}</a>{row.route !== row.model && <span class="quiet small block">asked for {row.route}</span>} <span class="quiet small">{row.dialect}</span></td>
-              <td>{row.key ?? "–"}</td>
-              <td class="number">{count(row.usage.prompt_tokens)}</td>
-              <td class="number">{count(row.usage.cached_tokens)}</td>
-              <td class="number">{count(row.usage.completion_tokens)}</td>
-              <td class="number">{row.first_token === null ? "–" : span(row.first_token)}</td>
-              <td class="number">{span(row.seconds)}</td>
+              <td class="nowrap" data-label="When"><a href={link("requests", String(row.id))}>{moment(row.when)}</a></td>
+              <td data-label="Result"><StateMark state={row.result} />{row.error && <span class="small block">{row.error.message}</span>}</td>
+              <td data-label="Model"><a href={link("models", row.model)}>{row.model}</a>{row.route !== row.model && <span class="quiet small block">asked for {row.route}</span>} <span class="quiet small">{row.dialect}</span></td>
+              <td data-label="Key">{row.key ?? "–"}</td>
+              <td class="number" data-label="Prompt">{count(row.usage.prompt_tokens)}</td>
+              <td class="number" data-label="Cached">{count(row.usage.cached_tokens)}</td>
+              <td class="number" data-label="Answer">{count(row.usage.completion_tokens)}</td>
+              <td class="number" data-label="First token">{row.first_token === null ? "–" : span(row.first_token)}</td>
+              <td class="number" data-label="Total">{span(row.seconds)}</td>
             </tr>
           ))}
         </tbody>

@@ -1,0 +1,136 @@
+"""Every screen by the rules of axe-core, and by the keyboard: two widths, two themes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from mullama.web import build
+from tests import ggufs
+from tests.browser.pages import kept_conversation
+from tests.e2e.stack import Stack, stack_in
+from tests.stub_hub import StubHub
+
+KEY = "key-of-the-operators"
+WEIGHTS = ggufs.model().bytes()
+# Each screen with a text that it shows when its content is there.
+SCREENS = {
+    "": "builtin:tiny",
+    "models/tiny": "Resolved manifest",
+    "plan": "Nothing to change",
+    "history": "revision 1 is applied",
+    "playground": "Text 3",
+    "requests": "operators",
+    "requests/1": "Prompt, as the template rendered it",
+    "logs": "following",
+    "metrics": "Generated tokens",
+    "metrics/usage": "tiny",
+    "keys": "this tab",
+    "fetch/search/small": "org/small-GGUF",
+    "fetch/repository/org/small-GGUF": "recommended",
+}
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+CHECK = """async (rules) => {
+    const found = await axe.run(document, {runOnly: {type: "tag", values: rules}, resultTypes: ["violations"]});
+    return found.violations.flatMap((one) => one.nodes.map((node) => `${one.id}: ${node.target}: ${node.html}`));
+}"""
+# Marks the focused element, also in a shadow tree, and returns whether it shows the focus.
+WALK = """() => {
+    let one = document.activeElement;
+    while (one.shadowRoot?.activeElement) one = one.shadowRoot.activeElement;
+    const again = one === document.body || one.dataset.walked !== undefined;
+    one.dataset.walked = "";
+    const box = one.getBoundingClientRect(), framed = one.closest(".cm-editor, .composer");
+    const seen = box.width > 0 && box.bottom > 0 && box.top < innerHeight;
+    const shown = seen && (framed !== null || getComputedStyle(one).outlineStyle !== "none");
+    return {again, editor: one.closest(".cm-editor") !== null, hidden: shown ? [] : [one.outerHTML.slice(0, 120)]};
+}"""
+REACHABLE = "a[href], button, input, select, textarea, summary, [tabindex='0']"
+LEFT = """(selector) => [...document.querySelectorAll(selector)]
+    .filter((one) => !one.disabled && one.checkVisibility() && one.tabIndex >= 0 && one.dataset.walked === undefined)
+    .map((one) => one.outerHTML.slice(0, 120))"""
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The text of axe-core, which is installed with the libraries of the page and is no part of it."""
+    try:
+        return (build._libraries(build._node()) / "axe-core/axe.min.js").read_text(encoding="utf-8")
+    except build.NoTools as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A server with content on every screen."""
+    with StubHub() as hub, stack_in(tmp_path_factory.mktemp("accessible")) as found:
+        hub.repo("org/small-GGUF", {"s-Q4_K_M.gguf": WEIGHTS, "s-Q8_0.gguf": WEIGHTS + bytes(4096)})
+        found.variables["OPS"] = KEY
+        found.write(
+            {"tiny": "builtin:tiny", "spare": {"from": "builtin:tiny", "residency": {"load": "on_demand"}}},
+            auth={"keys": {"operators": {"secret": {"from_env": "OPS"}, "roles": ["admin"]}}},
+            observability={"captures": {"size": "1MiB", "bodies": "all"}},
+            sources={"hf": {"endpoint": hub.url}},
+        )
+        found.serve()
+        url = found.ready()
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
+        headers = {"authorization": f"Bearer {KEY}"}
+        httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=60).raise_for_status()
+        yield found
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Any, stack: Stack) -> Iterator[Any]:
+    """A tab of an administrator with a conversation. Its policy allows the script of axe-core."""
+    context = browser.new_context(bypass_csp=True, reduced_motion="reduce")
+    found = context.new_page()
+    found.set_default_timeout(30_000)
+    found.goto(f"{stack.url}/ui/")
+    found.evaluate("key => sessionStorage.setItem('mullama-key', key)", KEY)
+    found.goto(f"{stack.url}/ui/#/playground")
+    found.reload()
+    found.get_by_role("button", name="Import").wait_for()
+    kept = {"name": "kept.json", "mimeType": "application/json", "buffer": kept_conversation(4).encode()}
+    found.locator("input[type=file][accept*=json]").set_input_files([kept])
+    found.get_by_text("Text 3").wait_for()
+    yield found
+    context.close()
+
+
+def wrong(tab: Any) -> dict[str, list[str]]:
+    """Return the violations of the screen by width and theme, and what is wider than the window."""
+    found = {}
+    for width in (360, 1280):
+        tab.set_viewport_size({"width": width, "height": 900})
+        for theme in ("light", "dark"):
+            tab.emulate_media(color_scheme=theme)
+            found[f"{width} {theme}"] = tab.evaluate(CHECK, RULES)
+        wide = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        found[f"{width} wide"] = [f"{wide} px"] if wide else []
+    return {name: violations for name, violations in found.items() if violations}
+
+
+def walked(tab: Any) -> list[str]:
+    """Walk over the screen by Tab, and return what hides the focus or is not reached."""
+    tab.locator(".skip").focus()
+    hidden: list[str] = []
+    while not (one := tab.evaluate(WALK))["again"]:
+        hidden += one["hidden"]
+        if one["editor"]:
+            tab.keyboard.press("Escape")  # the editor keeps the key Tab for itself
+        tab.keyboard.press("Tab")
+    return hidden + tab.evaluate(LEFT, REACHABLE)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_no_screen_violates_a_rule_and_the_keyboard_reaches_all(tab: Any, stack: Stack, axe: str, screen: str) -> None:
+    tab.goto("about:blank")
+    tab.goto(f"{stack.url}/ui/#/{screen}")
+    tab.get_by_role("main").get_by_text(SCREENS[screen]).filter(visible=True).first.wait_for()
+    assert walked(tab) == []
+    tab.evaluate(axe)
+    assert wrong(tab) == {}
