@@ -1,5 +1,7 @@
 /** One event of the server, with links to its models and to the revision in force. */
 
+import { memo } from "preact/compat";
+
 import type { ServerEvent } from "../api/types.ts";
 import { visible } from "../format/text.ts";
 import { moment } from "../format/units.ts";
@@ -10,8 +12,8 @@ export function concerns(event: ServerEvent, model: string): boolean {
   return event.subject === model || (event.models?.includes(model) ?? false);
 }
 
-/** Time, kind, text, models and revision. */
-export function EventRow({ event }: { event: ServerEvent }) {
+/** Time, kind, text, models and revision. An event does not change, so its row is drawn once. */
+export const EventRow = memo(function EventRow({ event }: { event: ServerEvent }) {
   const named = event.models ?? [];
   return (
     <li>
@@ -23,4 +25,4 @@ export function EventRow({ event }: { event: ServerEvent }) {
       </span>
     </li>
   );
-}
+});
