@@ -44,7 +44,7 @@ def _missing(path: Path, parts: int) -> NotFound:
     if parts > 1:
         return NotFound(f"{path} is missing", hint=f"it is one of the {parts} parts of the model", name=str(path))
     try:
-        names = [entry.name for entry in os.scandir(path.parent) if entry.is_file() and role(entry.name) == "weights"]
+        names = [name for name in _files_of(path.parent) if role(name) == "weights"]
     except OSError:
         return NotFound(f"{path} does not exist", hint=f"{path.parent} cannot be read either", name=str(path))
     if path.is_symlink():
@@ -55,17 +55,33 @@ def _missing(path: Path, parts: int) -> NotFound:
 def projector_file(weights: Path) -> Path | None:
     """Return the projector in the folder of weights: the only model of the folder, or the one that its name names."""
     try:
-        names = tuple(sorted(entry.name for entry in os.scandir(weights.parent) if entry.is_file()))
+        names = tuple(_files_of(weights.parent))
     except OSError:
         return None
     found = projector_beside(weights.name, names)
     return weights.with_name(found) if found else None
 
 
+def _files_of(folder: Path) -> list[str]:
+    """Return the names of the regular files in a folder, sorted. A link that leads nowhere or in a circle is none.
+
+    Raises `OSError` for a folder that cannot be read.
+    """
+
+    def regular(entry: os.DirEntry[str]) -> bool:
+        try:
+            return entry.is_file()
+        except OSError:
+            return False
+
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if regular(entry))
+
+
 def _in_folder(folder: Path) -> tuple[Path, ...]:
     """Return the files of the one model in a folder; raise `Invalid` for more than one."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+        names = _files_of(folder)
     except OSError as error:
         raise Denied(f"{folder}: {error.strerror}") from error
     for name in names:

@@ -221,6 +221,16 @@ def test_a_folder_with_two_models_asks_which(sources: SourceFixture) -> None:
     assert sources.pull(str(folder)).digest == DIGEST
 
 
+def test_a_link_in_a_circle_beside_a_model_hides_nothing(sources: SourceFixture) -> None:
+    folder = sources.root / "linked"
+    folder.mkdir()
+    (folder / "a-Q8_0.gguf").write_bytes(DATA)
+    (folder / "odd.gguf").symlink_to("odd.gguf")
+    assert sources.pull(str(folder)).digest == DIGEST
+    with pytest.raises(MullamaError, match=r"did you mean a-Q8_0\.gguf"):
+        sources.pull(str(folder / "a-Q8_1.gguf"))
+
+
 def test_a_folder_with_one_model_and_its_companions_is_that_model(sources: SourceFixture) -> None:
     folder = sources.root / "one"
     (folder).mkdir()

@@ -189,6 +189,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused() -> None:
         read_header(lambda offset, length: RIGHT[offset : offset + length - 1], len(RIGHT))
 
 
+@pytest.mark.timeout(60)  # it bounds its own processor time
 def test_a_vocabulary_of_150_000_tokens_is_read_and_checked_in_a_moment() -> None:
     tokens = [b"token %d" % number for number in range(151_936)]
     merges = [b"a %d" % number for number in range(151_387)]
