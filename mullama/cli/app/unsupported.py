@@ -25,7 +25,6 @@ COMMANDS: Mapping[str, str] = {
     "grammar": _SCHEMA,
     "convert": "a GGUF file is needed: convert the model with llama.cpp, or pull a GGUF repository",
     "from-config": "a manifest replaces the TOML file: mullama apply -f FILE",
-    "ui": "the web page is at /ui/ of every server; server.ui in the manifest switches it",
     "mcp": "the Model Context Protocol is not spoken; a client offers tools in its requests",
     "speak": "speech is not generated",
     "upgrade": _UPGRADE,
@@ -67,7 +66,7 @@ _TLS = "server.tls in the manifest names the certificate and its key"
 _NO_PLACEMENT = "gpu.layers, gpu.split and gpu.experts in the manifest place the layers"
 _NO_SEARCH = "mullama calls no tools; a client searches and sends the result as a tool message"
 _NO_MCP = COMMANDS["mcp"]
-_PAGE = COMMANDS["ui"]
+_PAGE = "mullama ui prints the address of the web page; server.ui in the manifest switches it"
 _NO_WEBSOCKET = "/v1/realtime is a WebSocket on the port of the API; other answers are streamed over HTTP"
 _PARALLEL = _in_model("limits.parallel")
 _CONTEXT = "use --context-size N, or context.size in the manifest"
