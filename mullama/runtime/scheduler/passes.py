@@ -284,9 +284,10 @@ def wake(state: State, now: float) -> Iterator[Command]:
     resting = (worker for weights in state.stopped if (worker := state.workers.get(weights)) is not None)
     moments += [w.retry_at for w in resting if w.phase is Phase.COLD and w.retry_at > now]
     moments += [until for until in state.alone_until.values() if until > now]
-    asked = [state.targets[name].unit for name in state.waiting.models]
-    asked += [unit for key in state.pins if (unit := state.units.get(key)) is not None and unit.pinned]
-    asked_cold = any(unit.phase is Phase.COLD for unit in asked)
+    targets = state.targets
+    asked_cold = any(targets[name].unit.phase is Phase.COLD for name in state.waiting.models) or any(
+        unit.pinned and unit.phase is Phase.COLD for key in state.pins if (unit := state.units.get(key)) is not None
+    )
     for key, unit in state.live_units.items():
         if unit.leases:
             moments.append(unit.drain_until)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from mullama.runtime.scheduler.events import GroupBound, UnitKey
@@ -69,12 +69,15 @@ def short(state: State, taken: Amounts) -> dict[str, int]:
 
 def bounds_of(state: State, key: UnitKey) -> Mapping[str, GroupBound]:
     """Return the groups of a unit by name."""
-    return {bound.name: bound for name in state.units[key].names for bound in state.groups_of.get(name, ())}
+    names, groups_of = state.units[key].names, state.groups_of
+    if len(names) == 1:  # the usual case, and most models are in no group or in one
+        return {bound.name: bound for bound in groups_of.get(names[0], ())}
+    return {bound.name: bound for name in names for bound in groups_of.get(name, ())}
 
 
 def member(bound: GroupBound, names: tuple[str, ...]) -> str:
     """Return the name under which a unit counts in a group: the old and the new unit of a model have one place."""
-    return min(name for name in names if name in bound.models)
+    return names[0] if len(names) == 1 else min(name for name in names if name in bound.models)
 
 
 def shares_group(state: State, key: UnitKey, lack: Lack) -> bool:
@@ -109,7 +112,7 @@ class Taken:
         self.memory = Amounts.of([*state.live_workers.values(), *state.live_units.values(), *kept_free])
         """The memory of all workers and units that are open, or are being opened or closed, and of the units for which
         a worker starts."""
-        self._members: dict[str, Counter[str]] = {}
+        self._members: dict[str, defaultdict[str, int]] = {}
         self._units_of = Counter(key.weights for key in self.units)
         self._stopped: tuple[Phase, ...] = (Phase.COLD,)
         for key in self.units:
@@ -126,9 +129,12 @@ class Taken:
         return made
 
     def _join(self, key: UnitKey, count: int) -> None:
+        names = self._state.units[key].names
         for name, bound in bounds_of(self._state, key).items():
-            members = self._members.setdefault(name, Counter())
-            members[member(bound, self._state.units[key].names)] += count
+            members = self._members.get(name)
+            if members is None:
+                members = self._members[name] = defaultdict(int)
+            members[member(bound, names)] += count
 
     def need(self, key: UnitKey) -> Amounts:
         """Return the memory that opening the unit takes."""
