@@ -12,11 +12,11 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from mullama.errors import Invalid, Unavailable
+from mullama.errors import Invalid, Unavailable, masked
 from mullama.names import JSONValue
 from mullama.store.blobs import Blobs
 from mullama.store.disk import translate_os_errors
@@ -127,11 +127,23 @@ class Index:
         )  # fmt: skip
 
     def remember_fetched(self, entry: Fetched) -> None:
+        """Keep an entry. The address of a source may have a secret: then its owner alone reads the file from now on.
+
+        Without one, the file keeps the mode that its folder gives it, because several users may share a store.
+        """
+        if masked(f"{entry.source} {entry.resolved}") != f"{entry.source} {entry.resolved}":
+            self._make_private()
         self._execute(
             "INSERT OR REPLACE INTO fetched VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             entry.source, entry.resolved, entry.revision, json.dumps([asdict(file) for file in entry.files]),
             entry.size, entry.architecture, entry.quantization, entry.license, entry.fetched,
         )  # fmt: skip
+
+    def _make_private(self) -> None:
+        self._execute("SELECT 1 FROM fetched LIMIT 0")  # creates the file
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError, PermissionError):  # another user's file stays as it is
+                os.chmod(f"{self._path}{suffix}", 0o600)
 
     def forget(self, source: str) -> bool:
         """Remove the entry of a source; its files stay until a sweep."""

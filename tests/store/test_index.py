@@ -36,6 +36,18 @@ def file(tmp_path: Path) -> str:
     return str(path)
 
 
+def test_the_index_is_private_once_an_address_in_it_has_a_secret(index: Index, tmp_path: Path) -> None:
+    path = tmp_path / "store/index.sqlite"
+    index.remember_fetched(replace(ENTRY, source="https://h.example/m.gguf?token=from_env:NAME"))
+    before = path.stat().st_mode & 0o777
+    signed = "https://h.example/m.gguf?sig=abc"
+    index.remember_fetched(replace(ENTRY, source=signed))
+    modes = {file.stat().st_mode & 0o777 for file in path.parent.glob("index.sqlite*")}
+    assert modes == {0o600}
+    assert before & 0o400
+    assert {entry.source for entry in index.all_fetched()} >= {signed}
+
+
 def test_looking_creates_nothing(index: Index, file: str, tmp_path: Path) -> None:
     assert index.digest(file) is None
     assert index.facts([file]) is None
