@@ -1,7 +1,7 @@
 /** Text of other people as it is shown: characters that a reader cannot see get a visible form. */
 
-/** Marks that change the direction of text can show other words than a reader would copy. */
-const DIRECTION = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+/** Marks that change the direction of text can show other words than a reader would copy, others hide in it. */
+const DIRECTION = /[\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 /** Control characters except tabs and line feeds, such as the escape that begins a sequence for terminals. */
 const CONTROL = /[\0-\x08\x0b-\x1f\x7f-\x9f]/g;
 

@@ -3,7 +3,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import type { LogLine } from "../../api/types.ts";
-import { inert } from "../../format/inert.ts";
+import { visible } from "../../format/text.ts";
 
 const HEIGHT = 22;
 const BEYOND = 12;
@@ -91,7 +91,7 @@ function Line({ line, top, place, all, chosen, choose, pause }: LineProps) {
       <time class="quiet" dateTime={new Date(line.when * 1000).toISOString()}>{clock(line.when)}</time>
       <span class={`mark ${tone}`}><span aria-hidden="true">{shape}</span> {line.level}</span>
       <span class="quiet part">{line.part || "server"}</span>
-      <span class="text">{inert(text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text)}</span>
+      <span class="text">{visible(text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text)}</span>
     </div>
   );
 }

@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 
 import { ask, nameInPath } from "../../api/client.ts";
 import type { WorkerLog as Log } from "../../api/types.ts";
-import { inert } from "../../format/inert.ts";
+import { visible } from "../../format/text.ts";
 import { counted } from "../../format/units.ts";
 import { CopyButton } from "../../parts/CopyButton.tsx";
 import { Empty } from "../../parts/Empty.tsx";
@@ -35,7 +35,7 @@ export function WorkerLog({ name, worker }: { name: string; worker: number | nul
       </header>
       {error != null && <div class="inside"><Problem title="The log could not be read" error={error} /></div>}
       {open && (worker === null ? <Empty title="No worker">A worker begins with a load of the model.</Empty>
-        : log && (text ? <pre class="body log" tabIndex={0} role="region" aria-label="Lines of the worker">{inert(text)}</pre> : <Empty title="The engine has written nothing" />))}
+        : log && (text ? <pre class="body log" tabIndex={0} role="region" aria-label="Lines of the worker">{visible(text)}</pre> : <Empty title="The engine has written nothing" />))}
     </section>
   );
 }
