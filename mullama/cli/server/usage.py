@@ -43,8 +43,9 @@ def usage_options(parser: Parser) -> None:
     parser.add_argument(
         "--per", choices=("minute", "hour", "day"), metavar="SPAN", help="one row for each minute, hour or day (UTC)"
     )
-    parser.add_argument("--csv", action="store_true", help="print CSV instead of text")
-    context.json_option(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="print CSV instead of text")
+    form.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def usage(call: CommandContext) -> int:

@@ -43,3 +43,9 @@ def test_an_empty_list_has_its_reason(
     tiny.answers["GET /api/v1/stack"] = Answer({"manifest": {"observability": block} if block else {}})
     ran = run(command, "--host", tiny.url)
     assert (ran.code, ran.out) == (0, f"{line}\n")
+
+
+def test_two_forms_at_once_are_refused(run: Callable[..., Ran], tiny: TinyServer) -> None:
+    ran = run("usage", "--json", "--csv", "--host", tiny.url)
+    assert (ran.code, ran.out) == (4, "")
+    assert "--csv: not allowed with argument --json" in ran.err
