@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mullama.runtime.peers.client import PeerClient
 
 _PROBE = "/v1/models"
+_LAST_SECONDS = 3.0
 _FAULTS = frozenset((Kind.UNAVAILABLE, Kind.TIMEOUT, Kind.TRANSFER, Kind.INTERNAL))
 """The kinds of failures that are those of a server, not of a request."""
 
@@ -143,11 +144,11 @@ class PeerBook:
             entry.client = None
 
     async def close(self) -> None:
-        """Close all connections and end the probes."""
+        """Close all connections and end the probes. A request that does not end delays the stop for seconds only."""
         for entry in list(self._entries.values()):
             self._drop(entry)
         if self._closing:
-            await asyncio.wait(self._closing)
+            await asyncio.wait(self._closing, timeout=_LAST_SECONDS)
 
     @asynccontextmanager
     async def stream(
