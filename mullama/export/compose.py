@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mullama.export.base import Exported, ExportedFile, ExportInput, header
-from mullama.export.container import CONFIG, DATA, TLS, WEIGHTS, config_files, container_parts, stop_seconds
+from mullama.export.container import CONFIG, DATA, TLS, WEIGHTS, config_files, container_parts, gpus_of, stop_seconds
 from mullama.export.secrets import SecretVariable
 from mullama.manifest.dump import Comment, to_yaml
 
@@ -38,8 +38,8 @@ def export_compose(given: ExportInput) -> Exported:
         "stop_grace_period": f"{stop_seconds(parts.manifest)}s",
         "restart": "unless-stopped",
     }
-    if options.gpus:
-        device = {"driver": "nvidia", "count": options.gpus, "capabilities": ["gpu"]}
+    if count := gpus_of(given):
+        device = {"driver": "nvidia", "count": count, "capabilities": ["gpu"]}
         service["deploy"] = {"resources": {"reservations": {"devices": [device]}}}
     tree = {Comment(header("compose", "Start it with: docker compose up --detach")): None, "name": name}
     text = to_yaml({**tree, "services": {"mullama": service}, "volumes": {"data": {}}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ USER = 10001
 STOP_MARGIN = 30
 """Seconds between the end of the drain and the end of the process, for workers and open files."""
 
+_DEVICE = re.compile(r"(?:CUDA|ROCm|HIP|Vulkan|SYCL)?([0-9]+)", re.IGNORECASE)
 _SECRET_HINT = "write it as from_env:NAME in the query of the address, or as a token by reference"
 
 
@@ -155,3 +157,16 @@ def _git_notes(manifest: Manifest) -> Iterator[str]:
     for field, path in (("known_hosts", git.known_hosts), ("verify.ssh_signers", signers)):
         if path:
             yield f"sync.git.{field}: mount {path} at the same path in the container"
+
+
+def gpus_of(given: ExportInput) -> int:
+    """Return the number of GPUs of the options; without it, the number that the device maps of the models name."""
+    if given.options.gpus is not None:
+        return given.options.gpus
+    numbers = [0]
+    for model in given.manifest.models.values():
+        layers = model.gpu.layers
+        named = [*(layers if isinstance(layers, dict) else ()), *model.gpu.devices]
+        numbers += [int(found[1]) + 1 for device in named if (found := _DEVICE.fullmatch(str(device)))]
+        numbers += [1] if layers == "all" or (isinstance(layers, int) and layers > 0) else []
+    return max(numbers)

@@ -15,6 +15,7 @@ from mullama.export.container import (
     WEIGHTS,
     ContainerParts,
     container_parts,
+    gpus_of,
     require_no_files,
 )
 from mullama.manifest.dump import Comment
@@ -26,7 +27,6 @@ GRACE = 5
 _RESERVE = 2**30  # of the server process itself
 _MIB = 2**20
 _LABEL = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
-_DEVICE = re.compile(r"(?:CUDA|ROCm|HIP|Vulkan|SYCL)?([0-9]+)", re.IGNORECASE)
 
 
 class Pod(Struct, frozen=True, kw_only=True):
@@ -60,21 +60,10 @@ def pod_of(given: ExportInput) -> Pod:
     models = parts.manifest.models.values()
     hub = any(not isinstance(parse_source(source), BuiltinRef) for model in models for source in model.all_sources)
     return Pod(
-        name=name, namespace=space, parts=parts, gpus=options.gpus if options.gpus is not None else _gpus(given),
+        name=name, namespace=space, parts=parts, gpus=gpus_of(given),
         secret=f"{name}-secrets", certificate=f"{name}-tls" if parts.tls else "",
         hub=hub or parts.manifest.sync.git is not None,
     )  # fmt: skip
-
-
-def _gpus(given: ExportInput) -> int:
-    """Return the number of GPUs that the device maps of the models name."""
-    numbers = [0]
-    for model in given.manifest.models.values():
-        layers = model.gpu.layers
-        named = [*(layers if isinstance(layers, dict) else ()), *model.gpu.devices]
-        numbers += [int(found[1]) + 1 for device in named if (found := _DEVICE.fullmatch(str(device)))]
-        numbers += [1] if layers == "all" or (isinstance(layers, int) and layers > 0) else []
-    return max(numbers)
 
 
 def container(pod: Pod, given: ExportInput) -> dict[str, Any]:

@@ -37,6 +37,19 @@ def environment_of(manifest: Manifest) -> tuple[SecretVariable, ...]:
     return _sorted(manifest, found)
 
 
+def secret_files(manifest: Manifest) -> tuple[str, ...]:
+    """Return the absolute paths of the files with secrets, sorted."""
+    found: set[str] = set()
+
+    def note(reference: SecretRef, path: str) -> SecretRef:
+        if reference.from_file is not None:
+            found.add(reference.from_file)
+        return reference
+
+    _walk(manifest, "", note)
+    return tuple(sorted(found))
+
+
 def with_variables(manifest: Manifest) -> tuple[Manifest, tuple[SecretVariable, ...]]:
     """Return the manifest with its secrets of files as variables, and all of its variables, sorted by name.
 

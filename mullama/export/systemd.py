@@ -5,7 +5,7 @@ from __future__ import annotations
 from mullama.errors import Unsupported
 from mullama.export.base import Exported, ExportedFile, ExportInput, header
 from mullama.export.container import local_files, stop_seconds
-from mullama.export.secrets import environment_of
+from mullama.export.secrets import environment_of, secret_files
 
 _HOMES = ("/home/", "/root/", "/run/user/")
 
@@ -21,7 +21,10 @@ def export_systemd(given: ExportInput) -> Exported:
     if variables:
         lines.append(f"{environment} has a line NAME=VALUE for each secret:")
         lines += [f"  {v.name}: {v.use}{' (optional)' if v.optional else ''}" for v in variables]
-    at_home = [path for path in (given.path, *local_files(given.manifest)) if path.startswith(_HOMES)]
+    tls = given.manifest.server.tls
+    certificates = [path for path in (tls.cert, tls.key, tls.client_ca) if path] if tls is not None else []
+    read = (given.path, *local_files(given.manifest), *secret_files(given.manifest), *certificates)
+    at_home = [path for path in read if path.startswith(_HOMES)]
     text = "\n".join((
         *(f"# {line}" for line in header("systemd", *lines).split("\n")),
         "[Unit]",

@@ -109,6 +109,10 @@ def test_the_gpus_are_those_of_the_device_maps(gpu: str, count: int) -> None:
     resources = container_of(text=f"models: {{a: {{from: 'builtin:tiny', gpu: {gpu}}}}}").get("resources", {})
     assert resources.get("limits", {}).get("nvidia.com/gpu", 0) == count
     assert container_of(gpus=2)["resources"]["limits"]["nvidia.com/gpu"] == 2
+    text = f"models: {{a: {{from: 'builtin:tiny', gpu: {gpu}}}}}"
+    service = yaml.safe_load(export("compose", text).files[0].text)["services"]["mullama"]
+    devices = service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])
+    assert [device["count"] for device in devices] == ([count] if count else [])
 
 
 def test_a_pod_reaches_the_network_only_for_models_of_the_network() -> None:
@@ -213,6 +217,19 @@ def test_a_unit_reads_the_manifest_where_it_is() -> None:
     assert "EnvironmentFile=-/etc/llm/environment\n" in unit
     assert "#   TEAM_KEY: auth.keys.team.secret\n" in unit
     assert made.notes == ("the user of the unit must be able to read /home/me/w.gguf",)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("auth: {keys: {k: {secret: {from_file: /home/me/key}}}}\nmodels: {a: 'builtin:tiny'}", "/home/me/key"),
+        ("server: {tls: {cert: /root/c.pem, key: /etc/k.pem}}\nmodels: {a: 'builtin:tiny'}", "/root/c.pem"),
+    ],
+)
+def test_a_unit_may_read_each_file_below_a_home_that_the_manifest_names(text: str, path: str) -> None:
+    made = export("systemd", text, program="/opt/mullama")
+    assert "ProtectHome=read-only\n" in made.files[0].text
+    assert made.notes == (f"the user of the unit must be able to read {path}",)
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:

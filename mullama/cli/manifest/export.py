@@ -120,7 +120,8 @@ def _memory(loaded: LoadedManifest, files: dict[str, KnownFiles]) -> MemoryUse |
     from mullama.plan.fit import MemoryLedger
 
     models = loaded.manifest.models.values()
-    if any(source not in files or files[source].size is None for model in models for source in model.all_sources):
+    known = all(source in files and files[source].size is not None for m in models for source in m.all_sources)
+    if not known or any(files[model.from_].facts is None for model in models):
         return None
     start = [model for model in models if model.residency.load == "at_start"]
     sums = []

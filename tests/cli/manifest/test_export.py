@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Ran
+from tests.cli.manifest.test_bundle import LOCK
 
 Run = Callable[..., Ran]
 
@@ -32,6 +33,15 @@ def test_one_file_is_printed_with_the_memory_of_the_models(run: Run, folder: Pat
     needed = int(only["resources"]["requests"]["memory"].removesuffix("Mi"))
     assert 1024 < needed < 1024 + 512
     assert kinds["Service"]["metadata"]["namespace"] == "ai"
+
+
+def test_memory_is_not_stated_for_weights_whose_header_is_not_known(run: Run, folder: Path) -> None:
+    """The lock file has the size of this model, and no facts of its header."""
+    (folder / "mullama.yaml").write_text(MANIFEST.replace("builtin:tiny", "hf:org/m:Q8_0"))
+    (folder / "mullama.lock").write_bytes(LOCK)
+    kinds = {item["kind"]: item for item in yaml.safe_load_all(run("export", "kube").out)}
+    [only] = kinds["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert "resources" not in only
 
 
 def test_several_files_need_a_folder_and_are_compared(run: Run, folder: Path) -> None:
