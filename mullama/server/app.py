@@ -95,6 +95,7 @@ class App:
         endpoints = Endpoints(
             service=service,
             pool=pool,
+            forms=BodyBudget(bounds.form_pool, "the files of the forms in progress use all disk space"),
             inflight=self.inflight,
             bounds=bounds,
             version=version,

@@ -71,6 +71,7 @@ class Endpoints(Struct, frozen=True, kw_only=True):
 
     service: Service
     pool: BodyBudget
+    forms: BodyBudget
     inflight: Inflight
     bounds: Bounds
     version: str
@@ -114,8 +115,9 @@ class Endpoints(Struct, frozen=True, kw_only=True):
             return
         if endpoint.form:
             limits = self.service.access().manifest.server.limits
-            async with read_form(exchange, limits.media.sound, self.bounds) as form:
-                await self._serve(endpoint, exchange, endpoint.decode(replace(request, **form)), b"")
+            with self.forms.share() as share:
+                async with read_form(exchange, share, limit=limits.media.sound, bounds=self.bounds) as form:
+                    await self._serve(endpoint, exchange, endpoint.decode(replace(request, **form)), b"")
             return
         # The share is held to the end, because the decoded request refers to the body's text.
         with self.pool.share() as share:

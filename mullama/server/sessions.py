@@ -71,7 +71,7 @@ class Sessions(Struct, kw_only=True):
             await asyncio.to_thread(_prepare_detector)
             from mullama.server.http.websocket import accept  # most servers hold no session
 
-            socket = accept(exchange, endpoint.subprotocols, self.bounds)
+            socket = accept(exchange, endpoint.subprotocols, self.pool.share(), self.bounds)
             with self.pool.share() as share:
                 running = RunningSession(self, exchange, endpoint.session(facts), socket, share)
                 await running.run()

@@ -143,12 +143,14 @@ class StubRuntime:
             yield (event,)
 
     async def transcribe(self, request: Any, caller: Caller) -> AsyncIterator[Any]:
-        """Every sound says hello, except that of a model called deaf."""
+        """Every sound says hello, except that of a model called deaf. The script may begin with a gate."""
         request.sound.file.seek(0)
         self.seen.append((request, request.sound.file.read()))
         self.callers.append(caller)
         if request.model == "deaf":
             raise NotFound("model 'deaf' not found", name="deaf")
+        async for _ in self.play(tuple(step for step in self.script[:1] if isinstance(step, str))):
+            pass
         yield (types.Started(prompt_tokens=3),)
         yield (types.TextDelta(text=" Hel"), types.TextDelta(text="lo"))
         yield (Transcribed(transcript=Transcript(text="Hello", segments=(), duration=0.9, usage=USAGE)),)

@@ -387,6 +387,32 @@ def test_a_message_in_fragments_is_joined(server: RunningServer) -> None:
         assert until(socket, "session.updated")[-1]["session"]["instructions"] == "é"
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        frame(1, b'"' + bytes(3000), length=1_000_000),
+        b"".join([frame(1, b'"', fin=False), *[frame(0, bytes(500), fin=False)] * 6]),
+    ],
+    ids=["one frame", "many frames"],
+)
+def test_a_message_without_its_end_counts_in_the_memory_for_bodies(raw: bytes) -> None:
+    with running_server(bounds=replace(PATIENT, body_pool=2048)) as server:
+        with opened(server) as small:
+            until(small, "session.created")
+            socket = opened(server)
+            until(socket, "session.created")
+            socket.socket.sendall(raw)
+            code, reason = closed(socket)
+            assert (code, "memory reserved" in reason) == (1013, True)
+            say(small, "Hi")
+            until(small, "response.done")
+        assert server.nothing_runs()
+        with opened(server) as again:  # the memory is free again
+            until(again, "session.created")
+            send(again, "session.update", session={"instructions": "x" * 1500})
+            until(again, "session.updated")
+
+
 def test_sounds_that_are_not_read_do_not_grow_the_server() -> None:
     limits = {"server": {"limits": {"media": {"sound": "1MiB"}}}}
     with running_server(StubRuntime(manifest=manifest(**limits))) as server, opened(server) as socket:

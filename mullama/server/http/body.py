@@ -20,10 +20,14 @@ from mullama.units import size
 
 class BodyBudget:
     """Limits the bytes of all requests in progress: their bodies, and the media that are fetched for them. Threads may
-    share it."""
+    share it.
 
-    def __init__(self, size: int) -> None:
+    kept: the things that are limited, and the place where they are kept, for the error.
+    """
+
+    def __init__(self, size: int, kept: str = "the bodies of the requests in progress use all memory") -> None:
         self._free = size
+        self._kept = kept
         self._lock = threading.Lock()
 
     def share(self) -> BodyShare:
@@ -38,7 +42,7 @@ class BodyBudget:
                 self._free -= count
         if not free:
             raise Unavailable(
-                "the bodies of the requests in progress use all memory reserved for bodies",
+                f"{self._kept} reserved for them",
                 hint="try again when other requests have ended",
                 retry_after=1.0,
             )

@@ -9,7 +9,7 @@ from typing import Any
 from mullama.chat.transcription import SoundFile
 from mullama.errors import Invalid, Unavailable
 from mullama.names import JSONValue
-from mullama.server.http.body import pieces
+from mullama.server.http.body import BodyShare, pieces
 from mullama.server.http.exchange import Exchange
 from mullama.server.http.inflate import inflater
 from mullama.server.http.limits import Bounds
@@ -23,10 +23,14 @@ _HEAD = 4096
 
 
 @asynccontextmanager
-async def read_form(exchange: Exchange, limit: int, bounds: Bounds) -> AsyncIterator[dict[str, Any]]:
+async def read_form(
+    exchange: Exchange, share: BodyShare, *, limit: int, bounds: Bounds
+) -> AsyncIterator[dict[str, Any]]:
     """Yield the `body` and the `files` of a form as fields of a `WireRequest`. The files are deleted at the end.
 
-    limit: most bytes of the file. Raises `Invalid` for a body that is no form with one file at most.
+    share: of the disk, for the bytes of the form.
+    limit: most bytes of the file.
+    Raises `Invalid` for a body that is no form with one file at most, and `Unavailable` where the disk has no room.
     """
     media = exchange.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "multipart/form-data":
@@ -41,7 +45,7 @@ async def read_form(exchange: Exchange, limit: int, bounds: Bounds) -> AsyncIter
 
     headers = Headers({"content-type": exchange.headers["content-type"]})
     async with AsyncExitStack() as stack:
-        stream = await stack.enter_async_context(aclosing(_unpacked(exchange, limit + _AROUND, bounds)))
+        stream = await stack.enter_async_context(aclosing(_unpacked(exchange, share, limit + _AROUND, bounds)))
         parser = MultiPartParser(
             headers, stream, max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD
         )  # fmt: skip
@@ -64,12 +68,13 @@ async def read_form(exchange: Exchange, limit: int, bounds: Bounds) -> AsyncIter
         yield {"body": _tree(texts), "files": files}
 
 
-async def _unpacked(exchange: Exchange, limit: int, bounds: Bounds) -> AsyncGenerator[bytes, None]:
+async def _unpacked(exchange: Exchange, share: BodyShare, limit: int, bounds: Bounds) -> AsyncGenerator[bytes, None]:
     """Yield the body without its compression."""
     unpack = inflater(exchange.headers.get("content-encoding", ""), limit)
     async with aclosing(pieces(exchange, limit=limit, bounds=bounds)) as arriving:
         async for piece in arriving:
             if plain := unpack.feed(piece):
+                share.take(len(plain))
                 yield plain
     if rest := unpack.end():
         yield rest

@@ -23,6 +23,7 @@ class Bounds(Struct, frozen=True, kw_only=True):
     url_bytes: int = 8 * 1024
     connections: int = 1024
     body_pool: int = 256 * MIB  # the bodies of all requests in progress
+    form_pool: int = 4096 * MIB  # on the disk: the files of the forms of all requests in progress
     upload: int = 512 * 1024 * MIB  # one blob
     depth: int = 64  # nested arrays and objects
     sessions: int = 64  # WebSockets

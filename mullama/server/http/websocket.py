@@ -20,7 +20,8 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN, SERVER, Protocol
 from websockets.server import ServerProtocol
 
-from mullama.errors import Invalid
+from mullama.errors import Invalid, Unavailable
+from mullama.server.http.body import BodyShare
 from mullama.server.http.exchange import Exchange, Rejection
 from mullama.server.http.limits import Bounds
 from mullama.server.http.protocol import RawConnection
@@ -28,8 +29,8 @@ from mullama.server.http.protocol import RawConnection
 _log = logging.getLogger(__name__)
 _log.setLevel(logging.WARNING)  # the library notes every connection
 
-GOING_AWAY, BAD_DATA, POLICY, TOO_BIG, INTERNAL = 1001, 1007, 1008, 1009, 1011
-"""Codes of a close, RFC 6455 section 7.4.1."""
+GOING_AWAY, BAD_DATA, POLICY, TOO_BIG, INTERNAL, TRY_LATER = 1001, 1007, 1008, 1009, 1011, 1013
+"""Codes of a close: RFC 6455 section 7.4.1, and 1013 of the registry of IANA."""
 _REASON = 123  # bytes of a reason in a close frame, at most
 _UNREAD = 1024 * 1024  # bytes of messages that wait for the session, before no more are read
 
@@ -43,10 +44,15 @@ class Leaving(Exception):
 
 
 class WebSocket:
-    """One connection after its handshake."""
+    """One connection after its handshake.
 
-    def __init__(self, protocol: Protocol, bounds: Bounds) -> None:
+    share: of the memory for bodies, for the messages and parts of them that the session has not read. The socket
+        releases it with the end of the connection.
+    """
+
+    def __init__(self, protocol: Protocol, share: BodyShare, bounds: Bounds) -> None:
         self._protocol = protocol
+        self._share = share
         self._bounds = bounds
         self._wire: RawConnection | None = None
         self._parts: list[bytes] = []  # of a message whose last frame is missing
@@ -76,6 +82,7 @@ class WebSocket:
         self._protocol.receive_data(data)
         for frame in self._protocol.events_received():
             self._frame(frame)
+        self._hold()
         self._flush()
         if self._protocol.close_rcvd is not None or (self._protocol.close_expected() and not self._closing):
             self._end()
@@ -83,6 +90,7 @@ class WebSocket:
     def lost(self) -> None:
         """Note that the connection is closed."""
         self._closed = True
+        self._share.hold(0)
         self._arrived.set()
         if self._pinger is not None:
             self._pinger.cancel()
@@ -91,6 +99,17 @@ class WebSocket:
         """Note that the server stops."""
         self._leaving = True
         self._arrived.set()
+
+    def _hold(self) -> None:
+        """Reserve memory for what arrived and is not read: messages, parts of one, and a frame without its end."""
+        if self._closed:
+            return
+        arrived = self._unread + sum(map(len, self._parts)) + len(self._protocol.reader.buffer)
+        try:
+            self._share.hold(arrived)
+        except Unavailable as error:
+            self._parts, self._text = [], True
+            self._protocol.fail(TRY_LATER, error.message.encode()[:_REASON].decode(errors="ignore"))
 
     def _frame(self, frame: Any) -> None:
         match frame.opcode:
@@ -131,6 +150,7 @@ class WebSocket:
             await self._arrived.wait()
         message = self._messages.popleft()
         self._unread -= len(message)
+        self._hold()
         if self._unread <= _UNREAD and self._wire is not None and not self._closed:
             self._wire.pause(False)
         return message
@@ -160,6 +180,7 @@ class WebSocket:
         while not self._closed:
             self._arrived.clear()
             self._messages.clear()
+            self._unread = 0
             await self._arrived.wait()
 
     def _flush(self) -> None:
@@ -187,11 +208,12 @@ class WebSocket:
                 self._flush()
 
 
-def accept(exchange: Exchange, subprotocols: tuple[str, ...], bounds: Bounds) -> WebSocket:
+def accept(exchange: Exchange, subprotocols: tuple[str, ...], share: BodyShare, bounds: Bounds) -> WebSocket:
     """Answer the handshake of a request. Raises `Rejection` for a request that is none.
 
     subprotocols: those of the server. The first one that the client offers is chosen; a client that offers none, or
     others, gets none.
+    share: of the memory for bodies, for messages that arrive.
     """
     connect = (exchange.scope.get("state") or {}).get("upgrade")
     headers = Headers()
@@ -216,7 +238,7 @@ def accept(exchange: Exchange, subprotocols: tuple[str, ...], bounds: Bounds) ->
     for name, value in {**exchange.extra, "x-request-id": exchange.request_id}.items():
         response.headers[name] = value
     # The parser of the handshake has read nothing: another one, for frames, begins after it.
-    socket = WebSocket(Protocol(SERVER, state=OPEN, max_size=bounds.message, logger=_log), bounds)
+    socket = WebSocket(Protocol(SERVER, state=OPEN, max_size=bounds.message, logger=_log), share, bounds)
     socket.open(connect, response.serialize())
     exchange.upgraded()
     return socket

@@ -8,6 +8,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -160,6 +161,33 @@ def test_the_pool_bounds_all_bodies_together(server: RunningServer) -> None:
         read_until(first, b"Hello")
     server.runtime.script = SAYS_HELLO
     assert server.ask("POST", "/api/chat", body).status == 200
+
+
+def form_of(size: int) -> tuple[bytes, dict[str, str]]:
+    """A form for a streamed transcript of a file of so many bytes, and its headers."""
+    head = (
+        b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\ntiny\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="stream"\r\n\r\ntrue\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    )
+    return head + bytes(size) + b"\r\n--x--\r\n", {"content-type": "multipart/form-data; boundary=x"}
+
+
+def test_the_files_of_all_forms_together_are_bounded() -> None:
+    path = "/v1/audio/transcriptions"
+    body, headers = form_of(6000)
+    with running_server(bounds=replace(PATIENT, form_pool=10_000)) as server:
+        server.runtime.script = ("hold", *SAYS_HELLO)
+        with ThreadPoolExecutor(1) as one:
+            first = one.submit(server.ask, "POST", path, body, headers)
+            assert server.runtime.reached.acquire(timeout=60)
+            full = server.ask("POST", path, body, headers)
+            server.open_gate("hold")
+            assert first.result(60).status == 200
+        assert full.status == 503
+        assert "all disk space reserved" in full.json["error"]["message"]
+        server.runtime.script = SAYS_HELLO
+        assert server.ask("POST", path, body, headers).status == 200
 
 
 def test_the_pool_gets_reserved_bytes_back() -> None:
