@@ -14,6 +14,7 @@ from mullama.controller.change import Change, preview_tree
 from mullama.controller.conditions import Condition, Reason, condition
 from mullama.controller.current import Current
 from mullama.controller.event_log import EventLog
+from mullama.controller.fleet.lease_book import LeaseBook
 from mullama.controller.git.follower import GitFollower
 from mullama.controller.model_page.document import ModelDocuments
 from mullama.controller.reconciler import Reconciler
@@ -32,7 +33,7 @@ from mullama.plan.make import changed_on_disk
 from mullama.plan.observed import Device, LiveModel
 from mullama.plan.quant_advice import Profile
 from mullama.plan.steps import to_tree
-from mullama.runtime.base import ApplyOptions, MetricsQuery, Origin, Reload, TextEdit
+from mullama.runtime.base import UNDO, ApplyOptions, MetricsQuery, Origin, Reload, TextEdit
 from mullama.runtime.llamacpp_metrics import LlamaCppMetrics
 from mullama.runtime.metrics import Gauge, Metrics
 from mullama.runtime.peers.book import PeerBook
@@ -411,13 +412,13 @@ class LocalOperator:
             async for line in lines:
                 yield line
 
-    async def undo(self, to: int | None, by: str = "") -> AsyncGenerator[dict[str, Any], None]:
-        async with aclosing(self._reconciler.apply(self._undo(to, by))) as lines:
+    async def undo(self, to: int | None, options: ApplyOptions) -> AsyncGenerator[dict[str, Any], None]:
+        async with aclosing(self._reconciler.apply(self._undo(to, options))) as lines:
             async for line in lines:
                 yield line
 
     async def plan_undo(self, to: int | None) -> dict[str, Any]:
-        return preview_tree(await self._reconciler.preview(self._undo(to)))
+        return preview_tree(await self._reconciler.preview(self._undo(to, UNDO)))
 
     async def drift(self) -> dict[str, Any]:
         return to_tree(await self._reconciler.drift())
@@ -434,13 +435,13 @@ class LocalOperator:
     def save_text(self, edit: TextEdit, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
         return self._editor.save(edit, options)
 
-    def _undo(self, to: int | None, by: str = "") -> Change:
+    def _undo(self, to: int | None, options: ApplyOptions) -> Change:
         desired, overlay = self._reconciler.history.restore(to)
         return Change(
             desired=desired,
             # An earlier revision is no commit: the git repository is followed further from its next one.
             origin=replace(self._reconciler.current.origin, commit="", targets=()),
-            options=ApplyOptions(trigger="undo", allow_empty=True, by=by),
+            options=options,
             edit=lambda _: overlay,
         )
 
@@ -487,6 +488,10 @@ class LocalOperator:
         from mullama.runtime.metrics_text import families
 
         return families(self._metrics, tuple(self._gauges()))
+
+    @property
+    def leases(self) -> LeaseBook:
+        return self._reconciler.leases
 
     @property
     def started(self) -> int:

@@ -28,6 +28,7 @@ from mullama.controller.current import Current, CurrentState
 from mullama.controller.downloads import ModelDownloads, author_of
 from mullama.controller.effects import LiveEffects, Services, checked
 from mullama.controller.event_log import EventLog
+from mullama.controller.fleet.lease_book import LeaseBook
 from mullama.controller.history import History
 from mullama.controller.listeners import HttpListeners, Listeners
 from mullama.controller.retries import Retries
@@ -85,6 +86,7 @@ class Reconciler:
         self._event_log, self._observe_machine = event_log, observe_machine
         self.status = StatusTracker(event_log, metrics)
         self.state = CurrentState(_nothing_applied(records, env))
+        self.leases = LeaseBook(records)
         self.history = History(records, lambda message: event_log.note("warning", "", message))
         self._pending = PendingRuns()
         self.downloads = ModelDownloads(files, self._pending, metrics)
@@ -313,6 +315,7 @@ class Reconciler:
 
     async def _plan_run(self, run: Run) -> PlannedChange:
         """Plan a run, report the plan once, and raise if it must not be applied."""
+        await self.leases.admit(run.change.options.fence)  # here, because a run that downloads plans again
         planned = await self._plan(run.change)
         plan, desired = planned.plan, planned.desired
         if not run.planned:

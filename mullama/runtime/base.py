@@ -125,6 +125,42 @@ class ApplyOptions(Struct, frozen=True, kw_only=True):
     trigger: Literal["apply", "watch", "signal", "start", "api", "undo", "retry", "drift"] = "apply"
     by: str = ""
     """The author, for history."""
+    fence: int | None = None
+    """The fence of the lease under which a fleet's controller makes the change; None for another change."""
+
+
+UNDO = ApplyOptions(trigger="undo", allow_empty=True)
+"""The options of a return to an earlier revision, which may be an empty one."""
+
+
+class LeaseRequest(Struct, frozen=True, kw_only=True):
+    """A controller asks a host for the lease of its fleet, or for a renewal."""
+
+    holder: str
+    """Names one run of a controller."""
+    fleet: str
+    seconds: float
+    fence: int
+
+
+class FleetLeases(Protocol):
+    """The lease that lets one controller at a time change this host as a part of a fleet."""
+
+    def tree(self) -> dict[str, Any]:
+        """Return the highest fence and the lease in force in their published form."""
+        ...
+
+    def require(self, fence: int | None) -> None:
+        """Raise `Conflict` for a fence below the highest one; None is the fence of a change outside a fleet."""
+        ...
+
+    async def take(self, request: LeaseRequest) -> dict[str, Any]:
+        """Grant or renew the lease; return `tree`. Raises `Conflict` with the name of another holder."""
+        ...
+
+    async def release(self, holder: str) -> dict[str, Any]:
+        """End the lease of this holder; return `tree`. Raises `Conflict` for that of another one."""
+        ...
 
 
 class MetricsQuery(Struct, frozen=True, kw_only=True):
@@ -375,13 +411,16 @@ class Operator(Protocol):
         """Record the files of the served models as they are now; return the plan of `drift`. Changes no model."""
         ...
 
-    def undo(self, to: int | None, by: str = "") -> AsyncIterator[dict[str, Any]]:
-        """Apply the manifest of an old revision as a new revision; lines as `apply`. by: the author, for history."""
+    def undo(self, to: int | None, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
+        """Apply the manifest of an old revision as a new revision; lines as `apply`. options: their trigger is undo."""
         ...
 
     def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
         """Yield events of the stack after that `id`; endless."""
         ...
+
+    @property
+    def leases(self) -> FleetLeases: ...
 
     @property
     def started(self) -> int:

@@ -221,6 +221,20 @@ class Records:
         self.create()
         write_atomic(self.folder / "rates.json", json.dumps(levels).encode())
 
+    # The lease of a fleet's controller
+
+    def lease(self) -> dict[str, Any]:
+        """Return the saved lease and fence; empty without any, and where they cannot be read."""
+        try:
+            tree = json.loads((self.folder / "lease.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return tree if isinstance(tree, dict) else {}
+
+    def save_lease(self, lease: Mapping[str, Any]) -> None:
+        self.create()
+        write_atomic(self.folder / "lease.json", json.dumps(lease).encode())
+
     # The overlay: models that imperative verbs added (see `reconcile.overlay`)
 
     def overlay(self) -> dict[str, Any]:

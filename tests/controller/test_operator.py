@@ -14,7 +14,8 @@ import pytest
 from mullama.chat.inventory import PullModel
 from mullama.errors import Conflict, MullamaError, NotFound, Refused, Unavailable
 from mullama.reconcile.files import Files
-from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.base import UNDO, ApplyOptions, Origin
+from mullama.struct import replace
 from tests.runtime.runtime_fixture import LocalServer, local_server
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +39,7 @@ async def test_undo_applies_the_revision_before_as_a_new_one(server: LocalServer
     await server.apply({"a": {"from": server.script(), "description": "one"}})
     await server.apply({"a": {"from": server.script(), "description": "two"}})
 
-    lines = await collect(server.operator.undo(None, "ann"))
+    lines = await collect(server.operator.undo(None, replace(UNDO, by="ann")))
 
     assert lines[-1]["outcome"] == "applied"
     assert server.snapshot.manifest.models["a"].description == "one"
@@ -48,7 +49,7 @@ async def test_undo_applies_the_revision_before_as_a_new_one(server: LocalServer
         ("apply", ""),
     ]
     with pytest.raises(NotFound, match="not kept"):
-        await collect(server.operator.undo(99))
+        await collect(server.operator.undo(99, UNDO))
 
 
 async def test_events_name_their_models_and_the_revision_from_which_they_follow(server: LocalServer) -> None:
@@ -216,7 +217,7 @@ async def test_targets_are_applied_alone_and_history_status_and_events_say_so(se
 async def test_an_undo_of_targets_is_no_part_of_a_manifest(server: LocalServer) -> None:
     await server.apply({"a": server.script("a")}, **UNWATCHED)
     await server.apply({"a": {"from": server.script("a"), "system": "x"}}, ApplyOptions(targets=("a",)), **UNWATCHED)
-    await collect(server.operator.undo(None))
+    await collect(server.operator.undo(None, UNDO))
 
     assert server.snapshot.manifest.models["a"].system is None
     assert [kept["origin"].get("targets") for kept in server.operator.history()] == [None, ["a"], None]

@@ -20,7 +20,7 @@ from mullama.chat.transcription import Transcribed, Transcript
 from mullama.dialects import DIALECTS
 from mullama.dialects.base import Dialect, Operation
 from mullama.dialects.stored_objects import FetchStored, ListStored, StoredObject, StoredPage, UpdateStored
-from mullama.errors import MullamaError, NotFound
+from mullama.errors import Conflict, MullamaError, NotFound
 from mullama.manifest.spec import Manifest
 from mullama.runtime.base import (
     Access,
@@ -28,6 +28,7 @@ from mullama.runtime.base import (
     ApplyOptions,
     Caller,
     KeyRecord,
+    LeaseRequest,
     MetricsQuery,
     Origin,
     TextEdit,
@@ -285,8 +286,8 @@ class StubRuntime:
         self.seen.append("refresh")
         return {"format": "mullama.plan/1", "steps": []}
 
-    def undo(self, to: int | None, by: str = "") -> AsyncIterator[dict[str, Any]]:
-        self.seen.append((to, by))
+    def undo(self, to: int | None, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
+        self.seen.append((to, options))
         return self.play(self.lines)
 
     def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
@@ -297,8 +298,34 @@ class StubRuntime:
     def metrics(self, model: str = "") -> str:
         return "mullama_up 1\n"
 
+    @property
+    def leases(self) -> StubLeases:
+        return StubLeases(self.seen)
+
     def stop(self) -> None:
         self.stopped.set()
+
+
+class StubLeases:
+    """Notes what is asked of the lease."""
+
+    def __init__(self, seen: list[Any]) -> None:
+        self._seen = seen
+
+    def tree(self) -> dict[str, Any]:
+        return {"fence": 3, "lease": None}
+
+    def require(self, fence: int | None) -> None:
+        if fence is not None and fence < 3:
+            raise Conflict("too low")
+
+    async def take(self, request: LeaseRequest) -> dict[str, Any]:
+        self._seen.append(request)
+        return self.tree()
+
+    async def release(self, holder: str) -> dict[str, Any]:
+        self._seen.append(holder)
+        return self.tree()
 
 
 def aggregate(events: Sequence[types.Event]) -> types.Answer:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from mullama.dialects.base import Reply
 from mullama.errors import Conflict, Invalid, NotFound, masked_tree
 from mullama.offload import compute
-from mullama.runtime.base import ApplyOptions, Operator, Service, TextEdit
+from mullama.runtime.base import UNDO, ApplyOptions, Operator, Service, TextEdit
 from mullama.server.http.body import BodyBudget, parse_body, read_body
 from mullama.server.http.exchange import OPERATOR, Exchange, Rejection
 from mullama.server.http.limits import Bounds
@@ -226,7 +226,11 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
         await report(exchange, self.operator.save_text(edit, options), self.inflight)
 
     def _with_precondition(self, exchange: Exchange, options: ApplyOptions) -> ApplyOptions:
-        """Add the revision of If-Match to the options; checked here for a 412, and by the operator under its lock."""
+        """Add the revision of If-Match to the options.
+
+        It is checked here for a 412, and the fence for a 409; the operator checks both again under its lock.
+        """
+        self.operator.leases.require(options.fence)
         expected = exchange.headers.get("if-match", "*").strip().removeprefix("W/").strip('"')
         if expected == "*":
             return options
@@ -267,9 +271,10 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
         await exchange.reply(Reply(body=await self.operator.plan_undo(int(text) if text else None)))
 
     async def _undo(self, exchange: Exchange, _: Params) -> None:
-        body = await self._body(exchange, {"to", "by"})
-        to, by = schema.read_generation(body), schema.read_author(body, exchange.caller.key)
-        await report(exchange, self.operator.undo(to, by), self.inflight)
+        body = await self._body(exchange, {"to", "by", "fence"})
+        by, fence = schema.read_author(body, exchange.caller.key), schema.read_fence(body)
+        options = self._with_precondition(exchange, replace(UNDO, by=by, fence=fence))
+        await report(exchange, self.operator.undo(schema.read_generation(body), options), self.inflight)
 
     async def _shutdown(self, exchange: Exchange, _: Params) -> None:
         await self._body(exchange, set())

@@ -143,6 +143,10 @@ STATUS = record(
     workers=array(COUNT),
 )
 
+LEASE = record(
+    fence=COUNT,
+    lease=nullable(record(holder=TEXT, fleet=TEXT, seconds_left=_SECONDS)),
+)
 HISTORY = record(
     generations=array(
         record(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeGuard, get_args, get_type_hints
 
 from mullama.errors import Invalid
 from mullama.names import JSONValue, suggest
 from mullama.plan.quant_advice import Profile
-from mullama.runtime.base import ApplyOptions, MetricsQuery, Origin
+from mullama.runtime.base import ApplyOptions, LeaseRequest, MetricsQuery, Origin
 from mullama.server.http.exchange import OPERATOR
 from mullama.server.log_book import LEVELS, MOST_LINES, LogFilter
 from mullama.server.openapi import document
@@ -31,6 +31,7 @@ def _object(required: Mapping[str, JSONValue], closed: bool = False, **optional:
     return {**fields, "additionalProperties": False} if closed else fields
 
 
+_FENCE: JSONValue = {"type": ["integer", "null"], "minimum": 1, "description": "that of the lease of a fleet"}
 _OPTIONS = _object(
     {},
     closed=True,
@@ -41,6 +42,7 @@ _OPTIONS = _object(
     expect={"type": ["string", "null"], "description": "the revision that must be applied now"},
     trigger={"enum": ["apply", "watch", "signal", "start", "api", "undo"]},
     by=_TEXT,
+    fence=_FENCE,
 )
 _ORIGIN = _object(
     {},
@@ -49,6 +51,8 @@ _ORIGIN = _object(
     profiles={"type": "array", "items": _TEXT},
     digest=_TEXT,
 )
+LONGEST_LEASE = 3600
+"""Seconds. A controller that ended blocks the others for the rest of its lease."""
 _LATEST = 253_402_300_800.0
 """The beginning of the year 10000 in Unix seconds; sums have integers of 64 bits."""
 _NOTHING = _object({}, closed=True)
@@ -195,8 +199,29 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
     ),
     ("POST", "/api/v1/undo"): RouteSchema(
         summary="Apply the manifest of an earlier revision",
-        request=_object({}, closed=True, to={"type": ["integer", "null"]}, by=_TEXT),
+        request=_object({}, closed=True, to={"type": ["integer", "null"]}, by=_TEXT, fence=_FENCE),
         stream=_NDJSON,
+    ),
+    ("GET", "/api/v1/fleet/lease"): RouteSchema(
+        summary="Get the highest fence that a fleet used here, and the lease in force", response=responses.LEASE
+    ),
+    ("PUT", "/api/v1/fleet/lease"): RouteSchema(
+        summary="Take or renew the lease of a fleet; a fence above that of the last one, or that of a renewed one",
+        request=_object(
+            {
+                "holder": _TEXT,
+                "fleet": _TEXT,
+                "seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_LEASE},
+                "fence": {"type": "integer", "minimum": 1},
+            },
+            closed=True,
+        ),
+        response=responses.LEASE,
+    ),
+    ("DELETE", "/api/v1/fleet/lease"): RouteSchema(
+        summary="Release the lease of a fleet",
+        request=_object({"holder": _TEXT}, closed=True),
+        response=responses.LEASE,
     ),
     ("POST", "/api/v1/sync"): RouteSchema(
         summary="Look at the git repository of sync.git now; a request of the git host, signed with its secret",
@@ -277,6 +302,8 @@ def _check_option(name: str, value: Any) -> None:
             fits = value is None or isinstance(value, str)
         case "by":
             fits = _is_author(value)
+        case "fence":
+            fits = value is None or _is_fence(value)
         case "targets":
             fits = isinstance(value, list) and all(isinstance(name, str) for name in value)
         case "trigger":
@@ -408,6 +435,38 @@ def read_revisions(query: Mapping[str, str]) -> tuple[int, int]:
         if not (text.isascii() and text.isdecimal()):
             raise Invalid(f"{name} must be the number of a revision", field=name)
     return int(query["before"]), int(query["after"])
+
+
+def read_lease(body: Mapping[str, Any]) -> LeaseRequest:
+    """Return the request for the lease of a fleet."""
+    seconds, fence, fleet = body.get("seconds"), body.get("fence"), body.get("fleet")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_LEASE:
+        raise Invalid(f"seconds must be a number up to {LONGEST_LEASE}", field="seconds")
+    if not _is_fence(fence):
+        raise Invalid("fence must be a number above that of the last lease", field="fence")
+    if not _is_author(fleet):
+        raise Invalid("fleet must be the name of a fleet", field="fleet")
+    return LeaseRequest(holder=read_holder(body), fleet=str(fleet), seconds=float(seconds), fence=int(fence))
+
+
+def read_holder(body: Mapping[str, Any]) -> str:
+    """Return the holder of a lease."""
+    holder = body.get("holder")
+    if not holder or not _is_author(holder):
+        raise Invalid(f"holder must be the name of a controller of at most {_AUTHOR_LENGTH} characters", field="holder")
+    return str(holder)
+
+
+def read_fence(body: Mapping[str, Any]) -> int | None:
+    """Return `fence` of an undo."""
+    fence = body.get("fence")
+    if fence is not None and not _is_fence(fence):
+        raise Invalid("fence must be that of the lease of a fleet, or null", field="fence")
+    return fence
+
+
+def _is_fence(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**53
 
 
 def read_author(body: Mapping[str, Any], key: str | None) -> str:

@@ -17,7 +17,7 @@ from mullama.controller.conditions import Condition
 from mullama.controller.git.follower import LONGEST_PAUSE, GitFollower, pause
 from mullama.controller.git.requests import is_from_host
 from mullama.errors import Denied, MullamaError, NotFound, Unavailable
-from mullama.runtime.base import Origin
+from mullama.runtime.base import UNDO, Origin
 from tests.git_host import GitHost, git_host
 from tests.runtime.runtime_fixture import LocalServer
 
@@ -174,7 +174,7 @@ async def test_an_undo_and_a_change_by_hand_serve_until_the_next_commit(server: 
     sync = {"git": {"url": host.url}}
     await server.apply({"a": {"from": server.script(), "system": "2"}}, None, followed.adopted[0], sync=sync)
     assert followed.condition == (True, "Applied")
-    async for _ in server.operator.undo(None):
+    async for _ in server.operator.undo(None, UNDO):
         pass
     assert followed.condition == (False, "HandEdited")
     assert "commit" not in server.operator.history()[0]["origin"]

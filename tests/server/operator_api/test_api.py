@@ -26,10 +26,13 @@ from mullama.errors import (
     Unavailable,
 )
 from mullama.problems import Location, Problem
-from mullama.runtime.base import ApplyOptions, KeyRecord, Origin
+from mullama.runtime.base import UNDO, ApplyOptions, KeyRecord, LeaseRequest, Origin
 from mullama.server.http.exchange import OPERATOR
 from mullama.server.operator_api.schema import read_usage
+from mullama.struct import replace
 from tests.server.server_fixture import RunningServer, StubRuntime, key, manifest, read_until, request, running_server
+
+LEASE = {"holder": "ann", "fleet": "prod", "seconds": 30, "fence": 4}
 
 
 @pytest.fixture
@@ -141,7 +144,7 @@ def test_the_author_of_a_change_is_the_key_unless_the_request_names_one(server: 
     finally:
         server.runtime.keys = ()
     put, undone, named, again = server.runtime.seen[-4:]
-    assert (put[2].by, undone[1], named[2].by, again[1]) == ("ops", "ops", "ann", "ann")
+    assert (put[2].by, undone[1].by, named[2].by, again[1].by) == ("ops", "ops", "ann", "ann")
 
 
 def test_an_apply_streams_its_progress(server: RunningServer) -> None:
@@ -210,7 +213,26 @@ def test_an_apply_without_a_result_is_an_error(server: RunningServer) -> None:
 def test_an_undo_takes_a_revision_or_none(server: RunningServer) -> None:
     assert server.ask("POST", "/api/v1/undo", {"to": 3}).lines == [{"event": "result", "outcome": "applied"}]
     server.ask("POST", "/api/v1/undo", {"by": "ann"})
-    assert server.runtime.seen == [(3, ""), (None, "ann")]
+    assert server.runtime.seen == [(3, UNDO), (None, replace(UNDO, by="ann"))]
+
+
+def test_a_fleet_takes_and_releases_the_lease_and_changes_under_its_fence(server: RunningServer) -> None:
+    asked = LeaseRequest(holder="ann", fleet="prod", seconds=30.0, fence=4)
+
+    assert server.ask("GET", "/api/v1/fleet/lease").json == {"fence": 3, "lease": None}
+    server.ask("PUT", "/api/v1/fleet/lease", LEASE)
+    server.ask("PUT", "/api/v1/stack", {"manifest": {}, "options": {"fence": 4}})
+    server.ask("POST", "/api/v1/undo", {"fence": 4}, headers={"if-match": '"abc"'})
+    server.ask("DELETE", "/api/v1/fleet/lease", {"holder": "ann"})
+
+    for method, path, body in (
+        ("PUT", "/api/v1/stack", {"manifest": {}, "options": {"fence": 2}}),
+        ("POST", "/api/v1/undo", {"fence": 2}),
+    ):
+        assert server.ask(method, path, body).status == 409
+    taken, applied, undone, released = server.runtime.seen
+    assert (taken, applied[2].fence, undone[1], released) == (asked, 4, replace(UNDO, fence=4, expect="abc"), "ann")
+    assert server.ask("POST", "/api/v1/undo", {}, headers={"if-match": '"old"'}).status == 412
 
 
 @pytest.mark.parametrize("by", [1, None, [], "x" * 201, "a\nb", "\x1b[31m"])
@@ -266,6 +288,15 @@ def test_events_follow_after_an_id(server: RunningServer) -> None:
         ("PUT", "/api/v1/stack", {"manifest": {}, "origin": {"digest": None}}, "digest"),
         ("POST", "/api/v1/undo", {"to": "3"}, "to"),
         ("POST", "/api/v1/undo", {"to": True}, "to"),
+        ("POST", "/api/v1/undo", {"fence": 0}, "fence"),
+        ("PUT", "/api/v1/stack", {"manifest": {}, "options": {"fence": True}}, "fence"),
+        ("PUT", "/api/v1/fleet/lease", {**LEASE, "seconds": 0}, "seconds"),
+        ("PUT", "/api/v1/fleet/lease", {**LEASE, "seconds": 1e9}, "seconds"),
+        ("PUT", "/api/v1/fleet/lease", {**LEASE, "fence": 0}, "fence"),
+        ("PUT", "/api/v1/fleet/lease", {**LEASE, "holder": ""}, "holder"),
+        ("PUT", "/api/v1/fleet/lease", {**LEASE, "fleet": None}, "fleet"),
+        ("PUT", "/api/v1/fleet/lease", {**LEASE, "hodler": ""}, "hodler"),
+        ("DELETE", "/api/v1/fleet/lease", {}, "holder"),
         ("POST", "/api/v1/shutdown", {"force": True}, "force"),
         ("POST", "/api/v1/reload", {"now": True}, "now"),
         ("GET", "/api/v1/events?after=x", None, "after"),
@@ -293,6 +324,9 @@ def test_a_body_that_is_wrong_is_a_400_that_names_the_field(
         ("GET", "/api/v1/drift", None, 200),
         ("POST", "/api/v1/refresh", {}, 403),
         ("POST", "/api/v1/undo", {}, 403),
+        ("GET", "/api/v1/fleet/lease", None, 200),
+        ("PUT", "/api/v1/fleet/lease", {}, 403),
+        ("DELETE", "/api/v1/fleet/lease", {}, 403),
         ("POST", "/api/v1/shutdown", {}, 403),
     ],
 )
