@@ -22,7 +22,7 @@ for command in COMMANDS:
 for module in (
     "reconcile.observe", "reconcile.files", "manifest.load", "plan.report", "cli.console.view", "cli.server.wiring",
     "server.app", "controller.reconciler", "runtime.worker.child", "engines.scripted.engine", "engines.llamacpp.engine",
-    "cli.app.main", "cli.api_client.client", "chat.template.jinja", "chat.template.probe",
+    "cli.app.main", "client.http", "chat.template.jinja", "chat.template.probe",
     "sources.transfer", "sources.fetch",
 ):  # fmt: skip
     importlib.import_module(f"mullama.{module}")

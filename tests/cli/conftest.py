@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mullama.cli.api_client import discover
-from mullama.cli.api_client.address import DEFAULT_PORT, ServerAddress
 from mullama.cli.app.main import main
 from mullama.cli.console.terminal import Terminal
+from mullama.client.address import DEFAULT_PORT, ServerAddress
 from tests.cli.tinyserver import TcpServer, TinyServer, UnixServer, handler, serving
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from mullama.cli.api_client.address import ServerAddress
-from mullama.cli.api_client.client import Client
+from mullama.client.address import ServerAddress
+from mullama.client.http import Client
 
 
 @dataclass

@@ -1,1 +1,1 @@
-"""The HTTP client of the commands: discovery of a server, requests, errors and tasks."""
+"""How commands find their server, and follow its tasks."""

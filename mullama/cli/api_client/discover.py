@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.app.context import CommandContext
 from mullama.cli.app.text_files import read_text
+from mullama.client.address import ServerAddress
 from mullama.errors import Conflict, Denied, Invalid, Kind, ManifestError, MullamaError, NotFound, Unavailable
 from mullama.folders import state_root
 from mullama.store.records import Records, ServerRecord, instance_name, instances
 
 if TYPE_CHECKING:
-    from mullama.cli.api_client.client import Client
+    from mullama.client.http import Client
     from mullama.manifest.load import LoadedManifest, RemoteFiles
     from mullama.manifest.spec import Sources
 
@@ -187,7 +187,7 @@ def find(call: CommandContext, load: Callable[[], LoadedManifest] | None = None)
     manifest: it is the wanted one, and its control socket cannot be found.
     """
     if host := _host(call):
-        from mullama.cli.api_client.client import Client
+        from mullama.client.http import Client
 
         ca_file, cert_file = (_tls_file(call, name) for name in ("ca_file", "cert_file"))
         remote = Client(ServerAddress.parse(host), key=api_key(call), ca_file=ca_file, cert_file=cert_file)
@@ -274,7 +274,7 @@ def answers(address: ServerAddress) -> bool:
     """Return True if a mullama server that is not stopping answers at the address."""
     if not _is_open(address):  # usually: the client's imports would take longer than the rest of a diff
         return False
-    from mullama.cli.api_client.client import Client
+    from mullama.client.http import Client
 
     try:
         _, tree = Client(address, timeout=2.0).probe("/api/v1/status")
@@ -321,7 +321,7 @@ _HEADER_VALUE = r"[\x21-\x7e]{1,8192}"
 
 def local_client(record: ServerRecord) -> Client:
     """Return the client of the control socket, which needs no key. It sends the hub settings of this shell."""
-    from mullama.cli.api_client.client import Client  # a diff without a server does not need it
+    from mullama.client.http import Client  # a diff without a server does not need it
 
     return Client(ServerAddress(path=record.control), headers=_hub_headers(os.environ))
 

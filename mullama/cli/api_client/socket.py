@@ -11,8 +11,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
-from mullama.cli.api_client.client import Client
-from mullama.cli.api_client.errors import error_of
+from mullama.client.errors import error_of
+from mullama.client.http import Client
 from mullama.errors import Unavailable
 
 _OPEN_SECONDS = 60.0  # a model may be loaded before the handshake is answered

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mullama.cli.api_client.errors import error_from_tree
 from mullama.cli.app.context import CommandContext
 from mullama.cli.console.download_progress import DownloadDisplay
 from mullama.cli.console.progress import read_progress
+from mullama.client.errors import error_from_tree
 from mullama.errors import Unavailable
 
 

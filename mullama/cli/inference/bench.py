@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.api_client.discover import api_key
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
@@ -18,6 +17,7 @@ from mullama.cli.app.text_files import read_text
 from mullama.cli.inference.conversation import response_format
 from mullama.cli.inference.load_test import Load, Measured, quantile, run, words
 from mullama.cli.models.declared import declared_model
+from mullama.client.address import ServerAddress
 from mullama.errors import EngineFailed, Invalid
 from mullama.struct import Struct
 from mullama.units import counted

@@ -15,8 +15,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, Literal
 
-from mullama.cli.api_client.address import ServerAddress
-from mullama.cli.api_client.errors import error_of
+from mullama.client.address import ServerAddress
+from mullama.client.errors import error_of
 from mullama.errors import MullamaError, Unavailable
 from mullama.struct import Struct
 

@@ -17,7 +17,7 @@ from mullama.struct import Struct, field
 from mullama.units import counted
 
 if TYPE_CHECKING:
-    from mullama.cli.api_client.client import StreamStop
+    from mullama.client.http import StreamStop
 
 
 class StreamedAnswer(Struct):

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from mullama.cli.api_client.errors import error_from_tree
 from mullama.cli.console.progress import ApplyProgress, fold, log_lines, outcome_lines
 from mullama.cli.console.terminal import Terminal
+from mullama.client.errors import error_from_tree
 from mullama.errors import Unavailable
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from mullama.cli.api_client.client import StreamStop
 from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.exit_codes import as_mullama_error
+from mullama.client.http import StreamStop
 from mullama.errors import MullamaError, Unavailable
 
 LinkState = Literal["connecting", "live", "lost"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mullama.cli.api_client.client import StreamStop
 from mullama.cli.page.server_access import PageServer
 from mullama.cli.server.logs import log_line
+from mullama.client.http import StreamStop
 from mullama.units import counted, printable
 
 KEPT_LINES = 5000

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import mullama
 from mullama.cli.api_client.discover import FoundServer, local_client
-from mullama.cli.api_client.errors import CLASSES
 from mullama.cli.app.exit_codes import exit_code
+from mullama.client.errors import CLASSES
 from mullama.errors import Internal, MullamaError, TimedOut, Unavailable
 from mullama.store.disk import is_full, translate_os_errors
 from mullama.store.process import alive

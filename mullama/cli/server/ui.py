@@ -6,11 +6,11 @@ import webbrowser
 from collections.abc import Mapping
 from typing import Any
 
-from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.api_client.discover import FoundServer, is_remote, require
 from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.server.ensure import ensure_server, instance_options
+from mullama.client.address import ServerAddress
 from mullama.errors import Refused, Unavailable, Unsupported
 
 _EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from mullama.cli.api_client import discover
-from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.api_client.discover import start_manifest
 from mullama.cli.app.context import CommandContext
 from mullama.cli.console.terminal import Terminal
 from mullama.cli.server import doctor
+from mullama.client.address import ServerAddress
 from mullama.errors import Invalid, ManifestError, NotFound
 from mullama.manifest.load import load
 from mullama.manifest.tree import manifest_to_tree, parse_resolved, revision

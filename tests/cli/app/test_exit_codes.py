@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mullama.cli.api_client.errors import CLASSES
 from mullama.cli.app.exit_codes import MEANINGS, as_mullama_error, exit_code, explain, outcome_code
+from mullama.client.errors import CLASSES
 from mullama.errors import EngineFailed, Invalid, Kind, ManifestError, NotFound, Unavailable
 from mullama.manifest.modelfile import parse_modelfile
 from mullama.problems import Location, Problem

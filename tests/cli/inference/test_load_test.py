@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.inference.load_test import Load, quantile, words
 from mullama.cli.inference.load_test import run as run_load
+from mullama.client.address import ServerAddress
 from tests.e2e.stack import serving
 
 

@@ -11,12 +11,12 @@ from typing import Any, get_args
 
 import pytest
 
-from mullama.cli.api_client.address import ServerAddress
-from mullama.cli.api_client.client import Client
 from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.context import CommandContext
 from mullama.cli.console.terminal import Terminal
 from mullama.cli.server import daemon, serve, wiring
+from mullama.client.address import ServerAddress
+from mullama.client.http import Client
 from mullama.manifest.load import load
 from mullama.manifest.spec.observability import LogLevel
 from mullama.manifest.tree import block_to_tree, revision

@@ -13,7 +13,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Markdown, Static
 
-from mullama.cli.api_client.client import StreamStop
 from mullama.cli.app.context import CommandContext
 from mullama.cli.inference.conversation import Conversation, media_paths
 from mullama.cli.inference.stream import StreamedAnswer, ask, counts, media
@@ -37,6 +36,7 @@ from mullama.cli.page.screens.pane import Pane
 from mullama.cli.page.screens.rows import content
 from mullama.cli.page.screens.turns import Composer, TurnView
 from mullama.cli.server.ensure import model_path
+from mullama.client.http import StreamStop
 from mullama.errors import MullamaError
 from mullama.units import size
 

@@ -11,7 +11,6 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Input, Log, Static
 
-from mullama.cli.api_client.client import StreamStop
 from mullama.cli.page.cells import cell
 from mullama.cli.page.event_table import (
     EVENT_COLUMNS,
@@ -27,6 +26,7 @@ from mullama.cli.page.screens.dialogs import FactsDialog
 from mullama.cli.page.screens.jobs import in_background, streamed
 from mullama.cli.page.screens.pane import FilterField, Pane
 from mullama.cli.page.screens.rows import RowTable, content
+from mullama.client.http import StreamStop
 from mullama.errors import MullamaError
 from mullama.units import counted
 

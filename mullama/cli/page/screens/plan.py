@@ -13,7 +13,6 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from mullama.cli.api_client.errors import error_from_tree
 from mullama.cli.console.progress import ApplyProgress, fold
 from mullama.cli.page.cells import cell
 from mullama.cli.page.plan_lines import REVISION_COLUMNS, plan_lines, progress_lines, question, revision_rows
@@ -22,6 +21,7 @@ from mullama.cli.page.screens.dialogs import Question, RowChoice
 from mullama.cli.page.screens.jobs import in_background, streamed
 from mullama.cli.page.screens.pane import Pane
 from mullama.cli.page.screens.rows import content
+from mullama.client.errors import error_from_tree
 from mullama.errors import MullamaError, Unavailable
 
 _Key = tuple[str, str]

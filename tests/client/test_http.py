@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from mullama.cli.api_client.address import ServerAddress
-from mullama.cli.api_client.client import Client, _ErrorTranslation
-from mullama.cli.api_client.errors import error_from_tree, error_of
+from mullama.client.address import ServerAddress
+from mullama.client.errors import error_from_tree, error_of
+from mullama.client.http import Client, _ErrorTranslation
 from mullama.errors import (
     Conflict,
     Denied,

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
-from mullama.cli.api_client.address import ServerAddress
-from mullama.cli.api_client.errors import error_of
+from mullama.client.address import ServerAddress
+from mullama.client.errors import error_of
 from mullama.errors import TimedOut, Unavailable
 
 _CONNECT_SECONDS = 5.0

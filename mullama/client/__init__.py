@@ -1,0 +1,1 @@
+"""HTTP client of the operator API: for commands, and for the controller of a fleet."""
