@@ -26,6 +26,7 @@ SECRETS = (
     ("sources", "hf", "token"),
     ("observability", "webhooks", "*", "secret"),
     ("peers", "*", "key"),
+    ("fleet", "hosts", "*", "key"),
     ("sync", "git", "token"),
     ("sync", "git", "deploy_key"),
     ("sync", "git", "webhook", "secret"),

@@ -11,6 +11,8 @@ REPLACED = (
     ("defaults", "template"),
     ("auth", "keys", "*", "secret"),
     ("sources", "hf", "token"),
+    ("peers", "*", "key"),
+    ("fleet", "hosts", "*", "key"),
 )
 WHOLE_IN_MODEL = (("template",),)
 

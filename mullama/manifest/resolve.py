@@ -14,6 +14,8 @@ _PATHS = (
     ("auth", "keys", "*", "secret", "from_file"),
     ("peers", "*", "key", "from_file"),
     ("peers", "*", "ca_file"),
+    ("fleet", "hosts", "*", "key", "from_file"),
+    ("fleet", "hosts", "*", "ca_file"),
     *(("sync", "git", name, "from_file") for name in ("token", "deploy_key")),
     ("sync", "git", "webhook", "secret", "from_file"),
     ("sync", "git", "verify", "ssh_signers"),

@@ -44,6 +44,9 @@ COSTS: Mapping[str, Cost] = {
     "moved": Cost.NONE,
     "prune": Cost.NONE,
     "sync": Cost.LIVE,
+    "fleet": Cost.LIVE,
+    "fleet.placement": Cost.NONE,
+    "fleet.rollout": Cost.NONE,
     "observability": Cost.LIVE,
     "models.*.description": Cost.NONE,
     "models.*.from": Cost.FILES,
@@ -81,6 +84,9 @@ COSTS: Mapping[str, Cost] = {
     "models.*.probe": Cost.NONE,
     "models.*.rollout": Cost.NONE,
     "models.*.protect": Cost.NONE,
+    # Placement moves the model: another host fetches and loads it.
+    "models.*.hosts": Cost.FILES,
+    "models.*.replicas": Cost.FILES,
 }
 
 

@@ -11,6 +11,7 @@ from mullama.chat.template_arguments import TEMPLATE_ARGUMENTS
 from mullama.chat.transcription.languages import language_name
 from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
+from mullama.manifest.checks.fleet import check_fleet
 from mullama.manifest.checks.groups import check_groups
 from mullama.manifest.checks.routes import check_peers, check_routes
 from mullama.manifest.diagnostics import Suggestions
@@ -52,6 +53,8 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     check_routes(draft.manifest, draft.names, draft.suggest, fail, warn)
     check_peers(draft.manifest, fail, warn)
     check_groups(draft.manifest, draft.names, draft.suggest, fail, warn)
+    if draft.has("fleet"):
+        check_fleet(draft.manifest, draft.suggest, fail, warn)
     _moved(draft, fail, warn)
     if draft.has("server"):
         _listeners(draft, fail, warn)
@@ -70,6 +73,9 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     for name, peer in draft.manifest.peers.items():
         if peer.key is not None:
             _secret(peer.key, f"peers.{name}.key", fail)
+    for name, host in draft.manifest.fleet.hosts.items():
+        if host.key is not None:
+            _secret(host.key, f"fleet.hosts.{name}.key", fail)
     if (otlp := draft.manifest.observability.otlp) is not None:
         for name, secret in otlp.headers.items():
             _secret(secret, f"observability.otlp.headers.{name}", fail)

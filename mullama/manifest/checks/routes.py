@@ -12,7 +12,8 @@ from mullama.manifest.spec import Manifest, Peer, Route
 from mullama.manifest.spec.readers import PEER_SIGN, target_name, targets_of
 
 AnyRoute = str | Route
-_PEER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+PEER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+PEER_NAME_HINT = "letters, digits, '.', '_' and '-', first a letter or digit"
 
 _AddProblem = Callable[[str, str, str], None]
 
@@ -87,16 +88,15 @@ def check_peers(manifest: Manifest, fail: _AddProblem, warn: _AddProblem) -> Non
     used = {name for route in manifest.routes.values() for name in (*targets_of(route), *_fallbacks(route))}
     for name, peer in manifest.peers.items():
         path = f"peers.{name}"
-        if not _PEER_NAME.fullmatch(name):
-            hint = "letters, digits, '.', '_' and '-', first a letter or digit"
-            fail(path, f"{name[:80]!r} is not a name of a peer", hint)
-        if peer.key is not None and peer.url.startswith("http://") and not _is_local(peer.url):
+        if not PEER_NAME.fullmatch(name):
+            fail(path, f"{name[:80]!r} is not a name of a peer", PEER_NAME_HINT)
+        if peer.key is not None and peer.url.startswith("http://") and not is_local(peer.url):
             warn(f"{path}.url", "the key is sent without encryption", "use https://")
         if not any(target.endswith(f"{PEER_SIGN}{name}") for target in used):
             warn(path, "no route leads to this peer", f"routes: {{NAME: MODEL{PEER_SIGN}{name}}}")
 
 
-def _is_local(url: str) -> bool:
+def is_local(url: str) -> bool:
     """Return True for an address of this machine, or of a private network by its number."""
     host = urlsplit(url).hostname or ""
     try:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
         Context,
         Draft,
         Embedding,
+        Fleet,
+        FleetHost,
+        FleetRollout,
         GitSync,
         Gpu,
         Group,
@@ -77,10 +80,10 @@ else:
         globals().update(emit.blocks(), Block=CompiledBlock)
 
 __all__ = [
-    "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Captures", "Context", "DialectName", "Draft",
-    "Embedding", "GitSync", "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits",
-    "Logs", "Manifest", "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp",
-    "Parameters", "Peer", "Policy", "Probe", "Prune", "RateLimit", "RequestParameters", "Residency", "ResumableStreams",
-    "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits", "Sources", "SpeechToText",
-    "StoredObjects", "Stores", "Sync", "Template", "Tls", "Voice", "Webhook", "share_of",
+    "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Captures", "Context", "DialectName", "Draft", "Embedding",
+    "Fleet", "FleetHost", "FleetRollout", "GitSync", "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource",
+    "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage", "Memory", "Metadata", "Model", "Moved",
+    "Observability", "Otlp", "Parameters", "Peer", "Policy", "Probe", "Prune", "RateLimit", "RequestParameters",
+    "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits",
+    "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Voice", "Webhook", "share_of",
 ]  # fmt: skip

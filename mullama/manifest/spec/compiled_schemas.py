@@ -303,6 +303,8 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'probe': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['Probe']}, 'default': None}},
         'rollout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Rollout'], 'default': b.default('Rollout')}},
         'requires': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['completion', 'tools', 'thinking', 'vision', 'audio', 'embedding', 'insert']}], 'variadic_item_index': 0}, 'default': ()}},
+        'hosts': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.check_hosts}, 'schema': {'type': 'union', 'choices': [{'type': 'literal', 'expected': ['any']}, {'type': 'tuple', 'items_schema': [{'type': 'str'}], 'variadic_item_index': 0}, {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'str'}}]}}, 'default': 'any'}},
+        'replicas': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 10000, 'strict': True}, 'default': 1}},
         'protect': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': False}},
         'task': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['chat', 'transcription', 'embedding', 'rerank']}, 'default': 'chat'}},
         'transcription': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['SpeechToText'], 'default': b.default('SpeechToText')}},
@@ -364,6 +366,23 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'watch': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': True}},
         'git': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['GitSync']}, 'default': None}},
     })
+    s['FleetHost'] = b.block('FleetHost', 'One server of the fleet.', {
+        'url': {'type': 'model-field', 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_peer_url}, 'schema': {'type': 'str'}}},
+        'key': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['SecretRef']}, 'default': None}},
+        'ca_file': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
+        'labels': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'str'}, 'max_length': 64}, 'default': {}}},
+    })
+    s['FleetRollout'] = b.block('FleetRollout', 'Order in which changes reach the hosts.', {
+        'max_unavailable': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 10000, 'strict': True}, 'default': 1}},
+        'canary': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 0, 'le': 10000, 'strict': True}, 'default': 0}},
+        'pause': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.check_pause}, 'schema': {'type': 'union', 'choices': [{'type': 'literal', 'expected': ['manual']}, {'type': 'float'}]}}, 'default': 0.0}},
+    })
+    s['Fleet'] = b.block('Fleet', 'Several servers that one manifest describes. Each host gets the models that are placed on it.', {
+        'hosts': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['FleetHost'], 'max_length': 10000}, 'default': {}}},
+        'placement': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['spread', 'pack']}, 'default': 'spread'}},
+        'gateways': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.check_gateways}, 'schema': {'type': 'union', 'choices': [{'type': 'literal', 'expected': ['all', 'none']}, {'type': 'tuple', 'items_schema': [{'type': 'str'}], 'variadic_item_index': 0}]}}, 'default': 'all'}},
+        'rollout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['FleetRollout'], 'default': b.default('FleetRollout')}},
+    })
     s['LogParts'] = b.block('LogParts', 'Minimum levels of parts of the log; the other parts have the level of the log.', {
         'requests': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'literal', 'expected': ['debug', 'info', 'warning', 'error']}}, 'default': None}},
         'http': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'literal', 'expected': ['debug', 'info', 'warning', 'error']}}, 'default': None}},
@@ -423,6 +442,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'moved': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [s['Moved']], 'variadic_item_index': 0, 'max_length': 1000}, 'default': ()}},
         'prune': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Prune'], 'default': b.default('Prune')}},
         'sync': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Sync'], 'default': b.default('Sync')}},
+        'fleet': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Fleet'], 'default': b.default('Fleet')}},
         'observability': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Observability'], 'default': b.default('Observability')}},
     })
     s['Policy'] = b.block('Policy', 'Rules of `mullama diff --policy FILE`. A rule that is left out allows everything.', {

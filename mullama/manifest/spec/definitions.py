@@ -6,6 +6,7 @@ from pydantic import Field
 
 from mullama.manifest.spec.context import Context, Kv, Rope
 from mullama.manifest.spec.draft import Draft
+from mullama.manifest.spec.fleet import Fleet, FleetHost, FleetRollout
 from mullama.manifest.spec.hardware import Budget, Gpu, Hardware, HardwareProfile, Memory
 from mullama.manifest.spec.model import (
     AdapterRef,
@@ -45,7 +46,8 @@ from mullama.manifest.spec.sync import GitSync, Sync
 from mullama.manifest.spec.values import Block
 
 __all__ = [
-    "AdapterRef", "Auth", "Block", "Budget", "Captures", "Context", "Draft", "Embedding", "GitSync", "Gpu", "Group",
+    "AdapterRef", "Auth", "Block", "Budget", "Captures", "Context", "Draft", "Embedding", "Fleet",
+    "FleetHost", "FleetRollout", "GitSync", "Gpu", "Group",
     "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage",
     "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Peer", "Policy", "Probe", "Prune",
     "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget",
@@ -83,5 +85,7 @@ class Manifest(Block):
     """Removal of models and files that the manifest no longer names."""
     sync: Sync = Sync()
     """Updates from a changed manifest."""
+    fleet: Fleet = Fleet()
+    """Several servers that this manifest describes; without hosts it describes one."""
     observability: Observability = Observability()
     """Metrics and logs."""

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field
 
 from mullama.manifest.spec.context import Context
 from mullama.manifest.spec.draft import Draft
+from mullama.manifest.spec.fleet import HostChoice
 from mullama.manifest.spec.hardware import Gpu, Memory
 from mullama.manifest.spec.parameters import Parameters
 from mullama.manifest.spec.rates import RateLimit
@@ -267,6 +268,10 @@ class Model(Block):
         default=(), examples=[["tools"]]
     )
     """Capabilities that the weights must have; they are checked before the model serves."""
+    hosts: HostChoice = Field(default="any", examples=["any", ["a", "b"], {"gpu": "h200"}])
+    """Hosts of `fleet` that may have the model: `any`, a list of names, or labels that a host must have."""
+    replicas: Whole = Field(default=1, ge=1, le=10_000)
+    """Number of hosts of `fleet` that have the model."""
     protect: Flag = False
     """Refuse changes that remove or pause the model."""
     task: Literal["chat", "transcription", "embedding", "rerank"] = "chat"

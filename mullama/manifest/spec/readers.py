@@ -142,6 +142,34 @@ def check_not_boolean(value: object) -> object:
     return value
 
 
+def check_hosts(value: object) -> object:
+    """Check for `any`, a list of names of hosts, or a map of labels."""
+    if value == "any" or _is_names(value):
+        return value
+    if isinstance(value, dict) and value and all(isinstance(text, str) for text in (*value, *value.values())):
+        return value
+    raise ValueError("expected any, a list of hosts, or labels such as {gpu: h200}")
+
+
+def check_gateways(value: object) -> object:
+    """Check for `all`, `none` or a list of names of hosts."""
+    if value in ("all", "none") or _is_names(value):
+        return value
+    raise ValueError("expected all, none, or a list of hosts")
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(name, str) and name for name in value)
+
+
+def check_pause(value: object) -> object:
+    """Convert text to seconds, at least 0; `manual` stays."""
+    seconds = value if value == "manual" else read_duration(value)
+    if seconds == NEVER or isinstance(seconds, bool):
+        raise ValueError("expected a duration such as 30s, or manual")
+    return seconds
+
+
 def check_expression(value: str) -> str:
     try:
         re.compile(value)

@@ -1,0 +1,82 @@
+"""The blocks of a fleet: several servers that one manifest describes."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from mullama.manifest.spec.readers import check_gateways, check_hosts, check_pause, check_peer_url
+from mullama.manifest.spec.server import SecretRef
+from mullama.manifest.spec.values import Block, Text, Whole
+
+_NAMES = {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}}
+
+HostChoice = Annotated[
+    Literal["any"] | tuple[str, ...] | dict[str, str],
+    BeforeValidator(check_hosts),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["any"]},
+                _NAMES,
+                {"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}},
+            ]
+        }
+    ),
+]
+Gateways = Annotated[
+    Literal["all", "none"] | tuple[str, ...],
+    BeforeValidator(check_gateways),
+    WithJsonSchema({"anyOf": [{"enum": ["all", "none"]}, _NAMES]}),
+]
+Pause = Annotated[
+    Literal["manual"] | float,
+    BeforeValidator(check_pause),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["manual"]},
+                {"type": "number", "minimum": 0},
+                {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"},
+            ]
+        }
+    ),
+]
+
+
+class FleetHost(Block):
+    """One server of the fleet."""
+
+    url: Annotated[str, AfterValidator(check_peer_url)] = Field(examples=["https://a.example.org:11434"])
+    """Address of the server. The other hosts and the commands use it."""
+    key: SecretRef | None = None
+    """Reference to an API key of the server: with the role `read` for `diff`, `admin` for `apply`. The other hosts send
+    it with the requests that they forward, and read it from the same reference."""
+    ca_file: Text | None = Field(default=None, examples=["./tls/ca.pem"])
+    """PEM file with the certificate authorities of its certificate; without it those of the system."""
+    labels: dict[str, str] = Field(default={}, max_length=64, examples=[{"gpu": "h200"}])
+    """Properties of the host by which models choose it."""
+
+
+class FleetRollout(Block):
+    """Order in which changes reach the hosts."""
+
+    max_unavailable: Whole = Field(default=1, ge=1, le=10_000)
+    """Number of hosts that change their models at the same time."""
+    canary: Whole = Field(default=0, ge=0, le=10_000)
+    """Number of hosts that change first, one after the other; the others follow when all their models are ready."""
+    pause: Pause = Field(default=0.0, examples=["30s", "manual"])
+    """Time after the canary before the others follow; `manual` ends the apply there, and the next one continues."""
+
+
+class Fleet(Block):
+    """Several servers that one manifest describes. Each host gets the models that are placed on it."""
+
+    hosts: dict[str, FleetHost] = Field(default={}, max_length=10_000)
+    """Servers by name."""
+    placement: Literal["spread", "pack"] = "spread"
+    """Choice of hosts for further models: `spread` prefers the host with the largest free share of its memory, `pack`
+    the fullest one that has room. Models that serve stay where they are if they fit."""
+    gateways: Gateways = Field(default="all", examples=["all", "none", ["a"]])
+    """Hosts that answer requests for all models of the fleet, and forward those for models of other hosts."""
+    rollout: FleetRollout = FleetRollout()
+    """Order in which changes reach the hosts."""
