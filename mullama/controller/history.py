@@ -86,5 +86,5 @@ class History:
 
 
 def _tree(origin: Origin) -> dict[str, Any]:
-    commit = {"commit": origin.commit} if origin.commit else {}
-    return {"path": origin.path, "profiles": origin.profiles, "digest": origin.digest, **commit}
+    given = {name: value for name in ("commit", "fleet") if (value := getattr(origin, name))}
+    return {"path": origin.path, "profiles": origin.profiles, "digest": origin.digest, **given}

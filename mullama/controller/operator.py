@@ -412,8 +412,10 @@ class LocalOperator:
             async for line in lines:
                 yield line
 
-    async def undo(self, to: int | None, options: ApplyOptions) -> AsyncGenerator[dict[str, Any], None]:
-        async with aclosing(self._reconciler.apply(self._undo(to, options))) as lines:
+    async def undo(
+        self, to: int | None, options: ApplyOptions, fleet: str = ""
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        async with aclosing(self._reconciler.apply(self._undo(to, options, fleet))) as lines:
             async for line in lines:
                 yield line
 
@@ -435,12 +437,12 @@ class LocalOperator:
     def save_text(self, edit: TextEdit, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
         return self._editor.save(edit, options)
 
-    def _undo(self, to: int | None, options: ApplyOptions) -> Change:
+    def _undo(self, to: int | None, options: ApplyOptions, fleet: str = "") -> Change:
         desired, overlay = self._reconciler.history.restore(to)
         return Change(
             desired=desired,
             # An earlier revision is no commit: the git repository is followed further from its next one.
-            origin=replace(self._reconciler.current.origin, commit="", targets=()),
+            origin=replace(self._reconciler.current.origin, commit="", targets=(), fleet=fleet),
             options=options,
             edit=lambda _: overlay,
         )
@@ -587,4 +589,5 @@ def _origin(origin: Origin) -> dict[str, Any]:
         "digest": origin.digest,
         "commit": origin.commit or None,
         "targets": list(origin.targets),
+        "fleet": origin.fleet or None,
     }

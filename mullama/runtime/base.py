@@ -198,6 +198,8 @@ class Origin(Struct, frozen=True, kw_only=True):
     """The commit of the checkout."""
     targets: tuple[str, ...] = ()
     """The models and routes that were applied of the manifest; empty for the whole one."""
+    fleet: str = ""
+    """The step of a fleet's apply that sent it, `NAME/FENCE.STEP`; empty for a manifest of this host alone."""
 
     @property
     def file(self) -> str | None:
@@ -411,8 +413,11 @@ class Operator(Protocol):
         """Record the files of the served models as they are now; return the plan of `drift`. Changes no model."""
         ...
 
-    def undo(self, to: int | None, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
-        """Apply the manifest of an old revision as a new revision; lines as `apply`. options: their trigger is undo."""
+    def undo(self, to: int | None, options: ApplyOptions, fleet: str = "") -> AsyncIterator[dict[str, Any]]:
+        """Apply the manifest of an old revision as a new revision; lines as `apply`.
+
+        options: their trigger is undo. fleet: see `Origin.fleet`.
+        """
         ...
 
     def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:

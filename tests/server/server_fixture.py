@@ -286,8 +286,8 @@ class StubRuntime:
         self.seen.append("refresh")
         return {"format": "mullama.plan/1", "steps": []}
 
-    def undo(self, to: int | None, options: ApplyOptions) -> AsyncIterator[dict[str, Any]]:
-        self.seen.append((to, options))
+    def undo(self, to: int | None, options: ApplyOptions, fleet: str = "") -> AsyncIterator[dict[str, Any]]:
+        self.seen.append((to, options, fleet))
         return self.play(self.lines)
 
     def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ import mullama
 from mullama.cli.app.exit_codes import outcome_code
 from mullama.controller.change import Change, Line, unchanged
 from mullama.controller.event_log import EventLog
+from mullama.controller.fleet.restart import from_fleet
 from mullama.controller.git.checkout import from_checkout
 from mullama.controller.git.follower import GitFollower
 from mullama.controller.model_commands import ModelCommands
@@ -97,6 +98,7 @@ def run_server(
     source = Origin(path=origin["path"], profiles=tuple(origin["profiles"]), digest=origin["digest"])
     if problem is None:
         loaded, source, problem = from_checkout(loaded, source, records, env)
+    loaded, source = from_fleet(loaded, source, records)
     if (running := records.server()) is not None:
         raise Conflict(
             f"a server for this address is already running (pid {running.pid})", hint="mullama down stops it"

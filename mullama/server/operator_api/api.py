@@ -271,10 +271,11 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
         await exchange.reply(Reply(body=await self.operator.plan_undo(int(text) if text else None)))
 
     async def _undo(self, exchange: Exchange, _: Params) -> None:
-        body = await self._body(exchange, {"to", "by", "fence"})
+        body = await self._body(exchange, {"to", "by", "fence", "fleet"})
         by, fence = schema.read_author(body, exchange.caller.key), schema.read_fence(body)
         options = self._with_precondition(exchange, replace(UNDO, by=by, fence=fence))
-        await report(exchange, self.operator.undo(schema.read_generation(body), options), self.inflight)
+        to, fleet = schema.read_generation(body), schema.read_step_of_fleet(body)
+        await report(exchange, self.operator.undo(to, options, fleet), self.inflight)
 
     async def _shutdown(self, exchange: Exchange, _: Params) -> None:
         await self._body(exchange, set())

@@ -106,9 +106,12 @@ _DEVICE = partly(
     record(name=TEXT, description=TEXT, total=_BYTES, free=_BYTES, host=TEXT, fault=nullable(TEXT)), "host", "fault"
 )
 _ORIGIN = partly(
-    record(path=nullable(TEXT), profiles=_TEXTS, digest=TEXT, commit=nullable(TEXT), targets=_TEXTS),
+    record(
+        path=nullable(TEXT), profiles=_TEXTS, digest=TEXT, commit=nullable(TEXT), targets=_TEXTS, fleet=nullable(TEXT)
+    ),
     "commit",
     "targets",
+    "fleet",
 )
 
 _PEER = record(name=TEXT, url=TEXT, state=one_of("ready", "ejected"), running=COUNT, failures=COUNT, reason=TEXT)

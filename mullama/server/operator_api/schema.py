@@ -44,12 +44,14 @@ _OPTIONS = _object(
     by=_TEXT,
     fence=_FENCE,
 )
+_STEP: JSONValue = {"type": "string", "description": "the step of a fleet's apply: NAME/FENCE.STEP"}
 _ORIGIN = _object(
     {},
     closed=True,
     path={"type": ["string", "null"]},
     profiles={"type": "array", "items": _TEXT},
     digest=_TEXT,
+    fleet=_STEP,
 )
 LONGEST_LEASE = 3600
 """Seconds. A controller that ended blocks the others for the rest of its lease."""
@@ -199,7 +201,7 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
     ),
     ("POST", "/api/v1/undo"): RouteSchema(
         summary="Apply the manifest of an earlier revision",
-        request=_object({}, closed=True, to={"type": ["integer", "null"]}, by=_TEXT, fence=_FENCE),
+        request=_object({}, closed=True, to={"type": ["integer", "null"]}, by=_TEXT, fence=_FENCE, fleet=_STEP),
         stream=_NDJSON,
     ),
     ("GET", "/api/v1/fleet/lease"): RouteSchema(
@@ -317,7 +319,7 @@ def _check_option(name: str, value: Any) -> None:
 def read_origin(tree: Any) -> Origin:
     """Return the `Origin` of its JSON form."""
     given = {} if tree is None else _mapping(tree, "origin")
-    refuse_unknown(given, ("path", "profiles", "digest"), "origin")
+    refuse_unknown(given, ("path", "profiles", "digest", "fleet"), "origin")
     path, digest, profiles = given.get("path"), given.get("digest", ""), given.get("profiles", ())
     if path is not None and not isinstance(path, str):
         raise Invalid("origin.path must be a string or null", field="origin.path")
@@ -325,7 +327,7 @@ def read_origin(tree: Any) -> Origin:
         raise Invalid("origin.digest must be a string", field="origin.digest")
     if not isinstance(profiles, list | tuple) or not all(isinstance(p, str) for p in profiles):
         raise Invalid("origin.profiles must be a list of strings", field="origin.profiles")
-    return Origin(path=path, profiles=tuple(profiles), digest=digest)
+    return Origin(path=path, profiles=tuple(profiles), digest=digest, fleet=read_step_of_fleet(given))
 
 
 def read_usage(query: Mapping[str, str], now: float) -> UsageQuery:
@@ -455,6 +457,14 @@ def read_holder(body: Mapping[str, Any]) -> str:
     if not holder or not _is_author(holder):
         raise Invalid(f"holder must be the name of a controller of at most {_AUTHOR_LENGTH} characters", field="holder")
     return str(holder)
+
+
+def read_step_of_fleet(body: Mapping[str, Any]) -> str:
+    """Return `fleet` of an origin or an undo; "" without one."""
+    fleet = body.get("fleet", "")
+    if not _is_author(fleet):
+        raise Invalid("fleet must be the step of a fleet's apply, NAME/FENCE.STEP", field="fleet")
+    return str(fleet)
 
 
 def read_fence(body: Mapping[str, Any]) -> int | None:

@@ -213,7 +213,7 @@ def test_an_apply_without_a_result_is_an_error(server: RunningServer) -> None:
 def test_an_undo_takes_a_revision_or_none(server: RunningServer) -> None:
     assert server.ask("POST", "/api/v1/undo", {"to": 3}).lines == [{"event": "result", "outcome": "applied"}]
     server.ask("POST", "/api/v1/undo", {"by": "ann"})
-    assert server.runtime.seen == [(3, UNDO), (None, replace(UNDO, by="ann"))]
+    assert server.runtime.seen == [(3, UNDO, ""), (None, replace(UNDO, by="ann"), "")]
 
 
 def test_a_fleet_takes_and_releases_the_lease_and_changes_under_its_fence(server: RunningServer) -> None:
@@ -289,6 +289,8 @@ def test_events_follow_after_an_id(server: RunningServer) -> None:
         ("POST", "/api/v1/undo", {"to": "3"}, "to"),
         ("POST", "/api/v1/undo", {"to": True}, "to"),
         ("POST", "/api/v1/undo", {"fence": 0}, "fence"),
+        ("POST", "/api/v1/undo", {"fleet": 1}, "fleet"),
+        ("PUT", "/api/v1/stack", {"manifest": {}, "origin": {"fleet": "a\nb"}}, "fleet"),
         ("PUT", "/api/v1/stack", {"manifest": {}, "options": {"fence": True}}, "fence"),
         ("PUT", "/api/v1/fleet/lease", {**LEASE, "seconds": 0}, "seconds"),
         ("PUT", "/api/v1/fleet/lease", {**LEASE, "seconds": 1e9}, "seconds"),
