@@ -146,6 +146,17 @@ def check_options(
         raise Conflict("the applied revision changed since the plan was made", hint="run `mullama diff` again")
     if not manifest.models and applied.models and not options.allow_empty:
         raise Refused("the manifest names no models", hint="--allow-empty removes them all")
+    check_one_machine(manifest)
+
+
+def check_one_machine(manifest: Manifest) -> None:
+    """Raise `Refused` for a field that a server of one machine cannot honour."""
+    scaled = next((name for name, model in manifest.models.items() if model.scale is not None), None)
+    if scaled is not None:
+        raise Refused(
+            f"models.{scaled}.scale: a server of one machine has one replica of each model",
+            hint="mullama apply --on ray scales it on a cluster; without scale the model is served here",
+        )
 
 
 def check_protected(plan: Plan, served: Mapping[str, Model]) -> None:

@@ -96,7 +96,11 @@ def container_parts(given: ExportInput, host_names: tuple[str, ...] = ()) -> Con
     for name, peer in manifest.peers.items():
         if is_loopback(urlsplit(peer.url).hostname or ""):
             notes.append(f"peers.{name}.url: in a container, {peer.url} is the container itself")
-    manifest = manifest.model_copy(update={"server": server, "sources": sources})
+    scaled = [name for name, model in manifest.models.items() if model.scale is not None]
+    if scaled:
+        notes.append(f"models.{scaled[0]}.scale is left out: a server has one replica of each model")
+    models = {name: model.model_copy(update={"scale": None}) for name, model in manifest.models.items()}
+    manifest = manifest.model_copy(update={"server": server, "sources": sources, "models": models})
     return ContainerParts(
         manifest=manifest, port=port, variables=variables,
         weights=local_files(manifest), tls=tls, notes=tuple(notes),

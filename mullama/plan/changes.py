@@ -83,6 +83,7 @@ COSTS: Mapping[str, Cost] = {
     "models.*.requires": Cost.LIVE,
     "models.*.probe": Cost.NONE,
     "models.*.rollout": Cost.NONE,
+    "models.*.scale": Cost.LIVE,
     "models.*.protect": Cost.NONE,
     # Placement moves the model: another host fetches and loads it.
     "models.*.hosts": Cost.FILES,

@@ -39,6 +39,7 @@ ONE = manifest(a={})
         (ONE, ONE, made(step(Action.UPDATE)), ApplyOptions(expect="before"), True, None),
         (ONE, ONE, made(), ApplyOptions(expect="before"), False, None),
         (ONE, manifest(), made(), ApplyOptions(), False, Refused),
+        (ONE, manifest(a={"scale": {"max": 2}}), made(), ApplyOptions(), False, Refused),
         (ONE, manifest(), made(), ApplyOptions(allow_empty=True), False, None),
         (manifest(), manifest(), made(), ApplyOptions(), False, None),
     ],

@@ -91,6 +91,10 @@ MISTAKES = [
         "m.yaml:2:68: models.a.residency.ttl: a model that is loaded when there is room has no time to live",
     ),
     (
+        "models: {a: {from: builtin:tiny, scale: {min: 3, max: 2}}}",
+        "m.yaml:2:55: models.a.scale.max: max is 2 and min is 3 (raise max, or lower min)",
+    ),
+    (
         M + "routes: {r: {to: [{model: a, weight: 0}, {model: b, weight: 0}]}}",
         "m.yaml:3:14: routes.r.to: the weights add up to 0 (at least one weight must be more than 0)",
     ),

@@ -319,6 +319,8 @@ def _model(model: Model, path: str, draft: PartialManifest, fail: AddProblem, wa
             fail(f"{path}.template_arguments.{name}", "is not an argument of chat templates", hint)
     if isinstance(model.context.pool, int) and not writes_text(model):
         fail(f"{path}.context.pool", f"a model for {model.task} keeps no conversations", "remove pool")
+    if model.scale is not None and model.scale.max < model.scale.min:
+        fail(f"{path}.scale.max", f"max is {model.scale.max} and min is {model.scale.min}", "raise max, or lower min")
     if model.residency.load == "when_room" and model.residency.ttl is not None:
         fail(f"{path}.residency.ttl", "a model that is loaded when there is room has no time to live", "remove ttl")
     if model.limits.rate_per_key is not None and draft.has("auth") and not draft.manifest.auth.keys:

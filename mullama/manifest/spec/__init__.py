@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         Rope,
         Route,
         RouteTarget,
+        Scale,
         SecretRef,
         Server,
         ServerLimits,
@@ -84,6 +85,6 @@ __all__ = [
     "Fleet", "FleetHost", "FleetRollout", "GitSync", "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource",
     "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage", "Memory", "Metadata", "Model", "Moved",
     "Observability", "Otlp", "Parameters", "Peer", "Policy", "Probe", "Prune", "RateLimit", "RequestParameters",
-    "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits",
-    "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Voice", "Webhook", "share_of",
+    "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget", "Scale", "SecretRef", "Server",
+    "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Voice", "Webhook", "share_of",
 ]  # fmt: skip

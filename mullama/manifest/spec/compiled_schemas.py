@@ -257,6 +257,12 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'strategy': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['auto', 'surge', 'recreate']}, 'default': 'auto'}},
         'drain_timeout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 120.0}},
     })
+    s['Scale'] = b.block('Scale', 'Number of replicas on a cluster of Ray, by the requests in progress. A server of one machine refuses it.', {
+        'min': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 0, 'le': 1000, 'strict': True}, 'default': 1}},
+        'max': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 1000, 'strict': True}, 'default': 1}},
+        'target_ongoing': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'float', 'strict': True, 'allow_inf_nan': False, 'gt': 0, 'le': 1000}}, 'default': None}},
+        'idle': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'ge': 0, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 600.0}},
+    })
     s['Voice'] = b.block('Voice', 'Voice activity: where speech begins and ends in a sound.', {
         'detector': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['auto', 'energy', 'silero']}, 'default': 'auto'}},
         'threshold': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'float', 'ge': 0, 'le': 1, 'strict': True, 'allow_inf_nan': False}, 'default': 0.5}},
@@ -302,6 +308,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'limits': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Limits'], 'default': b.default('Limits')}},
         'probe': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['Probe']}, 'default': None}},
         'rollout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Rollout'], 'default': b.default('Rollout')}},
+        'scale': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['Scale']}, 'default': None}},
         'requires': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['completion', 'tools', 'thinking', 'vision', 'audio', 'embedding', 'insert']}], 'variadic_item_index': 0}, 'default': ()}},
         'hosts': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.check_hosts}, 'schema': {'type': 'union', 'choices': [{'type': 'literal', 'expected': ['any']}, {'type': 'tuple', 'items_schema': [{'type': 'str'}], 'variadic_item_index': 0}, {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'str'}}]}}, 'default': 'any'}},
         'replicas': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 10000, 'strict': True}, 'default': 1}},

@@ -17,6 +17,7 @@ from mullama.manifest.spec.model import (
     Probe,
     Residency,
     Rollout,
+    Scale,
     SpeechToText,
     Template,
     Voice,
@@ -51,8 +52,8 @@ __all__ = [
     "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage",
     "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Peer", "Policy", "Probe", "Prune",
     "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget",
-    "SecretRef", "Server", "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync", "Template",
-    "Tls", "Voice", "Webhook",
+    "Scale", "SecretRef", "Server", "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync",
+    "Template", "Tls", "Voice", "Webhook",
 ]  # fmt: skip
 
 

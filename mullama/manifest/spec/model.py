@@ -191,6 +191,19 @@ class Rollout(Block):
     """Maximum time for running requests to end on the old revision."""
 
 
+class Scale(Block):
+    """Number of replicas on a cluster of Ray, by the requests in progress. A server of one machine refuses it."""
+
+    min: Whole = Field(default=1, ge=0, le=1000)
+    """Fewest replicas; with 0, the first request after a pause waits for the load."""
+    max: Whole = Field(default=1, ge=1, le=1000)
+    """Most replicas."""
+    target_ongoing: Number | None = Field(default=None, gt=0, le=1000, examples=[2])
+    """Requests in progress that each replica should have; more add a replica. Default: `limits.parallel`."""
+    idle: Duration = Field(default=600.0, ge=0, examples=["10m"])
+    """Time with too few requests after which a replica is removed."""
+
+
 class AdapterRef(Block):
     """A LoRA adapter."""
 
@@ -264,6 +277,8 @@ class Model(Block):
     """A request that the model must answer before it serves."""
     rollout: Rollout = Rollout()
     """Replacement of a running model by its new revision."""
+    scale: Scale | None = Field(default=None, examples=[{"min": 1, "max": 4}])
+    """Number of replicas on a cluster of Ray, by the requests in progress. A server of one machine refuses it."""
     requires: tuple[Literal["completion", "tools", "thinking", "vision", "audio", "embedding", "insert"], ...] = Field(
         default=(), examples=[["tools"]]
     )

@@ -1,0 +1,135 @@
+"""Carries out a plan on a cluster: load beside, probe, switch the gateway, drain, remove. A failure restores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mullama.errors import Conflict, EngineFailed, MullamaError, TimedOut
+from mullama.export.ray_serve import BUILDERS, gateway_name
+from mullama.struct import Struct
+from mullama.targets.ray.cluster import Application, Cluster, RayPlan, document, failures, read_cluster, snapshot
+from mullama.targets.ray.dashboard import Dashboard
+
+Report = Callable[[str], None]
+LOOK_SECONDS = 0.5
+SETTLE_SECONDS = 2.0
+"""Time between the switch and the removal, for requests that the gateway has read with the old snapshot."""
+
+
+class RayTarget(Struct, frozen=True, kw_only=True):
+    """One stack on one cluster. within: seconds for each wait; None for no bound."""
+
+    dashboard: Dashboard
+    stack: str
+    settings: Mapping[str, Any]
+    """The options of a Serve that does not run yet."""
+    report: Report
+    within: float | None = None
+    pause: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def look(self) -> Cluster:
+        """Return the cluster as it is now."""
+        return read_cluster(self.dashboard.details())
+
+    def apply(self, plan: RayPlan, generation: int | None) -> None:
+        """Carry out the plan. generation: of the snapshot that it was made from, None for none.
+
+        Raises what failed, after the applications before are declared again. Until the gateway switches, requests see
+        the old applications alone.
+        """
+        try:
+            self._load(plan, generation)
+            self._switch(plan)
+        except (MullamaError, KeyboardInterrupt) as error:
+            self._restore(plan, error)
+            raise
+        self._remove(plan)
+
+    def _load(self, plan: RayPlan, generation: int | None) -> None:
+        if not (plan.added or plan.changed):
+            return
+        self.report(f"load {', '.join((*plan.added, *plan.changed))}")
+        self._put(plan.together, generation)
+        self._wait((*plan.added, *plan.changed))
+        if not plan.added:
+            return
+        probe = probe_application(self.stack, plan)
+        self.report(f"probe {', '.join(plan.added)}")
+        self._put({**plan.together, probe["name"]: probe}, generation)
+        self._wait((probe["name"],))
+
+    def _switch(self, plan: RayPlan) -> None:
+        if plan.gateway in ("add", "change"):
+            self.report("switch the gateway")
+            self._put(plan.routed, None)
+            self._wait((gateway_name(self.stack),))
+
+    def _remove(self, plan: RayPlan) -> None:
+        if plan.removed or plan.gateway == "remove":
+            gone = (*plan.removed, *((gateway_name(self.stack),) if plan.gateway == "remove" else ()))
+            self.report(f"drain and remove {', '.join(gone)}")
+            if plan.gateway != "remove":
+                self.pause(SETTLE_SECONDS)
+            self._put(plan.final, None)
+            self._until(lambda cluster: not any(name in cluster.states for name in gone), "the removal")
+        elif plan.added:
+            self._put(plan.final, None)  # without the probe
+
+    def _restore(self, plan: RayPlan, error: BaseException) -> None:
+        """Declare the applications before the apply again. Serve keeps the old ones while they are declared."""
+        self.report(f"restore the applications before: {error}" if str(error) else "restore the applications before")
+        self._put(plan.before, None)
+
+    def _put(self, entries: Mapping[str, Application], generation: int | None) -> None:
+        """Declare applications of this stack, with those of others as they are at this moment."""
+        cluster = self.look()
+        present = snapshot(cluster, self.stack)
+        if generation is not None and (present is None or present.get("generation") != generation):
+            raise Conflict("another apply has changed the stack on the cluster", hint="run `mullama diff --on ray` again")
+        self.dashboard.put(document(cluster, self.stack, entries, self.settings))
+
+    def _wait(self, names: Sequence[str]) -> None:
+        """Wait until these applications run. Raises `EngineFailed` with what Serve says about one that does not."""
+
+        def running(cluster: Cluster) -> bool:
+            if failed := list(failures(cluster, tuple(names))):
+                raise EngineFailed("; ".join(failed))
+            return all(cluster.states.get(name) == "RUNNING" for name in names)
+
+        self._until(running, ", ".join(names))
+
+    def _until(self, done: Callable[[Cluster], bool], what: str) -> None:
+        begun = self.clock()
+        while not done(self.look()):
+            if self.within is not None and self.clock() - begun > self.within:
+                raise TimedOut(f"{what}: not done in {self.within:g} s", hint="mullama status --on ray shows why")
+            self.pause(LOOK_SECONDS)
+
+
+def probe_application(stack: str, plan: RayPlan) -> dict[str, Any]:
+    """Return an application whose only replica asks each new application for one token, by its handle.
+
+    It runs where replicas run, so an apply needs the address of the dashboard alone. Its failure is that of its start.
+    """
+    models = {name: plan.together[name]["args"]["model"] for name in plan.added}
+    tasks = {name: plan.together[name]["deployments"][0]["user_config"]["manifest"]["models"][model]["task"]
+             for name, model in models.items()}  # fmt: skip
+    suffix = "-".join(name.rpartition("-")[2] for name in plan.added)[:40]
+    return {
+        "name": f"probe-{stack}-{suffix}",
+        "import_path": f"{BUILDERS}:probe",
+        "route_prefix": None,
+        "args": {"stack": stack, "models": models, "tasks": tasks},
+        "deployments": [{"name": "probe", "num_replicas": 1, "ray_actor_options": {"num_cpus": 0.0}}],
+    }
+
+
+def replicas(details: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield (application, replica) of these applications, as Serve reports them."""
+    for name in names:
+        for deployment in (details.get("applications", {}).get(name) or {}).get("deployments", {}).values():
+            for replica in deployment.get("replicas") or ():
+                yield name, replica
