@@ -14,6 +14,7 @@ from mullama.export.helm_values import export_helm_values
 from mullama.export.kube import export_kube
 from mullama.export.llama_swap import export_llama_swap
 from mullama.export.modelfile import export_modelfile
+from mullama.export.ray import export_ray
 from mullama.export.systemd import export_systemd
 
 __all__ = ["MARK", "TARGETS", "ExportInput", "ExportOptions", "ExportTarget", "Exported", "ExportedFile", "MemoryUse"]
@@ -37,6 +38,9 @@ TARGETS: Mapping[str, ExportTarget] = {
     "systemd": ExportTarget(export_systemd, ("name", "program"), "a unit that serves the manifest"),
     "kube": ExportTarget(export_kube, (*_CLUSTER, "endpoint_picker"), "objects for kubectl apply"),
     "helm-values": ExportTarget(export_helm_values, _CLUSTER, "values for the chart app-template"),
+    "ray": ExportTarget(
+        export_ray, ("name", "image", "namespace", "gpus"), "a config of Ray Serve, and a RayService for KubeRay"
+    ),
     "llama-swap": ExportTarget(export_llama_swap, ("models",), "a configuration of llama-swap"),
     "modelfile": ExportTarget(export_modelfile, ("models",), "a Modelfile for each model"),
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mullama.manifest.spec import Manifest
+from mullama.plan.observed import KnownFiles
 from mullama.struct import Struct, field
 
 PROGRAM = "mullama"
@@ -58,6 +61,8 @@ class ExportInput(Struct, frozen=True, kw_only=True):
     """None if the size of a model is not known, because its file is neither stored nor locked."""
     weights: dict[str, str] = field(default_factory=dict)
     """Absolute path of the stored file of each source, as far as it is stored."""
+    known: Mapping[str, KnownFiles] = field(default_factory=dict)
+    """What is known about the files of each source."""
     options: ExportOptions = ExportOptions()
 
     @property

@@ -108,7 +108,7 @@ def _export_input(call: CommandContext, loaded: LoadedManifest, options: ExportO
     return ExportInput(
         manifest=loaded.manifest, version=__version__, path=loaded.path,
         lock=read_text(lock) if lock is not None and lock.is_file() else None,
-        memory=_memory(loaded, files),
+        memory=_memory(loaded, files), known=files,
         weights={source: known.paths[0] for source, known in files.items() if known.stored and known.paths},
         options=options,
     )  # fmt: skip

@@ -1,0 +1,81 @@
+"""The functions that Serve calls to build an application. They import nothing heavy: a replica does, when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ray import serve
+
+from mullama.export.ray_serve import DEPLOYMENT, GATEWAY_DEPLOYMENT
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+
+@serve.deployment(name=DEPLOYMENT)
+class Model:
+    """A replica of one model."""
+
+    def __init__(self) -> None:
+        import os
+
+        from mullama.targets.ray.replica import ModelReplica
+
+        context = serve.get_replica_context()
+        self._replica = ModelReplica(f"{context.app_name}-{context.replica_id.unique_id}", os.environ)
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        from mullama.targets.ray.logs import configure
+
+        configure(user_config["manifest"])
+        await self._replica.configure(user_config)
+
+    async def stream(self, request: Any, caller: Any, affinity: bytes = b"") -> AsyncGenerator[Any, None]:
+        from contextlib import aclosing
+
+        async with aclosing(self._replica.stream(request, caller)) as events:
+            async for some in events:
+                yield some
+
+    async def ask(self, operation: Any, caller: Any, affinity: bytes = b"") -> Any:
+        return await self._replica.ask(operation, caller)
+
+    def check_health(self) -> None:
+        self._replica.check_health()
+
+    async def __del__(self) -> None:
+        await self._replica.close()
+
+
+def model(args: Mapping[str, Any]) -> Application:
+    """Return the application of a model. args: the name of its stack and its own, which `status` reads."""
+    return Model.bind()  # type: ignore[attr-defined]  # Serve adds it
+
+
+@serve.deployment(name=GATEWAY_DEPLOYMENT)
+@serve.ingress()
+class Gateway:
+    """A replica of the gateway: mullama's HTTP application over the replicas of models."""
+
+    def __init__(self) -> None:
+        import os
+
+        from mullama.targets.ray.gateway import Gateway as Inside
+        from mullama.targets.ray.handles import AppHandles
+
+        self._inside = Inside(AppHandles(), os.environ)
+
+    def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
+        return self._inside
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        await self._inside.configure(user_config)
+
+    async def check_health(self) -> None:
+        self._inside.check_health()
+
+
+def gateway(args: Mapping[str, Any]) -> Application:
+    """Return the application of the gateway."""
+    return Gateway.bind()  # type: ignore[attr-defined]  # Serve adds it

@@ -1,0 +1,326 @@
+"""The service of a gateway: chooses the model of a request as a server does, and asks one of its replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar
+
+from mullama.chat import inventory as inv
+from mullama.chat import types as chat
+from mullama.chat.answer import Fold
+from mullama.chat.transcription import Transcribed, TranscriptionRequest
+from mullama.dialects import base as dialect
+from mullama.dialects.resumable_streams import CancelStream, FindStreams, ResumeStream
+from mullama.dialects.sessions import OpenSession
+from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
+from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound, TimedOut, Unsupported
+from mullama.names import DEFAULT_ROUTE
+from mullama.runtime.base import Access, Admission, Caller
+from mullama.runtime.metering import Metered, RequestResult
+from mullama.runtime.metrics import Metrics
+from mullama.runtime.peers.book import PeerBook
+from mullama.runtime.pool import Pool
+from mullama.runtime.rates.book import RateBook
+from mullama.runtime.routing import Routable, conversation_key
+from mullama.runtime.serving.model_info import cards, show_card
+from mullama.runtime.serving.repeats import events_until_text
+from mullama.runtime.serving.tries import R, Tries, not_allowed
+from mullama.runtime.snapshot import Deployment, Snapshot
+from mullama.struct import Struct, field, replace
+from mullama.targets.ray.wire import RemoteError, is_lost, sent, unpacked
+
+_T = TypeVar("_T")
+_TRIES = 3
+"""Replicas that a request is sent to where the one before was lost before the first text."""
+_REMOVED = "the manifest decides on the models of a cluster"
+
+
+class Replicas(Protocol):
+    """The replicas of applications, by the name of an application. Every failure is a `MullamaError`.
+
+    affinity: requests with the same bytes go to the same replica while it has room.
+    """
+
+    def stream(self, application: str, request: Any, caller: Caller, affinity: bytes) -> AsyncGenerator[Any, None]:
+        """Yield lists of events, or a `RemoteError`. Closing the iterator cancels the request."""
+        ...
+
+    async def ask(self, application: str, operation: Any, caller: Caller, affinity: bytes) -> Any:
+        """Return a result or a `RemoteError`. A cancelled wait cancels the operation."""
+        ...
+
+
+class GatewaySnapshot(Struct, frozen=True, kw_only=True):
+    """The snapshot of a gateway, which is replaced as one value."""
+
+    snapshot: Snapshot
+    applications: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Model → application."""
+    stack: str = ""
+
+
+class GatewayService:
+    """Implements `runtime.base.Service` over the replicas of a cluster."""
+
+    def __init__(self, current: Callable[[], GatewaySnapshot], replicas: Replicas, metrics: Metrics) -> None:
+        self._current, self._replicas, self._metrics = current, replicas, metrics
+        self._rates = RateBook(lambda: self._snapshot().manifest, refused=metrics.rate_limited)
+        self._peers = PeerBook(lambda: self._snapshot().manifest, {}, lambda *_: None)
+        self._idle_pool = Pool()  # has no unit, because the models are elsewhere
+
+    def _snapshot(self) -> Snapshot:
+        return self._current().snapshot
+
+    def access(self) -> Access:
+        return self._snapshot().access
+
+    def context_size(self, model: str) -> int:
+        try:
+            return self._snapshot().find(model, "mullama").options.size
+        except (NotFound, Unsupported):
+            return 0
+
+    def default_model(self, caller: Caller) -> str:
+        snapshot = self._snapshot()
+        if DEFAULT_ROUTE in snapshot.routes:
+            return DEFAULT_ROUTE
+        try:
+            deployment = self._find(DEFAULT_ROUTE, caller)
+        except NotFound as error:
+            raise Invalid(
+                f"model is required: the request names no model, and the manifest has no route '{DEFAULT_ROUTE}'",
+                hint="name a model in the request, or declare `routes: {default: NAME}` in the manifest",
+                field="model",
+            ) from error
+        return deployment.name if caller.may_use(deployment.name) else DEFAULT_ROUTE
+
+    def admit(self, operation: dialect.Operation, caller: Caller) -> Admission | None:
+        if not self._rates.active:
+            return None
+        asked = operation.chat if isinstance(operation, chat.CountRequest | chat.RenderRequest) else operation
+        try:
+            if isinstance(asked, Routable):
+                model = Tries(self._snapshot, self._peers, asked, caller).model
+            else:
+                model = self._find(dialect.model_of(operation) or "", caller).name
+        except (NotFound, Denied):  # the request itself fails with it
+            return None
+        return self._rates.admit(caller.key, model)
+
+    def _find(self, name: str, caller: Caller) -> Deployment:
+        deployment = self._snapshot().find(name, caller.dialect)
+        if not caller.may_use(deployment.name, name):
+            raise not_allowed(caller, name)
+        return deployment
+
+    def _application(self, model: str) -> str:
+        try:
+            return self._current().applications[model]
+        except KeyError:
+            raise NotFound(f"model '{model}' not found", name=model) from None
+
+    # Completions
+
+    async def events(
+        self, request: chat.ChatRequest | chat.CompletionRequest, caller: Caller
+    ) -> AsyncGenerator[Sequence[chat.Event], None]:
+        async with aclosing(self._streamed(request, caller)) as stream:
+            async for events in stream:
+                yield events
+
+    async def transcribe(self, request: TranscriptionRequest, caller: Caller) -> AsyncGenerator[Any, None]:
+        async with aclosing(self._streamed(request, caller)) as stream:
+            async for events in stream:
+                yield events
+
+    async def _streamed(self, request: Any, caller: Caller) -> AsyncGenerator[Any, None]:
+        """Yield the events of a request: of the next replica after one that was lost, else of the next model."""
+        tries, lost = Tries(self._snapshot, self._peers, request, caller, self._metrics), 0
+
+        def again(error: MullamaError, started: bool) -> bool:
+            nonlocal lost
+            if is_lost(error) and lost < _TRIES - 1:
+                lost += 1
+                return True
+            return not started and tries.after(error)
+
+        attempts = events_until_text(lambda: self._attempt(tries, caller), again)
+        async with aclosing(attempts) as stream:
+            async for events in stream:
+                yield events
+
+    async def _attempt(self, tries: Tries[Any], caller: Caller) -> AsyncGenerator[Any, None]:
+        request, model = tries.request, tries.model
+        affinity = conversation_key(request, caller.key)
+        # The replica knows its model by its own name, which a route or another spelling stands for.
+        asked = replace(request, model=model)
+        stream = self._replicas.stream(self._application(model), asked, sent(tries.caller), affinity)
+        begun, result = time.monotonic(), "error"
+        usage, first = chat.Usage(), False
+        limit = self._snapshot().deployments[model].model.limits.timeout if not first else None
+        try:
+            async with aclosing(stream):
+                while True:
+                    try:
+                        async with asyncio.timeout(None if first else limit):
+                            events = await anext(stream)
+                    except StopAsyncIteration:
+                        break
+                    except TimeoutError:
+                        raise TimedOut(f"no replica of '{model}' began to answer in {limit:g} s") from None
+                    if isinstance(events, RemoteError):
+                        raise unpacked(events)
+                    if not first:
+                        first = True
+                        self._metrics.of(model).add_first_token(time.monotonic() - begun)
+                    last = events[-1]
+                    if isinstance(last, chat.Completed | Transcribed):
+                        usage = last.usage
+                    yield events
+            result = "ok"
+        except MullamaError:
+            raise
+        except BaseException:
+            result = "cancelled"
+            raise
+        finally:
+            self._end(model, tries.caller, request.model, usage, begun, result)
+
+    def _end(self, model: str, caller: Caller, asked: str, usage: chat.Usage, begun: float, result: Any) -> None:
+        """Count an attempt that ended, and charge its tokens to the limits."""
+        seconds, counts = time.monotonic() - begun, self._metrics.of(model)
+        counts.requests[result] += 1
+        counts.duration.add(seconds)
+        counts.prompt_tokens += usage.prompt_tokens
+        counts.completion_tokens += usage.completion_tokens
+        found: RequestResult = result
+        ended = Metered(
+            key=caller.key, route=caller.route or asked, model=model, usage=usage, seconds=seconds, result=found
+        )
+        if ended.key is not None:
+            self._metrics.add_request(ended.key, ended.model, ended.usage)
+        self._rates.charge(ended.key, ended.model, ended.usage.prompt_tokens + ended.usage.completion_tokens)
+
+    # Other operations
+
+    async def answer(self, operation: dialect.Operation, caller: Caller) -> Any:
+        match operation:
+            case chat.ChatRequest() | chat.CompletionRequest():
+                return await self._folded(operation, caller)
+            case TranscriptionRequest():
+                return await self._transcript(operation, caller)
+            case chat.EmbedRequest() | chat.RerankRequest():
+                return await self._routed(operation, caller, lambda tries: self._vectors(tries, caller))
+            case chat.CountRequest() | chat.RenderRequest():
+                tries = Tries(self._snapshot, self._peers, operation.chat, caller)
+                inner = replace(tries.request, model=tries.model)
+                return await self._asked(tries.model, replace(operation, chat=inner), tries.caller)
+            case chat.TokenizeRequest() | chat.DetokenizeRequest():
+                name = self._find(operation.model, caller).name
+                return await self._asked(name, replace(operation, model=name), caller)
+            case FetchStored() | DeleteStored() | UpdateStored() | ListStored():
+                raise Unsupported("a cluster stores no objects of clients", hint="send the whole conversation")
+            case dialect.StaticReply() | OpenSession() | ResumeStream() | FindStreams() | CancelStream():
+                raise Invalid("this operation needs no model")
+            case _:
+                return await self._inventory(operation, caller)
+
+    async def _folded(self, request: Any, caller: Caller) -> chat.Answer:
+        """Return the whole answer. A replica that is lost before the end is followed by another one."""
+
+        async def attempt(tries: Tries[Any]) -> chat.Answer:
+            folded = Fold()
+            async with aclosing(self._attempt(tries, caller)) as stream:
+                async for events in stream:
+                    for event in events:
+                        folded.feed(event)
+            return folded.answer
+
+        return await self._routed(request, caller, attempt)
+
+    async def _transcript(self, request: TranscriptionRequest, caller: Caller) -> Any:
+        async with aclosing(self.transcribe(request, caller)) as stream:
+            async for events in stream:
+                if isinstance(events[-1], Transcribed):
+                    return events[-1].transcript
+        raise Internal("a transcription ended without its last event")
+
+    async def _routed(self, request: R, caller: Caller, attempt: Callable[[Tries[R]], Awaitable[_T]]) -> _T:
+        """Return the result of the first attempt that does not fail: on another replica, or the next model."""
+        tries, lost = Tries(self._snapshot, self._peers, request, caller, self._metrics), 0
+        while True:
+            try:
+                return await attempt(tries)
+            except MullamaError as error:
+                if is_lost(error) and lost < _TRIES - 1:
+                    lost += 1
+                elif not tries.after(error):
+                    raise
+
+    async def _vectors(self, tries: Tries[Any], caller: Caller) -> Any:
+        begun, result, usage = time.monotonic(), "error", chat.Usage()
+        try:
+            found = await self._once(tries.model, replace(tries.request, model=tries.model), tries.caller)
+            usage, result = found.usage, "ok"
+            return found
+        finally:
+            self._end(tries.model, tries.caller, tries.request.model, usage, begun, result)
+
+    async def _asked(self, model: str, operation: Any, caller: Caller) -> Any:
+        """Return the result of an operation on tokens, of another replica where one is lost."""
+        for left in range(_TRIES - 1, -1, -1):
+            try:
+                return await self._once(model, operation, caller)
+            except MullamaError as error:
+                if not left or not is_lost(error):
+                    raise
+        raise Internal("no attempt was made")
+
+    async def _once(self, model: str, operation: Any, caller: Caller) -> Any:
+        key = conversation_key(operation, caller.key) if isinstance(operation, Routable) else b""
+        found = await self._replicas.ask(self._application(model), operation, sent(caller), key)
+        if isinstance(found, RemoteError):
+            raise unpacked(found)
+        return found
+
+    async def _inventory(self, operation: Any, caller: Caller) -> dialect.Result:
+        match operation:
+            case inv.ListModels():
+                return inv.Inventory(models=self._cards(caller))
+            case inv.ListRunning():
+                listed = self._cards(caller)
+                return inv.Inventory(models=tuple(c for c in listed if c.name in self._snapshot().deployments))
+            case inv.ShowModel():
+                deployment = self._find(operation.model, caller)
+                return replace(show_card(self._snapshot(), self._idle_pool, deployment), paths=())
+            case inv.LoadModel():
+                name = self._find(operation.model, caller).name
+                if operation.keep_alive == 0:
+                    raise Unsupported(f"'{name}' cannot be unloaded by a client", hint="scale bounds its replicas")
+                return inv.Loaded(model=operation.model)
+            case inv.FindBlob():
+                return inv.Done(found=False)
+            case _:
+                raise Unsupported("clients change no models of a cluster", hint=_REMOVED)
+
+    def _cards(self, caller: Caller) -> tuple[inv.ModelCard, ...]:
+        found = cards(self._snapshot(), self._idle_pool, caller)
+        return tuple(replace(card, paths=(), loaded=True, state="ready") for card in found)
+
+    def tasks(self, operation: inv.PullModel | inv.CreateModel, caller: Caller) -> AsyncIterator[inv.TaskStatus]:
+        raise Unsupported("clients add no models to a cluster", hint=_REMOVED)
+
+    async def watch(self, caller: Caller) -> AsyncGenerator[inv.ModelStateReport, None]:
+        for card in self._cards(caller):
+            yield inv.ModelStateReport(model=card.name, state=card.state)
+        await asyncio.Event().wait()  # endless, as the states of the snapshot are
+
+    async def store(self, stored: StoredObject, caller: Caller) -> None:
+        raise Unsupported("a cluster stores no objects of clients", hint="send the whole conversation")
+
+    async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:
+        raise Unsupported("clients add no files to a cluster", hint=_REMOVED)

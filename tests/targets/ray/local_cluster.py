@@ -1,0 +1,97 @@
+"""A cluster of Ray on this machine: node processes on free ports. Only processes that it started are ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+RAY = Path(sys.executable).with_name("ray")
+
+
+def free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return int(opened.getsockname()[1])
+
+
+class LocalCluster:
+    """`dashboard` is the address of the dashboard; `http` the port for Serve."""
+
+    def __init__(self, folder: Path, cpus: int = 8) -> None:
+        self.folder = folder
+        self.address = socket.gethostbyname(socket.gethostname())
+        self.gcs, self.port, self.http = free_port(), free_port(), free_port()
+        self.dashboard = f"http://127.0.0.1:{self.port}"
+        self.nodes: list[subprocess.Popen[bytes]] = []
+        self.env = {
+            **os.environ,
+            "PATH": f"{RAY.parent}:{os.environ['PATH']}",
+            "RAY_DISABLE_IMPORT_WARNING": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_agent_register_timeout_ms": "120000",  # the default is 15 s, too little on a busy machine
+            "MULLAMA_STATE_DIR": str(folder / "state"),
+            "MULLAMA_CACHE_DIR": str(folder / "data"),
+        }
+        self._start(
+            "--head", f"--port={self.gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={self.port}",
+            "--ray-client-server-port", str(free_port()), f"--temp-dir={folder / 'r'}", f"--num-cpus={cpus}",
+        )  # fmt: skip
+        self._wait()
+
+    def add_node(self, cpus: int = 4) -> subprocess.Popen[bytes]:
+        return self._start(f"--address={self.address}:{self.gcs}", f"--num-cpus={cpus}")
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        log = (self.folder / f"node{len(self.nodes)}.log").open("wb")
+        command = [str(RAY), "start", *arguments, "--block", "--disable-usage-stats", "--object-store-memory=100000000"]
+        command += ["--dashboard-agent-listen-port", str(free_port()), "--dashboard-agent-grpc-port", str(free_port())]
+        command += ["--metrics-export-port", str(free_port())]
+        node = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
+        self.nodes.append(node)
+        return node
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.dashboard}/api/version", timeout=2):
+                return
+            if self.nodes[0].poll() is not None:
+                break
+            time.sleep(0.2)
+        raise RuntimeError((self.folder / "node0.log").read_text())
+
+    def kill(self, node: subprocess.Popen[bytes]) -> None:
+        """End a node with all its processes at once, as a machine that loses its power."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(node.pid, signal.SIGKILL)
+        node.wait()
+
+    def stop(self) -> None:
+        for node in reversed(self.nodes):
+            if node.poll() is None:
+                node.send_signal(signal.SIGTERM)
+        for node in reversed(self.nodes):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                node.wait(20)
+            self.kill(node)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def local_cluster(cpus: int = 8) -> Iterator[LocalCluster]:
+    folder = Path(tempfile.mkdtemp(prefix="mr-", dir="/tmp"))
+    cluster = LocalCluster(folder, cpus)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
