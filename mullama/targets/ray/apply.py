@@ -88,7 +88,9 @@ class RayTarget(Struct, frozen=True, kw_only=True):
         cluster = self.look()
         present = snapshot(cluster, self.stack)
         if generation is not None and (present is None or present.get("generation") != generation):
-            raise Conflict("another apply has changed the stack on the cluster", hint="run `mullama diff --on ray` again")
+            raise Conflict(
+                "another apply has changed the stack on the cluster", hint="run `mullama diff --on ray` again"
+            )
         self.dashboard.put(document(cluster, self.stack, entries, self.settings))
 
     def _wait(self, names: Sequence[str]) -> None:

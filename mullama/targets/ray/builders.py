@@ -53,6 +53,26 @@ def model(args: Mapping[str, Any]) -> Application:
     return Model.bind()  # type: ignore[attr-defined]  # Serve adds it
 
 
+@serve.deployment(name="probe")
+class Probe:
+    """Asks new applications for one token each. Its start fails with the reason of the first that does not answer."""
+
+    async def __init__(self, models: Mapping[str, str], tasks: Mapping[str, str]) -> None:
+        from mullama.targets.ray.handles import AppHandles
+        from mullama.targets.ray.probe import probe
+
+        for application, model in models.items():
+            await probe(AppHandles(), application, model, tasks[application])
+
+    def __call__(self) -> None:
+        """Serve requires a method."""
+
+
+def probe(args: Mapping[str, Any]) -> Application:
+    """Return the application of a probe. args: the models and their tasks by application."""
+    return Probe.bind(args["models"], args["tasks"])  # type: ignore[attr-defined]  # Serve adds it
+
+
 @serve.deployment(name=GATEWAY_DEPLOYMENT)
 @serve.ingress()
 class Gateway:

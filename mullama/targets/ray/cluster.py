@@ -85,8 +85,10 @@ class RayPlan(Struct, frozen=True, kw_only=True):
     removed: tuple[str, ...]
     """Applications that end when the gateway no longer sends requests to them."""
     gateway: Literal["add", "change", "keep", "remove"]
+    before: Mapping[str, Application]
+    """The present applications of the stack."""
     together: Mapping[str, Application]
-    """Old and new applications, with the present gateway."""
+    """Old and new applications, with the present gateway. A field that changes in place has its new value."""
     routed: Mapping[str, Application]
     """The same with the new gateway."""
     final: Mapping[str, Application]
@@ -120,9 +122,10 @@ def plan_ray(cluster: Cluster, desired: Mapping[str, Application], stack: str) -
         changed=tuple(name for name in models if name in before and not same(before[name], models[name])),
         removed=tuple(name for name in before if name not in models),
         gateway=_gateway_step(old, new),
-        together={**others, **together, **({gate: old} if old is not None else {})},
-        routed={**others, **together, **({gate: new} if new is not None else {})},
-        final={**others, **desired},
+        before=mine,
+        together={**together, **({gate: old} if old is not None else {})},
+        routed={**together, **({gate: new} if new is not None else {})},
+        final=dict(desired),
     )
 
 
@@ -175,11 +178,15 @@ def _require_free(
 
 
 def document(
-    cluster: Cluster, entries: Mapping[str, Application], settings: Mapping[str, Any]
-) -> dict[str, Any]:  # fmt: skip
-    """Return the config of Serve with these applications. settings: for a Serve that does not run yet."""
+    cluster: Cluster, stack: str, entries: Mapping[str, Application], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the config of Serve with these applications of a stack, and all of others as they are.
+
+    settings: the options of a Serve that does not run yet.
+    """
     capacity = {} if cluster.target_capacity is None else {"target_capacity": cluster.target_capacity}
-    return {**(cluster.settings or settings), **capacity, "applications": list(entries.values())}
+    kept = cluster.others(stack).values()
+    return {**(cluster.settings or settings), **capacity, "applications": [*kept, *entries.values()]}
 
 
 def snapshot(cluster: Cluster, stack: str) -> Mapping[str, Any] | None:

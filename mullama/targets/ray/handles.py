@@ -71,8 +71,8 @@ class AppHandles:
 
     def _failure(self, application: str, error: Exception) -> MullamaError:
         if isinstance(error, DeploymentUnavailableError):
-            self._handles.pop(application, None)
-            return Unavailable(f"the application {application} does not run", retry_after=1.0)
+            self._handles.pop(application, None)  # the next try looks at the snapshot again
+            return ReplicaLost(f"the application {application} does not run", retry_after=1.0)
         if isinstance(error, _LOST):
             return ReplicaLost(f"a replica of {application} was lost", hint="try again", retry_after=1.0)
         if isinstance(error, RayTaskError):
