@@ -210,7 +210,7 @@ def model_application(given: RayInput, name: str) -> dict[str, Any]:
 def _replicas(model: Model) -> dict[str, Any]:
     scale = model.scale
     if scale is None:
-        return {"num_replicas": getattr(model, "replicas", 1)}
+        return {"num_replicas": 1}
     return {
         "autoscaling_config": {
             "min_replicas": scale.min,
@@ -293,6 +293,7 @@ def _unsupported(manifest: Manifest) -> Iterator[tuple[str, bool, str]]:
     yield "server.tls", manifest.server.tls is not None, "a proxy before Serve ends TLS, or serve's http_options"
     yield "hardware.rpc", bool(manifest.hardware.rpc), "Ray places whole models on nodes"
     yield "groups", bool(manifest.groups), "Ray has no groups; scale bounds the replicas of each model"
+    yield "fleet", bool(manifest.fleet.hosts), "a cluster places models on its nodes"
     yield "peers", bool(manifest.peers), "let a mullama server before the cluster have it as a peer"
     yield "observability.webhooks", bool(manifest.observability.webhooks), "Ray's dashboard reports states"
     for name, model in manifest.models.items():

@@ -86,5 +86,6 @@ __all__ = [
     "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage", "Memory", "Metadata", "Model", "Moved",
     "Observability", "Otlp", "Parameters", "Peer", "Policy", "Probe", "Prune", "RateLimit", "RequestParameters",
     "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget", "Scale", "SecretRef", "Server",
-    "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Voice", "Webhook", "share_of",
+    "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Voice",
+    "Webhook", "share_of",
 ]  # fmt: skip
