@@ -62,7 +62,7 @@ class ExportInput(Struct, frozen=True, kw_only=True):
     weights: dict[str, str] = field(default_factory=dict)
     """Absolute path of the stored file of each source, as far as it is stored."""
     known: Mapping[str, KnownFiles] = field(default_factory=dict)
-    """What is known about the files of each source."""
+    """The files of each source, as far as they are known."""
     options: ExportOptions = ExportOptions()
 
     @property

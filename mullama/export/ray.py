@@ -95,7 +95,7 @@ def _service(
     ]
     # A field of the cluster that changes with the manifest, so that KubeRay makes a new cluster beside the old one. In
     # place, the exact list of applications would end the old model before the new one is loaded.
-    env = [{"name": "MULLAMA_MANIFEST_REVISION", "value": revision(ray.manifest)[:16]}, *secrets]
+    env: list[dict[str, Any]] = [{"name": "MULLAMA_MANIFEST_REVISION", "value": revision(ray.manifest)[:16]}, *secrets]
     asked = [resources(ray, model) for model in ray.manifest.models]
     gpus = options.gpus if options.gpus is not None else max((math.ceil(one.gpus) for one in asked), default=0)
     memory = max((one.memory or 0 for one in asked), default=0) + GATEWAYS * PROCESS_BYTES + 2 * _GIB

@@ -34,10 +34,12 @@ GATEWAY_DEPLOYMENT = "gateway"
 PROCESS_BYTES = 512 * 2**20
 """Main memory of the processes of a replica beside weights and context."""
 GATEWAYS = 2
-"""Replicas of the gateway. A replica that takes a new `user_config` answers no request meanwhile, so one is too few."""
+"""Replicas of the gateway. A replica that takes a new `user_config` answers none then, so one is too few."""
 KEPT = 3
 """Revisions before the present one that the gateway keeps for `undo`."""
 
+_MEMORY_STEP = 256 * 2**20
+"""Memory is rounded up, so that few live changes of a model, such as that of a system prompt, change it."""
 _SHARES = 20
 """A GPU is divided into parts of 1/20."""
 _DEVICE = re.compile(r"(?:CUDA|ROCm|HIP|Vulkan|SYCL)?([0-9]+)", re.IGNORECASE)
@@ -55,7 +57,7 @@ class RayInput(Struct, frozen=True, kw_only=True):
     """Name that tells the applications of one manifest from those of others on the cluster."""
     generation: int = 1
     files: Mapping[str, KnownFiles] = field(default_factory=dict)
-    """What is known about the files of each source."""
+    """The files of each source, as far as they are known."""
     lock: Mapping[str, Any] = field(default_factory=dict)
     """The entries of the lock file by source, as JSON."""
     keys: Sequence[Mapping[str, Any]] | None = None
@@ -74,7 +76,7 @@ class Resources(Struct, frozen=True, kw_only=True):
 
     def tree(self) -> dict[str, Any]:
         """Return them as `ray_actor_options`."""
-        memory = {} if self.memory is None else {"memory": self.memory}
+        memory = {} if self.memory is None else {"memory": math.ceil(self.memory / _MEMORY_STEP) * _MEMORY_STEP}
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, **memory}
 
 
@@ -94,7 +96,10 @@ def gateway_name(stack: str) -> str:
 
 
 def application_name(given: RayInput, name: str) -> str:
-    """Return `m-SLUG-REVISION` of a model: equal exactly for equal weights, contexts, files and code."""
+    """Return `m-SLUG-REVISION` of a model: equal exactly for equal weights, contexts, files, code and resources.
+
+    Serve replaces a replica in place for other resources, and stops it first: so those are another application too.
+    """
     model = given.manifest.models[name]
     leaves = {
         path: value
@@ -102,7 +107,7 @@ def application_name(given: RayInput, name: str) -> str:
         if cost_of(f"models.*.{path}") in _HEAVY
     }  # fmt: skip
     digests = {source: given.files[source].digest for source in model.all_sources if source in given.files}
-    parts = [given.stack, name, given.version, leaves, digests]
+    parts = [given.stack, name, given.version, leaves, digests, resources(given, name).tree()]
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return f"m-{slug(name)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 

@@ -46,9 +46,10 @@ SAME = [
     {"scale": {"min": 0, "max": 3}},
     {"rollout": {"drain_timeout": 5}},
     {"description": "x"},
-    {"context": {"threads": 2}},
+    {"system": "You answer at length. " * 50},
 ]
 OTHER = [
+    {"context": {"threads": 2}},
     {"context": {"size": 512}},
     {"limits": {"parallel": 2}},
     {"gpu": {"layers": "all"}},

@@ -35,6 +35,8 @@ SYSTEM = {
     "TERM": "`dumb` switches colours and moving displays off",
     "HTTPS_PROXY": "proxy for downloads; also `HTTP_PROXY` and `NO_PROXY`",
     "CUDA_VISIBLE_DEVICES": "GPUs that mullama may use; also `HIP_`, `ROCR_` and `GGML_VK_VISIBLE_DEVICES`",
+    "RAY_DASHBOARD_ADDRESS": "address of the dashboard for `--on ray`; Ray's own variable",
+    "RAY_AUTH_TOKEN": "token for a cluster of Ray with token authentication; Ray's own variable",
 }
 """Variables of the operating system and of libraries."""
 

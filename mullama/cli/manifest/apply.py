@@ -24,6 +24,7 @@ from mullama.cli.manifest import plan_file
 from mullama.cli.manifest.apply_progress import ApplyView
 from mullama.cli.manifest.plan_file import SavedPlan
 from mullama.cli.manifest.planning import plan_for, require_files, require_undisturbed
+from mullama.cli.on_ray.options import on_cluster, place_options, refuse_place_as_target
 from mullama.cli.server.background import start, stop
 from mullama.cli.server.serve import log_level_option, log_levels
 from mullama.errors import MullamaError, Refused, TimedOut
@@ -46,6 +47,7 @@ def apply_options(parser: Parser) -> None:
     parser.add_argument(
         "--allow-empty", action="store_true", help="accept a manifest without models, which removes all models"
     )
+    place_options(parser)
     context.target_option(parser)
     context.refresh_option(parser, "record how the files of the models are now, and show the drift; change no model")
     parser.add_argument("--offline", action="store_true", help="download nothing")
@@ -65,12 +67,17 @@ class ApplyRequest(Struct, frozen=True, kw_only=True):
 
 
 def apply(call: CommandContext) -> int:
+    if on_cluster(call, "plan", "target", "refresh_only", "offline", "log_level", "no_wait"):
+        from mullama.cli.on_ray import commands
+
+        return commands.apply(call)
     log_levels(call.options.log_level or ())  # raises for an unknown one
     if call.options.refresh_only:
         return _refresh(call)
     loaded = load_manifest(call)
     saved = plan_file.load_plan(call.folder / call.options.plan) if call.options.plan is not None else None
     targets = _targets(call, saved)
+    refuse_place_as_target(targets, {*loaded.manifest.models, *loaded.manifest.routes})
     whole = not targets and loaded.manifest.sync.git is None
     if not loaded.manifest.models and not loaded.manifest.peers and whole and not call.options.allow_empty:
         raise Refused(

@@ -30,6 +30,7 @@ from mullama.cli.manifest.findings import CI_FORMATS, show_findings
 from mullama.cli.manifest.plan_file import save_plan
 from mullama.cli.manifest.planning import drift_of, plan_between, plan_for, require_files
 from mullama.cli.manifest.policy import Review, review
+from mullama.cli.on_ray.options import on_cluster, place_options
 from mullama.errors import NotFound
 from mullama.plan import report
 from mullama.plan.steps import Action, Cause, Plan, Step, to_tree
@@ -61,6 +62,7 @@ def diff_options(parser: Parser) -> None:
         metavar="GITREF",
         help="compare the manifest at a git branch, tag or commit instead of the file, as sync.git would apply it",
     )
+    place_options(parser)
     target_option(parser)
     refresh_option(parser, "show only the drift from the applied revision; changes of the manifest are not compared")
     parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
@@ -91,6 +93,10 @@ def grounds(text: str) -> tuple[str, ...]:
 
 
 def diff(call: CommandContext) -> int:
+    if on_cluster(call, "base", "ref", "target", "refresh_only", "policy", "out"):
+        from mullama.cli.on_ray import commands
+
+        return commands.diff(call)
     if call.options.refresh_only:
         return _drift(call)
     reference = call.options.ref

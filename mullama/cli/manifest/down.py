@@ -7,6 +7,7 @@ from typing import Any
 from mullama.cli.api_client.discover import FoundServer, find
 from mullama.cli.app.context import CommandContext, Parser, manifest_options, server_options, timeout_option, yes_option
 from mullama.cli.app.exit_codes import DONE, REFUSED
+from mullama.cli.on_ray.options import on_cluster, place_options
 from mullama.cli.server.background import stop
 from mullama.errors import Unavailable
 from mullama.plan.report import Line
@@ -16,6 +17,7 @@ from mullama.units import size
 def down_options(parser: Parser) -> None:
     manifest_options(parser)
     server_options(parser)
+    place_options(parser)
     yes_option(parser)
     timeout_option(parser, "2m")
     parser.add_argument("--force", action="store_true", help="kill a server that does not stop within the time limit")
@@ -23,6 +25,10 @@ def down_options(parser: Parser) -> None:
 
 def down(call: CommandContext) -> int:
     """Show the models to unload, ask, and stop the server; return after its process ended."""
+    if on_cluster(call, "force"):
+        from mullama.cli.on_ray import commands
+
+        return commands.down(call)
     server = find(call)
     if server is None:
         call.terminal.line("no server is running; nothing to stop")

@@ -11,6 +11,7 @@ from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE, REFUSED, outcome_code
 from mullama.cli.manifest.apply_progress import ApplyView
+from mullama.cli.on_ray.options import on_cluster, place_options
 from mullama.errors import Refused
 from mullama.plan.report import lines
 from mullama.plan.steps import from_tree
@@ -91,11 +92,16 @@ def undo_options(parser: Parser) -> None:
     context.yes_option(parser)
     context.json_option(parser)
     context.timeout_option(parser, "never")
+    place_options(parser)
     parser.add_argument("--to", type=int, metavar="N", help="number of the revision (default: the previous one)")
 
 
 def undo(call: CommandContext) -> int:
     """Show the plan, ask, and apply the manifest of an earlier revision as a new one. The file does not change."""
+    if on_cluster(call):
+        from mullama.cli.on_ray import commands
+
+        return commands.undo(call)
     options = call.options
     server = require(call)
     where = f"revision {options.to}" if options.to is not None else "the previous revision"

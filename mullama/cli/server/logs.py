@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from mullama.cli.api_client.discover import FoundServer, find, is_remote, load_manifest, records_of, require
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option, manifest_options, server_options
 from mullama.cli.app.exit_codes import DONE
+from mullama.cli.on_ray.options import on_cluster, place_options
 from mullama.errors import NotFound
 from mullama.store.records import Records
 from mullama.units import counted
@@ -29,6 +30,7 @@ def logs_options(parser: Parser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="keep printing new lines")
     server_options(parser)
     json_option(parser)
+    place_options(parser)
     parser.add_argument("--model", metavar="NAME", help="only lines about this model")
     parser.add_argument("--part", metavar="PART", help="only lines of this part, such as requests or workers")
     parser.add_argument("--level", choices=_LEVELS, help="only lines of this level or a higher one")
@@ -45,6 +47,10 @@ def logs(call: CommandContext) -> int:
     """
     if call.options.lines < 0:
         raise UsageError("--lines must be 0 or more")
+    if on_cluster(call, "follow", "json", "part", "level", "text", "since"):
+        from mullama.cli.on_ray import commands
+
+        return commands.logs(call)
     chosen = {name: value for name in _FILTERS if (value := getattr(call.options, name, None)) is not None}
     if is_remote(call) or chosen or getattr(call.options, "json", False):
         return _print_kept(call, require(call), chosen)

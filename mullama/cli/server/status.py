@@ -10,6 +10,7 @@ from mullama.cli.api_client.discover import find, require
 from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE, PARTLY
+from mullama.cli.on_ray.options import on_cluster, place_options
 from mullama.errors import MullamaError, TimedOut, Unavailable
 from mullama.units import counted, duration, size
 
@@ -23,10 +24,15 @@ def status_options(parser: Parser) -> None:
     context.manifest_options(parser)
     context.server_options(parser)
     context.json_option(parser)
+    place_options(parser)
 
 
 def status(call: CommandContext) -> int:
     """Exit with 0 for a ready server, 8 for a degraded one, 11 when none is running."""
+    if on_cluster(call):
+        from mullama.cli.on_ray import commands
+
+        return commands.status(call)
     tree = require(call).client.get("/api/v1/status")
     if call.options.json:
         call.terminal.json(tree)

@@ -6,10 +6,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mullama.errors import Conflict, EngineFailed, MullamaError, TimedOut
+from mullama.errors import Conflict, EngineFailed, MullamaError, NotFound, TimedOut
 from mullama.export.ray_serve import BUILDERS, gateway_name
 from mullama.struct import Struct
-from mullama.targets.ray.cluster import Application, Cluster, RayPlan, document, failures, read_cluster, snapshot
+from mullama.targets.ray.cluster import (
+    Application,
+    Cluster,
+    RayPlan,
+    document,
+    failures,
+    last_line,
+    read_cluster,
+    snapshot,
+)
 from mullama.targets.ray.dashboard import Dashboard
 
 Report = Callable[[str], None]
@@ -135,3 +144,53 @@ def replicas(details: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple
         for deployment in (details.get("applications", {}).get(name) or {}).get("deployments", {}).values():
             for replica in deployment.get("replicas") or ():
                 yield name, replica
+
+
+def status_tree(target: RayTarget) -> dict[str, Any]:
+    """Return `{"format": "mullama.ray.status/1", …}`: the stack with the state of each application. Pure JSON."""
+    details = target.dashboard.details()
+    cluster = read_cluster(details)
+    mine = cluster.mine(target.stack)
+    present = snapshot(cluster, target.stack)
+    serving = set((present or {}).get("applications", {}).values()) | {gateway_name(target.stack)}
+    rows = [_row(details, cluster, name, entry, serving) for name, entry in mine.items()]
+    bad = [row for row in rows if row["serves"] and row["state"] != "RUNNING"]
+    state = "absent" if present is None else "degraded" if bad else "ready"
+    return {
+        "format": "mullama.ray.status/1",
+        "address": target.dashboard.address,
+        "stack": target.stack,
+        "generation": int(present["generation"]) if present else 0,
+        "state": state,
+        "applications": rows,
+        "others": sorted({*cluster.others(target.stack), *cluster.imperative}),
+    }
+
+
+def _row(
+    details: Mapping[str, Any], cluster: Cluster, name: str, entry: Application, serving: set[str]
+) -> dict[str, Any]:
+    found = [replica for _, replica in replicas(details, (name,))]
+    return {
+        "name": (entry.get("args") or {}).get("model") or ("gateway" if name.startswith("gateway-") else "probe"),
+        "application": name,
+        "serves": name in serving,
+        "state": cluster.states.get(name, "NOT_STARTED"),
+        "running": sum(replica.get("state") == "RUNNING" for replica in found),
+        "replicas": len(found),
+        "message": last_line(cluster.messages[name]) if cluster.messages.get(name) else "",
+    }
+
+
+def log_places(target: RayTarget, model: str | None) -> list[tuple[str, str, str]]:
+    """Return (application, node, file) of the log of each replica of the stack. model: only those of this one."""
+    details = target.dashboard.details()
+    mine = read_cluster(details).mine(target.stack)
+    names = [name for name, entry in mine.items() if model is None or (entry.get("args") or {}).get("model") == model]
+    if model is not None and not names:
+        raise NotFound(f"the stack {target.stack} has no model '{model}' on the cluster", name=model)
+    return [
+        (name, replica["node_id"], f"serve/{replica['log_file_path'].rpartition('/')[2]}")
+        for name, replica in replicas(details, names)
+        if replica.get("node_id") and replica.get("log_file_path")
+    ]

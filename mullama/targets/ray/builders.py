@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @serve.deployment(name=DEPLOYMENT)
-class Model:
+class ModelDeployment:
     """A replica of one model."""
 
     def __init__(self) -> None:
@@ -50,14 +50,16 @@ class Model:
 
 def model(args: Mapping[str, Any]) -> Application:
     """Return the application of a model. args: the name of its stack and its own, which `status` reads."""
-    return Model.bind()  # type: ignore[attr-defined]  # Serve adds it
+    return ModelDeployment.bind()  # type: ignore[attr-defined]  # Serve adds it
 
 
 @serve.deployment(name="probe")
-class Probe:
+class ProbeDeployment:
     """Asks new applications for one token each. Its start fails with the reason of the first that does not answer."""
 
-    async def __init__(self, models: Mapping[str, str], tasks: Mapping[str, str]) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, models: Mapping[str, str], tasks: Mapping[str, str]
+    ) -> None:
         from mullama.targets.ray.handles import AppHandles
         from mullama.targets.ray.probe import probe
 
@@ -70,21 +72,21 @@ class Probe:
 
 def probe(args: Mapping[str, Any]) -> Application:
     """Return the application of a probe. args: the models and their tasks by application."""
-    return Probe.bind(args["models"], args["tasks"])  # type: ignore[attr-defined]  # Serve adds it
+    return ProbeDeployment.bind(args["models"], args["tasks"])  # type: ignore[attr-defined]  # Serve adds it
 
 
 @serve.deployment(name=GATEWAY_DEPLOYMENT)
 @serve.ingress()
-class Gateway:
+class GatewayDeployment:
     """A replica of the gateway: mullama's HTTP application over the replicas of models."""
 
     def __init__(self) -> None:
         import os
 
-        from mullama.targets.ray.gateway import Gateway as Inside
+        from mullama.targets.ray.gateway import Gateway
         from mullama.targets.ray.handles import AppHandles
 
-        self._inside = Inside(AppHandles(), os.environ)
+        self._inside = Gateway(AppHandles(), os.environ)
 
     def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         return self._inside
@@ -98,4 +100,4 @@ class Gateway:
 
 def gateway(args: Mapping[str, Any]) -> Application:
     """Return the application of the gateway."""
-    return Gateway.bind()  # type: ignore[attr-defined]  # Serve adds it
+    return GatewayDeployment.bind()  # type: ignore[attr-defined]  # Serve adds it

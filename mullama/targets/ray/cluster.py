@@ -21,7 +21,7 @@ _MASK = "redacted"
 
 
 class Cluster(Struct, frozen=True, kw_only=True):
-    """What Serve reports, as far as an apply reads it."""
+    """The report of Serve, as far as an apply reads it."""
 
     configs: Mapping[str, Application] = field(default_factory=dict)
     """The config of each application that a config declared, by name."""
@@ -64,7 +64,7 @@ def read_cluster(details: Mapping[str, Any]) -> Cluster:
             imperative.add(name)
         else:
             configs[name] = {**config, "name": name}
-        states[name], messages[name] = str(entry.get("status")), str(entry.get("message") or "")
+        states[name], messages[name] = str(entry.get("status")), _message(entry)
         if entry.get("route_prefix"):
             routes[name] = entry["route_prefix"]
     settings = {key: details[key] for key in _SETTINGS if details.get(key)} if details.get("controller_info") else {}
@@ -72,6 +72,12 @@ def read_cluster(details: Mapping[str, Any]) -> Cluster:
         configs=configs, imperative=frozenset(imperative), states=states, messages=messages, routes=routes,
         settings=settings, target_capacity=details.get("target_capacity"),
     )  # fmt: skip
+
+
+def _message(entry: Mapping[str, Any]) -> str:
+    """Return what Serve says about an application: the message of a deployment has the reason."""
+    inner = (str(one.get("message") or "") for one in (entry.get("deployments") or {}).values())
+    return "\n".join(text for text in (str(entry.get("message") or ""), *inner) if text)
 
 
 class RayPlan(Struct, frozen=True, kw_only=True):
@@ -143,7 +149,7 @@ def _gateway_step(old: Application | None, new: Application | None) -> Literal["
 
 def same(one: Application, other: Application) -> bool:
     """Return True for equal applications. The number and the history of a revision are no difference."""
-    return _compared(one) == _compared(other)
+    return bool(_compared(one) == _compared(other))
 
 
 def _compared(entry: Application) -> Any:

@@ -28,6 +28,6 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # Ray is not typed her
 
 
 def _affinity(pending: PendingRequest | None) -> bytes:
-    """Return the key of the conversation, the third argument of `builders.Model.stream` and `ask`."""
+    """Return the key of the conversation, the third argument of `builders.ModelDeployment.stream` and `ask`."""
     args = pending.args if pending is not None else ()
     return args[2] if args and len(args) > 2 and isinstance(args[2], bytes) else b""
