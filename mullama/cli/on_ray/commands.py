@@ -170,7 +170,7 @@ def _target(call: CommandContext, manifest: Manifest) -> RayTarget:
 def _lock(call: CommandContext, manifest: Manifest) -> Any:
     """Return the lock that allows one command at a time on a stack from this machine.
 
-    Commands of other machines are told apart by the number of the revision, which each step compares.
+    Commands of other machines are noticed by the number of the revision, which each step compares.
     """
     from mullama.export.ray_serve import stack_name
     from mullama.folders import state_root

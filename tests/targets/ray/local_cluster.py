@@ -41,6 +41,7 @@ class LocalCluster:
             "RAY_agent_register_timeout_ms": "120000",  # the default is 15 s, too little on a busy machine
             "MULLAMA_STATE_DIR": str(folder / "state"),
             "MULLAMA_CACHE_DIR": str(folder / "data"),
+            "PYTHONPATH": str(folder),
         }
         self._start(
             "--head", f"--port={self.gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={self.port}",
