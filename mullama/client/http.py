@@ -106,13 +106,13 @@ class Client:
         return {**self._headers, **({"Authorization": f"Bearer {self._key}"} if self._key else {})}
 
     def get(self, path: str) -> Any:
-        return self._request_json("GET", path, None)
+        return self.request("GET", path)
 
     def post(self, path: str, tree: Mapping[str, Any], *, within: float | None = None) -> Any:
-        return self._request_json("POST", path, tree, within)
+        return self.request("POST", path, tree, within=within)
 
     def delete(self, path: str) -> Any:
-        return self._request_json("DELETE", path, {})
+        return self.request("DELETE", path, {})
 
     def has(self, path: str) -> bool:
         """Return True if HEAD finds the path, False for status 404."""
@@ -184,9 +184,13 @@ class Client:
                 if field == b"data":
                     yield _object(data)
 
-    def _request_json(self, method: str, path: str, tree: Mapping[str, Any] | None, within: float | None = None) -> Any:
+    def request(
+        self, method: str, path: str, tree: Mapping[str, Any] | None = None, *, within: float | None = None,
+        stop: StreamStop | None = None,
+    ) -> Any:  # fmt: skip
+        """Return the JSON of a response. within: seconds for it, in place of the timeout of the client."""
         deadline = time.monotonic() + (self._timeout if within is None else within)
-        with self._exchange(method, path, tree, deadline) as (response, _):
+        with self._exchange(method, path, tree, deadline, stop=stop) as (response, _):
             self._check(response)
             return _tree(self._read(response))
 

@@ -1,0 +1,176 @@
+"""One host of a fleet, as its controller sees it: the host's operator API with a time limit on every call."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlencode
+
+from mullama.client.address import ServerAddress
+from mullama.client.http import Client, StreamStop
+from mullama.errors import MullamaError, TimedOut, Unavailable
+from mullama.manifest.spec import FleetHost
+from mullama.reconcile.secrets import read_secret
+from mullama.struct import Struct
+from mullama.units import duration_literal
+
+CALL_SECONDS = 15.0
+"""The longest time of a call that answers at once. It is the time of the complete answer, so a host that sends one
+byte from time to time is slow and not alive."""
+
+_AT_ONCE = 32  # calls to different hosts
+T = TypeVar("T")
+
+
+class HostStep(Struct, frozen=True, kw_only=True):
+    """The change of one host in one step of a rollout."""
+
+    manifest: Mapping[str, Any] | None = None
+    """The resolved manifest to apply; None for a return to `to`."""
+    to: int | None = None
+    """The number of the revision to go back to."""
+    expect: str | None = None
+    """The revision that must be applied now."""
+    fence: int
+    mark: str
+    """`NAME/FENCE.STEP`, for the history of the host."""
+    by: str
+
+
+class FleetHostPort(Protocol):
+    """The calls of a controller to one host. Every error names the host."""
+
+    @property
+    def name(self) -> str: ...
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        """Return the JSON of a GET within `CALL_SECONDS`."""
+        ...
+
+    def lease(self) -> Mapping[str, Any]: ...
+
+    def take_lease(self, holder: str, fleet: str, seconds: float, fence: int) -> Mapping[str, Any]: ...
+
+    def release_lease(self, holder: str) -> Any: ...
+
+    def change(self, step: HostStep, *, within: float, stop: StreamStop) -> Iterator[Mapping[str, Any]]:
+        """Carry out a step and yield the lines of the apply. within: seconds for all of it, else `TimedOut`.
+
+        The host continues when the reader leaves.
+        """
+        ...
+
+    def events(self, path: str, query: Mapping[str, str], stop: StreamStop) -> Iterator[Mapping[str, Any]]:
+        """Yield server-sent events until the stop."""
+        ...
+
+
+class RemoteHost:
+    """A host behind its address. Implements `FleetHostPort`. within: seconds for a call that answers at once."""
+
+    def __init__(self, name: str, client: Client, *, within: float = CALL_SECONDS) -> None:
+        self.name = name
+        self._client, self._within = client, within
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        return self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
+
+    def lease(self) -> Mapping[str, Any]:
+        tree: Mapping[str, Any] = self._ask("GET", "/api/v1/fleet/lease")
+        return tree
+
+    def take_lease(self, holder: str, fleet: str, seconds: float, fence: int) -> Mapping[str, Any]:
+        body = {"holder": holder, "fleet": fleet, "seconds": seconds, "fence": fence}
+        tree: Mapping[str, Any] = self._ask("PUT", "/api/v1/fleet/lease", body)
+        return tree
+
+    def release_lease(self, holder: str) -> Any:
+        return self._ask("DELETE", "/api/v1/fleet/lease", {"holder": holder})
+
+    def change(self, step: HostStep, *, within: float, stop: StreamStop) -> Iterator[Mapping[str, Any]]:
+        if step.manifest is None:
+            method, path = "POST", "/api/v1/undo"
+            body: dict[str, Any] = {"to": step.to, "by": step.by, "fence": step.fence, "fleet": step.mark}
+        else:
+            method, path = "PUT", "/api/v1/stack"
+            options = {"allow_empty": True, "fence": step.fence, "trigger": "apply", "by": step.by}
+            body = {"manifest": step.manifest, "origin": {"fleet": step.mark}, "options": options}
+        headers = {} if step.expect is None else {"If-Match": f'"{step.expect}"'}
+        with self._limited(within, stop):
+            yield from self._client.lines(method, path, body, headers=headers, stop=stop)
+
+    def events(self, path: str, query: Mapping[str, str], stop: StreamStop) -> Iterator[Mapping[str, Any]]:
+        with named(self.name):
+            yield from self._client.events(f"{path}?{urlencode(query)}", stop=stop)
+
+    def _ask(self, method: str, path: str, tree: Mapping[str, Any] | None = None) -> Any:
+        stop = StreamStop()
+        with self._limited(self._within, stop):
+            return self._client.request(method, path, tree, within=self._within, stop=stop)
+
+    @contextlib.contextmanager
+    def _limited(self, seconds: float, stop: StreamStop) -> Iterator[None]:
+        """End the request after this time, and name the host in its error."""
+        passed = threading.Event()
+
+        def end() -> None:
+            passed.set()
+            stop.stop()
+
+        timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), end)
+        timer.daemon = True
+        timer.start()
+        failure: MullamaError | None = None
+        try:
+            with named(self.name):
+                yield
+        except MullamaError as error:
+            failure = error
+        finally:
+            timer.cancel()
+        if passed.is_set() or isinstance(failure, TimedOut):  # a response that is cut off may look like a complete one
+            raise TimedOut(
+                f"{self.name} is slow: it did not answer within {duration_literal(seconds)}",
+                hint="a change that it began continues there",
+            ) from failure
+        if failure is not None:
+            raise failure
+
+
+@contextlib.contextmanager
+def named(host: str) -> Iterator[None]:
+    """Begin the message of an error with the name of the host."""
+    try:
+        yield
+    except MullamaError as error:
+        error.message = f"{host}: {error.message}"
+        error.args = (error.message,)
+        raise
+
+
+def remote_host(name: str, host: FleetHost, env: Mapping[str, str]) -> RemoteHost:
+    """Return the client of a host of the manifest. Raises `NotFound` and `Denied` for a key that cannot be read."""
+    key = read_secret(host.key, f"fleet.hosts.{name}.key", env) if host.key is not None else None
+    client = Client(ServerAddress.parse(host.url), key=key, ca_file=host.ca_file, timeout=CALL_SECONDS)
+    return RemoteHost(name, client)
+
+
+def on_each(hosts: Iterable[FleetHostPort], call: Callable[[FleetHostPort], T]) -> dict[str, T | MullamaError]:
+    """Call all hosts at the same time; return the answer or the error of each by its name, in their order."""
+
+    def caught(host: FleetHostPort) -> T | MullamaError:
+        try:
+            return call(host)
+        except MullamaError as error:
+            return error
+        except OSError as error:
+            return Unavailable(f"{host.name}: {error.strerror or error}")
+
+    chosen = list(hosts)
+    if len(chosen) <= 1:
+        return {host.name: caught(host) for host in chosen}
+    with ThreadPoolExecutor(min(_AT_ONCE, len(chosen)), thread_name_prefix="fleet") as pool:
+        return dict(zip((host.name for host in chosen), pool.map(caught, chosen), strict=True))

@@ -1,0 +1,3 @@
+"""The small server of the commands' tests."""
+
+from tests.cli.conftest import tiny as tiny
