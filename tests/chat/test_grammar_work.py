@@ -21,11 +21,11 @@ WRITTEN_OUT = "is longer than 65536 characters when its repetitions are written 
 @pytest.mark.parametrize(
     ("grammar", "words"),
     [
-        ('root ::= ((("a"){1000}){1000}){1000}', f"line 1: the rule 'root' {WRITTEN_OUT}"),
-        ('root ::= x\nx ::= ([a-z]{300} "b"){300}', f"line 2: the rule 'x' {WRITTEN_OUT}"),
-        ('root ::= "(" root ")" | ("ab"{300}){300}', f"line 1: the rule 'root' {WRITTEN_OUT}"),
-        ('root ::= x{1000}\nx ::= y{100}\ny ::= "z"', f"line 1: the rule 'root' {WRITTEN_OUT}"),
-        (DOUBLING, f"line 25: the rule 'r23' {WRITTEN_OUT}"),
+        ('root ::= ((("a"){1000}){1000}){1000}', f"line 1, column 1: the rule 'root' {WRITTEN_OUT}"),
+        ('root ::= x\nx ::= ([a-z]{300} "b"){300}', f"line 2, column 1: the rule 'x' {WRITTEN_OUT}"),
+        ('root ::= "(" root ")" | ("ab"{300}){300}', f"line 1, column 1: the rule 'root' {WRITTEN_OUT}"),
+        ('root ::= x{1000}\nx ::= y{100}\ny ::= "z"', f"line 1, column 1: the rule 'root' {WRITTEN_OUT}"),
+        (DOUBLING, f"line 25, column 1: the rule 'r23' {WRITTEN_OUT}"),
     ],
 )
 def test_a_grammar_of_too_much_work_is_refused_with_its_line(grammar: str, words: str) -> None:

@@ -26,7 +26,8 @@ _TOKEN = re.compile(
 class _Token(Struct, frozen=True):
     kind: str
     text: str
-    line: int
+    place: str
+    """`line 3, column 7`, both from 1."""
 
 
 class _Leaf(Struct, frozen=True):
@@ -37,7 +38,7 @@ class _Leaf(Struct, frozen=True):
 
 class _Call(Struct, frozen=True):
     name: str
-    line: int
+    place: str
 
 
 class _Sequence(Struct, frozen=True):
@@ -59,7 +60,7 @@ _Node = _Leaf | _Call | _Sequence | _Choice | _Repeat
 
 
 def gbnf_to_lark(text: str) -> str:
-    """Return Lark text with the rule `start`. Raises `Invalid` with the line of a mistake."""
+    """Return Lark text with the rule `start`. Raises `Invalid` with the line and column of a mistake."""
     if len(text) > MAX_TEXT:
         raise Invalid(f"the grammar has more than {MAX_TEXT} characters", field="grammar")
     parser = _Parser(text)
@@ -69,15 +70,15 @@ def gbnf_to_lark(text: str) -> str:
     for node in rules.values():
         for call in _calls(node):
             if call.name not in rules:
-                raise _wrong(f"the rule {call.name!r} is not defined", call.line)
-    regular = _regular(rules, parser.lines)
+                raise _wrong(f"the rule {call.name!r} is not defined", call.place)
+    regular = _regular(rules, parser.places)
     names = {name: f"T{index}" if name in regular else f"r{index}" for index, name in enumerate(rules)}
     lines = [f"{names[name]}: {_lark(node, names)}" for name, node in rules.items()]
     return "\n".join((f"start: {names['root']}", *lines)) + "\n"
 
 
-def _wrong(message: str, line: int) -> Invalid:
-    return Invalid(f"the grammar has an error in line {line}: {message}", field="grammar")
+def _wrong(message: str, place: str) -> Invalid:
+    return Invalid(f"the grammar has an error in {place}: {message}", field="grammar")
 
 
 class _Parser:
@@ -86,7 +87,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self._tokens = list(_tokens(text))
         self._at = 0
-        self.lines: dict[str, int] = {}
+        self.places: dict[str, str] = {}
 
     def rules(self) -> dict[str, _Node]:
         """Return all rules by name, in order."""
@@ -94,11 +95,11 @@ class _Parser:
         while (token := self._peek(lines=True)).kind != "end":
             self._at += 1
             if token.kind != "name" or self._peek(lines=True).kind != "define":
-                raise _wrong(f"expected `name ::=`, not {token.text!r}", token.line)
+                raise _wrong(f"expected `name ::=`, not {token.text!r}", token.place)
             self._at += 1
             if token.text in made:
-                raise _wrong(f"the rule {token.text!r} is defined twice", token.line)
-            self.lines[token.text] = token.line
+                raise _wrong(f"the rule {token.text!r} is defined twice", token.place)
+            self.places[token.text] = token.place
             made[token.text] = self._choice(0)
         return made
 
@@ -109,7 +110,7 @@ class _Parser:
 
     def _choice(self, depth: int) -> _Node:
         if depth > MAX_DEPTH:
-            raise _wrong(f"groups are nested deeper than {MAX_DEPTH}", self._peek().line)
+            raise _wrong(f"groups are nested deeper than {MAX_DEPTH}", self._peek().place)
         options = [self._sequence(depth)]
         while self._next_is("|", depth):
             self._at += 1
@@ -140,7 +141,7 @@ class _Parser:
         follows = self._tokens[self._at + 1].kind if token.kind == "name" else ""
         if token.kind == "name" and follows != "define":
             self._at += 1
-            return _Call(token.text, token.line)
+            return _Call(token.text, token.place)
         if token.kind in ("text", "set") or (token.kind == "mark" and token.text == "."):
             self._at += 1
             return _leaf(token)
@@ -149,52 +150,54 @@ class _Parser:
             self._peek(lines=True)
             inner = self._choice(depth + 1)
             if not self._next_is(")", depth + 1):
-                raise _wrong("a group is not closed", token.line)
+                raise _wrong("a group is not closed", token.place)
             self._at += 1
             return inner
         return None
 
 
 def _tokens(text: str) -> Iterator[_Token]:
-    at, line = 0, 1
+    at, line, begin = 0, 1, 0
     while at < len(text):
-        found = _TOKEN.match(text, at)
+        found, place = _TOKEN.match(text, at), f"line {line}, column {at - begin + 1}"
         if not found or not found.lastgroup:
-            raise _wrong(f"{text[at : at + 20]!r} is not GBNF", line)
+            raise _wrong(f"{text[at : at + 20]!r} is not GBNF", place)
         at = found.end()
         if found.lastgroup != "space":
-            yield _Token(found.lastgroup, found.group(), line)
-        line += found.group().count("\n")
-    yield _Token("line", "\n", line)
-    yield _Token("end", "", line)
-    yield _Token("end", "", line)
+            yield _Token(found.lastgroup, found.group(), place)
+        if found.lastgroup == "line":
+            line, begin = line + 1, at
+    place = f"line {line}, column {at - begin + 1}"
+    yield _Token("line", "\n", place)
+    yield _Token("end", "", place)
+    yield _Token("end", "", place)
 
 
 def _leaf(token: _Token) -> _Leaf:
     if token.kind == "text":
-        return _Leaf(quoted(_unescaped(token.text[1:-1], token.line)))
+        return _Leaf(quoted(_unescaped(token.text[1:-1], token.place)))
     if token.kind == "mark":
         return _Leaf("/(?s:.)/")
     inside = token.text[1:-1]
     negated = inside.startswith("^")
-    body = "".join(_set_part(part, token.line) for part in re.findall(r"\\.[0-9A-Fa-f]*|.", inside[negated:]))
+    body = "".join(_set_part(part, token.place) for part in re.findall(r"\\.[0-9A-Fa-f]*|.", inside[negated:]))
     if not body:
-        raise _wrong("a character set is empty", token.line)
+        raise _wrong("a character set is empty", token.place)
     return _Leaf(f"/[{'^' if negated else ''}{body}]/")
 
 
-def _set_part(part: str, line: int) -> str:
+def _set_part(part: str, place: str) -> str:
     """Return one character of a set, escaped for a Rust regular expression; `-` keeps its meaning."""
     if part == "-":
         return part
-    chars = _unescaped(part, line)
+    chars = _unescaped(part, place)
     return "".join(f"\\x{{{ord(char):x}}}" for char in chars)
 
 
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 
 
-def _unescaped(text: str, line: int) -> str:
+def _unescaped(text: str, place: str) -> str:
     def one(found: re.Match[str]) -> str:
         kind, digits = found[1], found[2] or ""
         size = {"x": 2, "u": 4, "U": 8}.get(kind)
@@ -203,7 +206,7 @@ def _unescaped(text: str, line: int) -> str:
         try:
             return chr(int(digits[:size], 16)) + digits[size:]
         except (ValueError, OverflowError) as error:
-            raise _wrong(f"{found[0]!r} is not a character", line) from error
+            raise _wrong(f"{found[0]!r} is not a character", place) from error
 
     return re.sub(r"\\(.)((?<=[xuU])[0-9A-Fa-f]*)?", one, text)
 
@@ -214,7 +217,7 @@ def _times(token: _Token) -> tuple[str, int]:
         return token.text, 1
     low, comma, high = token.text[1:-1].partition(",")
     if max(int(low or 0), int(high or 0)) > MAX_REPEAT:
-        raise _wrong(f"a repetition is over {MAX_REPEAT}", token.line)
+        raise _wrong(f"a repetition is over {MAX_REPEAT}", token.place)
     return f"{{{low or 0},{high}}}" if comma else f"{{{low}}}", repeats(low, high)
 
 
@@ -234,7 +237,7 @@ def _calls(node: _Node) -> Iterator[_Call]:
             pass
 
 
-def _regular(rules: dict[str, _Node], lines: Mapping[str, int]) -> frozenset[str]:
+def _regular(rules: dict[str, _Node], places: Mapping[str, str]) -> frozenset[str]:
     """Return the rules that refer only to regular rules and never to themselves; empty and deep ones stay rules.
 
     Raises `Invalid` for a rule that is too large with its repetitions and the regular rules in it written out.
@@ -252,22 +255,22 @@ def _regular(rules: dict[str, _Node], lines: Mapping[str, int]) -> frozenset[str
         levels[name] = _levels(rules[name], levels)
         if _empty(rules[name]) or levels[name] > _DEEPEST_TERMINAL:
             continue
-        sizes[name] = _bounded(name, rules, lines, sizes)
+        sizes[name] = _bounded(name, rules, places, sizes)
         for user in users[name]:
             waits[user].discard(name)
             if not waits[user]:
                 ready.append(user)
     for name in rules.keys() - sizes.keys():
-        _bounded(name, rules, lines, {})
+        _bounded(name, rules, places, {})
     return frozenset(sizes)
 
 
-def _bounded(name: str, rules: Mapping[str, _Node], lines: Mapping[str, int], sizes: Mapping[str, int]) -> int:
+def _bounded(name: str, rules: Mapping[str, _Node], places: Mapping[str, str], sizes: Mapping[str, int]) -> int:
     """Return the size of a rule with its repetitions written out. sizes: of the regular rules in it."""
     size = _size(rules[name], sizes)
     if size > MAX_WORK:
         message = f"the rule {name!r} is longer than {MAX_WORK} characters when its repetitions are written out"
-        raise _wrong(message, lines[name])
+        raise _wrong(message, places[name])
     return size
 
 

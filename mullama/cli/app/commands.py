@@ -64,6 +64,8 @@ COMMANDS = (
     Command("run", "inference.run", "send a prompt to a model, or chat without one"),
     Command("bench", "inference.bench", "measure the speed of a model or the throughput of a server"),
     Command("chat", "inference.chat", "chat with a model", ("tui",)),
+    Command("session", "inference.session", "list, save, continue and delete conversations"),
+    Command("grammar", "inference.grammar", "print the grammar of a JSON Schema, or check a grammar"),
     Command("listen", "inference.listen", "speak with a model, by microphone, file or pipe"),
     Command("tokenize", "inference.tokens", "count and list the tokens of a text"),
     Command("embed", "inference.tokens", "print the embeddings of texts, or compare two"),

@@ -11,8 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mullama.cli.app.context import Parser, UsageError
 
-_CONVERSATIONS = "a conversation is saved as a model: /save NAME in a chat, then mullama run, list, rm NAME"
-_SCHEMA = "use a JSON Schema: mullama run --format FILE; a grammar in GBNF is a field of the request"
+_CONVERSATIONS = "--save-session NAME saves a conversation after each answer"
+_SCHEMA = (
+    "use a JSON Schema: mullama run --format FILE; a grammar in GBNF is a field of the request, "
+    "and mullama grammar validate checks it"
+)
 _ACCOUNTS = "mullama has no accounts"
 _UPGRADE = "the package manager does it: pip install --upgrade mullama"
 
@@ -21,8 +24,6 @@ COMMANDS: Mapping[str, str] = {
     "signin": f"{_ACCOUNTS}; mullama login saves a hub token",
     "signout": f"{_ACCOUNTS}; mullama login --remove deletes the hub token",
     "launch": "set the base URL of the application to http://127.0.0.1:11434",
-    "session": _CONVERSATIONS,
-    "grammar": _SCHEMA,
     "convert": "a GGUF file is needed: convert the model with llama.cpp, or pull a GGUF repository",
     "from-config": "a manifest replaces the TOML file: mullama apply -f FILE",
     "mcp": "the Model Context Protocol is not spoken; a client offers tools in its requests",
@@ -152,7 +153,7 @@ EVERYWHERE: Mapping[str, str] = {
     # Ollama, LocalAI and programs of this name
     "--insecure": "certificates are always verified; an http:// address needs a digest",
     "--interactive": "run starts a chat when it has no prompt", "--experimental": "there are no experimental options",
-    "--save-session": _CONVERSATIONS, "--load-session": _CONVERSATIONS, "--checkpoint-dir": _CONVERSATIONS,
+    "--checkpoint-dir": _CONVERSATIONS,
     "--checkpoint-interval": _CONVERSATIONS, "--duration": _NO_AUDIO,
     "--theme": "there are no themes; NO_COLOR switches colours off",
     "--simd": "mullama doctor lists the features of the CPU",

@@ -11,11 +11,19 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest
 from mullama.cli.app.exit_codes import DONE, as_mullama_error, explain
 from mullama.cli.inference.conversation import Conversation, response_format, think_level
 from mullama.cli.inference.line_editor import no_echo, read_line, unbuffered_keys
-from mullama.cli.inference.options import conversation_of, conversation_options
-from mullama.cli.inference.stream import StreamedAnswer, ask, counts, media, show
+from mullama.cli.inference.options import (
+    conversation_of,
+    conversation_options,
+    loaded_session,
+    session_keeper,
+    session_options,
+)
+from mullama.cli.inference.session_store import ChatStore, SessionKeeper, list_sessions, session_name
+from mullama.cli.inference.stream import StreamedAnswer, answered, ask, counts, show, turn_of
 from mullama.cli.models.load import declared_fields, default_model, resolve_model
 from mullama.cli.server.ensure import ensure_server, model_path
 from mullama.errors import MullamaError
+from mullama.units import counted
 
 HELP = """\
   /set parameter NAME VALUE   temperature, top_k, top_p, min_p, seed, num_predict, num_ctx, stop …
@@ -27,6 +35,8 @@ HELP = """\
   /show info | license | modelfile | parameters | system | template
   /load MODEL                 switch to another model
   /save MODEL                 save the conversation as a model
+  /save-session NAME          save the conversation, now and after each answer
+  /load-session NAME          continue a saved conversation; /sessions lists them
   /clear                      clear the conversation
   /bye                        end; also /exit and /quit
   /? [set | show]             print this help
@@ -45,6 +55,7 @@ _BACKSLASHED = {f"\\{name[1:]}": name for name in (*_SHORT, "/help", "/clear")}
 def chat_options(parser: Parser) -> None:
     manifest_options(parser)
     conversation_options(parser)
+    session_options(parser)
     parser.add_argument("-m", "--model", dest="named", metavar="NAME", help="same as MODEL")
     parser.add_argument(
         "model", nargs="?", metavar="MODEL",
@@ -54,19 +65,24 @@ def chat_options(parser: Parser) -> None:
 
 def chat(call: CommandContext) -> int:
     """Talk to a model line by line. Without its name, open the page on a terminal if its extra is installed."""
+    saved, keeper = loaded_session(call), session_keeper(call)
     server = ensure_server(call)
-    if not (call.options.named or call.options.model) and call.terminal.interactive and call.terminal.live:
+    name = call.options.named or call.options.model or (saved.model if saved else None)
+    if not (name or keeper) and call.terminal.interactive and call.terminal.live:
         from mullama.cli.page.start import has_page, open_chat
 
         if has_page():
             return open_chat(call, conversation_of(call, ""))
-    return talk(call, server, conversation_of(call, call.options.named or call.options.model or default_model(server)))
-
-
-def talk(call: CommandContext, server: FoundServer, conversation: Conversation) -> int:
-    """Run the REPL until the end of the input or /bye; return the exit code."""
+    conversation = conversation_of(call, name or default_model(server), saved)
     conversation.use(resolve_model(call, server, conversation.model, declared_fields(call)))
-    repl = Repl(call, server, conversation)
+    return talk(call, server, conversation, keeper)
+
+
+def talk(
+    call: CommandContext, server: FoundServer, conversation: Conversation, keeper: SessionKeeper | None = None
+) -> int:
+    """Run the REPL until the end of the input or /bye; return the exit code. keeper: saves after each answer."""
+    repl = Repl(call, server, conversation, keeper)
     if call.terminal.interactive:
         call.terminal.line(f"{conversation.model}: /? prints the commands, /bye ends")
     with unbuffered_keys(call.terminal):
@@ -85,8 +101,10 @@ def talk(call: CommandContext, server: FoundServer, conversation: Conversation) 
 class Repl:
     """Reads lines from a terminal and executes them: commands, or questions to the model."""
 
-    def __init__(self, call: CommandContext, server: FoundServer, conversation: Conversation) -> None:
-        self._call, self._server, self._conversation = call, server, conversation
+    def __init__(
+        self, call: CommandContext, server: FoundServer, conversation: Conversation, keeper: SessionKeeper | None
+    ) -> None:
+        self._call, self._server, self._conversation, self._keeper = call, server, conversation, keeper
         self._terminal = call.terminal
 
     def read(self) -> str | None:
@@ -108,6 +126,7 @@ class Repl:
         word = _BACKSLASHED.get(word, word)
         commands = {
             "/set": self._set, "/show": self._show, "/load": self._load, "/save": self._save, "/clear": self._clear,
+            "/save-session": self._save_session, "/load-session": self._load_session, "/sessions": self._sessions,
             "/?": self._help, "/help": self._help,
         }  # fmt: skip
         if word in commands:
@@ -122,17 +141,20 @@ class Repl:
     def _ask(self, prompt: str) -> None:
         """Print the answer. Ctrl-C ends it; the part so far is added to the conversation."""
         conversation, answer = self._conversation, StreamedAnswer()
-        prompt, files = media(self._call, prompt, reads=conversation.reads_media)
-        body = conversation.body(prompt, files)
+        turn, stopped = turn_of(self._call, prompt, reads=conversation.reads_media), False
+        body = conversation.body(turn.question, turn.media)
         try:
             with closing(ask(self._server, body, answer)) as pieces:
                 show(self._terminal, pieces, thinking=conversation.show_thinking)
         except KeyboardInterrupt:
             self._terminal.note("")
-        conversation.add(prompt, answer.text, files)
+            stopped = True
+        conversation.add(answered(turn, answer, stopped=stopped))
         self._terminal.raw("\n")
         if conversation.verbose and answer.last:
             self._terminal.note(counts(answer.last))
+        if self._keeper is not None:
+            self._keeper.keep(conversation)
 
     def _set(self, rest: str) -> None:
         setting, _, value = rest.partition(" ")
@@ -194,7 +216,7 @@ class Repl:
         model = resolve_model(self._call, self._server, name)
         self._server.client.post("/api/models/load", {"name": model["name"]}, within=3600.0)
         self._conversation.use(model)
-        self._conversation.messages = []
+        self._begin_anew()
         self._terminal.line(f"switched to {model['name']}")
 
     def _save(self, name: str) -> None:
@@ -205,8 +227,35 @@ class Repl:
         self._terminal.line(f"saved as {name}")
 
     def _clear(self, _: str) -> None:
-        self._conversation.messages = []
+        self._begin_anew()
         self._terminal.line("conversation cleared")
+
+    def _begin_anew(self) -> None:
+        """Empty the conversation. A saved one stays as it is on disk."""
+        self._conversation.turns = ()
+        if self._keeper is not None:
+            self._terminal.note(f"{self._keeper.name} stays as it was saved; /save-session NAME saves what follows")
+            self._keeper = None
+
+    def _save_session(self, name: str) -> None:
+        if not name:
+            raise UsageError("/save-session needs a name")
+        current = self._keeper.name if self._keeper else None
+        self._keeper = SessionKeeper(ChatStore(self._call.env), name, continued=current)
+        self._keeper.keep(self._conversation)
+        self._terminal.line(f"saved as {name}, and after each answer")
+
+    def _load_session(self, name: str) -> None:
+        if not name:
+            raise UsageError("/load-session needs a name", hint="/sessions prints them")
+        log = ChatStore(self._call.env).find(session_name(name, any_id=True))
+        self._conversation.use(resolve_model(self._call, self._server, log.model))
+        self._begin_anew()
+        self._conversation.restore(log)
+        self._terminal.line(f"{counted(len(log.turns), 'turn')} of {name}, with {self._conversation.model}")
+
+    def _sessions(self, _: str) -> None:
+        list_sessions(self._call.terminal, ChatStore(self._call.env))
 
     def _help(self, _: str) -> None:
         self._terminal.raw(HELP)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mullama.cli.app.context import UsageError
+from mullama.cli.inference.session_log import ChatLog, ChatTurn, messages
 from mullama.struct import Struct, field
 
 # Parameters of `/set parameter` and of the options of `run`, with their types.
@@ -29,8 +30,8 @@ class Conversation(Struct, kw_only=True):
     system: str | None = None
     """System prompt, None for the model's own."""
     parameters: dict[str, Any] = field(default_factory=dict)
-    messages: list[dict[str, Any]] = field(default_factory=list)
-    """Earlier messages in the format of `/api/models/chat`."""
+    turns: tuple[ChatTurn, ...] = ()
+    """Earlier questions and answers."""
     format: Any = None
     """`json`, a JSON Schema, or None for text."""
     think: bool | str | None = None
@@ -53,7 +54,7 @@ class Conversation(Struct, kw_only=True):
     def body(self, prompt: str, images: tuple[str, ...] = ()) -> dict[str, Any]:
         """Return the request for the next question; images are base64."""
         system = [{"role": "system", "content": self.system}] if self.system is not None else []
-        earlier = self.messages if self.remember else []
+        earlier = messages(self.turns) if self.remember else []
         question: dict[str, Any] = {"role": "user", "content": prompt}
         if images:
             question["images"] = list(images)
@@ -67,10 +68,19 @@ class Conversation(Struct, kw_only=True):
             body["keep_alive"] = self.keep_alive
         return body
 
-    def add(self, prompt: str, answer: str, images: tuple[str, ...] = ()) -> None:
-        """Append a question with its images and its answer, which may be incomplete."""
-        seen = {"images": list(images)} if images else {}
-        self.messages += [{"role": "user", "content": prompt, **seen}, {"role": "assistant", "content": answer}]
+    def add(self, turn: ChatTurn) -> None:
+        """Append a question with its answer, which may be incomplete."""
+        self.turns = (*self.turns, turn)
+
+    def log(self, id: str, now: float) -> ChatLog:
+        """Return the conversation as it is kept on disk. now: Unix seconds."""
+        return ChatLog(
+            id=id, model=self.model, changed=now, system=self.system, parameters=dict(self.parameters), turns=self.turns
+        )
+
+    def restore(self, log: ChatLog) -> None:
+        """Continue a conversation of the disk with its system prompt and parameters. Its model stays to be used."""
+        self.system, self.parameters, self.turns = log.system, dict(log.parameters), log.turns
 
     def set_parameter(self, name: str, *texts: str) -> None:
         """Set a parameter from text; raise `UsageError` for an unknown name or a value of the wrong type."""
@@ -101,8 +111,8 @@ class Conversation(Struct, kw_only=True):
             tree["context"] = {"size": self.parameters["num_ctx"]}
         if "num_gpu" in self.parameters:
             tree["gpu"] = {"layers": self.parameters["num_gpu"]}
-        if self.messages:
-            tree["messages"] = [{"role": m["role"], "content": m["content"]} for m in self.messages]
+        if earlier := messages(self.turns):
+            tree["messages"] = [{"role": m["role"], "content": m["content"]} for m in earlier]
         return tree
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from mullama.cli.app.context import CommandContext, Parser, server_options
 from mullama.cli.app.text_files import read_text
 from mullama.cli.inference.conversation import LEVELS, PARAMETERS, Conversation, response_format, think_level
+from mullama.cli.inference.session_log import ChatLog
+from mullama.cli.inference.session_store import ChatStore, SessionKeeper, session_name
 from mullama.cli.models.load import declaration_options, keep_alive
 
 # Options of sampling: the parameter of the request, the placeholder and the help.
@@ -21,6 +23,26 @@ _SAMPLING = {
     ("--repeat-penalty",): ("repeat_penalty", "X", "penalty for repeated tokens; 1 switches it off"),
     ("--seed",): ("seed", "N", "random seed, for reproducible answers"),
 }
+
+
+def session_options(parser: Parser) -> None:
+    parser.add_argument("--load-session", metavar="NAME", help="continue a saved conversation, with its model")
+    parser.add_argument(
+        "--save-session", metavar="NAME",
+        help="save the conversation under this name after each answer; a name that exists must be loaded, too",
+    )  # fmt: skip
+
+
+def loaded_session(call: CommandContext) -> ChatLog | None:
+    """Return the conversation of --load-session, None without it."""
+    name = call.options.load_session
+    return None if name is None else ChatStore(call.env).find(session_name(name, any_id=True))
+
+
+def session_keeper(call: CommandContext) -> SessionKeeper | None:
+    """Return the keeper of --save-session, None without it."""
+    name = call.options.save_session
+    return None if name is None else SessionKeeper(ChatStore(call.env), name, continued=call.options.load_session)
 
 
 def conversation_options(parser: Parser) -> None:
@@ -44,14 +66,19 @@ def conversation_options(parser: Parser) -> None:
     parser.add_argument("--nowordwrap", action="store_true", help="accepted for compatibility; lines are never wrapped")
 
 
-def conversation_of(call: CommandContext, model: str) -> Conversation:
-    """Return an empty conversation with the settings of the options."""
+def conversation_of(call: CommandContext, model: str, saved: ChatLog | None = None) -> Conversation:
+    """Return a conversation with the settings of the options. saved: an earlier one that it continues."""
     options = call.options
+    saved = saved or ChatLog(id="", model=model, changed=0.0)
     names = (*(parameter for parameter, _, _ in _SAMPLING.values()), "stop")
     return Conversation(
         model=model,
-        system=options.system,
-        parameters={name: value for name in names if (value := getattr(options, name)) is not None},
+        system=saved.system if options.system is None else options.system,
+        parameters={
+            **saved.parameters,
+            **{name: value for name in names if (value := getattr(options, name)) is not None},
+        },
+        turns=saved.turns,
         format=_format(call),
         think=think_level(options.think) if options.think is not None else None,
         keep_alive=options.keepalive,

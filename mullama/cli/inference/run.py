@@ -11,8 +11,14 @@ from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.inference.chat import talk
-from mullama.cli.inference.options import conversation_of, conversation_options
-from mullama.cli.inference.stream import StreamedAnswer, ask, counts, media, show
+from mullama.cli.inference.options import (
+    conversation_of,
+    conversation_options,
+    loaded_session,
+    session_keeper,
+    session_options,
+)
+from mullama.cli.inference.stream import StreamedAnswer, answered, ask, counts, show, turn_of
 from mullama.cli.inference.tokens import embeddings_of
 from mullama.cli.models.load import declared_fields, default_model, resolve_model
 from mullama.cli.server.ensure import ensure_server
@@ -21,6 +27,7 @@ from mullama.cli.server.ensure import ensure_server
 def run_options(parser: Parser) -> None:
     manifest_options(parser)
     conversation_options(parser)
+    session_options(parser)
     parser.add_argument(
         "model", nargs="?", metavar="MODEL",
         help="a model, a route, or a source to download (default: the default model)",
@@ -51,25 +58,29 @@ def run_options(parser: Parser) -> None:
 def run(call: CommandContext) -> int:
     """Ask one question; an embedding model returns the embedding of the prompt. Without a prompt, start the REPL."""
     name, prompt = _model_and_prompt(call)
+    saved, keeper = loaded_session(call), session_keeper(call)
     server = ensure_server(call)
-    conversation = conversation_of(call, name or default_model(server))
+    conversation = conversation_of(call, name or (saved.model if saved else default_model(server)), saved)
     if prompt is None and call.options.image:
         raise UsageError("-i needs a question", hint='mullama run MODEL "What is this?" -i FILE')
-    if prompt is None:
-        return talk(call, server, conversation)
     model = resolve_model(call, server, conversation.model, declared_fields(call))
     conversation.use(model)
+    if prompt is None:
+        return talk(call, server, conversation, keeper)
     if _is_embedding_model(call, model):
         return _print_embedding(call, server, conversation.model, prompt)
     answer = StreamedAnswer()
-    prompt, files = media(call, prompt, tuple(call.options.image), reads=conversation.reads_media)
-    pieces = ask(server, conversation.body(prompt, files), answer)
+    turn = turn_of(call, prompt, tuple(call.options.image), reads=conversation.reads_media)
+    pieces = ask(server, conversation.body(turn.question, turn.media), answer)
     if call.options.json or call.options.no_stream:
         for _ in pieces:
             pass
     else:
         show(call.terminal, pieces, thinking=_show_thinking(call))
     _print_end(call, answer)
+    if keeper is not None:
+        conversation.add(answered(turn, answer))
+        keeper.keep(conversation)
     return DONE
 
 

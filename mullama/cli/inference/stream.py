@@ -12,9 +12,10 @@ from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.context import CommandContext
 from mullama.cli.console.terminal import Terminal
 from mullama.cli.inference.conversation import media_paths
+from mullama.cli.inference.session_log import ChatTurn
 from mullama.errors import EngineFailed, NotFound, Unavailable
-from mullama.struct import Struct, field
-from mullama.units import counted
+from mullama.struct import Struct, field, replace
+from mullama.units import counted, printable, size
 
 if TYPE_CHECKING:
     from mullama.client.http import StreamStop
@@ -83,6 +84,20 @@ def media(
             found.append(path)
             prompt = re.sub(f" ?{re.escape(path)}", "", prompt, count=1)
     return prompt.strip() if found else prompt, tuple(_encoded(call, path) for path in (*named, *found))
+
+
+def turn_of(call: CommandContext, text: str, named: tuple[str, ...] = (), *, reads: bool = True) -> ChatTurn:
+    """Return a question with its images and sounds, and their names and sizes. Arguments and errors as of `media`."""
+    question, contents = media(call, text, named, reads=reads)
+    paths = [call.folder / Path(name).expanduser() for name in (*named, *media_paths(text))] if contents else []
+    files = tuple(f"{printable(p.name)}, {size(p.stat().st_size)}" for p in paths if p.is_file())
+    return ChatTurn(question=question, files=files, media=contents)
+
+
+def answered(turn: ChatTurn, answer: StreamedAnswer, *, stopped: bool = False) -> ChatTurn:
+    """Return the question with its answer. stopped: the user ended it."""
+    note = "stopped" if stopped else counts(answer.last)
+    return replace(turn, answer=answer.text, thinking=answer.thinking, note=note)
 
 
 def _encoded(call: CommandContext, path: str) -> str:

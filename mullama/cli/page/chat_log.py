@@ -1,12 +1,12 @@
-"""Conversations of the page as values: turns, titles, and the messages of a request. Pure."""
+"""Conversations as rows and texts of the page. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mullama.cli.inference.session_log import ChatLog
 from mullama.cli.page.cells import PageCell, PageColumn, cell
-from mullama.struct import Struct, replace
 from mullama.units import ago, counted, printable
 
 CHAT_COLUMNS = (
@@ -15,66 +15,6 @@ CHAT_COLUMNS = (
     PageColumn("turns", "TURNS", 5, 3, right=True),
     PageColumn("changed", "CHANGED", 12, 2),
 )
-_TITLE = 48
-
-
-class ChatTurn(Struct, frozen=True, kw_only=True):
-    """A question with its answer, which may be incomplete."""
-
-    question: str
-    files: tuple[str, ...] = ()
-    """Names of the images and sounds of the question."""
-    media: tuple[str, ...] = ()
-    """Their contents in base64."""
-    answer: str = ""
-    thinking: str = ""
-    note: str = ""
-    """How the answer ended: its counts, `stopped`, or the error."""
-    failed: bool = False
-
-
-class ChatLog(Struct, frozen=True, kw_only=True):
-    """One conversation, as it is kept on disk."""
-
-    format: str = "mullama.chat/1"
-    id: str
-    model: str
-    changed: float
-    """Unix seconds."""
-    turns: tuple[ChatTurn, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """The beginning of the first question."""
-        first = " ".join(self.turns[0].question.split()) if self.turns else ""
-        text = first or (self.turns[0].files[0] if self.turns and self.turns[0].files else "new conversation")
-        return text if len(text) <= _TITLE else f"{text[: _TITLE - 1]}…"
-
-
-def asked(log: ChatLog, turn: ChatTurn, now: float) -> ChatLog:
-    """Return the conversation with one more turn."""
-    return replace(log, turns=(*log.turns, turn), changed=now)
-
-
-def with_last(log: ChatLog, now: float, **fields: Any) -> ChatLog:
-    """Return the conversation with these fields of its last turn."""
-    return replace(log, turns=(*log.turns[:-1], replace(log.turns[-1], **fields)), changed=now)
-
-
-def without_last(log: ChatLog) -> ChatLog:
-    """Return the conversation without its last turn, for another answer or an edited question."""
-    return replace(log, turns=log.turns[:-1])
-
-
-def messages(turns: Sequence[ChatTurn]) -> list[dict[str, Any]]:
-    """Return the turns that have an answer as messages of `/api/models/chat`."""
-    found: list[dict[str, Any]] = []
-    for turn in turns:
-        if turn.answer:
-            images = {"images": list(turn.media)} if turn.media else {}
-            found.append({"role": "user", "content": turn.question, **images})
-            found.append({"role": "assistant", "content": turn.answer})
-    return found
 
 
 def chat_rows(logs: Sequence[ChatLog], now: float) -> list[tuple[str, tuple[PageCell, ...]]]:
@@ -84,7 +24,7 @@ def chat_rows(logs: Sequence[ChatLog], now: float) -> list[tuple[str, tuple[Page
         (
             log.id,
             (
-                cell(log.title, "strong"),
+                cell(f"{log.name}: {log.title}" if log.name else log.title, "strong"),
                 cell(log.model),
                 cell(len(log.turns), "dim"),
                 cell(ago(max(0.0, now - log.changed)), "dim"),

@@ -6,11 +6,12 @@ import pytest
 
 from mullama.cli.app.context import UsageError
 from mullama.cli.inference.conversation import Conversation, media_paths, response_format, think_level
+from mullama.cli.inference.session_log import ChatTurn
 
 
 def test_a_request_has_the_earlier_messages_and_the_settings() -> None:
     conversation = Conversation(model="m", system="Be kind.", think="low", keep_alive=5.0, format="json")
-    conversation.add("a", "b")
+    conversation.add(ChatTurn(question="a", answer="b"))
     conversation.set_parameter("temperature", "0.5")
     conversation.set_parameter("stop", "x", "y")
     assert conversation.body("c", ("pic",)) == {
@@ -31,7 +32,7 @@ def test_a_request_has_the_earlier_messages_and_the_settings() -> None:
 
 def test_without_history_each_question_stands_alone() -> None:
     conversation = Conversation(model="m", remember=False)
-    conversation.add("a", "b")
+    conversation.add(ChatTurn(question="a", answer="b"))
     assert conversation.body("c")["messages"] == [{"role": "user", "content": "c"}]
 
 
@@ -43,7 +44,7 @@ def test_an_unknown_parameter_or_a_wrong_value_is_refused(name: str, texts: tupl
 
 def test_a_saved_model_has_each_setting_in_its_block() -> None:
     conversation = Conversation(model="m", system="S", parameters={"num_ctx": 512, "num_gpu": 3, "seed": 1})
-    conversation.add("a", "b")
+    conversation.add(ChatTurn(question="a", answer="b"))
     assert conversation.declaration() == {
         "from": "m",
         "system": "S",

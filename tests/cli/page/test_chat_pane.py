@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mullama.cli.page.chat_store import ChatStore
+from mullama.cli.inference.session_store import ChatStore
 from mullama.cli.page.server_access import PageServer
 from tests.cli.page.scripted import (
     HOSTILE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -13,23 +12,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Markdown, Static
 
-from mullama.cli.app.context import CommandContext
-from mullama.cli.inference.conversation import Conversation, media_paths
-from mullama.cli.inference.stream import StreamedAnswer, ask, counts, media
+from mullama.cli.inference.conversation import Conversation
+from mullama.cli.inference.session_log import ChatLog, ChatTurn, asked, with_last, without_last
+from mullama.cli.inference.session_store import ChatStore
+from mullama.cli.inference.stream import StreamedAnswer, ask, counts, turn_of
 from mullama.cli.models.load import default_model
 from mullama.cli.page.cells import PageColumn, cell
-from mullama.cli.page.chat_log import (
-    CHAT_COLUMNS,
-    ChatLog,
-    ChatTurn,
-    asked,
-    chat_rows,
-    messages,
-    model_choices,
-    with_last,
-    without_last,
-)
-from mullama.cli.page.chat_store import ChatStore
+from mullama.cli.page.chat_log import CHAT_COLUMNS, chat_rows, model_choices
 from mullama.cli.page.screens.dialogs import Question, RowChoice
 from mullama.cli.page.screens.jobs import in_background, streamed
 from mullama.cli.page.screens.pane import Pane
@@ -38,7 +27,6 @@ from mullama.cli.page.screens.turns import Composer, TurnView
 from mullama.cli.server.ensure import model_path
 from mullama.client.http import StreamStop
 from mullama.errors import MullamaError
-from mullama.units import size
 
 _MODEL_COLUMNS = (PageColumn("name", "MODEL", 12, 0), PageColumn("state", "STATE", 8, 1))
 _EMPTY = "Ask something below. The conversation is kept on this machine; ctrl+o opens an earlier one."
@@ -66,6 +54,8 @@ class ChatPane(Pane):
         """conversation: its settings and model; None for those of the server and its default model."""
         super().__init__(id="chat")
         self._settings = conversation or Conversation(model="")
+        self._given = self._settings.log("", 0.0)
+        """The settings of a new conversation."""
         self._store: ChatStore | None = None
         self._log = ChatLog(id="", model=self._settings.model, changed=0.0)
         self._stop: StreamStop | None = None
@@ -136,7 +126,7 @@ class ChatPane(Pane):
 
     async def _ask(self, text: str) -> None:
         try:
-            turn = _turn(self.page.server.call, text, reads=self._settings.reads_media)
+            turn = turn_of(self.page.server.call, text, reads=self._settings.reads_media)
         except MullamaError as error:
             self.failed(error)  # the text stays in the field
             return
@@ -147,8 +137,8 @@ class ChatPane(Pane):
         """Ask the model, and show the answer while it arrives."""
         now = time.time()
         if not self._log.id and self._store is not None:
-            self._log = ChatLog(id=self._store.new_id(now), model=self._settings.model, changed=now)
-        self._settings.messages = messages(self._log.turns)
+            self._log = self._settings.log(self._store.new_id(now), now)
+        self._settings.turns = self._log.turns
         body = self._settings.body(turn.question, turn.media)
         self._log = asked(self._log, turn, now)
         self._keep()
@@ -208,6 +198,7 @@ class ChatPane(Pane):
 
     async def action_new(self) -> None:
         await self._open(ChatLog(id="", model=self._settings.model, changed=0.0))
+        self._settings.restore(self._given)
 
     def action_open(self) -> None:
         if self._store is None or self._is_busy():
@@ -225,6 +216,7 @@ class ChatPane(Pane):
             self.failed(error)
             return
         await self._open(log)
+        self._settings.restore(log)
         if log.model != self._settings.model:
             self._use(log.model)
 
@@ -291,16 +283,3 @@ class ChatPane(Pane):
         if self._stop is not None:
             self.page.say("An answer is arriving: escape stops it.")
         return self._stop is not None
-
-
-def _turn(call: CommandContext, text: str, *, reads: bool) -> ChatTurn:
-    """Return a question with the files that its text names, as plain `mullama chat` reads it."""
-    question, contents = media(call, text, reads=reads)
-    paths = [call.folder / Path(name).expanduser() for name in media_paths(text)]
-    files = [path for path in paths if path.is_file()] if contents else []
-    return ChatTurn(question=question, files=tuple(map(_file_line, files)), media=contents)
-
-
-def _file_line(path: Path) -> str:
-    """Return the name and size of a file, such as `cat.png, 12 KiB`."""
-    return f"{cell(path.name).text}, {size(path.stat().st_size)}"

@@ -15,8 +15,9 @@ from textual.message import Message
 from textual.widgets import Collapsible, Markdown, Static, TextArea
 from textual.widgets.markdown import MarkdownStream
 
+from mullama.cli.inference.session_log import ChatTurn
 from mullama.cli.page.cells import cell
-from mullama.cli.page.chat_log import ChatTurn, inert, thinking_title
+from mullama.cli.page.chat_log import inert, thinking_title
 from mullama.cli.page.screens.rows import content
 
 _SHOWN = 200_000  # characters of an answer that are drawn; a model that never ends would fill the memory

@@ -197,6 +197,22 @@ def _error_of(tokenizer: Any, text: str) -> str:
         return str(error) or "it cannot be compiled"
 
 
+def compiler_error(text: str) -> str:
+    """Return the error of the compiler for a grammar without a model, "" when it compiles.
+
+    The error of a JSON schema is one line with its JSON pointer; another one begins with its line and column.
+    """
+
+    def error_of(text: str) -> str:
+        try:
+            return str(_library().LLMatcher.validate_grammar(text))
+        except BaseException as error:  # noqa: BLE001 - a panic of the Rust library is no `Exception`
+            return str(error) or "it cannot be compiled"
+
+    error = error_of(text)
+    return explained(text, error, error_of) if error and "%json" in text else error
+
+
 def _bytes(vocabulary: Vocabulary, token: int) -> bytes:
     """Return a token in llguidance's form: special tokens begin with a byte that no text has."""
     piece = vocabulary.piece(token)

@@ -8,20 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mullama.cli.page.chat_log import (
-    ChatLog,
-    ChatTurn,
-    asked,
-    chat_rows,
-    inert,
-    messages,
-    model_choices,
-    thinking_title,
-    with_last,
-    without_last,
-)
-from mullama.cli.page.chat_store import ChatStore
-from mullama.errors import NotFound
+from mullama.cli.inference.session_log import ChatLog, ChatTurn, asked, messages, with_last, without_last
+from mullama.cli.inference.session_store import ChatStore
+from mullama.cli.page.chat_log import chat_rows, inert, model_choices, thinking_title
+from mullama.errors import Invalid, NotFound
 from tests.cli.page.scripted import HOSTILE, model, status
 
 LOG = ChatLog(id="1", model="chat", changed=10.0)
@@ -56,9 +46,11 @@ def test_a_title_is_short(question: str, title: str) -> None:
 
 
 def test_conversations_are_listed_newest_first() -> None:
-    logs = [LOG, asked(ChatLog(id="2", model="m\x1b", changed=0.0), FIRST, 100.0)]
+    id = "1700000000000-abcdef"
+    logs = [LOG, asked(ChatLog(id=id, model="m\x1b", changed=0.0), FIRST, 100.0)]
     rows = chat_rows(logs, 3700.0)
-    assert [id for id, _ in rows] == ["2", "1"]
+    assert [id for id, _ in rows] == [id, "1"]
+    assert rows[1][1][0].text == "1: new conversation"
     assert [one.text for one in rows[0][1]] == ["Why is the sky blue?", "m\\x1b", "1", "1 hour ago"]
 
 
@@ -98,15 +90,19 @@ def test_a_damaged_or_later_file_is_left_alone(store: ChatStore) -> None:
     (store.folder / "2.json").write_text("{")
     (store.folder / "3.json").write_text(json.dumps({"format": "mullama.chat/9", "id": 3}))
     assert [log.id for log in store.all()] == ["1"]
-    with pytest.raises(NotFound, match=r"2\.json cannot be read"):
+    with pytest.raises(Invalid, match=r"2\.json cannot be read"):
         store.find("2")
+    with pytest.raises(NotFound, match="no conversation is named '4'"):
+        store.find("4")
+    assert [file.path.name for file in store.damaged()] == ["2.json", "3.json"]
     assert (store.folder / "2.json").read_text() == "{"
 
 
 def test_the_oldest_conversations_make_room(store: ChatStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mullama.cli.page.chat_store._KEPT", 3)
+    monkeypatch.setattr("mullama.cli.inference.session_store._KEPT", 3)
     ids = [store.new_id(float(second)) for second in range(5)]
     assert ids == sorted(ids)
     for id in ids:
         store.save(ChatLog(id=id, model="m", changed=1.0))
-    assert [log.id for log in store.all()] == ids[2:]
+    store.save(ChatLog(id="0-named", model="m", changed=0.0))
+    assert [log.id for log in store.all()] == ["0-named", *ids[2:]]
