@@ -33,6 +33,7 @@ from mullama.plan.make import changed_on_disk
 from mullama.plan.observed import Device, LiveModel
 from mullama.plan.quant_advice import Profile
 from mullama.plan.steps import to_tree
+from mullama.reconcile.files import Files
 from mullama.runtime.base import UNDO, ApplyOptions, MetricsQuery, Origin, Reload, TextEdit
 from mullama.runtime.llamacpp_metrics import LlamaCppMetrics
 from mullama.runtime.metrics import Gauge, Metrics
@@ -68,6 +69,7 @@ class LocalOperator:
         self,
         *,
         reconciler: Reconciler,
+        files: Files,
         pool: Pool,
         event_log: EventLog,
         metrics: Metrics,
@@ -83,7 +85,7 @@ class LocalOperator:
         reload: Callable[[str], Awaitable[Reload]],
         stop: Callable[[], None],
     ) -> None:
-        self._reconciler, self._pool = reconciler, pool
+        self._reconciler, self._files, self._pool = reconciler, files, pool
         self._event_log, self._metrics, self._rates = event_log, metrics, rates
         self._usage, self._captures, self._git, self._editor = usage, captures, git, editor
         self._sampler, self._peers, self._documents, self._hub = sampler, peers, documents, hub
@@ -209,6 +211,7 @@ class LocalOperator:
             "source": masked(deployment.model.from_),
             "digest": deployment.files.digest,
             "size": deployment.files.size,
+            "fetched_from": self._fetched_from(deployment),
             "memory": live.memory,
             "gpu_layers": worker.facts.gpu_layers if worker else 0,
             "devices": device_use(deployment, self._pool),
@@ -235,9 +238,22 @@ class LocalOperator:
         row = next(row for row in self._models(current, self._live(current)) if row["name"] == known)
         return await self._documents.describe(row, current, paths=paths)
 
+    def open_file(self, digest: str) -> int:
+        blobs = self._files.index.blobs
+        if not blobs.has(digest):
+            raise NotFound(f"the store has no file {digest}", name=digest)
+        return blobs.open(digest)
+
     async def worker_log(self, name: str) -> dict[str, Any]:
         current = self._reconciler.current
         return await self._documents.log(current.snapshot.deployments[current.require(name)])
+
+    def _fetched_from(self, deployment: Deployment) -> str | None:
+        """Return the places that this process downloaded the weights from; None for files that it found."""
+        weights, origins = deployment.files.weights, self._files.origins
+        if not origins or weights is None:
+            return None
+        return ", ".join(dict.fromkeys(origins[f.digest] for f in weights.pinned if f.digest in origins)) or None
 
     def _pool_use(self, deployment: Deployment) -> dict[str, Any] | None:
         """Return the pool of a model with its use; None for a context with room for all that its requests may need."""

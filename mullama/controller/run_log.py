@@ -38,7 +38,8 @@ class RunLog:
         key = (line["model"], line["file"])
         if phase not in _PHASES:
             if self._written.pop(key, ("", 0))[0] == "downloading":
-                _log.info("%s: %s is complete", *key, extra=_about(line))
+                origin = f" from {line['origin']}" if line.get("origin") else ""
+                _log.info("%s: %s is complete%s", *key, origin, extra=_about(line))
             return
         tenth = 10 * done // total if total else 0
         before = self._written.get(key)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from mullama.errors import Invalid, MullamaError, NotFound, masked
 from mullama.folders import data_root
-from mullama.manifest.spec import AdapterRef, Manifest, Model
+from mullama.manifest.spec import AdapterRef, Manifest, Model, Peer
 from mullama.manifest.spec.readers import writes_text
 from mullama.names import LOCK_NAME, BuiltinRef, PathRef, parse_source
 from mullama.plan.observed import KnownFiles
@@ -24,12 +24,12 @@ from mullama.sources.fetch import HASHED_AT_ONCE, FileFetcher
 from mullama.sources.library import Library, find_stored, require_digest
 from mullama.sources.local_files import regular_size
 from mullama.sources.registry import Wanted
-from mullama.sources.settings import HubSettings, Requester, Settings
+from mullama.sources.settings import HubSettings, Neighbour, Requester, Settings
 from mullama.store import lockfile
 from mullama.store.foreign import Foreign, Roots, usual_roots
 from mullama.store.index import Index
 from mullama.weights.facts import ProjectorFacts
-from mullama.weights.located import Located, expecting
+from mullama.weights.located import Credential, Located, expecting
 from mullama.weights.stored import LockEntry, ProjectorFile, StoredWeights
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class Files:
     def __init__(self, root: Path, env: Mapping[str, str]) -> None:
         self.index = Index(root)
         self._env = env
+        self.origins: dict[str, str] = {}
+        """The places that this process downloaded files from, by digest; see `DownloadProgress.origin`."""
 
     @classmethod
     def here(cls, env: Mapping[str, str]) -> Files:
@@ -185,7 +187,7 @@ class Files:
         import asyncio  # a plan does not need it, and takes a third less time without it
 
         cancelled = threading.Event()
-        progress = _LoopProgress(name, report, counted, asyncio.get_running_loop())
+        progress = _LoopProgress(name, report, counted, self.origins, asyncio.get_running_loop())
         work = asyncio.get_running_loop().run_in_executor(
             None, self._ensure, model, manifest, lock, offline, progress, cancelled, again, author
         )
@@ -270,7 +272,22 @@ class Files:
             trusted=frozenset({_hub_address(own)}) if author.public_only else frozenset(),
             env=self._env,
             parallel=manifest.sources.parallel,
+            neighbours=tuple(self._neighbour(name, peer) for name, peer in manifest.peers.items() if peer.share),
         )
+
+    def _neighbour(self, name: str, peer: Peer) -> Neighbour:
+        """Return a peer that shares its files. A key that this machine lacks leaves the others in use."""
+        place, key, problem = f"peers.{name}.key", None, ""
+        if peer.key is not None:
+            try:
+                key = read_secret(peer.key, place, self._env)
+            except (MullamaError, OSError) as error:
+                problem = str(error)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return Neighbour(
+            name=name, url=peer.url, credential=Credential(headers, place), ca_file=peer.ca_file,
+            connect=peer.connect_timeout, problem=problem,
+        )  # fmt: skip
 
 
 def _hub_address(hub: HubSettings) -> tuple[str, int]:
@@ -338,9 +355,11 @@ class _LoopProgress:
     """Passes the progress of a download from its thread to the event loop."""
 
     def __init__(
-        self, name: str, report: Report, counted: Callable[[int], None], loop: asyncio.AbstractEventLoop
-    ) -> None:
+        self, name: str, report: Report, counted: Callable[[int], None], origins: dict[str, str],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:  # fmt: skip
         self._name, self._report, self._counted, self._loop = name, report, counted, loop
+        self._origins = origins
         self._seen: dict[str, int] = {}
 
     def __call__(self, progress: DownloadProgress) -> None:
@@ -348,6 +367,8 @@ class _LoopProgress:
         if progress.phase == "downloading" and progress.completed > before:
             self._loop.call_soon_threadsafe(self._counted, progress.completed - before)
         self._seen[progress.file] = progress.completed
+        if progress.phase == "done" and progress.origin and progress.digest:
+            self._origins[progress.digest] = progress.origin
         line = {
             "event": "fetch",
             "model": self._name,
@@ -358,6 +379,7 @@ class _LoopProgress:
             "resumed": progress.resumed,
             "digest": progress.digest,
             "message": progress.message,
+            "origin": progress.origin,
         }
         self._loop.call_soon_threadsafe(self._report, line)
 

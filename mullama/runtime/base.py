@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mullama.plan.quant_advice import Profile
     from mullama.store.usage import UsageQuery
 
-Role = Literal["infer", "admin", "read"]
+Role = Literal["infer", "admin", "read", "files"]
 
 
 class MemoryShare(Protocol):
@@ -62,7 +62,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     """The name of the API key; None when no key is declared."""
     models: tuple[str, ...] = ("*",)
     """Globs of model names."""
-    roles: tuple[Role, ...] = ("infer", "admin", "read")
+    roles: tuple[Role, ...] = ("infer", "admin", "read", "files")
     priority: int = 0
     """Higher is served first."""
     route: str = ""
@@ -341,6 +341,10 @@ class Operator(Protocol):
 
     async def worker_log(self, name: str) -> dict[str, Any]:
         """Return the end of the engine's log and of the output of a model's worker. Raises `NotFound` without one."""
+        ...
+
+    def open_file(self, digest: str) -> int:
+        """Return a descriptor of the stored file with this digest, for reading. Raises `NotFound`. Reads the disk."""
         ...
 
     def live(self) -> AsyncIterator[dict[str, Any]]:

@@ -36,6 +36,7 @@ from mullama.server.keys import Failures, find_key, key_of_digest, may
 from mullama.server.log_book import LogBook
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
+from mullama.server.operator_api.blobs import BlobApi
 from mullama.server.operator_api.discovery import DiscoveryApi
 from mullama.server.operator_api.fleet import FleetApi
 from mullama.server.operator_api.logs import LogApi
@@ -115,8 +116,9 @@ class App:
         telemetry = TelemetryApi(operator=operator)
         logs = LogApi(operator=operator, book=log_book, inflight=self.inflight, bounds=bounds)
         discovery = DiscoveryApi(operator=operator, pool=pool, inflight=self.inflight, bounds=bounds)
+        blobs = BlobApi(operator=operator, inflight=self.inflight)
         fleet = FleetApi(operator=operator, pool=pool, bounds=bounds)
-        parts = (own, telemetry, logs, discovery, fleet, WebPage(service, DIST))
+        parts = (own, telemetry, logs, discovery, blobs, fleet, WebPage(service, DIST))
         self.routes = (*endpoints.routes(dialects), *(route for part in parts for route in part.routes()))
         self._table = RouteTable(self.routes)
         self._version = version

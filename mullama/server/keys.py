@@ -66,7 +66,7 @@ def may(roles: Sequence[Role], access: AccessClass) -> bool:
     match access:
         case "public":
             return True
-        case "infer" | "read" | "admin":
+        case "infer" | "read" | "files" | "admin":
             return access in roles or "admin" in roles
         case never:
             assert_never(never)

@@ -11,7 +11,7 @@ from mullama.names import JSONValue
 from mullama.server.http.exchange import ErrorFormat, Exchange
 from mullama.struct import Struct
 
-AccessClass = Literal["public", "infer", "admin", "read"]
+AccessClass = Literal["public", "infer", "admin", "read", "files"]
 Handler = Callable[[Exchange, Mapping[str, str]], Awaitable[None]]
 
 

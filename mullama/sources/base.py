@@ -33,6 +33,8 @@ class DownloadProgress(Struct, frozen=True, kw_only=True):
     """The reason for another try."""
     wait: float = 0.0
     """Seconds until the next try."""
+    origin: str = ""
+    """The place that the bytes come from: `peer NAME`, or the host of an address; "" for a file of this machine."""
 
 
 Report = Callable[[DownloadProgress], None]

@@ -170,8 +170,17 @@ class FileFetcher:
         from mullama.sources.http_client import open_web
         from mullama.sources.transfer import fetch
 
-        with open_web(self._settings, cancelled) as web:
-            return fetch(file, self._index.blobs, web, report, self._settings.patience)
+        near = bool(file.digest and self._settings.neighbours)
+
+        def from_source() -> str:
+            with open_web(self._settings, cancelled) as web:
+                return fetch(file, self._index.blobs, web, report, self._settings.patience, mixed=near)
+
+        if not near:
+            return from_source()
+        from mullama.sources.neighbours import fetch_near
+
+        return fetch_near(file, self._index.blobs, self._settings, report, cancelled, from_source)
 
     def _in_place(self, file: LocatedFile, report: Report, cancelled: Cancelled) -> LocatedFile:
         """Return a file that is used in place, with its size and digest. A large file is hashed once.

@@ -42,6 +42,10 @@ class TransientError(Exception):
     """A failure that another try may cure."""
 
 
+class TooSlow(TransientError):
+    """A body delivers less than `Timeouts.slow_bytes` in `slow_seconds`."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
     """A response whose body has not been read."""
@@ -89,7 +93,7 @@ class HttpResponse:
                 now = time.monotonic()
                 if now - begun >= self._waits.slow_seconds:
                     if since < self._waits.slow_bytes:
-                        raise TransientError(f"{self.host} sends less than {since / (now - begun) + 1:.0f} bytes/s")
+                        raise TooSlow(f"{self.host} sends less than {since / (now - begun) + 1:.0f} bytes/s")
                     begun, since = now, 0
 
     def _pieces(self) -> Iterator[bytes]:
@@ -143,8 +147,14 @@ class Web:
         direct_read: int = 1024**2,
         cancelled: Cancelled = lambda: False,
         pause: Callable[[float], None] = time.sleep,
+        direct: bool = False,
+        ca_file: str | None = None,
     ) -> None:
-        """each_host: is called with the host of each request, also after a redirect, and may raise."""
+        """each_host: is called with the host of each request, also after a redirect, and may raise.
+
+        direct: use no proxy of the environment and follow no redirect, so that a key reaches its own server alone.
+        ca_file: PEM file with certificate authorities in place of those of the system.
+        """
         self.waits = waits or Timeouts()
         self._each_host = each_host
         self.pause = pause
@@ -153,6 +163,7 @@ class Web:
         self._allowed, self._trusted = allowed, trusted
         self._network = Network(self._deadline, allowed=allowed, trusted=trusted)
         self._direct_read = direct_read
+        self._direct, self._ca_file = direct, ca_file
         self._pools: dict[str, httpcore2.ConnectionPool] = {}
         self._tls: ssl.SSLContext | None = None
 
@@ -173,7 +184,7 @@ class Web:
         origin, secret = _origin(url), dict(credential.headers) if credential else {}
         for _ in range(MAX_REDIRECTS + 1):
             response = self._send(method, url, {**(headers or {}), **secret})
-            if response.status not in _REDIRECTS or "location" not in response.headers:
+            if self._direct or response.status not in _REDIRECTS or "location" not in response.headers:
                 break
             with _failures(response.host):
                 response.close()
@@ -232,7 +243,7 @@ class Web:
     def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> HttpResponse:
         waits = self.waits
         self._each_host(_origin(url)[1])
-        if self._allowed is not None and proxy_of(url):
+        if self._allowed is not None and self._proxy(url):
             self._check_behind_proxy(url, self._allowed)
         try:
             # httpx2 encodes the address and the headers; the connection is httpcore2's.
@@ -269,9 +280,9 @@ class Web:
                 allowed_address(host, port or 0, allowed)
 
     def _pool(self, url: str) -> httpcore2.ConnectionPool:
-        address = proxy_of(url)
+        address = self._proxy(url)
         if address not in self._pools:
-            self._tls = self._tls or httpx2.create_ssl_context()
+            self._tls = self._tls or self._context()
             proxy = httpx2.Proxy(address) if address else None
             if proxy is not None:
                 self._network.trust(proxy.url.host, proxy.url.port or {"https": 443}.get(proxy.url.scheme, 80))
@@ -282,6 +293,16 @@ class Web:
                 network_backend=self._network,
             )
         return self._pools[address]
+
+    def _proxy(self, url: str) -> str:
+        return "" if self._direct else proxy_of(url)
+
+    def _context(self) -> ssl.SSLContext:
+        """Raises `TransientError` for a file of authorities that cannot be read."""
+        if self._ca_file is None:
+            return httpx2.create_ssl_context()
+        with _failures(self._ca_file):
+            return ssl.create_default_context(cafile=self._ca_file)
 
 
 def place_of(url: str) -> str:

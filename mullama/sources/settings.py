@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 
 from mullama.struct import Struct, field, repr_without
+from mullama.weights.located import Credential
 
 
 class HubSettings(Struct, frozen=True, kw_only=True):
@@ -62,6 +63,21 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     slow_seconds: float = 60.0
 
 
+class Neighbour(Struct, frozen=True, kw_only=True):
+    """Another mullama whose stored files are asked for by digest before the source of a file."""
+
+    name: str
+    """Of the peer in the manifest."""
+    url: str
+    credential: Credential = Credential()
+    ca_file: str | None = None
+    """PEM file with the certificate authorities of its certificate; None for those of the system."""
+    connect: float = 5.0
+    """Seconds to connect."""
+    problem: str = ""
+    """The reason why it cannot be asked, such as a key that this machine lacks."""
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """All settings of sources."""
 
@@ -76,6 +92,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Hosts and ports that are reached in any case: the hub that the operator has configured."""
     waits: Timeouts = Timeouts()
     patience: RetryPolicy = RetryPolicy()
+    neighbours: tuple[Neighbour, ...] = ()
+    """Servers that are asked for a file with a known digest before its source."""
     direct_read: int = 1024**2
     """The size in bytes from which a body is read directly from the connection; see `web.HttpResponse`."""
 

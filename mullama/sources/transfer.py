@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from mullama.errors import Denied, MullamaError, NotFound, TransferFailed, Unavailable
 from mullama.sources.base import BlobStore, DownloadProgress, Phase, Receiver, Report
-from mullama.sources.http_client import RETRY_STATUS, HttpResponse, TransientError, Web, backoff
+from mullama.sources.http_client import RETRY_STATUS, HttpResponse, TransientError, Web, backoff, place_of
 from mullama.sources.network import Cancellation
 from mullama.sources.settings import RetryPolicy
 from mullama.units import size
@@ -37,20 +37,31 @@ class _Mismatch(Exception):
     """The download is complete, but its size or digest is wrong."""
 
 
-def fetch(file: LocatedFile, blobs: BlobStore, web: Web, report: Report, patience: RetryPolicy | None = None) -> str:
+def fetch(
+    file: LocatedFile, blobs: BlobStore, web: Web, report: Report, patience: RetryPolicy | None = None, *,
+    origin: str = "", mixed: bool = False,
+) -> str:  # fmt: skip
     """Download a file into the store and return its digest.
+
+    origin: the name of its place in the progress; "" for the host of its address. mixed: the partial file may have
+    bytes from another place, so it is continued whatever validator that place gave; the digest decides.
 
     Raises `TransferFailed`, `Denied`, `NotFound`, and `Refused` where the disk is too small.
     """
     try:
         with blobs.using():
-            return _Transfer(file, blobs, web, report, patience or RetryPolicy()).run()
+            transfer = _Transfer(file, blobs, web, report, patience or RetryPolicy())
+            transfer.origin, transfer.mixed = origin or place_of(file.url or ""), mixed and file.digest is not None
+            return transfer.run()
     except Cancellation:
         raise TransferFailed(f"the download of {file.name} was cancelled", hint="the downloaded part is kept") from None
 
 
 class _Transfer:
-    """One download. Blob store and web are used by one thread."""
+    """One download. Blob store and web are used by one thread. origin, mixed: see `fetch`."""
+
+    origin = ""
+    mixed = False
 
     def __init__(self, file: LocatedFile, blobs: BlobStore, web: Web, report: Report, patience: RetryPolicy) -> None:
         self._file, self._blobs, self._web, self._report, self._patience = file, blobs, web, report, patience
@@ -70,6 +81,8 @@ class _Transfer:
             if file.size is not None:
                 self._blobs.check_room(file.size - self._blobs.fetched(file.identity))
             with self._blobs.receive(file.identity) as receiver:
+                if self.mixed and receiver.validator:
+                    receiver.remember("", -1 if file.size is None else file.size)
                 return self._download(receiver)
 
     def _download(self, receiver: Receiver) -> str:
@@ -243,7 +256,7 @@ class _Transfer:
         self._report(
             DownloadProgress(
                 file=self._file.name, phase=phase, completed=completed, total=self._total, resumed=self._resumed,
-                digest=self._file.digest, message=message, wait=wait,
+                digest=self._file.digest, message=message, wait=wait, origin=self.origin,
             )
         )  # fmt: skip
 

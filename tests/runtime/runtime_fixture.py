@@ -121,7 +121,7 @@ class LocalServer:
         )
         self.hub = HubBrowser(files, lambda: self.snapshot.manifest, observe=lambda _: self.machine or Machine())
         self.operator = LocalOperator(
-            reconciler=self.reconciler, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
+            reconciler=self.reconciler, files=files, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
             rates=self.rates, usage=self.usage, captures=self.captures, sampler=self.sampler, peers=self.peers,
             git=self.git, editor=ManifestEditor(self.reconciler, self.env),
             documents=ModelDocuments(self.pool, self.env), hub=lambda: self.hub,

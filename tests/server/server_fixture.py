@@ -37,6 +37,7 @@ from mullama.runtime.base import (
 from mullama.server.app import App, create_app
 from mullama.server.http.limits import Bounds
 from mullama.server.http.listen import HttpServer
+from mullama.store.blobs import Blobs
 
 T = TypeVar("T")
 USAGE = types.Usage(prompt_tokens=3, completion_tokens=2)
@@ -98,6 +99,8 @@ class StubRuntime:
     generation: int = 7
     """0 before the first manifest is applied."""
     state: str = "ready"
+    blobs: Blobs | None = None
+    """The stored files; None for none."""
     admission: Admission | None = None
     seen: list[Any] = field(default_factory=list)
     callers: list[Caller] = field(default_factory=list)
@@ -200,6 +203,11 @@ class StubRuntime:
 
     async def worker_log(self, name: str) -> dict[str, Any]:
         return {"pid": 1, "lines": [name], "output": ""}
+
+    def open_file(self, digest: str) -> int:
+        if self.blobs is None or not self.blobs.has(digest):
+            raise NotFound(f"the store has no file {digest}", name=digest)
+        return self.blobs.open(digest)
 
     def captures(self) -> list[dict[str, Any]]:
         rows = [{"id": 2, "model": "a", "key": "ci", "route": "a", "result": "error"}]

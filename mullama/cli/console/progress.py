@@ -39,6 +39,7 @@ def read_progress(tree: Mapping[str, Any]) -> DownloadProgress | None:
         total=int(total) if total else None,
         resumed=int(tree.get("resumed") or 0),
         message=str(tree.get("message") or ""),
+        origin=str(tree.get("origin") or ""),
     )
 
 
@@ -74,6 +75,7 @@ def phase_line(before: DownloadProgress | None, progress: DownloadProgress) -> s
         return None
     facts = [size(progress.total)] if progress.total else []
     facts += [f"{size(progress.resumed)} resumed"] if progress.resumed else []
+    facts += [f"from {progress.origin}"] if progress.phase == "downloading" and progress.origin else []
     facts += [progress.message] if progress.message else []
     return f"{progress.phase} {progress.file}" + (f": {', '.join(facts)}" if facts else "")
 

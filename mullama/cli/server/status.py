@@ -63,6 +63,8 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
         if (tree.get("memory") or {}).get("used"):
             terminal.line(_total(tree, models))
         for model in models:
+            if origin := model.get("fetched_from"):
+                terminal.line(f"{model['name']}: files from {origin}")
             for text in _conditions(model.get("conditions") or (), model["name"]):
                 terminal.line(text)
             for text in model.get("warnings") or ():

@@ -270,6 +270,7 @@ class _Process(Struct, kw_only=True):
 
         operator = LocalOperator(
             reconciler=reconciler,
+            files=files,
             pool=pool,
             event_log=event_log,
             metrics=metrics,

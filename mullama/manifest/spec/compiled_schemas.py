@@ -71,7 +71,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
     s['Key'] = b.block('Key', 'One API key and its permissions.', {
         'secret': {'type': 'model-field', 'schema': s['SecretRef']},
         'models': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'str', 'min_length': 1}], 'variadic_item_index': 0, 'min_length': 1}, 'default': ('*', )}},
-        'roles': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['infer', 'admin', 'read']}], 'variadic_item_index': 0, 'min_length': 1}, 'default': ('infer', )}},
+        'roles': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['infer', 'admin', 'read', 'files']}], 'variadic_item_index': 0, 'min_length': 1}, 'default': ('infer', )}},
         'rate': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['RateLimit']}, 'default': None}},
         'quota': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['RateLimit']}, 'default': None}},
         'priority': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': -1000, 'le': 1000, 'strict': True}, 'default': 0}},
@@ -328,6 +328,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'concurrency': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': 1, 'le': 65536}}, 'default': None}},
         'connect_timeout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'gt': 0, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 5.0}},
         'timeout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'gt': 0, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 600.0}},
+        'share': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': False}},
     })
     s['RouteTarget'] = b.block('RouteTarget', 'One target of a route. A name alone is short for `model`, and `MODEL@PEER` for both.', {
         'model': {'type': 'model-field', 'schema': {'type': 'str', 'min_length': 1}},

@@ -42,6 +42,8 @@ class Peer(Block):
     """Maximum time to connect."""
     timeout: Duration = Field(default=600.0, gt=0, examples=["10m"])
     """Maximum time without a byte of an answer."""
+    share: Flag = False
+    """Ask it for files by digest before their source. It must be a mullama, and its key needs the role files there."""
 
 
 class RouteTarget(Block):

@@ -135,8 +135,9 @@ class Key(Block):
     """Reference to the key."""
     models: tuple[Text, ...] = Field(default=("*",), min_length=1, examples=[["small", "qwen3:*"]])
     """Names or patterns of the models and routes that the key may use."""
-    roles: tuple[Literal["infer", "admin", "read"], ...] = Field(default=("infer",), min_length=1)
-    """Permissions. infer: use models; read: see status, history and plans; admin: everything."""
+    roles: tuple[Literal["infer", "admin", "read", "files"], ...] = Field(default=("infer",), min_length=1)
+    """Permissions. infer: use models; read: see status, history and plans; files: download the files of models by their
+    digest; admin: everything."""
     rate: RateLimit | None = None
     """Rate limits of the key."""
     quota: RateLimit | None = Field(default=None, examples=[{"tokens": "5M/d"}])

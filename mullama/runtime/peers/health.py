@@ -56,11 +56,16 @@ class PeerHealth(Struct):
 def crowded(own: int, all: int, share: float) -> bool:
     """Return True if a peer has so many requests more than its share that the next one belongs elsewhere.
 
+    A peer with fewer requests than a server answers at the same time has room for one more, whatever the others have:
+    the caches of conversations that move are worth more than equal loads of idle hosts (`benches/affinity.py`).
+
     own: its requests. all: those of all peers of the route. share: of its weight in theirs.
 
     Source: Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2017, with their factor of 1.25.
     """
-    return own + 1 > -(-_FACTOR * (all + 1) * share // 1)
+    return own >= _AT_ONCE and own + 1 > -(-_FACTOR * (all + 1) * share // 1)
 
 
 _FACTOR = 1.25
+_AT_ONCE = 4
+"""The requests that a model answers at the same time by default, see `limits.parallel`."""

@@ -246,6 +246,10 @@ class Exchange:
             },
         )
 
+    async def begin_file(self, status: int, headers: Mapping[str, str]) -> None:
+        """Send the status and headers of an answer whose bytes follow by `write`; content-length is among them."""
+        await self._start(status, {"content-type": "application/octet-stream", **headers})
+
     async def write(self, data: bytes) -> None:
         """Send one piece of a stream in one write; returns when the send buffer has room again."""
         if data:

@@ -73,6 +73,7 @@ MODEL = record(
     source=TEXT,
     digest=TEXT,
     size=_BYTES,
+    fetched_from=nullable(TEXT),
     memory=_BYTES,
     gpu_layers=COUNT,
     devices=array(record(name=TEXT, bytes=_BYTES)),
@@ -359,7 +360,7 @@ METRICS_HISTORY = record(
 
 _KEY = record(
     name=TEXT,
-    roles=array(one_of("infer", "admin", "read")),
+    roles=array(one_of("infer", "admin", "read", "files")),
     models=_TEXTS,
     priority={"type": "integer"},
     secret={"type": "string", "description": "the place of the secret"},

@@ -99,6 +99,10 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
         summary="Follow the status: everything first, then what changes, with the events",
         stream="text/event-stream",
     ),
+    ("GET", "/api/v1/blobs/{digest}"): RouteSchema(
+        summary="Get a stored file by its digest sha256:…, whole or one range of it, for other servers",
+        stream="application/octet-stream",
+    ),
     ("GET", "/api/v1/models/{name:path}"): RouteSchema(
         summary="Get a model: its values with their origins, template, files, contexts over its weights, and worker",
         response=responses.MODEL_DOCUMENT,

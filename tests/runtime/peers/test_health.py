@@ -45,8 +45,10 @@ def test_failures_of_requests_on_the_way_do_not_prolong_an_ejection() -> None:
     [
         (0, 0, 0.5, False),
         (1, 1, 0.5, False),
-        (2, 2, 0.5, True),
-        (4, 5, 0.5, True),
+        (3, 3, 0.5, False),
+        (4, 4, 0.5, True),
+        (5, 6, 0.5, True),
+        (5, 9, 0.5, False),
         (8, 9, 0.9, False),
         (9, 9, 1.0, False),
     ],

@@ -6,7 +6,7 @@ import { CopyButton } from "../../parts/CopyButton.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { propose } from "../../state/proposal.ts";
 
-const ROLES = { infer: "use models", read: "see status, history and plans", admin: "everything" } as const;
+const ROLES = { infer: "use models", read: "see status, history and plans", files: "download model files by digest", admin: "everything" } as const;
 type Role = keyof typeof ROLES;
 
 /** Show the lines for a name, and the steps to put them in force. */
