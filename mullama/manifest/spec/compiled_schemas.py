@@ -389,6 +389,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'hosts': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['FleetHost'], 'max_length': 10000}, 'default': {}}},
         'placement': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['spread', 'pack']}, 'default': 'spread'}},
         'gateways': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.check_gateways}, 'schema': {'type': 'union', 'choices': [{'type': 'literal', 'expected': ['all', 'none']}, {'type': 'tuple', 'items_schema': [{'type': 'str'}], 'variadic_item_index': 0}]}}, 'default': 'all'}},
+        'share': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': False}},
         'rollout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['FleetRollout'], 'default': b.default('FleetRollout')}},
     })
     s['LogParts'] = b.block('LogParts', 'Minimum levels of parts of the log; the other parts have the level of the log.', {

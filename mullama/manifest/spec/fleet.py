@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from mullama.manifest.spec.readers import check_gateways, check_hosts, check_pause, check_peer_url
 from mullama.manifest.spec.server import SecretRef
-from mullama.manifest.spec.values import Block, Text, Whole
+from mullama.manifest.spec.values import Block, Flag, Text, Whole
 
 _NAMES = {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}}
 
@@ -78,5 +78,7 @@ class Fleet(Block):
     the fullest one that has room. Models that serve stay where they are if they fit."""
     gateways: Gateways = Field(default="all", examples=["all", "none", ["a"]])
     """Hosts that answer requests for all models of the fleet, and forward those for models of other hosts."""
+    share: Flag = False
+    """Hosts ask each other for files by digest before their source: each is a peer of the others with `share`."""
     rollout: FleetRollout = FleetRollout()
     """Order in which changes reach the hosts."""
