@@ -154,11 +154,13 @@ def simulate(
     order = iter(range(10**9))
     now = 0.0
 
-    def usable(target: str) -> bool:
-        gone = away is not None and target == away[0] and away[1] <= now < away[2]
-        return not gone and book.usable(target, route.targets)
-
     def turn(conversation: Conversation, number: int) -> None:
+        ready = book.usable(route.targets)
+
+        def usable(target: str) -> bool:
+            gone = away is not None and target == away[0] and away[1] <= now < away[2]
+            return not gone and ready(target)
+
         chosen = candidates(route, {}, conversation.key, usable) or candidates(route, {}, conversation.key)
         target = chosen[0].model if any_host is None else any_host.choice(route.targets)[0]
         path = [((-1, conversation.application), conversation.system)]

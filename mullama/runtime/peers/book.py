@@ -85,23 +85,36 @@ class PeerBook:
         """Return True if a request that came by these servers may be sent to a peer."""
         return not hops or may_forward(hops, self._id)
 
-    def usable(self, target: str, route: Sequence[tuple[str, int]]) -> bool:
-        """Return True if a request may be sent to a peer now.
+    def usable(self, route: Sequence[tuple[str, int]]) -> Callable[[str], bool]:
+        """Return a function that returns True if a request may be sent to a target now; it holds for one choice.
 
         route: the targets of the route with their weights. A peer with more than its share of the requests of all
         peers of the route is passed over, so that the conversations of one do not wait while others are idle.
         """
-        entry = self._entry(target)
-        if entry is None or self._passed_over(entry, target) or self._full(entry):
-            return False
+        shares: dict[str, int] | None = None
+        running = weights = 0
+
+        def usable(target: str) -> bool:
+            nonlocal shares, running, weights
+            entry = self._entry(target)
+            if entry is None or self._passed_over(entry, target) or self._full(entry):
+                return False
+            if shares is None:  # once for all targets: a route may have many
+                shares = self._shares(route)
+                running, weights = sum(self._entries[name].running for name in shares), sum(shares.values())
+            if entry.name not in shares or len(shares) < 2:  # a fallback, or no other peer
+                return True
+            return not crowded(entry.running, running, shares[entry.name] / weights)
+
+        return usable
+
+    def _shares(self, route: Sequence[tuple[str, int]]) -> dict[str, int]:
+        """Return the weight of each peer of a route that is not passed over."""
         shares: dict[str, int] = {}
         for name, weight in route:
-            if weight and (other := self._entry(name)) is not None and not self._passed_over(other, name):
-                shares[other.name] = shares.get(other.name, 0) + weight
-        if entry.name not in shares or len(shares) < 2:  # a fallback, or no other peer
-            return True
-        running = sum(self._entries[name].running for name in shares)
-        return not crowded(entry.running, running, shares[entry.name] / sum(shares.values()))
+            if weight and (entry := self._entry(name)) is not None and not self._passed_over(entry, name):
+                shares[entry.name] = shares.get(entry.name, 0) + weight
+        return shares
 
     def _passed_over(self, entry: _Entry, target: str) -> bool:
         """Return True for a peer that is ejected, and for a model of it that failed several times in a row.
@@ -121,7 +134,7 @@ class PeerBook:
         _, sign, name = target.rpartition(PEER_SIGN)
         peer = self._manifest().peers.get(name) if sign else None
         entry = self._entries.get(name) if sign else None
-        if entry is not None and entry.peer != peer:
+        if entry is not None and entry.peer is not peer and entry.peer != peer:
             self._drop(entry)
             entry = None
         if entry is None and peer is not None:

@@ -100,8 +100,10 @@ def _usable(snapshot: Snapshot, peers: PeerBook, route: Routing, asked: Routable
     def usable(model: str) -> bool:
         return serves(model) and caller.may_use(model, route.name, asked.model)
 
+    ready_there = peers.usable(route.targets)
+
     def ready(model: str) -> bool:
-        return usable(model) and (model in snapshot.deployments or peers.usable(model, route.targets))
+        return usable(model) and (model in snapshot.deployments or ready_there(model))
 
     key = conversation_key(asked, caller.key)
     found = candidates(route, snapshot.routes, key, ready) or candidates(route, snapshot.routes, key, usable)
