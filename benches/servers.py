@@ -19,8 +19,8 @@ from typing import Any
 
 import psutil
 
-from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.inference.load_test import Load, Measured, run
+from mullama.client.address import ServerAddress
 
 _SECONDS = 300.0
 
@@ -51,11 +51,11 @@ class Server:
 
 
 @contextmanager
-def mullama(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Server]:
-    """Run `mullama serve` with these models until the block ends."""
+def mullama(models: Mapping[str, Mapping[str, Any]], **blocks: Any) -> Iterator[Server]:
+    """Run `mullama serve` with these models and further blocks of a manifest until the block ends."""
     with tempfile.TemporaryDirectory(prefix="mullama-bench-") as folder:
         port = _free_port()
-        tree = {"mullama": "v1", "server": {"listen": [f"127.0.0.1:{port}"]}, "models": models}
+        tree = {"mullama": "v1", "server": {"listen": [f"127.0.0.1:{port}"]}, "models": models, **blocks}
         Path(folder, "mullama.yaml").write_text(json.dumps(tree))  # JSON is YAML
         env = {**os.environ, "HOME": folder, "XDG_RUNTIME_DIR": folder, "MULLAMA_STATE_DIR": f"{folder}/state"}
         env = {name: value for name, value in env.items() if name not in ("MULLAMA_HOST", "XDG_DATA_HOME")}
