@@ -182,7 +182,7 @@ def test_without_declared_keys_any_key_is_ignored() -> None:
     with running_server() as server:
         answer = server.ask("POST", "/v1/chat/completions", CHAT, bearer("whatever"))
         assert answer.status == 200
-        assert server.runtime.callers[-1].roles == ("infer", "admin", "read")
+        assert server.runtime.callers[-1].roles == ("infer", "admin", "read", "files")
 
 
 def test_new_keys_count_from_the_next_request_on(server: RunningServer) -> None:
