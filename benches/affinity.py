@@ -29,7 +29,7 @@ _PREFILL, _DECODE = 2000.0, 40.0
 class Traffic:
     """The conversations. Times are in seconds."""
 
-    conversations: int = 2000
+    conversations: int = 800
     rate: float = 1.2
     """Conversations that begin per second."""
     applications: int = 12
@@ -59,6 +59,7 @@ class Found:
     asked: int = 0
     hit: int = 0
     requests: int = 0
+    running: int = 0
     most_running: int = 0
     elsewhere: int = 0
     """Requests that another host than that of the turn before answered."""
@@ -174,10 +175,12 @@ def simulate(
         last[conversation.number] = target
         running = ExitStack()
         running.enter_context(book._running(target))
-        found.most_running = max(found.most_running, sum(peer["running"] for peer in book.status()))
+        found.running += 1
+        found.most_running = max(found.most_running, found.running)
 
         def ended() -> None:
             running.close()
+            found.running -= 1
             cache.keep(path)
             if number + 1 < len(conversation.turns):
                 following = now + conversation.pauses[number]
@@ -219,7 +222,7 @@ def main() -> None:
     """Print the share of the tokens of prompts that a cache had, and its ratio to that of one host."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hosts", type=int, default=8)
-    parser.add_argument("--room", type=float, default=2e6, help="tokens of all caches together")
+    parser.add_argument("--room", type=float, default=8e5, help="tokens of all caches together")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     columns = ("conversations per second", "seed", "case", "hits", "of one host's", "most at once", "moved")
