@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 BENCH = $${XDG_CACHE_HOME:-$$HOME/.cache}/mullama-bench
 .DEFAULT_GOAL := help
-.PHONY: help up test coverage clients check fmt docs ui site dist bench real soak laws pins vulkan-sim
+.PHONY: help up test coverage clients check fmt docs ui site dist bench ray real soak laws pins vulkan-sim
 
 help:
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -82,6 +82,11 @@ real: ## fetch real models into the user's cache, and run the end-to-end and equ
 	@.ci/install test
 	@$(BIN)/python -m benches.real_models
 	$(BIN)/python -m pytest -q -m real tests/real
+
+ray: ## install Ray into an environment of its own, and test on a cluster on this machine (2 GB of memory)
+	@.ci/install test
+	@.ci/ray
+	.venv-ray/bin/python -m pytest -q --timeout=900 tests/targets/ray
 
 vulkan-sim: ## build llama.cpp with Vulkan, and run the tests of devices on Mesa's software device
 	@.ci/install test

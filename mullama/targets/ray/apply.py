@@ -52,6 +52,8 @@ class RayTarget(Struct, frozen=True, kw_only=True):
         try:
             self._load(plan, generation)
             self._switch(plan)
+        except Conflict:
+            raise  # the stack is another one now, and is not ours to restore
         except (MullamaError, KeyboardInterrupt) as error:
             self._restore(plan, error)
             raise
@@ -90,7 +92,10 @@ class RayTarget(Struct, frozen=True, kw_only=True):
     def _restore(self, plan: RayPlan, error: BaseException) -> None:
         """Declare the applications before the apply again. Serve keeps the old ones while they are declared."""
         self.report(f"restore the applications before: {error}" if str(error) else "restore the applications before")
-        self._put(plan.before, None)
+        try:
+            self._put(plan.before, None)
+        except MullamaError as second:
+            self.report(f"they are not restored: {second}; mullama apply --on ray completes or repeats the change")
 
     def _put(self, entries: Mapping[str, Application], generation: int | None) -> None:
         """Declare applications of this stack, with those of others as they are at this moment."""

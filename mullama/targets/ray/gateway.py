@@ -73,22 +73,23 @@ def snapshot_of(config: Mapping[str, Any], env: Mapping[str, str]) -> GatewaySna
     """
     if config.get("format") != "mullama.ray/1":
         raise Invalid(f"the user_config has the format {config.get('format')!r}, not mullama.ray/1")
-    manifest, generation = parse_resolved(config["manifest"]), int(config["generation"])
-    server = manifest.server
+    declared, generation = parse_resolved(config["manifest"]), int(config["generation"])
+    server = declared.server
     server = server.model_copy(
         update={
-            "stored": server.stored.model_copy(update={"keep": 0}),
-            "resumable": server.resumable.model_copy(update={"keep": 0}),
+            "stored": server.stored.model_copy(update={"keep": 0.0}),
+            "resumable": server.resumable.model_copy(update={"keep": 0.0}),
             "ui": False,
         }
     )
-    manifest = manifest.model_copy(update={"server": server})
+    manifest = declared.model_copy(update={"server": server})
     access = _access(manifest, generation, config["keys"], env)
     builder, found = DeploymentBuilder(machine=None, prefixes=None), dict[str, Deployment]()
     for name, model in manifest.models.items():
         found[name] = _deployment(builder, name, model, config["facts"].get(model.from_), generation)
+    made = builder.snapshot(manifest, found, generation, None, access)
     return GatewaySnapshot(
-        snapshot=builder.snapshot(manifest, found, generation, None, access),
+        snapshot=replace(made, revision=revision(declared)),
         applications=MappingProxyType(dict(config["applications"])),
         stack=config["stack"],
     )

@@ -53,11 +53,11 @@ class LocalCluster:
         return self._start(f"--address={self.address}:{self.gcs}", f"--num-cpus={cpus}")
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        log = (self.folder / f"node{len(self.nodes)}.log").open("wb")
         command = [str(RAY), "start", *arguments, "--block", "--disable-usage-stats", "--object-store-memory=100000000"]
         command += ["--dashboard-agent-listen-port", str(free_port()), "--dashboard-agent-grpc-port", str(free_port())]
         command += ["--metrics-export-port", str(free_port())]
-        node = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
+        with (self.folder / f"node{len(self.nodes)}.log").open("wb") as log:
+            node = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
         self.nodes.append(node)
         return node
 

@@ -1,0 +1,241 @@
+"""The gateway over replicas without Ray: dialects, keys, routes, lost replicas, full queues, cancelled requests."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from mullama.errors import Busy, ContextOverflow, EngineFailed, ManifestError, ModelUnavailable, MullamaError, NotFound
+from mullama.export.ray_serve import RayInput, application_name, model_application, snapshot_tree
+from mullama.manifest.tree import parse_resolved
+from mullama.runtime.base import Caller
+from mullama.targets.ray.gateway import Gateway, snapshot_of
+from mullama.targets.ray.probe import probe
+from mullama.targets.ray.replica import ModelReplica
+from mullama.targets.ray.wire import RemoteError, ReplicaLost, packed, unpacked
+
+pytestmark = pytest.mark.anyio
+SECRET = "s"
+KEY = {"name": "team", "sha256": hashlib.sha256(SECRET.encode()).hexdigest(), "models": ["a", "r"],
+       "roles": ["infer", "read"], "priority": 0}  # fmt: skip
+
+
+class Cluster:
+    """Replicas in this process, by their applications. `failures` are raised by the next calls, one each."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.replicas = home, dict[str, ModelReplica]()
+        self.failures: list[MullamaError] = []
+        self.affinities: list[bytes] = []
+        self.closed = 0
+
+    def given(self, **rest: Any) -> RayInput:
+        models = {}
+        for name in ("a", "b"):
+            path = self.home / f"{name}.script.json"
+            path.write_text(json.dumps({"name": name, "rules": [{"when": "who", "say": f"I am {name}"}]}))
+            models[name] = {"from": str(path), "context": {"threads": 1}}
+        tree = {
+            "mullama": "v1", "models": models, "auth": {"keys": {"team": {"secret": {"from_env": "K"}}}},
+            "routes": {"default": "a", "r": {"to": [{"model": "b"}], "fallback": ["a"], "on_error": ["overloaded"]}},
+            "server": {"listen": ["127.0.0.1:1"]},
+        }  # fmt: skip
+        return RayInput(manifest=parse_resolved({**tree, **rest}), version="1", keys=[KEY])
+
+    async def start(self, given: RayInput) -> None:
+        for name in given.manifest.models:
+            env = {"HOME": str(self.home), "MULLAMA_STATE_DIR": str(self.home / "s")}
+            replica = ModelReplica(f"{name}-1", env)
+            await replica.configure(model_application(given, name)["deployments"][0]["user_config"])
+            self.replicas[application_name(given, name)] = replica
+
+    async def stop(self) -> None:
+        for replica in self.replicas.values():
+            await replica.close()
+
+    async def stream(
+        self, application: str, request: Any, caller: Caller, affinity: bytes
+    ) -> AsyncGenerator[Any, None]:
+        self.affinities.append(affinity)
+        if self.failures:
+            raise self.failures.pop(0)
+        try:
+            async for events in self.replicas[application].stream(request, caller):
+                yield events
+        finally:
+            self.closed += 1
+
+    async def ask(self, application: str, operation: Any, caller: Caller, affinity: bytes) -> Any:
+        if self.failures:
+            raise self.failures.pop(0)
+        return await self.replicas[application].ask(operation, caller)
+
+
+@pytest.fixture(scope="module")
+async def started(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("replicas"))
+    await made.start(made.given())
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+def cluster(started: Cluster) -> Cluster:
+    started.failures, started.affinities, started.closed = [], [], 0
+    return started
+
+
+@pytest.fixture
+async def client(cluster: Cluster) -> AsyncIterator[httpx.AsyncClient]:
+    gateway = Gateway(cluster, {})
+    await gateway.configure(snapshot_tree(cluster.given()))
+    headers = {"authorization": f"Bearer {SECRET}"}
+    transport = httpx.ASGITransport(gateway)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1", headers=headers) as made:
+        yield made
+
+
+def chat(model: str = "a", text: str = "who", **more: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}], **more}
+
+
+async def ask(client: httpx.AsyncClient, **more: Any) -> Any:
+    return (await client.post("/v1/chat/completions", json=chat(**more))).json()
+
+
+async def test_every_dialect_is_answered_by_a_replica(client: httpx.AsyncClient) -> None:
+    assert (await ask(client))["choices"][0]["message"]["content"] == "I am a"
+    found = await client.post("/v1/messages", json={**chat(), "max_tokens": 9})
+    assert found.json()["content"][0]["text"] == "I am a"
+    lines = (await client.post("/api/chat", json=chat())).text.splitlines()
+    assert "".join(json.loads(line)["message"]["content"] for line in lines) == "I am a"
+    events = (await client.post("/v1/chat/completions", json=chat(stream=True))).text
+    assert events.rstrip().endswith("data: [DONE]")
+    vectors = (await client.post("/v1/embeddings", json={"model": "a", "input": ["x", "y"]})).json()
+    assert [len(row["embedding"]) for row in vectors["data"]] == [64, 64]
+    tokens = (await client.post("/tokenize", json={"content": "x y"})).json()
+    assert tokens["tokens"]
+
+
+async def test_keys_names_and_routes_are_those_of_the_manifest(client: httpx.AsyncClient) -> None:
+    listed = (await client.get("/v1/models")).json()["data"]
+    assert {one["id"] for one in listed} == {"a", "r"}, "the key may not use b by its own name"
+    assert (await client.get("/v1/models", headers={"authorization": "Bearer x"})).status_code == 401
+    assert (await client.post("/v1/chat/completions", json=chat("b"))).status_code == 403
+    assert (await client.post("/v1/chat/completions", json=chat("none"))).status_code == 404
+    assert (await ask(client, model="r"))["choices"][0]["message"]["content"] == "I am b"
+    assert (await client.post("/api/pull", json={"model": "x", "stream": False})).status_code in (400, 403, 501)
+    stored = await client.post("/v1/responses", json={"model": "a", "input": "who", "store": True})
+    assert stored.status_code == 200, "the answer is given, with a warning that it is not kept"
+    assert (await client.get("/readyz")).json() == {"ready": True}
+
+
+async def test_a_lost_replica_is_followed_by_another_before_the_first_text(
+    cluster: Cluster, client: httpx.AsyncClient
+) -> None:
+    cluster.failures = [ReplicaLost("gone"), EngineFailed("dead")]
+    assert "I am a" in json.dumps(await ask(client))
+    cluster.failures = [ReplicaLost("gone")]
+    text = (await client.post("/v1/chat/completions", json=chat(stream=True))).text
+    assert text.rstrip().endswith("data: [DONE]")
+    cluster.failures = [ReplicaLost("gone")] * 3
+    found = await client.post("/v1/chat/completions", json=chat())
+    assert found.status_code == 503
+    assert cluster.failures == []
+
+
+async def test_a_full_queue_is_429_in_the_dialect_and_a_route_falls_back(
+    cluster: Cluster, client: httpx.AsyncClient
+) -> None:
+    for path, status in (("/v1/chat/completions", 429), ("/v1/messages", 529), ("/api/chat", 503)):
+        cluster.failures = [Busy("the queue is full", retry_after=2.0)]
+        found = await client.post(path, json={**chat(), "max_tokens": 9})
+        assert (path, found.status_code, found.headers["retry-after"]) == (path, status, "2")
+    cluster.failures = [Busy("full")]
+    assert (await ask(client, model="r"))["choices"][0]["message"]["content"] == "I am a"
+
+
+async def test_requests_of_one_conversation_have_one_key(cluster: Cluster, client: httpx.AsyncClient) -> None:
+    first = chat(text="who is it")
+    again = {**first, "messages": [*first["messages"], {"role": "assistant", "content": "I"},
+                                   {"role": "user", "content": "more"}]}  # fmt: skip
+    for body in (first, again, chat(text="who else")):
+        await client.post("/v1/chat/completions", json=body)
+    one, two, other = cluster.affinities
+    assert one == two != other
+
+
+async def test_a_client_that_leaves_cancels_the_request_in_the_replica(cluster: Cluster) -> None:
+    gateway = Gateway(cluster, {})
+    await gateway.configure(snapshot_tree(cluster.given()))
+    caller = Caller(dialect="openai", request_id="1")
+    from mullama.chat.types import ChatRequest, text_message
+
+    request = ChatRequest(model="a", messages=(text_message("user", "slow 50ms 1000 tokens"),))
+    events = gateway.service.events(request, caller)
+    async with asyncio.timeout(20):
+        await anext(events)
+        await events.aclose()
+    assert cluster.closed == 1
+
+
+async def test_a_snapshot_is_parsed_before_it_replaces_the_present_one(
+    cluster: Cluster, client: httpx.AsyncClient
+) -> None:
+    good = snapshot_tree(cluster.given())
+    with pytest.raises(ManifestError):
+        snapshot_of({**good, "manifest": {"mullama": "v1", "models": {"a": {"fron": "x"}}}}, {})
+    with pytest.raises(NotFound, match="none of the declared keys"):
+        snapshot_of({**good, "keys": []}, {})
+    with pytest.raises(MullamaError, match=r"mullama\.ray/1"):
+        snapshot_of({**good, "format": "x"}, {})
+    assert snapshot_of({**good, "keys": None}, {"K": "k"}).snapshot.access.keys[0].name == "team"
+
+
+async def test_a_replica_keeps_its_model_when_new_settings_fail_and_raises_for_the_first(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path)
+    given = cluster.given()
+    config = model_application(given, "a")["deployments"][0]["user_config"]
+    env = {"HOME": str(tmp_path), "MULLAMA_STATE_DIR": str(tmp_path / "s")}
+    broken = json.loads(json.dumps(config))
+    broken["manifest"]["models"]["a"]["probe"] = {"prompt": "who", "expect": "nobody"}
+    replica = ModelReplica("x", env)
+    try:
+        with pytest.raises(EngineFailed, match="a"):
+            await replica.configure(broken)
+    finally:
+        await replica.close()
+    replica = ModelReplica("y", env)
+    try:
+        await replica.configure(config)
+        live = json.loads(json.dumps(config))
+        live["manifest"]["models"]["a"]["system"] = "Short."
+        await replica.configure(live)
+        replica.check_health()
+        application = application_name(given, "a")
+        cluster.replicas[application] = replica
+        await probe(cluster, application, "a", "chat")
+        await probe(cluster, application, "a", "embedding")
+    finally:
+        await replica.close()
+    assert not (tmp_path / "s" / "ray" / "y").exists()
+
+
+def test_an_error_travels_as_a_value() -> None:
+    sent = [ContextOverflow(9, 4), Busy("full", retry_after=3.0), EngineFailed("x", report="r"), ReplicaLost("y")]
+    for error in sent:
+        back = unpacked(packed(error))
+        assert str(back) == str(error)
+        if not isinstance(error, ReplicaLost):
+            assert type(back) is type(error)
+            assert vars(back) == vars(error)
+    inner = ModelUnavailable(NotFound("no file"))
+    assert unpacked(packed(inner)).message == "no file"
+    assert isinstance(unpacked(RemoteError(kind="Path", args=(), fields={})), MullamaError)
