@@ -216,7 +216,7 @@ def test_a_broken_revision_never_takes_traffic(stack: Stack, kind: str) -> None:
     with Load(stack, "a", threads=2) as load:
         if kind == "load":
             broken = stack.folder / "broken.script.json"
-            broken.write_text(json.dumps({"rules": [{"when": "who", "say": "bad"}], "faults": True, "on_load": "exit"}))
+            broken.write_text(json.dumps({"faults": True, "on_load": "crash exit"}))
             stack.models["a"] = {"from": str(broken), "context": {"threads": 1}}
         else:
             stack.script("a", "bad", probe={"prompt": "who", "expect": "^good$", "timeout": "20s"})
