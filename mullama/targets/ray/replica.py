@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from mullama.chat.transcription import TranscriptionRequest
 from mullama.controller.change import Change
@@ -38,7 +38,11 @@ from mullama.runtime.span_queue import SpanQueue
 from mullama.store.client_objects import ObjectFile
 from mullama.store.records import Records
 from mullama.store.usage import UsageFile
+from mullama.targets.ray.chunks import coalesced
 from mullama.targets.ray.wire import packed
+
+CHUNK_SECONDS = 0.005
+"""Least time between two messages of one answer: each costs a replica, a gateway and Ray more than its tokens."""
 
 _log = logging.getLogger(__name__)
 
@@ -123,9 +127,9 @@ class ModelReplica:
             else self._service.events(request, caller)
         )
         try:
-            async with aclosing(cast(Any, events)):
-                async for some in events:
-                    yield list(some)
+            async with aclosing(coalesced(events, CHUNK_SECONDS)) as chunks:
+                async for some in chunks:
+                    yield some
         except MullamaError as error:
             yield packed(error)
         except Exception as error:  # noqa: BLE001 - it travels as a value
