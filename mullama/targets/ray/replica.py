@@ -61,7 +61,7 @@ class ModelReplica:
     """Serves one model to the gateways.
 
     name: unique among the replicas of the node. Its state folder is removed at the end. The files of models are in the
-    store of the node, which all replicas share: a lock file for each digest lets one of them download it.
+    store of the node, which all replicas share: one of them downloads a file, and the others wait for it.
     """
 
     def __init__(self, name: str, env: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from mullama.targets.ray.gateway import Gateway, snapshot_of
 from mullama.targets.ray.probe import probe
 from mullama.targets.ray.replica import ModelReplica
 from mullama.targets.ray.wire import RemoteError, ReplicaLost, packed, unpacked
+from tests import ggufs
+from tests.stub_hub import Hold, StubHub
 
 pytestmark = pytest.mark.anyio
 SECRET = "s"
@@ -226,6 +229,35 @@ async def test_a_replica_keeps_its_model_when_new_settings_fail_and_raises_for_t
     finally:
         await replica.close()
     assert not (tmp_path / "s" / "ray" / "y").exists()
+
+
+async def test_the_replicas_of_a_node_download_a_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ggufs.model("llama").bytes()
+    with StubHub() as hub:
+        hub.repo("acme/m", {"m-Q8_0.gguf": data})
+        hub.script("m-Q8_0.gguf", Hold(100))
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        models = {"m": {"from": "hf:acme/m:Q8_0", "context": {"size": 64, "threads": 1}}}
+        manifest = parse_resolved({"mullama": "v1", "models": models})
+        config = model_application(RayInput(manifest=manifest, version="1"), "m")["deployments"][0]["user_config"]
+        env = {**os.environ, "HOME": str(tmp_path), "MULLAMA_STATE_DIR": str(tmp_path / "s"),
+               "MULLAMA_CACHE_DIR": str(tmp_path / "d")}  # fmt: skip
+        replicas = [ModelReplica(f"m-{number}", env) for number in range(2)]
+        try:
+            first = asyncio.create_task(replicas[0].configure(config))
+            async with asyncio.timeout(120):
+                while hub.sent < 100:  # noqa: ASYNC110 - the hub is another thread
+                    await asyncio.sleep(0.01)
+                second = asyncio.create_task(replicas[1].configure(config))
+                await asyncio.wait({second}, timeout=2)
+                assert not second.done(), "it waits for the download of the first"
+                assert hub.sent < len(data)
+                hub.release()
+                await asyncio.gather(first, second)
+        finally:
+            await asyncio.gather(*(replica.close() for replica in replicas))
+    assert hub.sent < 2 * len(data)
 
 
 def test_an_error_travels_as_a_value() -> None:
