@@ -14,6 +14,7 @@ from mullama import __version__
 from mullama.controller.api_keys import resolve_access
 from mullama.dialects import DIALECTS
 from mullama.errors import Invalid, MullamaError, NotFound, Unsupported
+from mullama.export.ray_serve import GATEWAYS
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import manifest_to_tree, parse_resolved, revision
 from mullama.plan.make import EMPTY
@@ -25,6 +26,7 @@ from mullama.runtime.snapshot import Deployment, Snapshot
 from mullama.server.app import create_app
 from mullama.server.http.exchange import Receive, Scope, Send
 from mullama.struct import replace
+from mullama.targets.ray.rate_share import shared_rates
 from mullama.targets.ray.service import GatewayService, GatewaySnapshot, Replicas
 from mullama.weights import record
 
@@ -92,6 +94,7 @@ def snapshot_of(config: Mapping[str, Any], env: Mapping[str, str]) -> GatewaySna
         snapshot=replace(made, revision=revision(declared)),
         applications=MappingProxyType(dict(config["applications"])),
         stack=config["stack"],
+        limits=shared_rates(manifest, GATEWAYS),
     )
 
 

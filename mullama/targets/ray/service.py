@@ -18,6 +18,7 @@ from mullama.dialects.resumable_streams import CancelStream, FindStreams, Resume
 from mullama.dialects.sessions import OpenSession
 from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
 from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound, TimedOut, Unsupported
+from mullama.manifest.spec import Manifest
 from mullama.names import DEFAULT_ROUTE
 from mullama.runtime.base import Access, Admission, Caller
 from mullama.runtime.metering import Metered, RequestResult
@@ -61,6 +62,8 @@ class GatewaySnapshot(Struct, frozen=True, kw_only=True):
     applications: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Model → application."""
     stack: str = ""
+    limits: Manifest | None = None
+    """The manifest with the part of its rate limits that this gateway counts; None before the first snapshot."""
 
 
 class GatewayService:
@@ -68,7 +71,7 @@ class GatewayService:
 
     def __init__(self, current: Callable[[], GatewaySnapshot], replicas: Replicas, metrics: Metrics) -> None:
         self._current, self._replicas, self._metrics = current, replicas, metrics
-        self._rates = RateBook(lambda: self._snapshot().manifest, refused=metrics.rate_limited)
+        self._rates = RateBook(lambda: current().limits or self._snapshot().manifest, refused=metrics.rate_limited)
         self._peers = PeerBook(lambda: self._snapshot().manifest, {}, lambda *_: None)
         self._idle_pool = Pool()  # has no unit, because the models are elsewhere
 

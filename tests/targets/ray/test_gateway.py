@@ -14,11 +14,12 @@ import httpx
 import pytest
 
 from mullama.errors import Busy, ContextOverflow, EngineFailed, ManifestError, ModelUnavailable, MullamaError, NotFound
-from mullama.export.ray_serve import RayInput, application_name, model_application, snapshot_tree
+from mullama.export.ray_serve import GATEWAYS, RayInput, application_name, model_application, snapshot_tree
 from mullama.manifest.tree import parse_resolved
 from mullama.runtime.base import Caller
 from mullama.targets.ray.gateway import Gateway, snapshot_of
 from mullama.targets.ray.probe import probe
+from mullama.targets.ray.rate_share import shared_rates
 from mullama.targets.ray.replica import ModelReplica
 from mullama.targets.ray.wire import RemoteError, ReplicaLost, packed, unpacked
 from tests import ggufs
@@ -163,6 +164,35 @@ async def test_a_full_queue_is_429_in_the_dialect_and_a_route_falls_back(
         assert (path, found.status_code, found.headers["retry-after"]) == (path, status, "2")
     cluster.failures = [Busy("full")]
     assert (await ask(client, model="r"))["choices"][0]["message"]["content"] == "I am a"
+
+
+async def test_all_gateways_together_accept_no_more_than_the_limit(cluster: Cluster) -> None:
+    limits = {"keys": {"team": {"secret": {"from_env": "K"}, "rate": {"requests": "4/h"}}}}
+    tree = snapshot_tree(cluster.given(auth=limits))
+    accepted = 0
+    for _ in range(GATEWAYS):
+        gateway = Gateway(cluster, {})
+        await gateway.configure({**tree, "applications": snapshot_tree(cluster.given())["applications"]})
+        transport = httpx.ASGITransport(gateway)
+        headers = {"authorization": f"Bearer {SECRET}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1", headers=headers) as client:
+            found = [await client.post("/v1/chat/completions", json=chat()) for _ in range(4)]
+        accepted += sum(answer.status_code == 200 for answer in found)
+        assert found[-1].status_code == 429
+    assert accepted == 4
+
+
+def test_a_share_of_a_limit_is_at_least_one() -> None:
+    tree = {
+        "mullama": "v1",
+        "auth": {"keys": {"k": {"secret": {"from_env": "K"}, "quota": {"tokens": "5k/d"}}}},
+        "models": {"a": {"from": "builtin:tiny", "limits": {"rate": {"requests": "1/m"}}}},
+    }
+    found = shared_rates(parse_resolved(tree), 2)
+    key, model = found.auth.keys["k"], found.models["a"]
+    assert key.quota is not None
+    assert model.limits.rate is not None
+    assert (key.rate, key.quota.tokens, model.limits.rate.requests) == (None, "2500/d", "1/m")
 
 
 async def test_requests_of_one_conversation_have_one_key(cluster: Cluster, client: httpx.AsyncClient) -> None:
