@@ -193,8 +193,8 @@ def model_application(given: RayInput, name: str) -> dict[str, Any]:
         "name": DEPLOYMENT,
         **_replicas(model),
         "max_ongoing_requests": parallel,
-        # Each replica of the gateway has a queue of its own.
-        "max_queued_requests": math.ceil(model.limits.queue / GATEWAYS),
+        # Each replica of the gateway has a queue of its own, which Serve wants to have a place at least.
+        "max_queued_requests": max(1, math.ceil(model.limits.queue / GATEWAYS)),
         "graceful_shutdown_timeout_s": model.rollout.drain_timeout,
         "graceful_shutdown_wait_loop_s": 1.0,
         "health_check_period_s": 10.0,

@@ -39,9 +39,9 @@ class Gateway:
         access = Access(manifest=EMPTY, keys=(), generation=0)
         nothing = Snapshot(generation=0, revision="", manifest=EMPTY, access=access)
         self._value = GatewaySnapshot(snapshot=nothing)
-        metrics = Metrics()
-        self.service = GatewayService(lambda: self._value, replicas, metrics)
-        operator = GatewayOperator(lambda: self._value, metrics)
+        self.metrics = Metrics()
+        self.service = GatewayService(lambda: self._value, replicas, self.metrics)
+        operator = GatewayOperator(lambda: self._value, self.metrics)
         self._app = create_app(self.service, cast(Operator, operator), DIALECTS)
 
     async def configure(self, config: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound, Ti
 from mullama.manifest.spec import Manifest
 from mullama.names import DEFAULT_ROUTE
 from mullama.runtime.base import Access, Admission, Caller
-from mullama.runtime.metering import Metered, RequestResult
+from mullama.runtime.metering import RequestResult
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.peers.book import PeerBook
 from mullama.runtime.pool import Pool
@@ -157,32 +157,23 @@ class GatewayService:
                 yield events
 
     async def _attempt(self, tries: Tries[Any], caller: Caller) -> AsyncGenerator[Any, None]:
-        request, model = tries.request, tries.model
-        affinity = conversation_key(request, caller.key)
+        """Yield the events of a replica of the present model. The wait for the first ones has an end."""
+        model, begun = tries.model, time.monotonic()
         # The replica knows its model by its own name, which a route or another spelling stands for.
-        asked = replace(request, model=model)
-        stream = self._replicas.stream(self._application(model), asked, sent(tries.caller), affinity)
-        begun, result = time.monotonic(), "error"
-        usage, first = chat.Usage(), False
-        limit = self._snapshot().deployments[model].model.limits.timeout if not first else None
+        request = replace(tries.request, model=model)
+        key = conversation_key(tries.request, caller.key)
+        usage, limit = chat.Usage(), self._patience(model)
+        result: RequestResult = "error"
         try:
+            stream = self._replicas.stream(self._application(model), request, sent(tries.caller), key)
             async with aclosing(stream):
-                while True:
-                    try:
-                        async with asyncio.timeout(None if first else limit):
-                            events = await anext(stream)
-                    except StopAsyncIteration:
-                        break
-                    except TimeoutError:
-                        raise TimedOut(f"no replica of '{model}' began to answer in {limit:g} s") from None
+                while (events := await _next(stream, limit, model)) is not None:
                     if isinstance(events, RemoteError):
                         raise unpacked(events)
-                    if not first:
-                        first = True
+                    if limit is not None:
+                        limit = None
                         self._metrics.of(model).add_first_token(time.monotonic() - begun)
-                    last = events[-1]
-                    if isinstance(last, chat.Completed | Transcribed):
-                        usage = last.usage
+                    usage = _counted(usage, events)
                     yield events
             result = "ok"
         except MullamaError:
@@ -191,22 +182,24 @@ class GatewayService:
             result = "cancelled"
             raise
         finally:
-            self._end(model, tries.caller, request.model, usage, begun, result)
+            self._end(tries, usage, begun, result)
 
-    def _end(self, model: str, caller: Caller, asked: str, usage: chat.Usage, begun: float, result: Any) -> None:
+    def _patience(self, model: str) -> float | None:
+        """Return the seconds that a request waits for its first event: in the queue, for a load, and for its prompt."""
+        deployment = self._snapshot().deployments.get(model)
+        return deployment.model.limits.timeout if deployment is not None else None
+
+    def _end(self, tries: Tries[Any], usage: chat.Usage, begun: float, result: RequestResult) -> None:
         """Count an attempt that ended, and charge its tokens to the limits."""
-        seconds, counts = time.monotonic() - begun, self._metrics.of(model)
+        model, caller, seconds = tries.model, tries.caller, time.monotonic() - begun
+        counts = self._metrics.of(model)
         counts.requests[result] += 1
         counts.duration.add(seconds)
         counts.prompt_tokens += usage.prompt_tokens
         counts.completion_tokens += usage.completion_tokens
-        found: RequestResult = result
-        ended = Metered(
-            key=caller.key, route=caller.route or asked, model=model, usage=usage, seconds=seconds, result=found
-        )
-        if ended.key is not None:
-            self._metrics.add_request(ended.key, ended.model, ended.usage)
-        self._rates.charge(ended.key, ended.model, ended.usage.prompt_tokens + ended.usage.completion_tokens)
+        if caller.key is not None:
+            self._metrics.add_request(caller.key, model, usage)
+        self._rates.charge(caller.key, model, usage.prompt_tokens + usage.completion_tokens)
 
     # Other operations
 
@@ -217,7 +210,7 @@ class GatewayService:
             case TranscriptionRequest():
                 return await self._transcript(operation, caller)
             case chat.EmbedRequest() | chat.RerankRequest():
-                return await self._routed(operation, caller, lambda tries: self._vectors(tries, caller))
+                return await self._routed(operation, caller, self._vectors)
             case chat.CountRequest() | chat.RenderRequest():
                 tries = Tries(self._snapshot, self._peers, operation.chat, caller)
                 inner = replace(tries.request, model=tries.model)
@@ -264,14 +257,15 @@ class GatewayService:
                 elif not tries.after(error):
                     raise
 
-    async def _vectors(self, tries: Tries[Any], caller: Caller) -> Any:
-        begun, result, usage = time.monotonic(), "error", chat.Usage()
+    async def _vectors(self, tries: Tries[Any]) -> Any:
+        begun, usage = time.monotonic(), chat.Usage()
+        result: RequestResult = "error"
         try:
             found = await self._once(tries.model, replace(tries.request, model=tries.model), tries.caller)
             usage, result = found.usage, "ok"
             return found
         finally:
-            self._end(tries.model, tries.caller, tries.request.model, usage, begun, result)
+            self._end(tries, usage, begun, result)
 
     async def _asked(self, model: str, operation: Any, caller: Caller) -> Any:
         """Return the result of an operation on tokens, of another replica where one is lost."""
@@ -327,3 +321,27 @@ class GatewayService:
 
     async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:
         raise Unsupported("clients add no files to a cluster", hint=_REMOVED)
+
+
+async def _next(stream: AsyncGenerator[Any, None], limit: float | None, model: str) -> Any:
+    """Return the next events of a stream, None at its end. Raises `TimedOut` after `limit` seconds."""
+    try:
+        async with asyncio.timeout(limit):
+            return await anext(stream, None)
+    except TimeoutError:
+        raise TimedOut(f"no replica of '{model}' began to answer in {limit:g} s") from None
+
+
+def _counted(usage: chat.Usage, events: Sequence[Any]) -> chat.Usage:
+    """Return the tokens so far. A replica reports them at the end; until then each piece of text is taken for one."""
+    for event in events:
+        match event:
+            case chat.Started():
+                usage = replace(usage, prompt_tokens=event.prompt_tokens)
+            case chat.TextDelta() | chat.ThinkingDelta():
+                usage = replace(usage, completion_tokens=usage.completion_tokens + 1)
+            case chat.Completed() | Transcribed():
+                usage = event.usage
+            case _:
+                pass
+    return usage

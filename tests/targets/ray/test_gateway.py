@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from mullama.chat.types import ChatRequest, TextDelta, text_message
 from mullama.errors import Busy, ContextOverflow, EngineFailed, ManifestError, ModelUnavailable, MullamaError, NotFound
 from mullama.export.ray_serve import GATEWAYS, RayInput, application_name, model_application, snapshot_tree
 from mullama.manifest.tree import parse_resolved
@@ -209,14 +210,16 @@ async def test_a_client_that_leaves_cancels_the_request_in_the_replica(cluster: 
     gateway = Gateway(cluster, {})
     await gateway.configure(snapshot_tree(cluster.given()))
     caller = Caller(dialect="openai", request_id="1")
-    from mullama.chat.types import ChatRequest, text_message
-
     request = ChatRequest(model="a", messages=(text_message("user", "slow 50ms 1000 tokens"),))
     events = gateway.service.events(request, caller)
     async with asyncio.timeout(20):
-        await anext(events)
+        while not any(isinstance(event, TextDelta) for event in await anext(events)):
+            pass
         await events.aclose()
     assert cluster.closed == 1
+    counts = gateway.metrics.of("a")
+    assert counts.requests == {"cancelled": 1}
+    assert counts.completion_tokens > 0, "the tokens that were generated count for the limits"
 
 
 async def test_a_snapshot_is_parsed_before_it_replaces_the_present_one(
