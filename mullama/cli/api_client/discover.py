@@ -58,6 +58,15 @@ def _named_path(call: CommandContext) -> Path | None:
     return next((call.folder / name for name in NAMES if (call.folder / name).exists()), None)
 
 
+def manifest_text(call: CommandContext) -> bytes | None:
+    """Return the bytes of the manifest file of the command; None for standard input, and where none can be read."""
+    path = _named_path(call) if call.options.file != "-" else None
+    try:
+        return path.read_bytes() if path is not None else None
+    except OSError:
+        return None
+
+
 def has_manifest(call: CommandContext) -> bool:
     """Return True if the command names a manifest or its folder has one."""
     return _named_path(call) is not None

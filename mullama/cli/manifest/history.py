@@ -11,6 +11,7 @@ from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE, REFUSED, outcome_code
 from mullama.cli.manifest.apply_progress import ApplyView
+from mullama.cli.on_fleet.fleet_call import find_fleet
 from mullama.cli.on_ray.options import on_cluster, place_options
 from mullama.errors import Refused
 from mullama.plan.report import lines
@@ -29,6 +30,10 @@ def history_options(parser: Parser) -> None:
 
 def history(call: CommandContext) -> int:
     """List the revisions of the server, or those on disk if none is running."""
+    if not call.options.diff and (fleet := find_fleet(call)) is not None:
+        from mullama.cli.on_fleet import views
+
+        return views.history(call, fleet)
     server = find(call, lambda: load_manifest(call))
     if call.options.diff:
         return _diff(call, server, *call.options.diff)
@@ -40,7 +45,7 @@ def history(call: CommandContext) -> int:
         call.terminal.json({"generations": revisions})
     elif revisions:
         heads = ("REVISION", "WHEN", "BY", "TRIGGER", "RESULT", "CHANGES")
-        call.terminal.table(heads, (_row(tree) for tree in revisions))
+        call.terminal.table(heads, (revision_row(tree) for tree in revisions))
     else:
         call.terminal.line("no revision has been applied yet")
     return DONE
@@ -66,7 +71,8 @@ def _tree(revision: Revision) -> dict[str, Any]:
     return {name: getattr(revision, name) for name in names}
 
 
-def _row(tree: dict[str, Any]) -> tuple[str, ...]:
+def revision_row(tree: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells of a revision: number, time, author, trigger, result, changes."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(tree["when"]))
     number, result = tree["generation"], tree.get("result") or "-"
     return (
@@ -102,6 +108,10 @@ def undo(call: CommandContext) -> int:
         from mullama.cli.on_ray import commands
 
         return commands.undo(call)
+    if (fleet := find_fleet(call)) is not None:
+        from mullama.cli.on_fleet.undo import undo as undo_fleet
+
+        return undo_fleet(call, fleet)
     options = call.options
     server = require(call)
     where = f"revision {options.to}" if options.to is not None else "the previous revision"

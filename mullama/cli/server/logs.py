@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from mullama.cli.api_client.discover import FoundServer, find, is_remote, load_manifest, records_of, require
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option, manifest_options, server_options
 from mullama.cli.app.exit_codes import DONE
+from mullama.cli.on_fleet.fleet_call import find_fleet
 from mullama.cli.on_ray.options import on_cluster, place_options
 from mullama.errors import NotFound
 from mullama.store.records import Records
@@ -52,6 +53,10 @@ def logs(call: CommandContext) -> int:
 
         return commands.logs(call)
     chosen = {name: value for name in _FILTERS if (value := getattr(call.options, name, None)) is not None}
+    if (fleet := find_fleet(call)) is not None:
+        from mullama.cli.on_fleet import views
+
+        return views.logs(call, fleet, {"tail": str(call.options.lines), **chosen}, log_line)
     if is_remote(call) or chosen or getattr(call.options, "json", False):
         return _print_kept(call, require(call), chosen)
     path = _records(call).log_path

@@ -10,6 +10,7 @@ from mullama.cli.api_client.discover import find, require
 from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE, PARTLY
+from mullama.cli.on_fleet.fleet_call import find_fleet
 from mullama.cli.on_ray.options import on_cluster, place_options
 from mullama.errors import MullamaError, TimedOut, Unavailable
 from mullama.units import counted, duration, size
@@ -33,6 +34,10 @@ def status(call: CommandContext) -> int:
         from mullama.cli.on_ray import commands
 
         return commands.status(call)
+    if (fleet := find_fleet(call)) is not None:
+        from mullama.cli.on_fleet import views
+
+        return views.status(call, fleet)
     tree = require(call).client.get("/api/v1/status")
     if call.options.json:
         call.terminal.json(tree)

@@ -11,6 +11,7 @@ from mullama.cli.api_client.discover import require
 from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE
+from mullama.cli.on_fleet.fleet_call import find_fleet
 from mullama.units import duration
 
 _SUBJECTS = ("key", "route", "model")
@@ -54,23 +55,29 @@ def usage(call: CommandContext) -> int:
     by = options.by or ["model"]
     since = "never" if math.isinf(options.since) else f"{options.since:.0f}s"
     asked = {"since": since, "by": ",".join(by), **({"span": options.per} if options.per else {})}
-    client = require(call).client
-    tree = client.get(f"/api/v1/usage?{urlencode(asked)}")
+    if (fleet := find_fleet(call)) is not None:
+        from mullama.cli.on_fleet import views
+
+        tree, code = views.usage_rows(call, fleet, asked)
+        client, places = None, ["host"]
+    else:
+        client, code, places = require(call).client, DONE, []
+        tree = client.get(f"/api/v1/usage?{urlencode(asked)}")
     rows = tree["rows"]
     if options.json:
         call.terminal.json(tree)
-        return DONE
-    columns = [*(["start"] if options.per else []), *(name for name in _SUBJECTS if name in by)]
+        return code
+    columns = [*places, *(["start"] if options.per else []), *(name for name in _SUBJECTS if name in by)]
     if options.csv:
         call.terminal.raw(_csv([*columns, *_SUMS], rows))
     elif rows:
         heads = (*(name.upper() for name in columns), *(_SUMS[name] for name in _SHOWN))
         call.terminal.table(heads, (_row(row, columns) for row in rows))
-    elif client.get("/api/v1/stack")["manifest"].get("observability", {}).get("usage", {}).get("keep") == 0:
+    elif client and client.get("/api/v1/stack")["manifest"].get("observability", {}).get("usage", {}).get("keep") == 0:
         call.terminal.line("usage is not recorded: observability.usage.keep is 0s")
     else:
         call.terminal.line(f"no requests in the last {duration(options.since)}")
-    return DONE
+    return code
 
 
 def _row(row: Mapping[str, Any], columns: list[str]) -> tuple[str, ...]:

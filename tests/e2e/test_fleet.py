@@ -1,0 +1,134 @@
+"""Three real servers as a fleet: lease, rollout, views, undo, a host that dies, and one that starts again."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from mullama.client.address import ServerAddress
+from mullama.client.http import Client
+from mullama.targets.fleet.execute import FleetOutcome, FleetRun, Stage
+from mullama.targets.fleet.hosts import HostStep, RemoteHost
+from mullama.targets.fleet.lease import FleetLeaseHold
+from mullama.targets.fleet.undo import StepMark
+from tests.e2e.stack import Stack, Started, stack_in
+
+
+class RealFleet:
+    """Servers of one model-less manifest each, and a manifest that names them as hosts."""
+
+    def __init__(self, control: Stack, stacks: dict[str, Stack]) -> None:
+        self.control, self.stacks = control, stacks
+        self.processes: dict[str, Started] = {}
+        for name, stack in stacks.items():
+            stack.write({})
+            self.processes[name] = stack.serve()
+        self.urls = {name: stack.ready() for name, stack in stacks.items()}
+        control.write({"demo": "builtin:tiny"}, fleet={"hosts": {n: {"url": url} for n, url in self.urls.items()}})
+        self.hosts = {name: RemoteHost(name, Client(ServerAddress.parse(url))) for name, url in self.urls.items()}
+
+    def tree(self, name: str, **models: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.hosts[name].get("/api/v1/stack")["manifest"]
+        return {**found, "models": {model: {"from": source} for model, source in models.items()}}
+
+    def apply(self, *hosts: str, **models: str) -> FleetOutcome:
+        """Apply models on hosts, one after the other."""
+        revisions = {name: self.hosts[name].get("/api/v1/stack")["revision"] for name in hosts}
+        trees = {name: self.tree(name, **models) for name in hosts}
+        with FleetLeaseHold(list(self.hosts.values()), "fleet", "the test") as lease:
+            stages = [
+                Stage(
+                    title="change",
+                    steps={n: HostStep(manifest=trees[n], fence=lease.fence, mark=mark(lease.fence, i), by="ann")},
+                    models={n: tuple(models)},
+                )
+                for i, n in enumerate(hosts, 1)
+            ]
+            return FleetRun(self.hosts, stages, revisions, require=lease.require, within=60.0).run()
+
+    def models(self) -> dict[str, list[str]]:
+        return {
+            name: sorted(row["name"] for row in host.get("/api/v1/status")["models"])
+            for name, host in self.hosts.items()
+        }
+
+
+def mark(fence: int, step: int) -> str:
+    return str(StepMark("fleet", fence, step))
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealFleet]:
+    folder = tmp_path_factory.mktemp("fleet")
+    homes = [folder / name for name in ("control", "a", "b", "c")]
+    for home in homes:
+        home.mkdir()
+    with stack_in(homes[0]) as control, stack_in(homes[1]) as a, stack_in(homes[2]) as b, stack_in(homes[3]) as c:
+        yield RealFleet(control, {"a": a, "b": b, "c": c})
+
+
+def states(outcome: FleetOutcome) -> dict[str, str]:
+    return {name: host.state for name, host in outcome.hosts.items()}
+
+
+def command(fleet: RealFleet, *arguments: str, code: int = 0) -> str:
+    name, *rest = arguments
+    file = "--file" if name == "logs" else "-f"
+    done = fleet.control.run(name, file, fleet.control.name, *rest, code=code)
+    return done.stdout + done.stderr
+
+
+def column(text: str, heads: Sequence[str] = ("HOST",)) -> list[str]:
+    """Return the first cells of the lines of a table."""
+    return [line.split()[0] for line in text.splitlines() if line.strip() and line.split()[0] not in heads]
+
+
+def test_a_fleet_changes_shows_all_hosts_and_goes_back(fleet: RealFleet) -> None:
+    outcome = fleet.apply("a", "b", demo="builtin:tiny")
+    assert (outcome.outcome, states(outcome)) == ("applied", {"a": "changed", "b": "changed", "c": "unchanged"})
+    assert states(fleet.apply("a", "b", demo="builtin:tiny"))["a"] == "unchanged"
+
+    status = command(fleet, "status")
+    assert {"a", "b", "c", "demo"} <= set(column(status))
+    assert "fleet/" in status
+    assert "the test" not in status
+    assert {line.split()[0] for line in command(fleet, "logs", "-n", "30").splitlines()} <= {"a", "b", "c"}
+    assert column(command(fleet, "history"))[0] in ("a", "b")
+    assert "no requests" in command(fleet, "usage")
+
+    with FleetLeaseHold(list(fleet.hosts.values()), "fleet", "bob@elsewhere:7"):
+        assert "bob@elsewhere:7 changes the fleet fleet now" in command(fleet, "undo", "--yes", code=10)
+    assert "no terminal to confirm" in command(fleet, "undo", code=9)
+    undone = command(fleet, "undo", "--yes")
+    assert "2 hosts changed" in undone
+    assert fleet.models() == {"a": [], "b": [], "c": []}
+    command(fleet, "undo", "--yes")
+    assert fleet.models() == {"a": ["demo"], "b": ["demo"], "c": []}
+
+
+def test_a_host_that_dies_stops_the_rollout_and_continues_after_its_restart(fleet: RealFleet) -> None:
+    fleet.apply("a", "b", "c", old="builtin:tiny")
+    killed = fleet.processes["b"]
+    assert fleet.models() == {"a": ["old"], "b": ["old"], "c": ["old"]}
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(60)
+    status = command(fleet, "status", code=8)
+    assert "no answer" in status
+    assert "error: b: no server answers" in status
+    assert "error: b: no server answers" in command(fleet, "usage", code=8)
+    assert "b: no server answers" in command(fleet, "undo", "--yes", code=11)
+    assert states(fleet.apply("a", "c", old="builtin:tiny", new="builtin:tiny")) == {
+        "a": "changed",
+        "b": "unchanged",
+        "c": "changed",
+    }
+
+    fleet.processes["b"] = fleet.stacks["b"].serve()
+    url = fleet.stacks["b"].ready()
+    fleet.hosts["b"] = RemoteHost("b", Client(ServerAddress.parse(url)))
+    assert fleet.models()["b"] == ["old"]  # that of the fleet, and not the empty file of the host
+    outcome = fleet.apply("a", "b", "c", old="builtin:tiny", new="builtin:tiny")
+    assert states(outcome) == {"a": "unchanged", "b": "changed", "c": "unchanged"}
