@@ -27,7 +27,8 @@ class RealFleet:
             stack.write({})
             self.processes[name] = stack.serve()
         self.urls = {name: stack.ready() for name, stack in stacks.items()}
-        control.write({"demo": "builtin:tiny"}, fleet={"hosts": {n: {"url": url} for n, url in self.urls.items()}})
+        lines = [f"    {name}: {{url: '{url}'}}" for name, url in self.urls.items()]
+        control.write_text("\n".join(["mullama: v1", "models: {demo: builtin:tiny}", "fleet:", "  hosts:", *lines, ""]))
         self.hosts = {name: RemoteHost(name, Client(ServerAddress.parse(url))) for name, url in self.urls.items()}
 
     def tree(self, name: str, **models: str) -> dict[str, Any]:
