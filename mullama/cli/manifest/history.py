@@ -33,7 +33,7 @@ def history(call: CommandContext) -> int:
     if not call.options.diff and (fleet := find_fleet(call)) is not None:
         from mullama.cli.on_fleet import views
 
-        return views.history(call, fleet)
+        return views.history(call, fleet, revision_row)
     server = find(call, lambda: load_manifest(call))
     if call.options.diff:
         return _diff(call, server, *call.options.diff)

@@ -106,10 +106,8 @@ def usage_rows(call: CommandContext, fleet: FleetCall, query: Mapping[str, str])
     return {**first, "by": ["host", *first["by"]], "rows": rows}, note_errors(call, answers)
 
 
-def history(call: CommandContext, fleet: FleetCall) -> int:
-    """List the revisions of all hosts, newest first by the clock of each."""
-    from mullama.cli.manifest.history import revision_row
-
+def history(call: CommandContext, fleet: FleetCall, row_of: Callable[[dict[str, Any]], Sequence[str]]) -> int:
+    """List the revisions of all hosts, newest first by the clock of each. row_of: returns the cells of one."""
     answers = ask(fleet, "/api/v1/history")
     rows = [{"host": name, **row} for name, tree in good(answers).items() for row in tree["generations"]]
     rows.sort(key=lambda row: -row["when"])
@@ -118,7 +116,7 @@ def history(call: CommandContext, fleet: FleetCall) -> int:
         call.terminal.json({"format": "mullama.fleet-history/1", "fleet": fleet.name, "generations": rows})
     else:
         heads = ("HOST", "REVISION", "WHEN", "BY", "TRIGGER", "FLEET", "CHANGES")
-        call.terminal.table(heads, (_history_row(row, revision_row(row)) for row in rows))
+        call.terminal.table(heads, (_history_row(row, row_of(row)) for row in rows))
     return code
 
 
