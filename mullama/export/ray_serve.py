@@ -303,6 +303,8 @@ def _unsupported(manifest: Manifest) -> Iterator[tuple[str, bool, str]]:
     yield "observability.webhooks", bool(manifest.observability.webhooks), "Ray's dashboard reports states"
     for name, model in manifest.models.items():
         keep = model.residency.keep
+        exposed = any(adapter.expose for adapter in model.adapters)
+        yield f"models.{name}.adapters.*.expose", exposed, "a request names adapters in its field lora"
         yield f"models.{name}.residency.keep", bool(keep.ram or keep.conversations), "replicas share no state"
 
 

@@ -176,6 +176,10 @@ def test_the_snapshot_of_the_gateway_has_digests_and_references_alone() -> None:
         ({"peers": {"p": {"url": "http://p:1"}}}, "peers"),
         ({"hardware": {"rpc": ["h:1"]}}, "hardware.rpc"),
         ({"server": {"tls": {"cert": "/c", "key": "/k"}}}, "server.tls"),
+        (
+            {"models": {"chat": {**TINY, "adapters": [{"from": "/a.gguf", "name": "x", "expose": True}]}}},
+            r"models\.chat\.adapters\.\*\.expose",
+        ),
         ({"models": {"chat": {**TINY, "residency": {"keep": {"ram": 1}}}}}, "models.chat.residency.keep"),
     ],
 )

@@ -15,7 +15,7 @@ from mullama.controller.api_keys import resolve_access
 from mullama.dialects import DIALECTS
 from mullama.errors import Invalid, MullamaError, NotFound, Unsupported
 from mullama.export.ray_serve import GATEWAYS
-from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.spec import Gpu, Manifest, Model
 from mullama.manifest.tree import manifest_to_tree, parse_resolved, revision
 from mullama.plan.make import EMPTY
 from mullama.plan.observed import KnownFiles
@@ -119,12 +119,9 @@ def _deployment(builder: DeploymentBuilder, name: str, model: Model, known: Any,
     if known is not None:
         facts = record.from_json(known["facts"]) if known.get("facts") else None
         files = replace(files, digest=known.get("digest"), size=known.get("size"), facts=facts)
-    plain = model.model_copy(update={"gpu": EMPTY_GPU, "adapters": (), "draft": None})
+    plain = model.model_copy(update={"gpu": Gpu(), "adapters": (), "draft": None})
     made = builder.build(name, plain, files, generation)
     return replace(made, model=model, revision=revision(model))
-
-
-EMPTY_GPU = Model.model_validate({"from": "builtin:tiny"}).gpu
 
 
 class GatewayOperator:
