@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 BENCH = $${XDG_CACHE_HOME:-$$HOME/.cache}/mullama-bench
 .DEFAULT_GOAL := help
-.PHONY: help up test coverage clients check fmt docs ui site dist bench ray real soak laws pins vulkan-sim
+.PHONY: help up test coverage clients check fmt docs ui site dist bench ray real soak laws hosts pins vulkan-sim
 
 help:
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -99,6 +99,10 @@ laws: ## try the laws of the pure code on new random values
 soak: ## run under load for a long time
 	@.ci/install test
 	$(BIN)/python -m pytest -q -s -m soak --timeout=0
+
+hosts: ## swap and break servers of three hosts in network namespaces while 10,000 requests arrive (needs root)
+	@.ci/install test
+	$(BIN)/python -m pytest -q -s -m "soak or not soak" --timeout=0 tests/hosts
 
 pins: ## write the installed versions as the ones to install everywhere
 	@.ci/install test check site
