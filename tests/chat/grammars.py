@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer
@@ -30,8 +31,13 @@ _TOKENIZER = LLTokenizer(TokenizerWrapper(_Octets()))
 def matcher(constraint: Constraint) -> Any:
     """The constraint's grammar as llguidance compiles it, marks taken as plain text."""
     marks = (f"{rule}: {json.dumps(text)}" for rule, text in constraint.markers)
-    made = LLMatcher(_TOKENIZER, "\n".join((constraint.grammar, *marks)), log_level=0)
-    assert not made.is_error(), made.get_error() + constraint.grammar
+    return _compiled("\n".join((constraint.grammar, *marks))).deep_copy()
+
+
+@lru_cache(maxsize=64)
+def _compiled(grammar: str) -> Any:
+    made = LLMatcher(_TOKENIZER, grammar, log_level=0)
+    assert not made.is_error(), made.get_error() + grammar
     return made
 
 
@@ -62,13 +68,18 @@ def wander(constraint: Constraint, random: Any, hint: str = "", limit: int = 300
             assert made.consume_tokens(whole)
             text.extend(whole)
             continue
-        mask = made.compute_bitmask()
-        allowed = [token for token in range(END) if mask[token >> 3] >> (token & 7) & 1]
-        if not allowed:
+        plain, closing = _choices(made.compute_bitmask())
+        if not plain:
             return text.decode("utf-8", "replace")
-        plain = [token for token in allowed if token == 10 or (32 <= token < 127 and token != 92)] or allowed
-        closing = [token for token in plain if chr(token) in '"}])<\n']
         token = random.choice(closing) if closing and random.random() < 0.5 else random.choice(plain)
         assert made.consume_token(token)
         text.append(token)
     return ""
+
+
+@lru_cache(maxsize=1000)
+def _choices(mask: bytes) -> tuple[list[int], list[int]]:
+    """The octets that a mask allows, the printable ones alone where there are some, and those that close a value."""
+    allowed = [token for token in range(END) if mask[token >> 3] >> (token & 7) & 1]
+    plain = [token for token in allowed if token == 10 or (32 <= token < 127 and token != 92)] or allowed
+    return plain, [token for token in plain if chr(token) in '"}])<\n']
