@@ -33,12 +33,13 @@ def anyio_backend() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the tests that wait for processes first, and give unit tests their short time limit.
+    """Put the tests that wait for processes first and those that compute longest last, and limit unit tests.
 
-    The first tests are the ones of one parallel process; the others compute while it waits, and none waits at the end.
+    One parallel process begins at the front and the others at the back; the short modules between them end the run.
     A mark on a test overrides its time limit, and a law runs many examples.
     """
-    items.sort(key=lambda item: not str(item.path).startswith(str(config.rootpath / "tests" / "e2e")))
+    waiting, computing = (str(config.rootpath / "tests" / folder) + os.sep for folder in ("e2e", "engines"))
+    items.sort(key=lambda item: str(item.path).startswith(computing) - str(item.path).startswith(waiting))
     folders = tuple(str(config.rootpath / "tests" / folder) + os.sep for folder in UNIT)
     for item in items:
         limited = item.get_closest_marker("timeout") or is_hypothesis_test(getattr(item, "function", None))

@@ -18,7 +18,7 @@ import httpx
 import psutil
 import yaml
 
-from tests import forked
+from tests.processes import forked
 
 # Tests that run in another environment name the interpreter of mullama's.
 COMMAND = (os.environ.get("MULLAMA_PYTHON", sys.executable), "-m", "mullama")

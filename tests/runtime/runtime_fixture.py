@@ -48,7 +48,7 @@ from mullama.runtime.worker.spawn import SpawnedWorker, SpawnWorker
 from mullama.store.client_objects import ObjectFile
 from mullama.store.records import Records
 from mullama.store.usage import UsageFile
-from tests.forked import fork_worker
+from tests.processes.forked import fork_worker
 
 CALLER = Caller(dialect="openai", request_id="test")
 

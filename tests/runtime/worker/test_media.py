@@ -27,7 +27,7 @@ from mullama.runtime.worker.parent import WorkerClient
 from mullama.runtime.worker.process import Death
 from tests.engines.llamacpp import builders
 from tests.engines.llamacpp.media import projectors
-from tests.forked import fork_worker
+from tests.processes.forked import fork_worker
 
 pytestmark = pytest.mark.anyio
 M = "\ue001"

@@ -27,7 +27,7 @@ from mullama.engines.base import (
 from mullama.errors import BadWeights, ContextOverflow, EngineFailed, Invalid, MullamaError
 from mullama.runtime.worker.parent import WorkerClient
 from mullama.runtime.worker.process import Death
-from tests.forked import fork_worker
+from tests.processes.forked import fork_worker
 
 pytestmark = pytest.mark.anyio
 

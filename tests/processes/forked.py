@@ -31,7 +31,7 @@ from mullama.runtime.worker.spawn import SpawnedWorker, environment, spawn_worke
 # Coverage is measured in processes that are executed, and another interpreter cannot be forked.
 AVAILABLE = sys.platform == "linux" and not {"COVERAGE_PROCESS_START", "MULLAMA_PYTHON"} & os.environ.keys()
 
-_PRELOADED = "tests.preloaded"
+_PRELOADED = "tests.processes.preloaded"
 _WORKER = "mullama.runtime.worker.child"
 _ENTRIES = {"mullama": "mullama.__main__", _WORKER: _WORKER}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGPIPE)
