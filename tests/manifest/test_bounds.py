@@ -63,7 +63,7 @@ def wide(part: int) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("part", "name"),
     [
-        *((3, name) for name in wide(1000)),
+        *((6, name) for name in wide(1000)),
         *(pytest.param(1, name, marks=pytest.mark.soak) for name in wide(1000)),
     ],
 )

@@ -70,7 +70,7 @@ def test_the_full_example_shows_every_block_of_one_server() -> None:
 def prefixes(path: Path) -> Iterator[bytes]:
     """Every prefix of a small example; of a large one enough to cut every word and indentation once."""
     data = path.read_bytes()
-    step = 1 if len(data) < 700 else 23
+    step = 1 if len(data) < 700 else 53
     return (data[:end] for end in range(0, len(data), step))
 
 

@@ -168,7 +168,7 @@ def test_the_ring_forgets_what_is_older_than_an_hour_and_bounds_its_memory() -> 
     ring, counts = MetricsRing(0.0), 0
     tracemalloc.start()
     try:
-        for number in range(1, int(2 * KEPT / INTERVAL)):
+        for number in range(1, int(1.1 * KEPT / INTERVAL)):
             counts += 1
             models = {f"m{n}": reading(counts, first={n: counts}) for n in range(MOST_MODELS)}
             ring.add(number * INTERVAL, models)
@@ -176,7 +176,7 @@ def test_the_ring_forgets_what_is_older_than_an_hour_and_bounds_its_memory() -> 
         taken = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    tree = ring.read(2 * KEPT, wall=WALL, since=0.0)
+    tree = ring.read(1.1 * KEPT, wall=WALL, since=0.0)
     assert tree["whole"]["seconds"] <= KEPT + INTERVAL
     assert 0 < len(tree["marks"]) <= MOST_MARKS
     assert all(WALL - mark["when"] <= KEPT + INTERVAL for mark in tree["marks"])

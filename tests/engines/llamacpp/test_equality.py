@@ -207,10 +207,10 @@ def test_an_interrupted_prompt_is_computed_again_to_the_same_answer(engine: Llam
 
 def test_running_out_of_cells_forgets_what_is_idle_and_never_what_runs(engine: LlamaEngine) -> None:
     options = ContextOptions(size=256, parallel=2, threads=1)
-    prompts = [f"{i} " * 60 + user(QUESTIONS[i % 5]) for i in range(8)]
+    prompts = [f"{i} " * 60 + user(QUESTIONS[i % 5]) for i in range(6)]
     expected = alone(engine, prompts, options)
     engine.open_context("main", options)
-    for _ in range(3):
+    for _ in range(2):
         results = answers(engine, *(job(i, prompt) for i, prompt in enumerate(prompts)))
         assert_same_answers(engine.facts, results, expected)
     assert engine.stats().cells_used <= engine.stats().cells_total

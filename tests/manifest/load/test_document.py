@@ -185,7 +185,7 @@ HOSTILE = tuple(hostile(1000))
 @pytest.mark.parametrize(
     ("part", "name"),
     [
-        *((6, name) for name in HOSTILE),
+        *((12, name) for name in HOSTILE),
         *(pytest.param(1, name, marks=pytest.mark.soak) for name in HOSTILE),
     ],
 )

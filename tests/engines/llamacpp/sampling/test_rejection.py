@@ -29,7 +29,7 @@ def logits(*probabilities: float) -> np.ndarray:
     return np.log(np.array(probabilities, np.float32))
 
 
-def shares(draw: RejectionSampler, row: np.ndarray, count: int = 20_000) -> list[float]:
+def shares(draw: RejectionSampler, row: np.ndarray, count: int = 8000) -> list[float]:
     """How often each token is drawn, of draws that succeed."""
     source = random.Random(7).random
     found = [index for _ in range(count) if (index := draw(row, source)) is not None]
@@ -167,7 +167,7 @@ def test_a_sampler_chooses_with_and_without_it_alike(said: dict[str, Any], model
     def chosen(shortcuts: Sequence[Shortcut]) -> dict[int, float]:
         settings = sampling(top_k=0, logit_bias=((9, 0.2),), **said)
         sampler = Sampler(model, candidates, settings, context_size=512, seed=3, forbidden=(50,), shortcuts=shortcuts)
-        found = [sampler.choose(row) for _ in range(4000)]
+        found = [sampler.choose(row) for _ in range(2000)]
         sampler.close()
         return {token: found.count(token) / len(found) for token in set(found)}
 
