@@ -12,8 +12,3 @@ _FULL = 32767
 def to_pcm(sound: Samples) -> bytes:
     """Return a sound as signed 16-bit little-endian samples; what is beyond full scale is clipped."""
     return (np.clip(sound, -1, 1) * _FULL).round().astype("<i2").tobytes()
-
-
-def from_pcm(pcm: bytes) -> Samples:
-    """Return the samples of signed 16-bit little-endian PCM. An odd byte at the end is dropped."""
-    return np.frombuffer(pcm, "<i2", len(pcm) // 2).astype(np.float32) / np.float32(_FULL)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 
 from mullama.audio import FRAME, Samples, samples
 from mullama.audio.detectors import Detector, EnergyDetector
 from mullama.struct import Struct
-
-DetectorName = Literal["auto", "energy", "silero"]
 
 
 class VoiceSettings(Struct, frozen=True, kw_only=True):

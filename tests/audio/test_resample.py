@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mullama.audio import RATE, Samples
-from mullama.audio.pcm import from_pcm, to_pcm
+from mullama.audio.pcm import to_pcm
 from mullama.audio.resample import Resampler
 from mullama.chat.media.formats import header_of
 from mullama.chat.media.wav import wav_file
@@ -49,8 +49,7 @@ def test_a_sound_without_samples_stays_one() -> None:
 
 def test_pcm_and_wav() -> None:
     sound = np.array([0, 0.5, -1, 1, 2, -2], np.float32)
-    assert from_pcm(to_pcm(sound)) == pytest.approx([0, 0.5, -1, 1, 1, -1], abs=1e-4)
-    assert len(from_pcm(b"\1\2\3")) == 1
+    assert np.frombuffer(to_pcm(sound), "<i2").tolist() == [0, 16384, -32767, 32767, 32767, -32767]
     header = header_of(wav_file(to_pcm(np.zeros(RATE, np.float32))))
     assert header is not None
     assert header.seconds == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -46,11 +45,6 @@ def accepts(constraint: Constraint, text: str) -> bool:
     made = matcher(constraint)
     octets = text.encode()
     return bool(made.try_consume_tokens(list(octets)) == len(octets) and made.is_accepting())
-
-
-def accepts_all(constraint: Constraint, texts: Iterable[str]) -> list[str]:
-    """Those of the texts that are not accepted."""
-    return [text for text in texts if not accepts(constraint, text)]
 
 
 def wander(constraint: Constraint, random: Any, hint: str = "", limit: int = 3000) -> str:

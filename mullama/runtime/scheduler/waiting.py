@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, ItemsView, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from mullama.struct import Struct
 
@@ -44,11 +44,6 @@ class WaitingQueue:
     def loading(self) -> Collection[str]:
         """The models of which `note_load` noted that they load."""
         return self._loads.keys()
-
-    @property
-    def queues(self) -> ItemsView[str, dict[int, QueuedRequest]]:
-        """The requests of each model that one waits for, by id and in order of arrival."""
-        return self._by_model.items()
 
     @property
     def models(self) -> Collection[str]:

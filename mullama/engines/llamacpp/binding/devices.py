@@ -15,10 +15,8 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
-import llama_cpp.llama_cpp as c
-
 from mullama.engines.base import DeviceUse
-from mullama.engines.llamacpp.binding.library import start
+from mullama.engines.llamacpp.binding.library import start, with_signatures
 from mullama.errors import NotFound, Refused, Unsupported
 from mullama.struct import Struct
 
@@ -67,12 +65,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 @cache
 def _ggml() -> Any:
-    """Return the binding's libraries with the signatures of ggml-backend.h: one copy of ggml is in the process."""
-    library = ctypes.CDLL(c._lib._name)
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
+    """Return the binding's libraries with the signatures of ggml-backend.h."""
+    return with_signatures(_SIGNATURES)
 
 
 class NativeDevice(Struct, frozen=True, kw_only=True):

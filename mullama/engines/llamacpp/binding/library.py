@@ -6,10 +6,11 @@ import ctypes
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import llama_cpp.llama_cpp as c
 
@@ -58,6 +59,15 @@ def start() -> None:
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     c.llama_log_set(log.callback, ctypes.c_void_p(0))
     c.llama_backend_init()
+
+
+def with_signatures(signatures: Mapping[str, tuple[Any, tuple[Any, ...]]]) -> Any:
+    """Return the binding's libraries with these result and argument types: one copy of ggml is in the process."""
+    library = ctypes.CDLL(c._lib._name)
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
 
 
 def version() -> str:

@@ -18,8 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Final
 
-import llama_cpp.llama_cpp as c
-
+from mullama.engines.llamacpp.binding.library import with_signatures
 from mullama.struct import Struct
 
 _POINTER = ctypes.c_void_p
@@ -62,11 +61,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 @cache
 def _ggml() -> Any:
-    library = ctypes.CDLL(c._lib._name)
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
+    return with_signatures(_SIGNATURES)
 
 
 class _Tensor(Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mullama.engines.base import WeightsOptions
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
 from mullama.engines.llamacpp.sampling.candidates import likely, nucleus
@@ -119,13 +118,6 @@ def test_logits_that_are_no_numbers_draw_nothing() -> None:
 
 
 # In a sampler
-
-
-@pytest.fixture(scope="module")
-def model(tiny_path: str) -> Iterator[NativeModel]:
-    model = NativeModel([tiny_path], WeightsOptions(), lambda _share: True)
-    yield model
-    model.close()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import llama_cpp.llama_cpp as llama_cpp
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 
 from mullama.chat.sampling_fields import SAMPLING_FIELDS
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
-from mullama.engines.base import WeightsOptions
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates, SamplerChain
 from mullama.engines.llamacpp.sampling.candidates import (
@@ -29,13 +27,6 @@ from mullama.engines.llamacpp.sampling.sampler import Sampler, Shortcut, invalid
 from tests.engines.engine_driver import sampling
 
 SIZE = 3072
-
-
-@pytest.fixture(scope="module")
-def model(tiny_path: str) -> Iterator[NativeModel]:
-    model = NativeModel([tiny_path], WeightsOptions(), lambda _share: True)
-    yield model
-    model.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mullama.engines.base import WeightsOptions
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
 from mullama.engines.llamacpp.first_choices import first_choices
@@ -191,13 +189,6 @@ def test_the_chain_is_replaced_only_where_all_samplers_are_known(said: dict[str,
 
 
 # Against the chain of llama.cpp
-
-
-@pytest.fixture(scope="module")
-def model(tiny_path: str) -> Iterator[NativeModel]:
-    model = NativeModel([tiny_path], WeightsOptions(), lambda _share: True)
-    yield model
-    model.close()
 
 
 MIXED: list[dict[str, Any]] = [
