@@ -69,7 +69,7 @@ def try_all(one: Endpoint, body: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "one"), ENDPOINTS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.data())
 def test_random_bodies_are_refused_or_understood(name: str, one: Endpoint, data: st.DataObject) -> None:
     fields = st.dictionaries(st.sampled_from(names_of(one)), JSON, max_size=8)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.damaged_media import seeing_and_hearing, send_damaged
 
-FILES = 200
+FILES = 100
 
 
 @pytest.mark.timeout(120)
