@@ -19,7 +19,7 @@ from mullama.controller.git.follower import GitFollower
 from mullama.controller.model_page.document import ModelDocuments
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.shared_memory import memory_in_use, own_memory, with_shares
-from mullama.controller.status import failure_reason, group_states, is_old, live_models
+from mullama.controller.status import DeclaredRevisions, failure_reason, group_states, is_old, live_models
 from mullama.controller.telemetry import key_report
 from mullama.controller.telemetry.live_feed import LiveFeed
 from mullama.controller.telemetry.metrics_sampler import MetricsSampler
@@ -93,6 +93,7 @@ class LocalOperator:
         self._reload, self._stop = reload, stop
         self._started = time.time()
         self._llamacpp = LlamaCppMetrics()
+        self._declared = DeclaredRevisions()
         self._stopping = False
         self._live_feed = LiveFeed(
             event_log,
@@ -205,6 +206,7 @@ class LocalOperator:
             "name": deployment.name,
             "state": live.state,
             "revision": deployment.revision,
+            "declared": self._declared.of(current.snapshot).get(deployment.name),
             "generation": deployment.generation,
             "is_default": current.snapshot.names.get(DEFAULT_ROUTE) == deployment.name,
             "beside_manifest": deployment.name in current.overlay,

@@ -213,16 +213,26 @@ def live_models(
 
     changed: see `Reconciler.look_at_files`.
     """
-    return {name: _live_model(name, snapshot, pool, failures.get(name), changed) for name in snapshot.deployments}
+    # Many names may lead to one context, and the answer for a context looks at all of them.
+    opens = {unit: pool.opens(unit) for unit in {d.unit for d in snapshot.deployments.values()}}
+    return {
+        name: _live_model(name, snapshot, pool, opens[d.unit], failures.get(name), changed)
+        for name, d in snapshot.deployments.items()
+    }
 
 
 def _live_model(
-    name: str, snapshot: Snapshot, pool: Pool, degraded: MullamaError | None, changed: Mapping[str, str]
+    name: str,
+    snapshot: Snapshot,
+    pool: Pool,
+    opens: bool,
+    degraded: MullamaError | None,
+    changed: Mapping[str, str],
 ) -> LiveModel:
     deployment = snapshot.deployments[name]
     unavailable = deployment.unavailable
     phase, failure, serve = pool.phase(deployment.unit), pool.failure(name), deployment.serve
-    state = "loading" if pool.opens(deployment.unit) else _STATES.get(phase, "idle")
+    state = "loading" if opens else _STATES.get(phase, "idle")
     if unavailable is not None:
         state, degraded = "loading" if unavailable.pending else "failed", unavailable
     elif failure is not None and phase is not Phase.READY:
@@ -260,6 +270,26 @@ def group_states(snapshot: Snapshot, pool: Pool) -> list[dict[str, Any]]:
 
 def _holds_place(pool: Pool, key: UnitKey, unit: Unit) -> bool:
     return unit.phase is not Phase.COLD or (unit.starts and pool.load(key) is not None)
+
+
+class DeclaredRevisions:
+    """The revisions that the manifest in force declares. They are computed once for each manifest."""
+
+    def __init__(self) -> None:
+        self._manifest: Manifest | None = None
+        self._known: dict[str, str] = {}
+
+    def of(self, snapshot: Snapshot) -> Mapping[str, str]:
+        """Return the declared revision of each model by its name."""
+        if self._manifest is not snapshot.manifest:
+            self._known = {name: _declared(snapshot, name) for name in snapshot.manifest.models}
+            self._manifest = snapshot.manifest
+        return self._known
+
+
+def _declared(snapshot: Snapshot, name: str) -> str:
+    model, deployment = snapshot.manifest.models[name], snapshot.deployments.get(name)
+    return deployment.revision if deployment is not None and deployment.model == model else revision(model)
 
 
 def is_old(deployment: Deployment, snapshot: Snapshot) -> bool:

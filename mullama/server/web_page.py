@@ -96,7 +96,7 @@ class WebPage:
             raise NotFound(f"there is nothing at {path[:200]!r}", hint="the web page is switched off: see server.ui")
 
     async def _send(self, exchange: Exchange, name: str, cache: str) -> None:
-        files = await asyncio.to_thread(self._current)
+        files = self._files if self._is_current() else await asyncio.to_thread(self._current)
         if not files:
             raise Unavailable(
                 "the web page is not part of this installation",
@@ -112,14 +112,21 @@ class WebPage:
             content, headers["content-encoding"] = file.compressed, "gzip"
         await exchange.reply(Reply(headers=headers), encoded=(content, file.media_type))
 
+    def _is_current(self) -> bool:
+        """Return True if the files that were read are those of the folder, which one look at the disk shows."""
+        return self._stamp == self._built()
+
+    def _built(self) -> float:
+        """Return when the page was built; 0 where it was not."""
+        try:
+            return (self._folder / _INDEX).stat().st_mtime
+        except OSError:
+            return 0.0
+
     def _current(self) -> Mapping[str, _File]:
         """Return the files by name, read again after a build; none where the page was not built."""
-        try:
-            stamp = (self._folder / _INDEX).stat().st_mtime
-        except OSError:
-            return {}
-        if stamp != self._stamp:
-            self._files, self._stamp = self._read(), stamp
+        stamp = self._built()
+        self._files, self._stamp = self._read() if stamp else {}, stamp
         return self._files
 
     def _read(self) -> Mapping[str, _File]:

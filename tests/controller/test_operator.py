@@ -15,6 +15,7 @@ from mullama.chat.inventory import PullModel
 from mullama.errors import Conflict, MullamaError, NotFound, Refused, Unavailable
 from mullama.reconcile.files import Files
 from mullama.runtime.base import UNDO, ApplyOptions, Origin
+from mullama.runtime.scheduler.events import UnitKey
 from mullama.struct import replace
 from tests.runtime.runtime_fixture import LocalServer, local_server
 
@@ -311,3 +312,38 @@ async def test_the_status_has_the_shares_and_fallbacks_of_routes(server: LocalSe
     assert status["routes"] == {"plain": "a", "mixed": "a", "safe": "b", "exact": "a"}
     shares = {"to": [{"model": "a", "weight": 9}, {"model": "b", "weight": 1}], "fallback": ["safe"]}
     assert status["shares"] == {"mixed": shares, "safe": {"to": [{"model": "b", "weight": 1}], "fallback": ["a"]}}
+
+
+async def test_the_status_looks_once_at_a_context_of_many_names(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lazy = {"from": server.script(), "residency": {"load": "on_demand"}}
+    await server.apply(dict.fromkeys("abcdef", lazy))
+    asked: list[UnitKey] = []
+
+    def opens(unit: UnitKey) -> bool:
+        asked.append(unit)
+        return False
+
+    monkeypatch.setattr(server.pool, "opens", opens)
+
+    assert [row["state"] for row in server.operator.status()["models"]] == ["idle"] * 6
+
+    assert len(asked) == 1
+
+
+async def test_the_status_has_the_declared_revision_beside_the_one_that_serves(server: LocalServer) -> None:
+    def rows() -> dict[str, tuple[str, str]]:
+        return {row["name"]: (row["declared"], row["revision"]) for row in server.operator.status()["models"]}
+
+    await server.apply({"a": server.script("a"), "b": server.script("b")})
+    before = rows()
+    assert all(declared == serving for declared, serving in before.values())
+
+    probe = {"prompt": "say no", "expect": "yes"}
+    await server.apply({"a": {"from": server.script("other"), "probe": probe}, "b": server.script("b")})
+
+    assert rows()["b"] == before["b"]
+    declared, serving = rows()["a"]
+    assert serving == before["a"][1]
+    assert declared != serving

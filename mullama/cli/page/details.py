@@ -40,6 +40,8 @@ def _rows(view: LiveView, model: Mapping[str, Any], now: float) -> Iterator[tupl
     yield "source", cell(model.get("source") or "-")
     yield "file", cell(f"{size(int(model.get('size') or 0))}, {str(model.get('digest') or '-')[:26]}")
     yield "revision", cell(f"{str(model.get('revision') or '-')[:12]}, from revision {model.get('generation')}")
+    if (declared := model.get("declared")) and declared != model.get("revision"):
+        yield "declared", cell(f"{declared[:12]}, which is not what runs", "warning")
     yield "memory", cell(_memory(model))
     for device in model.get("devices") or ():
         layers = f", {counted(device['layers'], 'layer')}" if device.get("layers") else ""

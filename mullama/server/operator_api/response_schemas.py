@@ -67,6 +67,7 @@ MODEL = record(
     name=TEXT,
     state=one_of("ready", "loading", "idle", "degraded", "failed"),
     revision=TEXT,
+    declared=nullable(TEXT),
     generation=COUNT,
     is_default=FLAG,
     beside_manifest=FLAG,

@@ -6,5 +6,7 @@ import "./style/all.css";
 import { Shell } from "./shell/Shell.tsx";
 import { follow } from "./state/live.ts";
 
-render(<Shell />, document.getElementById("page")!);
+const page = document.getElementById("page")!;
+page.replaceChildren();
+render(<Shell />, page);
 void follow();

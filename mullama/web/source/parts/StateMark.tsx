@@ -17,6 +17,7 @@ const TONES: Record<string, Tone> = {
   stopping: "warn",
   lost: "bad",
   failed: "bad",
+  ejected: "bad",
   error: "bad",
 };
 const SHAPES: Record<Tone, string> = { good: "●", busy: "◐", idle: "○", warn: "▲", bad: "■" };

@@ -1,40 +1,24 @@
 /** The live state of the server: one stream of server-sent events keeps it current. */
 
-import { computed, effect, signal } from "@preact/signals";
+import { batch, computed, effect, signal } from "@preact/signals";
 
 import { ApiError, key } from "../api/client.ts";
 import { serverEvents } from "../api/streams.ts";
-import type { Model, ServerEvent, Status } from "../api/types.ts";
-
-/** What one event of `/api/v1/live` holds: first everything, later what changed. */
-interface Update {
-  status?: Status;
-  models?: Model[];
-  server?: Partial<Status>;
-  events?: ServerEvent[];
-  sample?: Sample;
-}
-
-/** The speed of the server over the last interval. */
-export interface Sample {
-  when: number;
-  /** Generated tokens each second, by model. */
-  tokens: Record<string, number>;
-  running: number;
-  waiting: number;
-}
+import type { ServerEvent, Status } from "../api/types.ts";
+import { paced } from "./pace.ts";
+import { onHidden, shown, untilShown } from "./shown.ts";
+import { advanced } from "./updates.ts";
+import type { Sample, Update } from "./updates.ts";
 
 const SILENCE = 10_000; // milliseconds; the server sends an update every two seconds
 const REFUSED = 60_000; // milliseconds before another try with a key that was refused
-
-const KEPT_EVENTS = 500;
-const KEPT_SAMPLES = 120;
+const DRAWN = 500; // milliseconds between two drawings of what arrives
 
 export const status = signal<Status | null>(null);
 export const events = signal<ServerEvent[]>([]);
 export const samples = signal<Sample[]>([]);
 export const connection = signal<"connecting" | "live" | "lost">("connecting");
-/** How many times a lost connection returned. */
+/** How many times a lost connection returned, or that of a hidden tab. */
 export const returns = signal(0);
 /** When the server was heard last, in milliseconds. */
 export const heard = signal(0);
@@ -65,39 +49,39 @@ export function speeds(name: string): number[] {
   return samples.value.map((sample) => sample.tokens[name] ?? 0);
 }
 
-function take(update: Update, first: boolean): void {
-  // A server that was started again counts its events from 1.
-  if (first) events.value = [];
-  if (update.status) status.value = update.status;
-  const known = status.value;
-  if (known && (update.models || update.server)) {
-    const changed = new Map((update.models ?? []).map((model) => [model.name, model]));
-    const rows = changed.size ? known.models.map((model) => changed.get(model.name) ?? model) : known.models;
-    status.value = { ...known, ...update.server, models: rows };
-  }
-  if (update.events?.length) {
-    const last = events.value.at(-1)?.id ?? 0;
-    const fresh = update.events.filter((event) => event.id > last);
-    events.value = [...events.value, ...fresh].slice(-KEPT_EVENTS);
-  }
-  if (update.sample) samples.value = [...samples.value, update.sample].slice(-KEPT_SAMPLES);
-}
+/** Updates that are not drawn yet. */
+let arrived: Update[] = [];
 
-/** Follow the server until the page is closed; after a lost connection, try again with growing pauses. */
+/** Draws what arrived. The first update after a pause is drawn at once, those of a busy server a few times a second. */
+const draw = paced(() => {
+  const known = advanced({ status: status.peek(), events: events.peek(), samples: samples.peek() }, arrived);
+  arrived = [];
+  batch(() => {
+    status.value = known.status;
+    events.value = known.events;
+    samples.value = known.samples;
+  });
+}, DRAWN);
+
+/** Follow the server while the tab is shown; after a lost connection, try again with growing pauses. */
 export async function follow(): Promise<never> {
   let pause = 500;
+  let missed = false;
   for (;;) {
+    await untilShown();
     const control = new AbortController();
+    const stay = onHidden(() => control.abort());
     let silence = setTimeout(() => control.abort(), SILENCE);
     let first = true;
     try {
       for await (const data of serverEvents("api/v1/live", { signal: control.signal })) {
         clearTimeout(silence);
         silence = setTimeout(() => control.abort(), SILENCE);
-        take(JSON.parse(data) as Update, first);
-        first = false;
+        arrived.push({ ...(JSON.parse(data) as Update), anew: first });
+        draw();
+        if (first && (missed || connection.value === "lost")) returns.value += 1;
+        first = missed = false;
         heard.value = Date.now();
-        if (connection.value === "lost") returns.value += 1;
         connection.value = "live";
         refusal.value = null;
         pause = 500;
@@ -106,6 +90,11 @@ export async function follow(): Promise<never> {
       refusal.value = error instanceof ApiError ? error : null;
     }
     clearTimeout(silence);
+    stay();
+    if (!shown.value) {
+      missed = true;
+      continue;
+    }
     connection.value = "lost";
     const refused = refusal.value?.status === 401 || refusal.value?.status === 403;
     await wait(refused ? REFUSED : pause);

@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ask } from "../../api/client.ts";
 import { serverEvents } from "../../api/streams.ts";
 import type { LogAnswer, LogLine } from "../../api/types.ts";
+import { onHidden, shown, untilShown } from "../../state/shown.ts";
 
 export interface Filter {
   model: string;
@@ -27,6 +28,11 @@ export const KEPT = 10_000;
 const TYPING = 250;
 const NOTHING: Log = { lines: [], waiting: 0, dropped: 0, reading: true, error: null };
 
+/** Return the lines that a reader who paused has not seen: all of them if the server was started again. */
+export function newer(last: number, answer: LogAnswer): LogLine[] {
+  return answer.last < last ? answer.lines : answer.lines.filter((line) => line.id > last);
+}
+
 /** Return the log with a filter. While it does not follow, new lines wait. */
 export function useLog(filter: Filter, following: boolean): Log {
   const [log, setLog] = useState<Log>(NOTHING);
@@ -34,6 +40,8 @@ export function useLog(filter: Filter, following: boolean): Log {
   const follows = useRef(following);
   const dropped = useRef(0);
   follows.current = following;
+  const shownLast = useRef(0);
+  shownLast.current = log.lines.at(-1)?.id ?? 0;
 
   const take = useRef(() => {
     setLog((before) => {
@@ -56,13 +64,18 @@ export function useLog(filter: Filter, following: boolean): Log {
         let last = -1;
         let pause = 500;
         while (!stop.signal.aborted) {
+          await untilShown();
+          const hidden = new AbortController();
+          const stay = onHidden(() => hidden.abort());
+          const signal = AbortSignal.any([stop.signal, hidden.signal]);
           try {
             if (last < 0) {
-              const answer = await ask<LogAnswer>(`api/v1/logs?tail=${KEPT}&${query}`, { signal: stop.signal });
+              const answer = await ask<LogAnswer>(`api/v1/logs?tail=${KEPT}&${query}`, { signal });
               last = answer.last;
-              setLog({ ...NOTHING, lines: answer.lines, reading: false });
+              fresh.current = follows.current ? [] : newer(shownLast.current, answer);
+              setLog((before) => ({ ...NOTHING, lines: follows.current ? answer.lines : before.lines, waiting: fresh.current.length, reading: false }));
             }
-            for await (const data of serverEvents(`api/v1/logs/events?after=${last}&${query}`, { signal: stop.signal })) {
+            for await (const data of serverEvents(`api/v1/logs/events?after=${last}&${query}`, { signal })) {
               const line = JSON.parse(data) as LogLine & { dropped: number };
               last = line.id; pause = 500;
               dropped.current += line.dropped;
@@ -72,10 +85,12 @@ export function useLog(filter: Filter, following: boolean): Log {
             }
           } catch (error) {
             if (stop.signal.aborted) return;
-            setLog((before) => ({ ...before, reading: false, error }));
+            if (shown.value) setLog((before) => ({ ...before, reading: false, error }));
+          } finally {
+            stay();
+            last = -1; // the server may have been started again: its ids begin anew, so everything is read again
           }
-          // The server ended or restarted: its ids begin anew, so everything is read again.
-          last = -1;
+          if (!shown.value) continue;
           await new Promise((resolve) => setTimeout(resolve, pause));
           pause = Math.min(pause * 2, 8000);
         }

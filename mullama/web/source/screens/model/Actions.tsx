@@ -8,8 +8,10 @@ import { span } from "../../format/units.ts";
 import { Problem } from "../../parts/Problem.tsx";
 import { link } from "../../shell/router.ts";
 import { models } from "../../state/live.ts";
+import { allows, isOpen } from "./commands.ts";
+import type { Command } from "./commands.ts";
 
-type Command = "Load" | "Unload" | "Reload";
+const COMMANDS: Command[] = ["Load", "Unload", "Reload"];
 const DOING: Record<Command, string> = { Load: "loading…", Unload: "unloading after its requests…", Reload: "loading again…" };
 
 const PATIENCE = 30_000;
@@ -34,13 +36,12 @@ export function Actions({ model }: { model: Model }) {
       setRunning(null);
     }
   };
-  const loaded = model.memory > 0;
   return (
     <div class="stack">
       <div class="actions">
-        <button class="button" disabled={running !== null || loaded} onClick={() => void run("Load")}>Load</button>
-        <button class="button" disabled={running !== null || !loaded} onClick={() => void run("Unload")}>Unload</button>
-        <button class="button" disabled={running !== null || !loaded} onClick={() => void run("Reload")}>Reload</button>
+        {COMMANDS.map((command) => (
+          <button key={command} class="button" disabled={running !== null || !allows(command, model)} onClick={() => void run(command)}>{command}</button>
+        ))}
         <a class="button" href={link("playground", "with", model.name)}>Playground</a>
         <a class="button" href={link("logs", model.name)}>Log</a>
         <span class="quiet result" role="status">{running ? DOING[running] : done}</span>
@@ -54,13 +55,13 @@ async function load(name: string): Promise<void> {
   await ask("api/models/load", { method: "POST", body: JSON.stringify({ name }) });
 }
 
-/** Unload a model, and wait until the live status shows that its memory is free. */
+/** Unload a model, and wait until the live status shows that it is not in memory any more. */
 async function unload(name: string): Promise<void> {
   await ask(`api/models/${nameInPath(name)}/unload`, { method: "POST", body: "{}" });
   await new Promise<void>((resolve, reject) => {
     const timer = setTimeout(() => end(() => reject(new Error(STILL))), PATIENCE);
     const stop = models.subscribe((rows) => {
-      if (!rows.some((model) => model.name === name && model.memory > 0)) queueMicrotask(() => end(resolve));
+      if (!rows.some((model) => model.name === name && isOpen(model))) queueMicrotask(() => end(resolve));
     });
     function end(settle: () => void): void {
       clearTimeout(timer);

@@ -15,6 +15,7 @@ import { ModelEvents } from "./ModelEvents.tsx";
 import { ModelRequests } from "./ModelRequests.tsx";
 import { ModelUsage } from "./ModelUsage.tsx";
 import { Now } from "./Now.tsx";
+import { Routes } from "./Routes.tsx";
 import { Template } from "./Template.tsx";
 import { Values } from "./Values.tsx";
 import { WorkerLog } from "./WorkerLog.tsx";
@@ -44,6 +45,7 @@ export function Model() {
       <div class="model-columns">
         <div class="stack">
           <Now model={live} document={known} />
+          <Routes name={live.name} />
           {known && <Contexts document={known} />}
           {known && <Files files={known.files} />}
           <ModelUsage name={live.name} active={live.active} />

@@ -15,57 +15,69 @@ import { failures, generating, speeds, status } from "../../state/live.ts";
 export function Models({ models }: { models: Model[] }) {
   return (
     <div class="scroll">
-      <table class="stacked">
-        <thead>
-          <tr>
-            <th scope="col">Model</th>
-            <th scope="col">State</th>
-            <th scope="col">Source</th>
-            <th scope="col" class="number">Memory</th>
-            <th scope="col" class="number">Requests</th>
-            <th scope="col" class="number">Tokens/s</th>
-          </tr>
+      {/* The roles are stated, because a browser may forget those of a table that is laid out as grids. */}
+      <table class="stacked models" role="table">
+        <thead role="rowgroup">
+          <tr role="row">{COLUMNS.map(([title, kind]) => <th key={title} scope="col" role="columnheader" class={kind}>{title}</th>)}</tr>
         </thead>
-        <tbody>{models.map((model) => <Row key={model.name} model={model} />)}</tbody>
+        <tbody role="rowgroup">{models.map((model) => <Row key={model.name} model={model} />)}</tbody>
       </table>
     </div>
   );
 }
 
+const COLUMNS = [
+  ["Model"], ["State"], ["Declared", "declared"], ["Running"], ["Source"], ["Memory", "number"], ["Requests", "number"], ["Tokens/s", "number"],
+] as const;
 const NONE: number[] = [];
 
 /** A row changes only with its model; the speed has a component of its own, which changes each second. */
 const Row = memo(function Row({ model }: { model: Model }) {
   return (
-    <tr>
-      <th scope="row" class="model">
+    <tr role="row">
+      <th scope="row" role="rowheader" class="model">
         <a href={link("models", model.name)}>{model.name}</a>
         {model.is_default && <span class="tag">default</span>}
         {model.beside_manifest && <span class="tag">added by a command</span>}
       </th>
-      <td class="wide">
+      <td role="cell" class="wide">
         <StateMark state={model.state} />
         {model.progress !== null && <Bar value={model.progress} whole={1} label={`${Math.round(model.progress * 100)} % loaded`} />}
         <Reasons model={model} />
         <LastError model={model} />
       </td>
-      <td class="source wide">
+      <Revisions model={model} />
+      <td role="cell" class="source wide">
         <span>{model.source}</span>
-        <span class="quiet small">{model.conditions.some((one) => one.reason === "OldRevisionKept") ? "▲ runs the old revision" : "runs"} {digest(model.revision)}, of revision {model.generation}</span>
         <span class="quiet small">{digest(model.digest)} · {bytes(model.size)} · context {count(model.context_size)}</span>
       </td>
-      <td class="number" data-label="Memory">
+      <td role="cell" class="number" data-label="Memory">
         {model.memory_own ? bytes(model.memory_own) : <span class="quiet">–</span>}
         {model.shared_with && <span class="quiet small block">shared with {model.shared_with}</span>}
       </td>
-      <td class="number" data-label="Requests">
+      <td role="cell" class="number" data-label="Requests">
         {model.active} <span class="quiet">of {model.parallel}</span>
         {model.waiting > 0 && <span class="small block">{count(model.waiting)} waiting</span>}
       </td>
-      <td class="number" data-label="Tokens/s"><Speed name={model.name} /></td>
+      <td role="cell" class="number" data-label="Tokens/s"><Speed name={model.name} /></td>
     </tr>
   );
 });
+
+/** The revision that the manifest declares, and the one that serves. */
+function Revisions({ model }: { model: Model }) {
+  const { declared, revision, generation } = model;
+  const other = declared !== null && declared !== revision;
+  return (
+    <>
+      <td role="cell" class="declared" data-label="Declared">{declared ? <code title={declared}>{digest(declared)}</code> : <span class="quiet">not declared</span>}</td>
+      <td role="cell" data-label="Running">
+        <code title={revision}>{other && "▲ "}{digest(revision)}</code>
+        <a class="quiet small block" href={link("history", String(generation))}>{other ? "old, " : ""}revision {generation}</a>
+      </td>
+    </>
+  );
+}
 
 /** The newest failure of the model, which may have passed, unless a condition states it. */
 function LastError({ model }: { model: Model }) {

@@ -10,6 +10,7 @@ import { refusal, status } from "../../state/live.ts";
 import { Devices } from "./Devices.tsx";
 import { Events } from "./Events.tsx";
 import { Models } from "./Models.tsx";
+import { Peers } from "./Peers.tsx";
 
 /** The first screen. */
 export function Overview() {
@@ -33,6 +34,7 @@ export function Overview() {
           <Empty title="No model is declared">Add one to the manifest, and run <code>mullama apply</code>.</Empty>
         )}
       </section>
+      {known.peers.length > 0 && <Peers known={known} />}
       <div class="columns">
         <Devices known={known} />
         <Events />
