@@ -3,11 +3,9 @@
 import { signal } from "@preact/signals";
 
 import { keep, recalled } from "../state/browserStorage.ts";
+import { base } from "./base.ts";
 
 const STORED = "mullama-key";
-
-/** The address of the server, also below a path prefix: the page is at `<base>ui/`. */
-export const base = new URL("..", document.baseURI.replace(/[#?].*$/, ""));
 
 export const key = signal(recalled("tab", STORED) ?? "");
 

@@ -3,6 +3,7 @@
 import type { DeviceMemory, Plan, Step } from "../api/types.ts";
 import { visible } from "../format/text.ts";
 import { bytes } from "../format/units.ts";
+import { DownloadSize } from "./DownloadSize.tsx";
 import { Empty } from "./Empty.tsx";
 
 const SIGNS: Record<Step["action"], string> = { add: "+", update: "~", replace: "±", remove: "−", rename: "→", repair: "!" };
@@ -96,13 +97,13 @@ function StepRow({ step }: { step: Step }) {
           {step.changes.map((change) => (
             <>
               <dt><code>{change.path}</code></dt>
-              <dd>{change.sensitive ? "a secret changes" : <><del>{shown(change.before)}</del> <ins>{shown(change.after)}</ins></>}</dd>
+              <dd>{change.sensitive ? "a secret changes" : <>{change.before !== null && <><del>{shown(change.before)}</del> </>}<ins>{shown(change.after)}</ins></>}</dd>
             </>
           ))}
         </dl>
       </div>
       <p class="number quiet">
-        {step.bytes_download === null ? "unknown size" : step.bytes_download > 0 && `${bytes(step.bytes_download)} to download`}
+        <DownloadSize step={step} />
         {memory(step)}
       </p>
     </li>

@@ -2,13 +2,27 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
+import { focused } from "../parts/focus.ts";
 import { key, keyEntered, keyWanted, useKey } from "../api/client.ts";
+
+/** The field that a person wrote in last. */
+let lastWritten: HTMLElement | null = null;
+document.addEventListener("focusin", () => {
+  const found = focused();
+  if (found?.matches("input, textarea, select, [contenteditable=true]") && !found.closest("dialog")) lastWritten = found;
+});
 
 /** The dialog. It opens when the server refuses a request without a valid key. */
 export function KeyDialog() {
   const dialog = useRef<HTMLDialogElement>(null);
   const [text, setText] = useState("");
-  useEffect(() => dialog.current?.showModal(), []);
+  // The button that opened it disappears with the notice around it, so the place before that is remembered, too.
+  useEffect(() => {
+    const before = focused();
+    const written = lastWritten;
+    dialog.current?.showModal();
+    return () => (before?.isConnected && !before.closest(".notice") ? before : written?.isConnected ? written : document.getElementById("main"))?.focus();
+  }, []);
   return (
     <dialog class="dialog" ref={dialog} aria-labelledby="key-title" onClose={() => { keyEntered.value = false; keyWanted.value = false; }}>
       <form method="dialog" onSubmit={(event) => { event.preventDefault(); if (text.trim()) useKey(text.trim()); }}>

@@ -2,10 +2,11 @@
 
 import { signal } from "@preact/signals";
 
+import { ofServer } from "./browserStorage.ts";
 import { checked, merged } from "./conversations.ts";
 import type { Conversation } from "./conversations.ts";
 
-const NAME = "mullama";
+const NAME = ofServer("mullama");
 const STORE = "conversations";
 
 /** All conversations, the last changed first. */

@@ -8,9 +8,9 @@ import { open } from "../shell/router.ts";
 /** Add a value at the keys `path` to the draft, or to the text of the file where there is none, and open the plan. */
 export async function propose(path: string[], value: unknown): Promise<void> {
   const file = await ask<ManifestText>("api/v1/manifest");
-  const draft = kept() ?? { text: file.text, digest: file.digest };
+  const draft = kept(file.path) ?? { text: file.text, digest: file.digest };
   const body = JSON.stringify({ text: draft.text, path, value });
   const { text } = await ask<{ text: string }>("api/v1/manifest/entry", { method: "POST", body });
-  keep({ ...draft, text });
+  keep(file.path, { ...draft, text });
   open("plan");
 }

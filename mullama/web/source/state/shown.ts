@@ -10,7 +10,8 @@ export const shown = signal(true);
 
 let timer: ReturnType<typeof setTimeout> | undefined;
 
-function look(): void {
+/** Take over whether the tab is shown. */
+export function look(): void {
   clearTimeout(timer);
   if (document.visibilityState === "hidden") timer = setTimeout(() => { shown.value = false; }, GRACE);
   else shown.value = true;

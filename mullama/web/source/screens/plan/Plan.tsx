@@ -3,13 +3,14 @@
 import { useState } from "preact/hooks";
 
 import type { Mistake } from "../../api/types.ts";
-import { counted } from "../../format/units.ts";
+import { counted, digest } from "../../format/units.ts";
 import { CopyButton } from "../../parts/CopyButton.tsx";
 import { download } from "../../parts/download.ts";
 import { PlanView } from "../../parts/PlanView.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { Progress } from "../../parts/Progress.tsx";
 import { useRun } from "../../parts/useRun.ts";
+import { refusedStorage } from "../../state/browserStorage.ts";
 import { status } from "../../state/live.ts";
 import { Editor, type Place } from "./Editor.tsx";
 import { Mistakes } from "./Mistakes.tsx";
@@ -31,9 +32,12 @@ export function Plan() {
     <div class="screen">
       <header>
         <h1>Plan</h1>
-        <p class="quiet"><code>{file.path}</code></p>
+        <p class="quiet"><code>{file.path}</code>{status.value?.origin.commit && <> at commit <code title={status.value.origin.commit}>{digest(status.value.origin.commit)}</code></>}</p>
       </header>
       {file.readonly && <p class="notice">This file cannot be saved here: {file.readonly}. Download or copy the text, and change it at its source.</p>}
+      {edited && refusedStorage.value && (
+        <p class="notice" role="status">This browser does not keep the draft: {refusedStorage.value}. The text stays until this tab is closed; a download keeps it.</p>
+      )}
       {stale && (
         <div class="notice" role="alert">
           <p>The file was changed by others since this text was begun. A save would overwrite that.</p>

@@ -52,7 +52,7 @@ export function useManifest(): ManifestState {
   const take = (found: ManifestText) => {
     const { file: before, draft: mine } = now.current;
     const untouched = before !== null && mine.text === before.text;
-    const stored = before === null ? kept() : null;
+    const stored = before === null ? kept(found.path) : null;
     setFile(found);
     setReadError(null);
     if (stored && stored.text !== found.text) replace(stored);
@@ -77,7 +77,7 @@ export function useManifest(): ManifestState {
 
   const edited = file !== null && draft.text !== file.text;
   useEffect(() => {
-    if (file) keep(edited ? draft : null);
+    if (file) keep(file.path, edited ? draft : null);
   }, [edited, draft, file]);
 
   const chosen = profiles ?? file?.profiles ?? [];

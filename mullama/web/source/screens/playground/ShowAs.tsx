@@ -2,7 +2,8 @@
 
 import { useState } from "preact/hooks";
 
-import { base, key } from "../../api/client.ts";
+import { base } from "../../api/base.ts";
+import { key } from "../../api/client.ts";
 import { CopyButton } from "../../parts/CopyButton.tsx";
 import type { Conversation, Message } from "../../state/conversations.ts";
 import { Mistake } from "./body.ts";

@@ -1,6 +1,7 @@
 /** Simulated clients: each is a realtime session that sends the prompt again and again. Sessions are WebSockets, of which a browser opens hundreds to one server, but only six connections for other requests. */
 
-import { base, key } from "../../api/client.ts";
+import { base } from "../../api/base.ts";
+import { key } from "../../api/client.ts";
 import { isRecord } from "../../state/conversations.ts";
 
 export interface Plan {

@@ -83,7 +83,7 @@ function Table({ rows }: { rows: CaptureRow[] }) {
             <tr key={row.id}>
               <td class="nowrap" data-label="When"><a href={link("requests", String(row.id))}>{moment(row.when)}</a></td>
               <td data-label="Result"><StateMark state={row.result} />{row.error && <span class="small block">{row.error.message}</span>}</td>
-              <td data-label="Model"><a href={link("models", row.model)}>{row.model}</a>{row.route !== row.model && <span class="quiet small block">asked for {row.route}</span>} <span class="quiet small">{row.dialect}</span></td>
+              <td data-label="Model"><a href={link("models", row.model)}>{row.model}</a> <span class="quiet small">{row.dialect}</span>{row.route !== row.model && <span class="quiet small block">asked for {row.route}</span>}</td>
               <td data-label="Key">{row.key ?? "–"}</td>
               <td class="number" data-label="Prompt">{count(row.usage.prompt_tokens)}</td>
               <td class="number" data-label="Cached">{count(row.usage.cached_tokens)}</td>
