@@ -63,7 +63,7 @@ def test_the_full_example_shows_every_block_of_one_server() -> None:
     chat = said.models["chat"]
     assert not (type(chat).model_fields.keys() - chat.model_fields_set) - {
         "adapters", "mmproj", "draft", "digest", "template", "task", "embedding", "transcription",
-        "hosts", "replicas",
+        "hosts", "replicas", "scale",
     }  # fmt: skip
 
 
