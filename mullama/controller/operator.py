@@ -592,6 +592,7 @@ _MEMORY = "Estimated memory; weights and contexts that models share count for th
 
 def _device(device: Device) -> dict[str, Any]:
     tree = {"name": device.name, "description": device.description, "total": device.total, "free": device.free}
+    tree |= {"ids": list(device.ids)} if device.ids else {}
     return tree | ({"host": device.host, "fault": device.fault or None} if device.host else {})
 
 

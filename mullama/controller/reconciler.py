@@ -34,7 +34,7 @@ from mullama.controller.listeners import HttpListeners, Listeners
 from mullama.controller.retries import Retries
 from mullama.controller.run_queue import PendingRuns, Run, RunQueue
 from mullama.controller.status import StatusTracker, live_models
-from mullama.errors import ModelUnavailable, MullamaError, Unavailable
+from mullama.errors import ModelUnavailable, MullamaError, Refused, Unavailable
 from mullama.manifest.spec import Hardware, Manifest
 from mullama.manifest.tree import revision
 from mullama.plan.make import make_plan
@@ -50,6 +50,7 @@ from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.observe import last_applied, last_manifest, with_use
 from mullama.reconcile.overlay import combine, effective_entries, models_beside
 from mullama.reconcile.partial_apply import expendable, missing_models, servable_part, without
+from mullama.reconcile.secrets import missing_secrets
 from mullama.runtime.base import Access, ApplyOptions, Origin
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
@@ -149,6 +150,8 @@ class Reconciler:
         self._check_options(change, planned)
         if change.options.offline:
             await asyncio.to_thread(self._require_stored, planned)
+        if missing := await asyncio.to_thread(missing_secrets, planned.desired, self._env):
+            return replace(planned, plan=replace(planned.plan, warnings=(*planned.plan.warnings, *missing)))
         return planned
 
     async def drift(self) -> Plan:
@@ -384,6 +387,11 @@ class Reconciler:
         manifest = current.manifest if change.desired is None else change.desired
         origin = current.origin if change.desired is None else change.origin
         lock = await asyncio.to_thread(read_lock, origin.file)
+        if manifest.fleet.hosts:
+            raise Refused(
+                "the manifest describes a fleet, and this is one of its servers",
+                hint="mullama apply -f FILE, without --host, changes all servers of a fleet",
+            )
         part = targeted(manifest, self._applied_manifest(), options.targets) if options.targets else None
         if part is not None:
             # Without its digest: the watcher would take the file for applied completely.

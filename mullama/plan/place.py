@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from math import inf
 from typing import Literal
@@ -106,6 +106,20 @@ def place(
     short = dict.fromkeys(model.name for model in left)
     reasons = {model.name: work.reason(model) for model in wanted if model.name in short}
     return work.result(wanted, [Unplaced(model=name, reason=reason) for name, reason in reasons.items()])
+
+
+def fitting(models: Iterable[PlacedModel], rooms: Iterable[HostRoom]) -> Callable[[str, Collection[str]], bool]:
+    """Return a function that tells whether models have room on a host together. Unknown ones need none."""
+    known, hosts = {model.name: model for model in models}, {room.name: room for room in rooms}
+
+    def fits(host: str, names: Collection[str]) -> bool:
+        filled = _Filled(hosts[host])
+        for name in sorted(names):
+            if name in known:
+                filled.put(known[name])
+        return filled.free >= 0
+
+    return fits
 
 
 class _Filled:

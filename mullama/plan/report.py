@@ -236,6 +236,11 @@ def marker(stack: str) -> str:
     return f"<!-- mullama:{stack.replace('--', '- -')} -->"
 
 
+def markdown_text(text: str) -> str:
+    """Return a text of one line for Markdown, without marks of its own."""
+    return _cell(text)
+
+
 def markdown(plan: Plan, stack: str, broken: Sequence[str] = ()) -> str:
     """Return a pull request comment of at most 60,000 characters: summary, broken rules, table, and folded fields."""
     head = [f"**mullama** `{_code(stack)}`: {counts(plan)}", marker(stack), ""]

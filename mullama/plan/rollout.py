@@ -35,7 +35,9 @@ class FleetChange(Struct, frozen=True, kw_only=True):
     changed: ModelsByHost = field(default_factory=dict)
     """The models that stay on a host and change."""
     others: Collection[str] = ()
-    """Hosts that change outside of their models."""
+    """Hosts that change outside of their models and routes."""
+    routed: Collection[str] = ()
+    """Hosts whose routes change."""
     gateways: Collection[str] = ()
     """Hosts that forward requests for models of other hosts."""
 
@@ -80,10 +82,10 @@ def rollout(
     waves: list[Wave] = []
     waiting: set[str] = set()
     disturbed = {host: frozenset(names) for host, names in change.changed.items() if names}
-    others = frozenset(change.others)
-    while disturbed or others or state.unfinished:
+    others, routed = frozenset(change.others), frozenset(change.routed)
+    while disturbed or others or routed or state.unfinished:
         added = state.additions(fits)
-        if not (added or disturbed or others or state.removable):
+        if not (added or disturbed or others or routed or state.removable):
             added = state.missing()
             waiting |= {name for names in added.values() for name in names if state.serves(name)}
         groups = _groups({*added, *disturbed, *others}, disturbed, state.after_of, max_unavailable, canaries)
@@ -92,12 +94,12 @@ def rollout(
             state.add({host: added.get(host, ()) for host in hosts})
             waves.append(state.wave("change", hosts, canary=number <= first, pause=pause if number == first else 0.0))
         state.route()
-        if added or others or state.removable:
-            concerned = {*change.gateways, *added, *disturbed, *others, *state.removable}
+        if added or others or routed or state.removable:
+            concerned = {*change.gateways, *added, *disturbed, *others, *routed, *state.removable}
             waves.append(state.wave("route", sorted(concerned)))
         if removed := state.remove():
             waves.append(state.wave("remove", removed))
-        canaries, disturbed, others = 0, {}, frozenset()
+        canaries, disturbed, others, routed = 0, {}, frozenset(), frozenset()
     return WaveOrder(waves=tuple(waves), pauses=tuple(sorted(waiting)))
 
 

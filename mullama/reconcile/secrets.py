@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mullama.errors import Denied, MullamaError, NotFound
-from mullama.manifest.spec import SecretRef
+from mullama.manifest.spec import Manifest, SecretRef
 
 
 def read_secret(ref: SecretRef, field: str, env: Mapping[str, str]) -> str | None:
@@ -30,6 +30,21 @@ def read_secret(ref: SecretRef, field: str, env: Mapping[str, str]) -> str | Non
         f"{field}: {place_of(ref)} is missing or empty",
         hint="set it where the server starts, or declare it with optional: true",
     )
+
+
+def missing_secrets(manifest: Manifest, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a clause for each API key, and each key of a peer, that cannot be read here."""
+    keys = ((f"auth.keys.{name}.secret", key.secret) for name, key in manifest.auth.keys.items())
+    peers = ((f"peers.{name}.key", peer.key) for name, peer in manifest.peers.items())
+    found = []
+    for field, ref in (*keys, *peers):
+        try:
+            if ref is not None:
+                read_secret(ref, field, env)
+        except MullamaError as error:
+            refusal = ": apply refuses it" if field.startswith("auth.") else ": the peer refuses requests without it"
+            found.append(f"{error.message}{refusal}")
+    return tuple(found)
 
 
 def joined(errors: Sequence[MullamaError]) -> MullamaError:

@@ -23,6 +23,11 @@ MISTAKES = [
         "m.yaml:2:87: models.a.embedding.default_prompt: there is no prompt 'querry' (did you mean query?)",
     ),
     (M + "routes: {A: b}", "m.yaml:3:13: routes.A: the model a has the same name"),
+    (M + "routes: {a: {to: [b, a]}}", "routes.a: the model a has the same name (rename one of them)"),
+    (
+        M + "routes: {a: {to: [a], fallback: [r]}, r: {to: [b], fallback: [a]}}",
+        "routes.a.fallback[0]: the fallbacks form a circle: a -> r -> a (remove one of them)",
+    ),
     ("models: {../x: builtin:tiny}", "m.yaml:2:10: models.../x: '../x' is not a model name"),
     (
         "models: {a: {from: builtin:tiny, adapters: [{from: ./x.gguf}, {from: 'builtin:tiny'}]}}",
@@ -273,6 +278,7 @@ AGREES = [
     "models: {a: {from: builtin:tiny, context: {flash_attention: off, kv: {k: q8_0}}}}",
     "models: {a: {from: builtin:tiny, context: {flash_attention: auto, kv: {v: q8_0}}}}",
     "models: {x-large: builtin:tiny}",
+    P + "routes: {a: {to: [a], fallback: [a@box, b]}}",
 ]
 
 

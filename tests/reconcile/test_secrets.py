@@ -11,7 +11,8 @@ from mullama.errors import Denied, NotFound
 from mullama.manifest.spec import SecretRef
 from mullama.manifest.tree import parse_resolved
 from mullama.reconcile.files import Files
-from mullama.reconcile.secrets import place_of, read_secret
+from mullama.reconcile.secrets import missing_secrets, place_of, read_secret
+from tests.manifest.builders import read
 
 
 def reference(**fields: Any) -> SecretRef:
@@ -59,3 +60,15 @@ def test_the_token_of_the_hub_is_checked_as_every_secret(tmp_path: Path) -> None
     (tmp_path / "token").chmod(0o644)
     with pytest.raises(Denied, match=r"^sources\.hf\.token: .*read by others"):
         files.settings(manifest)
+
+
+def test_each_key_that_this_machine_lacks_is_named() -> None:
+    text = """
+auth: {keys: {a: {secret: {from_env: A}}, b: {secret: {from_env: B}}, c: {secret: {from_env: C, optional: true}}}}
+peers: {p: {url: "https://p.example.org", key: {from_env: P}}, q: {url: "https://q.example.org"}}
+models: {m: builtin:tiny}
+"""
+    assert missing_secrets(read(text).manifest, {"A": "x"}) == (
+        "auth.keys.b.secret: the environment variable B is missing or empty: apply refuses it",
+        "peers.p.key: the environment variable P is missing or empty: the peer refuses requests without it",
+    )

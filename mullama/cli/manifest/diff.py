@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from mullama.cli.api_client.discover import (
@@ -25,7 +25,7 @@ from mullama.cli.app.context import (
     server_options,
     target_option,
 )
-from mullama.cli.app.exit_codes import DIFFERS, DONE, REFUSED
+from mullama.cli.app.exit_codes import DIFFERS, DONE, ERROR, REFUSED
 from mullama.cli.manifest.findings import CI_FORMATS, show_findings
 from mullama.cli.manifest.plan_file import save_plan
 from mullama.cli.manifest.planning import drift_of, plan_between, plan_for, require_files
@@ -101,6 +101,8 @@ def diff(call: CommandContext) -> int:
         return _drift(call)
     reference = call.options.ref
     loaded = load_manifest(call) if reference is None else _load_at(call, reference, "--ref")
+    if loaded.manifest.fleet.hosts and call.options.base is None:
+        return _diff_fleet(call, loaded)
     plan = _plan(call, loaded)
     if call.options.out:
         from mullama.manifest.tree import manifest_to_tree
@@ -109,7 +111,17 @@ def diff(call: CommandContext) -> int:
     reviewed = review(call, plan, loaded)
     _show(call, plan, loaded, reviewed)
     require_files(call, plan, loaded)
-    return REFUSED if reviewed.broken else exit_code_of(plan, call.options.fail_on, exit_zero=call.options.exit_zero)
+    return REFUSED if reviewed.broken else _code(call, plan.steps)
+
+
+def _diff_fleet(call: CommandContext, loaded: LoadedManifest) -> int:
+    """Show the plan of a fleet. The code is 1 if a host or a model prevents an apply."""
+    from mullama.cli.manifest.fleet_diff import show_fleet
+
+    plan = show_fleet(call, loaded)
+    return (
+        exit_code_of(plan.changes, call.options.fail_on, exit_zero=call.options.exit_zero) if plan.complete else ERROR
+    )
 
 
 def _drift(call: CommandContext) -> int:
@@ -117,12 +129,16 @@ def _drift(call: CommandContext) -> int:
     start = start_manifest(call)
     plan = drift_of(call, start, find(call, lambda: start.loaded))
     _show(call, plan, start.loaded, Review())
-    return exit_code_of(plan, call.options.fail_on, exit_zero=call.options.exit_zero)
+    return _code(call, plan.steps)
 
 
-def exit_code_of(plan: Plan, fail_on: tuple[str, ...], *, exit_zero: bool = False) -> int:
+def _code(call: CommandContext, steps: Iterable[Step]) -> int:
+    return exit_code_of(steps, call.options.fail_on, exit_zero=call.options.exit_zero)
+
+
+def exit_code_of(steps: Iterable[Step], fail_on: tuple[str, ...], *, exit_zero: bool = False) -> int:
     """Return 2 if `fail_on` selects any step, else 0."""
-    counts = any(GROUNDS[name](step) for name in fail_on for step in plan.steps)
+    counts = any(GROUNDS[name](step) for step in steps for name in fail_on)
     return DIFFERS if counts and not exit_zero else DONE
 
 

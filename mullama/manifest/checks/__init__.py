@@ -15,7 +15,7 @@ from mullama.manifest.checks.fleet import check_fleet
 from mullama.manifest.checks.groups import check_groups
 from mullama.manifest.checks.routes import check_peers, check_routes
 from mullama.manifest.diagnostics import Suggestions
-from mullama.manifest.spec import GitSync, Gpu, Hardware, Manifest, Model, SecretRef, Webhook
+from mullama.manifest.spec import GitSync, Gpu, Hardware, Manifest, Model, Route, SecretRef, Webhook
 from mullama.manifest.spec.readers import writes_text
 from mullama.names import BuiltinRef, ModelName, PathRef, UrlRef, parse_source
 from mullama.struct import Struct
@@ -107,7 +107,7 @@ def _names(draft: PartialManifest, fail: AddProblem) -> None:
             except Invalid as error:
                 fail(path, error.message, error.hint)
                 continue
-            if key in seen:
+            if key in seen and not (kind == "route" and _begins_with_model(draft.manifest.routes[name], name)):
                 fail(path, f"the {seen[key]} has the same name", "rename one of them")
             seen.setdefault(key, f"{kind} {name}")
     for name, model in draft.manifest.models.items():
@@ -123,6 +123,11 @@ def _names(draft: PartialManifest, fail: AddProblem) -> None:
             if key in seen:
                 fail(path, f"the {seen[key]} has the same name", "rename one of them")
             seen.setdefault(key, f"adapter {adapter.name} of {name}")
+
+
+def _begins_with_model(route: str | Route, name: str) -> bool:
+    """Return True for a route of a model of the same name: it adds fallbacks and rules to the model."""
+    return isinstance(route, Route) and [(target.model, target.peer) for target in route.to] == [(name, None)]
 
 
 def _moved(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:

@@ -29,7 +29,7 @@ def check_routes(
             _check_options(route, path, routes, models, manifest.peers, suggest, fail, warn)
         else:
             _check_model(route, path, routes, models, suggest, fail)
-    for loop in _loops(routes, models):
+    for loop in _loops(routes):
         index = _fallbacks(routes[loop[0]]).index(loop[1])
         way = " -> ".join(loop)
         fail(f"routes.{loop[0]}.fallback[{index}]", f"the fallbacks form a circle: {way}", "remove one of them")
@@ -123,7 +123,7 @@ def _fallbacks(route: AnyRoute) -> tuple[str, ...]:
     return route.fallback if isinstance(route, Route) else ()
 
 
-def _loops(routes: Mapping[str, AnyRoute], models: Collection[str]) -> Iterator[tuple[str, ...]]:
+def _loops(routes: Mapping[str, AnyRoute]) -> Iterator[tuple[str, ...]]:
     """Yield each circle of fallbacks once, from the first of its routes in the manifest back to it."""
     done: set[str] = set()
     for start in routes:
@@ -132,7 +132,7 @@ def _loops(routes: Mapping[str, AnyRoute], models: Collection[str]) -> Iterator[
             way.append((start, iter(_fallbacks(routes[start]))))
         while way:
             name, rest = way[-1]
-            following = next((n for n in rest if n in routes and n not in models), None)
+            following = next((n for n in rest if n in routes), None)
             names = [visited for visited, _ in way]
             if following is None:
                 done.add(name)

@@ -105,7 +105,18 @@ _TLS = record(cert=TEXT, names=_TEXTS, expires=_TIME, client_certificates=FLAG)
 _GROUP = record(name=TEXT, max=COUNT, loaded=_TEXTS, waiting=mapping(COUNT))
 _RATE = record(limit=TEXT, unit=TEXT, rate=TEXT, remaining=_NUMBER, full_in=_SECONDS, refused=COUNT)
 _DEVICE = partly(
-    record(name=TEXT, description=TEXT, total=_BYTES, free=_BYTES, host=TEXT, fault=nullable(TEXT)), "host", "fault"
+    record(
+        name=TEXT,
+        description=TEXT,
+        total=_BYTES,
+        free=_BYTES,
+        host=TEXT,
+        fault=nullable(TEXT),
+        ids={"type": "array", "items": TEXT, "description": "PCI address and UUID"},
+    ),
+    "host",
+    "fault",
+    "ids",
 )
 _ORIGIN = partly(
     record(

@@ -50,6 +50,10 @@ class FleetHostPort(Protocol):
         """Return the JSON of a GET within `CALL_SECONDS`."""
         ...
 
+    def plan(self, manifest: Mapping[str, Any]) -> Any:
+        """Return the JSON of the plan that the host makes for a resolved manifest."""
+        ...
+
     def lease(self) -> Mapping[str, Any]: ...
 
     def take_lease(self, holder: str, fleet: str, seconds: float, fence: int) -> Mapping[str, Any]: ...
@@ -77,6 +81,10 @@ class RemoteHost:
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         return self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
+
+    def plan(self, manifest: Mapping[str, Any]) -> Any:
+        options = {"trigger": "apply", "allow_empty": True}
+        return self._ask("POST", "/api/v1/plan", {"manifest": manifest, "options": options})
 
     def lease(self) -> Mapping[str, Any]:
         tree: Mapping[str, Any] = self._ask("GET", "/api/v1/fleet/lease")
@@ -147,8 +155,17 @@ def named(host: str) -> Iterator[None]:
         yield
     except MullamaError as error:
         error.message = f"{host}: {error.message}"
+        error.hint = _hint_of(host, error.hint)
         error.args = (error.message,)
         raise
+
+
+def _hint_of(host: str, hint: str) -> str:
+    """Return the hint of the client of one server as it is for a host of a manifest."""
+    for option, field in (("--key-file", "key"), ("--ca-file", "ca_file")):
+        if option in hint:
+            return f"see fleet.hosts.{host}.{field}"
+    return "start it there: mullama serve" if "mullama serve" in hint else hint
 
 
 def remote_host(name: str, host: FleetHost, env: Mapping[str, str]) -> RemoteHost:

@@ -53,6 +53,10 @@ class FakeHost:
             case _:
                 raise NotFound(path)
 
+    def plan(self, manifest: Mapping[str, Any]) -> Any:
+        self._answer()
+        raise NotFound("/api/v1/plan")
+
     def lease(self) -> Mapping[str, Any]:
         self._answer()
         return lease_tree(self.leases, self.clock())

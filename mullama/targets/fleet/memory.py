@@ -1,0 +1,85 @@
+"""The memory that the models of a fleet need on its hosts (pure), by the arithmetic of one machine.
+
+An estimate is for a host without other models: the devices of the host are free as far as the budget allows. The sum
+is over all devices, as for one machine, so a single device may still lack room.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+
+from mullama.errors import Invalid
+from mullama.manifest.checks.fleet import matching_hosts
+from mullama.manifest.spec import Budget, Hardware, Manifest, Model
+from mullama.plan.devices import within_budget
+from mullama.plan.fit import device_parts, memory_bound, placement, stays
+from mullama.plan.observed import KnownFiles, Machine
+from mullama.plan.place import HostRoom, MemoryDemand, PlacedModel
+from mullama.struct import replace
+from mullama.targets.fleet.observe import FleetObservation, HostObservation
+
+
+def rooms(fleet: Manifest, seen: FleetObservation) -> tuple[HostRoom, ...]:
+    """Return the hosts that answer, with the memory that their budgets leave to models."""
+    found = []
+    for host in seen.hosts.values():
+        budget = budget_of(fleet, host)
+        found.append(
+            HostRoom(name=host.name, memory=memory_bound(budget, host.machine), kind=_kind(host.machine, budget))
+        )
+    return tuple(found)
+
+
+def budget_of(fleet: Manifest, host: HostObservation) -> Budget:
+    """Return the budget of a host: that of the fleet, or its own where the fleet has no hardware block."""
+    return (fleet.hardware if fleet.hardware != Hardware() else host.applied.hardware).budget
+
+
+def placed_models(fleet: Manifest, seen: FleetObservation, files: Mapping[str, KnownFiles]) -> tuple[PlacedModel, ...]:
+    """Return the models with the memory that they need on each kind of host. files: by source, as far as known."""
+    kinds: dict[str, Machine] = {}
+    of_host: dict[str, str] = {}
+    for host in seen.hosts.values():
+        budget = budget_of(fleet, host)
+        kind = of_host[host.name] = _kind(host.machine, budget)
+        kinds.setdefault(kind, _empty(host.machine, budget))
+    found = []
+    choices: dict[str, tuple[str, ...]] = {}
+    for name, model in fleet.models.items():
+        choice = json.dumps(model.hosts, sort_keys=True)
+        hosts = choices.setdefault(choice, matching_hosts(model, fleet.fleet))
+        wanted = dict.fromkeys(of_host[host] for host in hosts if host in of_host)
+        need = {kind: _demand(model, files, kinds[kind]) for kind in wanted}
+        found.append(PlacedModel(name=name, hosts=hosts, replicas=model.replicas, stays=stays(model), need=need))
+    return tuple(found)
+
+
+def _demand(model: Model, files: Mapping[str, KnownFiles], machine: Machine) -> MemoryDemand:
+    known = files.get(model.from_)
+    if known is None or known.facts is None:
+        # The header is not known: the size of the files is the least that the weights need.
+        bytes_known = known.size if known is not None else None
+        return MemoryDemand(((model.from_, bytes_known),) if bytes_known else ())
+    try:
+        placement(model, known.facts, machine)
+    except Invalid as error:
+        return MemoryDemand((), error.message)
+    parts = device_parts(model, files, machine)
+    return MemoryDemand(tuple((_short(key), sum(places.values())) for key, places in parts.items()))
+
+
+def _short(key: object) -> str:
+    return blake2b(repr(key).encode(), digest_size=16).hexdigest()
+
+
+def _kind(machine: Machine, budget: Budget) -> str:
+    """Return a text that is equal for hosts on which a model needs the same memory."""
+    devices = [(d.name, d.total, d.host, bool(d.fault), d.ids) for d in machine.gpus]
+    return _short((machine.ram_total, devices, repr(budget)))
+
+
+def _empty(machine: Machine, budget: Budget) -> Machine:
+    free = replace(machine, gpus=tuple(replace(device, free=device.total) for device in machine.gpus))
+    return within_budget(free, budget)

@@ -1,0 +1,211 @@
+"""The plan of a fleet: the placement of its models, the plan of each host, and the order of the changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mullama.errors import Invalid, MullamaError
+from mullama.manifest.checks.fleet import gateways_of
+from mullama.manifest.spec import Manifest
+from mullama.manifest.spec.readers import moves_of
+from mullama.manifest.tree import block_to_tree, manifest_to_tree
+from mullama.plan.changes import compare_rest
+from mullama.plan.observed import KnownFiles
+from mullama.plan.place import FleetPlacement, fitting, place
+from mullama.plan.rollout import FleetChange, Pause, WaveKind, WaveOrder, rollout
+from mullama.plan.steps import Plan, Step, from_tree
+from mullama.struct import Struct, field
+from mullama.targets.fleet.host_manifest import host_manifest, own_blocks, with_new_routes, with_old_models
+from mullama.targets.fleet.hosts import FleetHostPort, on_each
+from mullama.targets.fleet.memory import placed_models, rooms
+from mullama.targets.fleet.observe import FleetObservation
+
+
+class FleetStep(Struct, frozen=True, kw_only=True):
+    """Hosts that change at the same time, with the manifest that each gets."""
+
+    kind: WaveKind
+    manifests: Mapping[str, Manifest]
+    models: Mapping[str, tuple[str, ...]]
+    """The models of these hosts that must serve afterwards."""
+    canary: bool = False
+    pause: Pause = 0.0
+    """Time before the next step in seconds, or `manual`."""
+
+
+class FleetDraft(Struct, frozen=True, kw_only=True):
+    """What a fleet shall be, from the manifest and the state of all hosts. Pure."""
+
+    seen: FleetObservation
+    placement: FleetPlacement
+    manifests: Mapping[str, Manifest]
+    """The manifest of each host at the end; empty if a host is not known or a model has no place."""
+    order: WaveOrder = WaveOrder()
+    steps: tuple[FleetStep, ...] = ()
+
+    @property
+    def possible(self) -> bool:
+        """True if every host is known and every model has its places."""
+        return not self.seen.faults and not self.placement.unplaced
+
+
+class FleetPlan(Struct, frozen=True, kw_only=True):
+    """The plan of each host, made by the host itself."""
+
+    draft: FleetDraft
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+    faults: Mapping[str, MullamaError] = field(default_factory=dict)
+    """The hosts that cannot be observed, and those that refuse their manifest."""
+
+    @property
+    def complete(self) -> bool:
+        """True if nothing prevents an apply."""
+        return self.draft.possible and not self.faults
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The reasons why an apply could not be carried out, each with its host or model."""
+        faults = (str(error) for error in self.faults.values())
+        return (*faults, *(each.reason for each in self.draft.placement.unplaced))
+
+    @property
+    def changes(self) -> Iterator[Step]:
+        """The steps of all hosts."""
+        return (step for plan in self.plans.values() for step in plan.steps)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All hosts, by name."""
+        return tuple(sorted({*self.draft.seen.hosts, *self.faults}))
+
+    @property
+    def empty(self) -> bool:
+        return all(plan.empty for plan in self.plans.values())
+
+
+def draft_fleet(fleet: Manifest, seen: FleetObservation, files: Mapping[str, KnownFiles]) -> FleetDraft:
+    """Return the placement, the manifests of the hosts, and the order of their changes.
+
+    Nothing is placed while a host is unknown: its models would seem to be missing. files: by source.
+    """
+    if seen.faults:
+        return FleetDraft(seen=seen, placement=FleetPlacement(), manifests={})
+    current = current_places(fleet, seen)
+    models, hosts = placed_models(fleet, seen, files), rooms(fleet, seen)
+    placement = place(models, hosts, current, fleet.fleet.placement)
+    if placement.unplaced:
+        return FleetDraft(seen=seen, placement=placement, manifests={})
+    manifests = {
+        name: host_manifest(fleet, placement.hosts, name, own_blocks(host.applied)) for name, host in seen.hosts.items()
+    }
+    rules = fleet.fleet.rollout
+    leaving = {name: model for host in seen.hosts.values() for name, model in host.applied.models.items()}
+    everything = fleet.model_copy(update={"models": {**leaving, **fleet.models}})
+    order = rollout(
+        change_of(fleet, seen, manifests),
+        max_unavailable=rules.max_unavailable,
+        canary=rules.canary,
+        pause=rules.pause,
+        fits=fitting(placed_models(everything, seen, files), hosts),
+    )
+    steps = tuple(_steps(fleet, seen, manifests, placement, order))
+    return FleetDraft(seen=seen, placement=placement, manifests=manifests, order=order, steps=steps)
+
+
+def current_places(fleet: Manifest, seen: FleetObservation) -> dict[str, list[str]]:
+    """Return the hosts that have each model now; a renamed one under its new name."""
+    places: dict[str, list[str]] = {}
+    for host in seen.hosts.values():
+        for name in _renamed(host.applied.models, fleet):
+            places.setdefault(name, []).append(host.name)
+    return places
+
+
+def _renamed(models: Iterable[str], fleet: Manifest) -> list[str]:
+    moves = moves_of(fleet.moved, "model")
+    return [moves.get(name, name) if moves.get(name) in fleet.models else name for name in models]
+
+
+def change_of(fleet: Manifest, seen: FleetObservation, manifests: Mapping[str, Manifest]) -> FleetChange:
+    """Return the difference between the applied manifests and the wanted ones."""
+    changed, others, routed = {}, [], []
+    for name, host in seen.hosts.items():
+        old, new = host.applied, manifests[name]
+        before = dict(zip(_renamed(old.models, fleet), old.models, strict=True))
+        changed[name] = tuple(
+            model
+            for model, former in before.items()
+            if model in new.models and (former != model or old.models[former] != new.models[model])
+        )
+        rest = compare_rest(old, new).keys()
+        if rest - {"routes", "peers"}:
+            others.append(name)
+        elif rest:
+            routed.append(name)
+    return FleetChange(
+        before={name: _renamed(host.applied.models, fleet) for name, host in seen.hosts.items()},
+        after={name: tuple(manifest.models) for name, manifest in manifests.items()},
+        changed=changed,
+        others=others,
+        routed=routed,
+        gateways=gateways_of(fleet.fleet),
+    )
+
+
+def _steps(
+    fleet: Manifest, seen: FleetObservation, manifests: Mapping[str, Manifest], placement: FleetPlacement,
+    order: WaveOrder,
+) -> Iterator[FleetStep]:  # fmt: skip
+    """Yield the steps of the waves, without hosts that a wave leaves as they are."""
+    last = {name: host.applied for name, host in seen.hosts.items()}
+    for wave in order.waves:
+        now: dict[str, Manifest] = {}
+        for name in wave.hosts:
+            models, wanted = wave.models[name], manifests[name]
+            if wave.kind == "change":
+                now[name] = with_old_models(last[name], _with_models(wanted, models), models)
+            else:
+                if wave.routes != placement.hosts:  # not all models are at their places yet
+                    own = own_blocks(seen.hosts[name].applied)
+                    wanted = host_manifest(fleet, wave.routes, name, own)
+                now[name] = with_new_routes(last[name], wanted, models)
+        now = {name: manifest for name, manifest in now.items() if manifest != last[name]}
+        last |= now
+        if now:
+            serving = {name: tuple(manifest.models) for name, manifest in now.items()}
+            yield FleetStep(kind=wave.kind, manifests=now, models=serving, canary=wave.canary, pause=wave.pause)
+
+
+def _with_models(wanted: Manifest, names: Sequence[str]) -> Manifest:
+    """Return a host manifest with those of its models that a wave has brought already."""
+    kept = {name: model for name, model in wanted.models.items() if name in names}
+    return wanted if len(kept) == len(wanted.models) else wanted.model_copy(update={"models": kept})
+
+
+def plan_fleet(draft: FleetDraft, hosts: Sequence[FleetHostPort], version: str) -> FleetPlan:
+    """Ask each host for the plan of its manifest, all at the same time."""
+    if not draft.possible:
+        return FleetPlan(draft=draft, faults=draft.seen.faults)
+    answers = on_each(hosts, lambda host: _plan_of(host, draft, version))
+    return FleetPlan(
+        draft=draft,
+        plans={name: answer for name, answer in answers.items() if isinstance(answer, Plan)},
+        faults={name: answer for name, answer in answers.items() if isinstance(answer, MullamaError)},
+    )
+
+
+def _plan_of(host: FleetHostPort, draft: FleetDraft, version: str) -> Plan:
+    answer = host.plan(tree_for(draft.manifests[host.name], draft.seen.hosts[host.name].version, version))
+    try:
+        return from_tree(answer)
+    except Invalid as error:
+        raise Invalid(f"{host.name}: sent a plan that this version cannot read: {error}") from error
+
+
+def tree_for(manifest: Manifest, theirs: str, ours: str) -> dict[str, Any]:
+    """Return a manifest as a host of this version reads it: another version has other fields with defaults."""
+    if theirs == ours:
+        return manifest_to_tree(manifest)
+    tree = manifest.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    return {"mullama": block_to_tree(manifest)["mullama"], **tree}

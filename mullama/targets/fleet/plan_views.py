@@ -1,0 +1,102 @@
+"""The plan of a fleet for people and programs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mullama.plan import report
+from mullama.plan.report import Line
+from mullama.plan.steps import to_tree
+from mullama.struct import replace
+from mullama.targets.fleet.plan import FleetPlan, FleetStep
+from mullama.units import counted, duration_literal, printable
+
+FORMAT = "mullama.fleet-plan/1"
+_KINDS = {"change": "models", "route": "routes", "remove": "removals"}
+_NAMED = 8  # hosts in one line
+
+
+def fleet_lines(plan: FleetPlan) -> Iterator[Line]:
+    """Yield the plan of each host, the problems, and the order of the changes."""
+    for name in plan.names:
+        if (fault := plan.faults.get(name)) is not None:
+            text = fault.message.removeprefix(f"{name}: ")
+            yield Line(printable(f"{name}: {text}" + (f" ({fault.hint})" if fault.hint else "")), "remove")
+        elif (own := plan.plans.get(name)) is None:
+            yield Line(f"{name}: answers, and is not planned")
+        elif own.empty:
+            yield Line(f"{name}: no changes")
+            yield from (Line(f"  warning: {printable(text)}") for text in own.warnings)
+        else:
+            yield Line(f"{name}:")
+            yield from (replace(line, text=f"  {line.text}") for line in report.lines(own))
+    for each in plan.draft.placement.unplaced:
+        yield Line(printable(each.reason), "remove")
+    yield from (Line(text) for text in _order(plan.draft.steps))
+    if pauses := plan.draft.order.pauses:
+        names = ", ".join(pauses[:_NAMED]) + (f" and {len(pauses) - _NAMED} more" if len(pauses) > _NAMED else "")
+        yield Line(f"warning: requests to {printable(names)} may wait: their old and new places have no room together")
+    yield Line(_summary(plan))
+
+
+def _order(steps: tuple[FleetStep, ...]) -> Iterator[str]:
+    for number, step in enumerate(steps, 1):
+        names = [*step.manifests]
+        hosts = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        pause = "" if not step.pause else f", then {_pause(step)}"
+        yield f"step {number}: {_KINDS[step.kind]} of {hosts}{' (canary)' if step.canary else ''}{pause}"
+
+
+def _pause(step: FleetStep) -> str:
+    return "stop for a look" if step.pause == "manual" else f"wait for {duration_literal(step.pause)}"
+
+
+def _summary(plan: FleetPlan) -> str:
+    changing = sum(not own.empty for own in plan.plans.values())
+    if plan.complete:
+        return f"{counted(changing, 'host')} of {len(plan.plans)} to change" if changing else "no changes"
+    reasons = []
+    if plan.faults:
+        reasons.append(f"{counted(len(plan.faults), 'host')} cannot be planned")
+    if unplaced := plan.draft.placement.unplaced:
+        reasons.append(f"{counted(len(unplaced), 'model')} cannot be placed")
+    return f"{' and '.join(reasons)}: apply would change nothing"
+
+
+def fleet_tree(plan: FleetPlan) -> dict[str, Any]:
+    """Return the published form. New keys may appear within one number of the format."""
+    placement = plan.draft.placement
+    return {
+        "format": FORMAT,
+        "complete": plan.complete,
+        "placement": {name: list(hosts) for name, hosts in placement.hosts.items()},
+        "unplaced": [{"model": each.model, "reason": each.reason} for each in placement.unplaced],
+        "hosts": {name: _host_tree(plan, name) for name in plan.names},
+        "steps": [
+            {
+                "kind": step.kind, "hosts": list(step.manifests), "canary": step.canary, "pause": step.pause,
+                "models": {name: list(models) for name, models in step.models.items()},
+            }
+            for step in plan.draft.steps
+        ],
+        "pauses": list(plan.draft.order.pauses),
+    }  # fmt: skip
+
+
+def _host_tree(plan: FleetPlan, name: str) -> dict[str, Any]:
+    seen, fault, own = plan.draft.seen.hosts.get(name), plan.faults.get(name), plan.plans.get(name)
+    return {
+        "version": seen.version if seen else None,
+        "revision": seen.revision if seen else None,
+        "error": {"kind": fault.kind.value, "message": fault.message, "hint": fault.hint} if fault else None,
+        "plan": to_tree(own) if own is not None else None,
+    }
+
+
+def fleet_markdown(plan: FleetPlan, stack: str) -> str:
+    """Return a pull request comment: the plan of each host, and what prevents an apply."""
+    parts = [report.markdown(own, f"{stack} on {name}") for name, own in plan.plans.items()]
+    if plan.problems:
+        parts.append("\n".join(f"- {report.markdown_text(text)}" for text in plan.problems))
+    return "\n\n".join(parts)

@@ -1,0 +1,222 @@
+"""The plan of a fleet: what each host answers becomes a placement, a manifest for each, and an order of changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from mullama.errors import MullamaError, Refused, Unavailable
+from mullama.manifest.spec import Manifest
+from mullama.manifest.tree import manifest_to_tree, parse_resolved, revision
+from mullama.plan.make import make_plan
+from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
+from mullama.plan.steps import to_tree
+from mullama.targets.fleet.hosts import FleetHostPort, named
+from mullama.targets.fleet.observe import gathered, observe_fleet, observe_host, require_near
+from mullama.targets.fleet.plan import FleetPlan, draft_fleet, plan_fleet, tree_for
+from mullama.targets.fleet.plan_views import fleet_lines, fleet_tree
+from tests.manifest.builders import read
+from tests.plan.builders import FACTS
+
+GIB = 1 << 30
+HEAD = """
+fleet:
+  hosts: {a: {url: "http://10.0.0.1"}, b: {url: "http://10.0.0.2"}, c: {url: "http://10.0.0.3"}}
+"""
+FILES = {
+    f"/m/{name}.gguf": KnownFiles(
+        source=f"/m/{name}.gguf", digest=f"sha256:{name * 64}", size=10**9, facts=FACTS, stored=True
+    )
+    for name in "12345"
+}
+"""Models of 0.76 GiB."""
+
+
+class PlannedHost:
+    """A host that plans as a server does, without one."""
+
+    def __init__(self, name: str, applied: Manifest | None = None, ram: float = 64, version: str = "0.2.0") -> None:
+        self.name, self.version = name, version
+        self.applied = applied or Manifest(mullama="v1")
+        self.ram = int(ram * GIB)
+        self.gone: MullamaError | None = None
+        self.planned: list[Any] = []
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        with named(self.name):
+            if self.gone is not None:
+                raise self.gone
+        if path == "/api/v1/status":
+            machine = {"ram_total": self.ram, "ram_available": self.ram, "gpus": [], "cores": 4}
+            return {"version": self.version, "machine": machine}
+        return {"manifest": manifest_to_tree(self.applied), "revision": revision(self.applied)}
+
+    def plan(self, manifest: Mapping[str, Any]) -> Any:
+        self.planned.append(manifest)
+        live = {
+            n: LiveModel(name=n, revision=revision(m), state="ready", memory=1) for n, m in self.applied.models.items()
+        }
+        applied = Applied(generation=1, revision=revision(self.applied), manifest=self.applied)
+        return to_tree(make_plan(parse_resolved(manifest), Observed(applied=applied, live=live, files=FILES)))
+
+
+def ports(*hosts: PlannedHost) -> list[FleetHostPort]:
+    return list(hosts)  # type: ignore[arg-type]
+
+
+def planned(text: str, *hosts: PlannedHost) -> FleetPlan:
+    manifest = read(HEAD + text).manifest
+    draft = draft_fleet(manifest, observe_fleet(ports(*hosts), "0.2.0"), FILES)
+    return plan_fleet(draft, ports(*hosts), "0.2.0")
+
+
+def three(**options: Any) -> tuple[PlannedHost, PlannedHost, PlannedHost]:
+    return PlannedHost("a", **options), PlannedHost("b", **options), PlannedHost("c", **options)
+
+
+def lines(plan: FleetPlan) -> list[str]:
+    return [line.text for line in fleet_lines(plan)]
+
+
+def steps(plan: FleetPlan) -> list[str]:
+    """Each step as `kind hosts`."""
+    return [f"{step.kind} {''.join(step.manifests)}" for step in plan.draft.steps]
+
+
+def carried_out(plan: FleetPlan, hosts: tuple[PlannedHost, ...]) -> None:
+    """Apply all steps. At each of them, every gateway leads to hosts that have the model."""
+    by_name = {host.name: host for host in hosts}
+    for step in plan.draft.steps:
+        for name, manifest in step.manifests.items():
+            by_name[name].applied = parse_resolved(manifest_to_tree(manifest))
+        if step.kind != "change":
+            for host in hosts:
+                for route in host.applied.routes.values():
+                    for target in route.to if not isinstance(route, str) else ():
+                        assert target.peer is None or target.model in by_name[target.peer].applied.models
+
+
+MODELS = "models: {x: {from: /m/1.gguf, replicas: 2}, y: /m/2.gguf, z: /m/3.gguf}\n"
+
+
+def test_an_empty_fleet_gets_its_models_and_then_nothing_changes() -> None:
+    hosts = three()
+    plan = planned(MODELS, *hosts)
+    assert plan.complete
+    assert plan.draft.placement.hosts == {"x": ("a", "b"), "y": ("c",), "z": ("a",)}
+    assert lines(plan)[-2:] == ["step 1: models of a, b, c", "3 hosts of 3 to change"]
+    carried_out(plan, hosts)
+    again = planned(MODELS, *hosts)
+    assert (again.empty, again.draft.steps) == (True, ())
+    assert lines(again) == ["a: no changes", "b: no changes", "c: no changes", "no changes"]
+
+
+def test_one_more_model_moves_no_other_and_changes_in_place_touch_their_hosts_alone() -> None:
+    hosts = three()
+    carried_out(planned(MODELS, *hosts), hosts)
+    more = planned(MODELS.replace("z:", "w: /m/4.gguf, z:"), *hosts)
+    assert more.draft.placement.hosts == {"x": ("a", "b"), "y": ("c",), "z": ("a",), "w": ("b",)}
+    assert steps(more) == ["change b", "route ac"]
+    changed = planned(MODELS.replace("replicas: 2", "replicas: 2, system: Hi"), *hosts)
+    assert steps(changed) == ["change a", "change b"]
+    assert [name for name, plan in changed.plans.items() if not plan.empty] == ["a", "b"]
+
+
+def test_a_model_that_may_not_stay_moves_without_a_gap() -> None:
+    hosts = three()
+    carried_out(planned(MODELS, *hosts), hosts)
+    plan = planned(MODELS.replace("y: /m/2.gguf", "y: {from: /m/2.gguf, hosts: [b]}"), *hosts)
+    assert steps(plan) == ["change b", "route ab", "remove c"]
+    carried_out(plan, hosts)
+    assert [[*host.applied.models] for host in hosts] == [["x", "z"], ["x", "y"], []]
+    assert planned(MODELS.replace("y: /m/2.gguf", "y: {from: /m/2.gguf, hosts: [b]}"), *hosts).empty
+
+
+def test_full_hosts_change_in_rounds() -> None:
+    """Each host has room for one model: y leaves b before x can come."""
+    hosts = three(ram=1)
+    carried_out(planned("models: {x: {from: /m/1.gguf, hosts: [a]}, y: {from: /m/2.gguf, hosts: [b]}}", *hosts), hosts)
+    text = "models: {x: {from: /m/1.gguf, hosts: [b]}, y: {from: /m/2.gguf, hosts: [c]}}"
+    plan = planned(text, *hosts)
+    assert steps(plan) == ["change c", "route abc", "remove b", "change b", "route abc", "remove a"]
+    carried_out(plan, hosts)
+    assert planned(text, *hosts).empty
+
+
+def test_the_settings_of_all_hosts_change_with_the_canary_first() -> None:
+    hosts = three()
+    carried_out(planned(MODELS, *hosts), hosts)
+    text = MODELS + "server: {limits: {queue: 9}}\n"
+    head = "  rollout: {canary: 1, pause: 30s}\n"
+    plan = planned(head + text, *hosts)
+    assert [(step.kind, [*step.manifests], step.canary, step.pause) for step in plan.draft.steps] == [
+        ("change", ["a"], True, 30.0),
+        ("change", ["b", "c"], False, 0.0),
+    ]
+    assert "step 1: models of a (canary), then wait for 30s" in lines(plan)
+
+
+def test_a_changed_route_reaches_the_hosts_without_their_models() -> None:
+    hosts = three()
+    carried_out(planned(MODELS, *hosts), hosts)
+    plan = planned(MODELS + "routes: {default: y}", *hosts)
+    assert steps(plan) == ["route abc"]
+
+
+def test_a_host_that_does_not_answer_is_named_and_nothing_is_placed() -> None:
+    hosts = three()
+    hosts[1].gone = Unavailable("no server answers at http://10.0.0.2: timed out")
+    plan = planned(MODELS, *hosts)
+    assert not plan.complete
+    assert lines(plan) == [
+        "a: answers, and is not planned",
+        "b: no server answers at http://10.0.0.2: timed out",
+        "c: answers, and is not planned",
+        "1 host cannot be planned: apply would change nothing",
+    ]
+    tree = fleet_tree(plan)
+    assert tree["complete"] is False
+    assert (tree["hosts"]["b"]["error"]["kind"], tree["hosts"]["a"]["plan"]) == ("unavailable", None)
+
+
+def test_a_model_that_fits_nowhere_is_named_with_the_numbers() -> None:
+    plan = planned(MODELS, *three(ram=1))
+    assert not plan.complete
+    assert any(text.startswith("z needs ") and "left" in text for text in lines(plan))
+    assert lines(plan)[-1] == "1 model cannot be placed: apply would change nothing"
+
+
+def test_models_of_unknown_size_are_placed_by_the_size_of_their_files() -> None:
+    text = "models: {x: /m/8.gguf, y: /m/9.gguf}"
+    files = {"/m/8.gguf": KnownFiles(source="/m/8.gguf", size=70 * GIB)}
+    seen = observe_fleet(ports(*three()), "0.2.0")
+    draft = draft_fleet(read(HEAD + text).manifest, seen, files)
+    assert [each.model for each in draft.placement.unplaced] == ["x"]
+
+
+@pytest.mark.parametrize("theirs", ["0.1.9", "0.2.7", "0.3.0"])
+def test_one_minor_version_apart_works(theirs: str) -> None:
+    require_near("a", theirs, "0.2.0")
+
+
+@pytest.mark.parametrize("theirs", ["0.4.0", "1.2.0", "0.0.9", "", "next"])
+def test_more_than_one_minor_version_apart_is_refused(theirs: str) -> None:
+    with pytest.raises(Refused, match=f"a: runs mullama {theirs or 'of an unknown version'}, and this is 0.2.0"):
+        require_near("a", theirs, "0.2.0")
+
+
+def test_a_host_of_another_version_gets_no_fields_that_it_may_not_know() -> None:
+    manifest = read("models: {x: builtin:tiny}").manifest
+    assert tree_for(manifest, "0.2.0", "0.2.0") == manifest_to_tree(manifest)
+    assert tree_for(manifest, "0.1.0", "0.2.0") == {"mullama": "v1", "models": {"x": {"from": "builtin:tiny"}}}
+    host = PlannedHost("a", version="0.3.1")
+    assert observe_host(ports(host)[0], "0.2.0").version == "0.3.1"
+
+
+def test_the_order_of_answers_does_not_matter() -> None:
+    seen = observe_fleet(ports(*three()), "0.2.0")
+    turned = gathered(dict(reversed(seen.hosts.items())))
+    manifest = read(HEAD + MODELS).manifest
+    assert draft_fleet(manifest, seen, FILES).placement == draft_fleet(manifest, turned, FILES).placement
