@@ -21,8 +21,8 @@ def fleet_lines(plan: FleetPlan) -> Iterator[Line]:
     """Yield the plan of each host, the problems, and the order of the changes."""
     for name in plan.names:
         if (fault := plan.faults.get(name)) is not None:
-            text = fault.message.removeprefix(f"{name}: ")
-            yield Line(printable(f"{name}: {text}" + (f" ({fault.hint})" if fault.hint else "")), "remove")
+            text = fault.message if fault.message.startswith(name) else f"{name}: {fault.message}"
+            yield Line(printable(text + (f" ({fault.hint})" if fault.hint else "")), "remove")
         elif (own := plan.plans.get(name)) is None:
             yield Line(f"{name}: answers, and is not planned")
         elif own.empty:
