@@ -1,7 +1,7 @@
 """The manifest of one host of a fleet. Pure.
 
 A host gets its models, the shared blocks, and, as a gateway, a route for each model of the other hosts under its own
-name: so every gateway answers for every model. What belongs to the host itself stays: its addresses and certificate,
+name: so every gateway answers for every model. The blocks of the host itself stay: its addresses and certificate,
 and its keys and hardware where the manifest of the fleet has none.
 """
 

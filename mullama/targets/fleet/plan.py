@@ -35,7 +35,7 @@ class FleetStep(Struct, frozen=True, kw_only=True):
 
 
 class FleetDraft(Struct, frozen=True, kw_only=True):
-    """What a fleet shall be, from the manifest and the state of all hosts. Pure."""
+    """The desired state of a fleet, from the manifest and the state of all hosts. Pure."""
 
     seen: FleetObservation
     placement: FleetPlacement
