@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,13 +28,18 @@ class RealFleet:
             stack.write({})
             self.processes[name] = stack.serve()
         self.urls = {name: stack.ready() for name, stack in stacks.items()}
-        lines = [f"    {name}: {{url: '{url}'}}" for name, url in self.urls.items()]
-        control.write_text("\n".join(["mullama: v1", "models: {demo: builtin:tiny}", "fleet:", "  hosts:", *lines, ""]))
+        self.declare("demo: builtin:tiny")
         self.hosts = {name: RemoteHost(name, Client(ServerAddress.parse(url))) for name, url in self.urls.items()}
+
+    def declare(self, models: str, rollout: str = "{}") -> None:
+        hosts = "".join(f"    {name}: {{url: '{url}'}}\n" for name, url in self.urls.items())
+        head = f"mullama: v1\nmodels: {{{models}}}\nfleet:\n  rollout: {rollout}\n  hosts:\n"
+        self.control.write_text(head + hosts)
 
     def tree(self, name: str, **models: str) -> dict[str, Any]:
         found: dict[str, Any] = self.hosts[name].get("/api/v1/stack")["manifest"]
-        return {**found, "models": {model: {"from": source} for model, source in models.items()}}
+        wanted = {model: {"from": source} for model, source in models.items()}
+        return {**found, "models": wanted, "routes": {}, "peers": {}}
 
     def apply(self, *hosts: str, **models: str) -> FleetOutcome:
         """Apply models on hosts, one after the other."""
@@ -108,6 +114,28 @@ def test_a_fleet_changes_shows_all_hosts_and_goes_back(fleet: RealFleet) -> None
     assert fleet.models() == {"a": [], "b": [], "c": []}
     command(fleet, "undo", "--yes")
     assert fleet.models() == {"a": ["demo"], "b": ["demo"], "c": []}
+
+
+def test_apply_places_models_continues_after_a_pause_and_says_when_nothing_is_to_do(fleet: RealFleet) -> None:
+    fleet.declare("shared: {from: builtin:tiny, replicas: 2}", "{canary: 1, pause: manual}")
+
+    first = command(fleet, "apply", "--yes", code=8)
+    assert "canary: change the models on a" in first
+    assert "paused after the canary: mullama apply continues" in first
+    assert sum("shared" in models for models in fleet.models().values()) == 1
+    second = command(fleet, "apply", "--yes")
+    assert sum("shared" in models for models in fleet.models().values()) == 2
+    assert "not reached" not in second
+    for host in fleet.hosts.values():  # each of them answers for the model, the third one by a route
+        assert "shared" in [row["id"] for row in host.get("/v1/models")["data"]]
+    assert "step 1" not in command(fleet, "apply", "--yes")
+
+    fleet.declare("shared: {from: builtin:tiny, replicas: 2}, huge: {from: builtin:tiny, hosts: [b]}")
+    last = json.loads(command(fleet, "apply", "--yes", "--json").splitlines()[-1])
+    assert (last["outcome"], last["hosts"]["b"]["state"]) == ("applied", "changed")
+    assert "huge" in fleet.models()["b"]
+    command(fleet, "undo", "--yes")
+    assert "huge" not in fleet.models()["b"]
 
 
 def test_a_host_that_dies_stops_the_rollout_and_continues_after_its_restart(fleet: RealFleet) -> None:

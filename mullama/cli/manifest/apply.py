@@ -75,6 +75,10 @@ def apply(call: CommandContext) -> int:
     if call.options.refresh_only:
         return _refresh(call)
     loaded = load_manifest(call)
+    if loaded.manifest.fleet.hosts:
+        from mullama.cli.manifest.fleet_apply import apply_fleet
+
+        return apply_fleet(call, loaded)
     saved = plan_file.load_plan(call.folder / call.options.plan) if call.options.plan is not None else None
     targets = _targets(call, saved)
     refuse_place_as_target(targets, {*loaded.manifest.models, *loaded.manifest.routes})

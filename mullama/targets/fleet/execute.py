@@ -205,6 +205,7 @@ class FleetRun:
         stop = self._stops[name] = StreamStop()
         before = self._outcomes[name]
         try:
+            failed = self._failed_models(name, models)
             result = self._result(name, replace(step, expect=self._revisions.get(name)), stop)
             after = replace(
                 before,
@@ -219,8 +220,8 @@ class FleetRun:
             changed = before.done > 0 or after.revision != self._revisions.get(name)
             if after.revision is not None:
                 self._revisions[name] = after.revision
-            if lost := self._failed_models(name, models):
-                raise Unavailable(f"{name}: {lost}")
+            if lost := self._failed_models(name, models) - failed:
+                raise Unavailable(f"{name}: {', '.join(sorted(lost))} does not serve after the change")
             return replace(after, state="changed" if changed else "unchanged")
         except MullamaError as error:
             return self._failure(name, error)
@@ -240,13 +241,12 @@ class FleetRun:
             self._tell(name, event)
         raise Unavailable(f"{name}: the connection ended before the result", hint="the host may continue the change")
 
-    def _failed_models(self, name: str, models: Sequence[str]) -> str:
-        """Return why the models of a step do not serve: the probe of the controller; "" if they do."""
+    def _failed_models(self, name: str, models: Sequence[str]) -> set[str]:
+        """Return those of the models of a step that failed: the probe of the controller, before and after it."""
         if not models:
-            return ""
-        states = {row["name"]: row for row in self._hosts[name].get("/api/v1/status")["models"]}
-        failed = [model for model in models if states.get(model, {"state": "missing"})["state"] in _LOST]
-        return f"{', '.join(failed)} does not serve after the change" if failed else ""
+            return set()
+        rows = self._hosts[name].get("/api/v1/status")["models"]
+        return {row["name"] for row in rows if row["state"] == "failed"} & set(models)
 
     def _failure(self, name: str, error: MullamaError) -> HostOutcome:
         message = error.message.removeprefix(f"{name}: ")
@@ -266,9 +266,6 @@ class FleetRun:
     def _tell(self, name: str, event: Mapping[str, Any]) -> None:
         with self._lock:
             self._observe(name, event)
-
-
-_LOST = ("failed", "missing")
 
 
 def _reason(result: Mapping[str, Any]) -> str:

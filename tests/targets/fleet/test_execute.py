@@ -114,9 +114,14 @@ def test_a_host_that_was_changed_since_the_plan_is_not_overwritten(hosts: dict[s
 
 
 def test_a_model_that_does_not_serve_after_the_change_is_a_failure_of_its_host(hosts: dict[str, FakeHost]) -> None:
-    for host, state in zip(hosts.values(), ("ready", "failed", "ready"), strict=True):
-        host.states = {"m": state}
-    wave = {"models": {name: ["m"] for name in "abc"}}
+    for host in hosts.values():
+        host.states = {"m": "ready", "broken before": "failed"}
+
+    def fail(stop: StreamStop) -> None:
+        hosts["b"].states = {"m": "failed", "broken before": "failed"}
+
+    hosts["b"].script = [fail]
+    wave = {"models": {name: ["m", "broken before"] for name in "abc"}}
     ended = rollout(hosts, [stage(n, manifest("m"), host, **wave) for n, host in enumerate("abc", 1)]).run()
     assert (states(ended), ended.hosts["b"].message) == (
         "a=changed b=failed c=not reached",

@@ -1,0 +1,33 @@
+"""The steps of a plan as the changes of hosts, under the fence of one controller (pure)."""
+
+from __future__ import annotations
+
+from mullama.targets.fleet.execute import Stage
+from mullama.targets.fleet.hosts import HostStep
+from mullama.targets.fleet.plan import FleetDraft, FleetStep, tree_for
+from mullama.targets.fleet.undo import StepMark
+
+_TITLES = {"change": "change the models", "route": "route to the new places", "remove": "remove what is elsewhere"}
+
+
+def stages_of(draft: FleetDraft, *, fleet: str, fence: int, by: str, version: str) -> list[Stage]:
+    """Return a stage for each step of a plan. by: the author, for the history of the hosts. version: of this program.
+
+    After a step that adds or changes models, the models of its hosts must not have failed.
+    """
+
+    def stage(number: int, step: FleetStep) -> Stage:
+        mark = str(StepMark(fleet, fence, number))
+        return Stage(
+            title="canary: change the models" if step.canary else _TITLES[step.kind],
+            steps={
+                host: HostStep(
+                    manifest=tree_for(manifest, draft.seen.hosts[host].version, version), fence=fence, mark=mark, by=by
+                )
+                for host, manifest in step.manifests.items()
+            },
+            models=step.models if step.kind == "change" else {},
+            pause=step.pause,
+        )
+
+    return [stage(number, step) for number, step in enumerate(draft.steps, 1)]

@@ -1,0 +1,41 @@
+"""The steps of a plan become the changes of hosts."""
+
+from __future__ import annotations
+
+from mullama.manifest.spec import Manifest
+from mullama.plan.observed import Machine
+from mullama.plan.place import FleetPlacement
+from mullama.targets.fleet.observe import FleetObservation, HostObservation
+from mullama.targets.fleet.plan import FleetDraft, FleetStep
+from mullama.targets.fleet.stages import stages_of
+
+
+def manifest(*models: str) -> Manifest:
+    return Manifest.model_validate({"mullama": "v1", "models": {name: {"from": "builtin:tiny"} for name in models}})
+
+
+def test_each_step_is_a_stage_with_the_manifest_of_each_host() -> None:
+    seen = FleetObservation(
+        hosts={
+            name: HostObservation(name=name, version="0.2.0", revision="r", applied=manifest(), machine=Machine())
+            for name in "ab"
+        }
+    )
+    steps = (
+        FleetStep(kind="change", manifests={"a": manifest("m")}, models={"a": ("m",)}, canary=True, pause="manual"),
+        FleetStep(kind="change", manifests={"b": manifest("m")}, models={"b": ("m",)}),
+        FleetStep(kind="remove", manifests={"a": manifest(), "b": manifest()}, models={"a": (), "b": ()}),
+    )
+    draft = FleetDraft(seen=seen, placement=FleetPlacement(), manifests={}, steps=steps)
+
+    stages = stages_of(draft, fleet="prod", fence=7, by="ann", version="0.2.0")
+
+    assert [(stage.title, list(stage.steps), stage.pause) for stage in stages] == [
+        ("canary: change the models", ["a"], "manual"),
+        ("change the models", ["b"], 0.0),
+        ("remove what is elsewhere", ["a", "b"], 0.0),
+    ]
+    assert [dict(stage.models) for stage in stages] == [{"a": ("m",)}, {"b": ("m",)}, {}]
+    step = stages[0].steps["a"]
+    assert step.manifest is not None
+    assert (list(step.manifest["models"]), step.mark, step.fence, step.by) == (["m"], "prod/7.1", 7, "ann")
