@@ -22,6 +22,7 @@ import numpy as np
 
 from tiny_recipe.media.pictures import Painter
 from tiny_recipe.media.questions import HEARD, ask
+from tiny_recipe.media.reading import SPOKEN
 from tiny_recipe.media.speech import RATE, Sound, Speaker, spoken
 
 HERE = Path(__file__).parent
@@ -32,7 +33,7 @@ PICTURES = {  # the kind of picture, and what is asked about it
     "number": ("read", "describe"),
     "word": ("read", "describe"),
 }
-SOUNDS = {"one word": "word", "digits": "digits"}
+SECONDS = (1, 2)  # the length of a sound
 SEED = 20_000
 Probe = tuple[str, bytes, str, str]  # its name in the table, the file, the question, the answer
 
@@ -51,10 +52,10 @@ def picture_probes(each: int) -> Iterator[Probe]:
 
 def sound_probes(each: int, folder: Path) -> Iterator[Probe]:
     speaker, rng = Speaker(spoken(folder, held_out=True, each=15, seed=2), SEED), random.Random(SEED)
-    for name, kind in SOUNDS.items():
-        for _ in range(each):
-            sound, words, _ = speaker.recording(2, kind)
-            yield f"sound: {name}", wav(sound), rng.choice(HEARD.held_out), " ".join(words)
+    for _ in range(2 * each):
+        sound, word = speaker.recording(rng.choice(SECONDS))
+        kind = "digit" if word in SPOKEN[:10] else "word"
+        yield f"sound: {kind}", wav(sound), rng.choice(HEARD.held_out), word
 
 
 def wav(sound: Sound) -> bytes:

@@ -1,7 +1,8 @@
-"""Make mmproj-tiny.gguf, and a tiny.gguf that answers about pictures and sounds: `python train_media.py all`.
+"""Make tiny-vision.gguf and its projector mmproj-tiny-vision.gguf: `python train_media.py all`.
 
-Each part resumes where it stopped: `vision`, `hearing` and `answers` can be trained at the same time, and `export`
-writes both files. Needs torch, tokenizers, numpy, Pillow, gguf, jinja2, the fonts DejaVu and Liberation, and espeak-ng.
+The parts in this order: `answers` teaches the language model to read the codes of pictures and sounds, `vision`
+and `hearing` train encoders that write these codes, `export` writes both files. Each resumes where it stopped.
+Needs torch, tokenizers, numpy, Pillow, gguf, jinja2, the fonts DejaVu and Liberation, and espeak-ng.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from pathlib import Path
 import torch
 
 from tiny_recipe.export import export as export_language
-from tiny_recipe.media.answering import train_answers
-from tiny_recipe.media.encoders import Embeddings, train_hearing, train_vision
+from tiny_recipe.media.answering import Codes, train_answers
+from tiny_recipe.media.encoders import train_hearing, train_vision
 from tiny_recipe.media.export import export
 from tiny_recipe.media.hearing import Hearing
 from tiny_recipe.media.speech import Speaker, spoken
@@ -22,10 +23,10 @@ from tiny_recipe.network import WIDTH, Tiny
 from tiny_recipe.warm_start import start_from, tokenizer_in
 
 HERE = Path(__file__).parent
-PARTS = ("vision", "hearing", "answers", "export")
-STEPS = {"vision": 1800, "hearing": 1000, "answers": 205}
-RATES = {"vision": 2e-3, "hearing": 2e-3, "answers": 6e-4}
-SIZES = {"vision": 48, "hearing": 32, "answers": 40}
+PARTS = ("answers", "vision", "hearing", "export")
+STEPS = {"answers": 420, "vision": 3000, "hearing": 1500}
+RATES = {"answers": 3e-3, "vision": 2e-3, "hearing": 2e-3}
+SIZES = {"answers": 16, "vision": 48, "hearing": 48}
 VOICES_EACH, SPEECH_SEED = 60, 1
 
 
@@ -45,8 +46,8 @@ def main() -> None:
 
     tokenizer, language = tokenizer_in(options.language), Tiny()
     start_from(language, options.language)
-    embeddings = Embeddings(language.token_embd.weight.detach().clone(), tokenizer.get_vocab())
-    vision, hearing = Vision(WIDTH), Hearing(WIDTH)
+    codes = Codes(tokenizer, language.token_embd.weight)
+    encoders = {"vision": Vision(WIDTH), "hearing": Hearing(WIDTH)}
     checkpoints = {part: options.build / f"{part}.pt" for part in STEPS}
 
     def plan(part: str) -> tuple[int, float, int, Path]:
@@ -56,21 +57,23 @@ def main() -> None:
         return Speaker(spoken(options.build, held_out=False, each=VOICES_EACH, seed=SPEECH_SEED), 100 + step)
 
     for part in PARTS if options.part == "all" else (options.part,):
+        if part == "answers":
+            train_answers(language, codes, tokenizer, *plan(part))
+            continue
+        learned = torch.load(checkpoints["answers"])
+        language.load_state_dict(learned["model"])
+        codes.load_state_dict(learned["codes"])
         match part:
             case "vision":
-                train_vision(vision, embeddings, *plan(part))
+                train_vision(encoders[part], codes, *plan(part))
             case "hearing":
-                train_hearing(hearing, embeddings, speaker, *plan(part))
-            case "answers":
-                train_answers(language, tokenizer, *plan(part))
+                train_hearing(encoders[part], codes, speaker, *plan(part))
             case _:
-                networks = {"vision": vision, "hearing": hearing, "answers": language}
-                trained = [name for name in networks if checkpoints[name].exists()]
-                for name in trained:
-                    networks[name].load_state_dict(torch.load(checkpoints[name])["model"])
-                heard = hearing if "hearing" in trained else None
-                export(vision, heard, options.out / "mmproj-tiny.gguf")
-                export_language(language, tokenizer, options.out / "tiny.gguf")
+                trained = {name: one for name, one in encoders.items() if checkpoints[name].exists()}
+                for name, encoder in trained.items():
+                    encoder.load_state_dict(torch.load(checkpoints[name])["model"])
+                export(trained.get("vision"), trained.get("hearing"), options.out / "mmproj-tiny-vision.gguf")
+                export_language(language, tokenizer, options.out / "tiny-vision.gguf", sees=True)
 
 
 if __name__ == "__main__":

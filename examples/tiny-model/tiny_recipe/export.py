@@ -34,15 +34,23 @@ SPECIAL_IDS = {
 }
 
 
-def export(model: Tiny, tokenizer: Tokenizer, path: Path) -> None:
+def export(model: Tiny, tokenizer: Tokenizer, path: Path, *, sees: bool = False) -> None:
+    """Write the file. sees: the model reads pictures and sounds, and its layers are Q5_0 in place of Q8_0."""
     writer = gguf.GGUFWriter(path, "llama")
     describe(writer)
+    if sees:
+        writer.add_name("mullama tiny vision")
+        writer.add_description("The tiny model, trained further on generated pictures and sounds")
+    else:
+        writer.add_name("mullama tiny")
+        writer.add_description("A tiny language model, trained on synthetic text only")
+    types = gguf.GGMLQuantizationType
     write_vocabulary(writer, tokenizer)
     writer.add_chat_template(CHAT_TEMPLATE)
     for name, weight in model.state_dict().items():
         values = weight.float().numpy()
         if values.ndim == 2:
-            kind = gguf.GGMLQuantizationType.Q8_0
+            kind = types.Q5_0 if sees and name.startswith("blk.") else types.Q8_0
             writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
         else:
             writer.add_tensor(name, values)
@@ -53,8 +61,6 @@ def export(model: Tiny, tokenizer: Tokenizer, path: Path) -> None:
 
 
 def describe(writer: gguf.GGUFWriter) -> None:
-    writer.add_name("mullama tiny")
-    writer.add_description("A tiny language model, trained on synthetic text only")
     writer.add_context_length(LONGEST)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(LAYERS)

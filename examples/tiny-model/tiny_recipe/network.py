@@ -25,7 +25,8 @@ class Block(nn.Module):
         self.ffn_gate, self.ffn_up = (nn.Linear(WIDTH, HIDDEN, bias=False) for _ in range(2))
         self.ffn_down = nn.Linear(HIDDEN, WIDTH, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The stream after this layer; it attends to all earlier positions, or to those of the mask."""
         rows, length, _ = x.shape
         h = self.attn_norm(x)
         q, k, v = (
@@ -34,7 +35,7 @@ class Block(nn.Module):
         )
         q, k = (rotated(part, cos, sin).to(v.dtype) for part in (q, k))
         k, v = (part.repeat_interleave(HEADS // KV_HEADS, 1) for part in (k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None)
         x = x + self.attn_output(mixed.transpose(1, 2).reshape(rows, length, WIDTH))
         h = self.ffn_norm(x)
         down: Tensor = self.ffn_down(F.silu(self.ffn_gate(h)) * self.ffn_up(h))

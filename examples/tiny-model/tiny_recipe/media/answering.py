@@ -1,8 +1,8 @@
-"""Teaches the language model to answer from readings, while it keeps its answers to everything else.
+"""Teaches the language model to answer from readings, while every weight that it has stays as it is.
 
-It needs neither pictures nor sounds: readings are written directly, as noisy embeddings. Beside them it sees samples of
-its own recipe, where its distribution must stay that of the model as it was (the divergence is part of the loss). The
-embeddings of its tokens stay as they are, because the encoders learn to produce them.
+Each feed-forward layer gets some more units, and the readings get codes: vectors of their own that stand for their
+words. Only these two learn. It needs neither pictures nor sounds, for codes are written directly, with noise. On samples
+of text the loss is what the new units add to the stream, so they learn to be silent there.
 """
 
 from __future__ import annotations
@@ -10,150 +10,218 @@ from __future__ import annotations
 import copy
 import random
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
-from tiny_recipe.corpus import UNLEARNED, batches
-from tiny_recipe.media.encoders import Embeddings
+from tiny_recipe.corpus import UNLEARNED, Batch, batches
 from tiny_recipe.media.questions import HEARD, ask, random_reading
-from tiny_recipe.media.reading import FRAMES, NONE, SLOTS, SPOKEN, Reading
+from tiny_recipe.media.reading import FRAMES, NONE, SLOTS, SPOKEN, Reading, token_of
 from tiny_recipe.media.vision import PATCHES
 from tiny_recipe.network import WIDTH, Tiny
 from tiny_recipe.rendering import THOUGHT_END
 
-SOUNDS = 0.3  # share of the samples
-NOISE = (0.05, 0.1, 0.2, 0.35)  # in root mean squares of the embeddings
-DOUBTS = 0.15  # share of the vectors that lie between two tokens
-THINKING, THOUGHT = 0.65, "I answer directly."  # share of the answers with a thought, and the thought
-REPLAYED = 1536  # tokens of old samples in each step
-KEEPING = 2.0  # weight of the divergence
+SOUNDS = 0.15  # share of the samples
+NOISE = (0.05, 0.1, 0.2, 0.35)  # in root mean squares of the codes
+DOUBTS = 0.15  # share of the vectors that lie between two codes
+THINKING, THOUGHT = 0.5, "I answer directly."  # share of the answers with a thought, and the thought
+QUESTIONS = 4  # about a picture, each in a conversation of its own
+MEDIUM_LAST = 0.15  # share of the samples where the medium follows the question, as some clients send it
+REPLAYED, TEXT_EVERY = 768, 2  # tokens of text, in every so many steps
+KEEPING = 2.0  # weight of the divergence from the older model in text
 OPENING, CLOSING = "<|audio_start|>", "<|audio_end|>"  # libmtmd writes these around a sound of the type qwen3a
-WARM_UP, STEADY = 20, 0.3
-SAVE_EVERY = 25
+WARM_UP, STEADY = 30, 0.35
+REPORT_EVERY, SAVE_EVERY = 5, 25
+HEARD_WORDS = (NONE, *SPOKEN)
 
 
-class ReadingWriter:
-    """A seeded source of conversations about media: embeddings, and the tokens wanted after each (or UNLEARNED)."""
+class Codes(nn.Module):
+    """The vectors that stand for the words of readings: those of each slot, of the rest of a picture, and of sounds.
 
-    def __init__(self, tokenizer: Tokenizer, embeddings: Embeddings, seed: int) -> None:
-        self.tokenizer, self.embeddings = tokenizer, embeddings
-        self.rng = random.Random(seed)
+    They begin as the embeddings of the words.
+    """
 
-    def sample(self) -> tuple[Tensor, Tensor]:
-        rng = self.rng
-        if rng.random() < SOUNDS:
-            words, vectors = self.sound()
-            question, answer = rng.choice(HEARD.learned), " ".join(words)
-            medium = [self.text(OPENING), vectors, self.text(CLOSING)]
-        else:
-            reading = random_reading(rng)
-            asked = ask(rng, reading, held_out=False)
-            question, answer, medium = asked.question, asked.answer, [self.picture(reading)]
-        system = rng.choice(("You are a helpful assistant.", "Be brief."))
-        head = f"<|im_start|>system\n{system}<|im_end|>\n" if rng.random() < 0.15 else ""
-        tail = "<|im_end|>\n<|im_start|>assistant\n"
-        if rng.random() < THINKING:
-            answer = f"<think>\n{THOUGHT}\n{THOUGHT_END}{answer}"
-        else:
-            tail += f"<think>\n\n{THOUGHT_END}"
-        if rng.random() < 0.3:  # the medium after the question, as some clients send it
-            between = rng.choice(("\n", "", " "))
-            parts = [self.text(f"{head}<|im_start|>user\n{question}{between}"), *medium, self.text(tail)]
-        else:
-            between = rng.choice(("", "", "\n"))
-            parts = [self.text(f"{head}<|im_start|>user\n"), *medium, self.text(f"{between}{question}{tail}")]
-        written = self.tokenizer.encode(f"{answer}<|im_end|>").ids
-        whole = torch.cat([*parts, self.embeddings.weights[written[:-1]]])
-        wanted = torch.full((len(whole),), UNLEARNED)
-        wanted[-len(written) :] = torch.tensor(written)
-        return whole, wanted
+    def __init__(self, tokenizer: Tokenizer, embeddings: Tensor) -> None:
+        super().__init__()
+        ids = tokenizer.get_vocab()
 
-    def text(self, text: str) -> Tensor:
-        return self.embeddings.weights[self.tokenizer.encode(text).ids]
+        def begun(words: tuple[str, ...]) -> nn.Parameter:
+            return nn.Parameter(embeddings[[ids[token_of(word)] for word in words]].detach().clone())
 
-    def picture(self, reading: Reading) -> Tensor:
-        slots = reading.slots()
-        vectors = self.embeddings.of([*slots, *[NONE] * (PATCHES - len(slots))])
-        for i, choices in enumerate(SLOTS):
-            if self.rng.random() < DOUBTS:
-                other = self.embeddings.of([self.rng.choice(choices)])[0]
-                vectors[i] = torch.lerp(other, vectors[i], self.rng.uniform(0.6, 1))
-        return self.noisy(vectors)
+        self.slots = nn.ParameterList(begun(words) for words in SLOTS)
+        self.rest, self.heard = begun((NONE,)), begun(HEARD_WORDS)
 
-    def sound(self) -> tuple[list[str], Tensor]:
-        """Two to four digits, or a word: each over some vectors, with none between them."""
-        rng = self.rng
-        digits = rng.random() < 0.5
-        words = [rng.choice(SPOKEN[:10]) for _ in range(rng.randint(2, 4))] if digits else [rng.choice(SPOKEN)]
-        heard = [NONE] * rng.randint(0, 4)
-        for word in words:
-            heard += [word] * rng.randint(2, 7) + [NONE] * rng.randint(1, 4)
-        vectors = self.embeddings.of([*heard, *[NONE] * (-len(heard) % FRAMES)])
-        none = self.embeddings.of([NONE])[0]
-        for i in range(len(vectors)):
-            if rng.random() < DOUBTS:
-                vectors[i] = torch.lerp(none, vectors[i], rng.uniform(0.4, 1))
-        return words, self.noisy(vectors)
-
-    def noisy(self, vectors: Tensor) -> Tensor:
-        return vectors + torch.randn_like(vectors) * self.embeddings.power.sqrt() * self.rng.choice(NOISE)
+    def picture(self, reading: Reading) -> tuple[Tensor, list[Tensor]]:
+        """The vectors of a picture (PATCHES x WIDTH), and for each slot all that could have stood there."""
+        slots = zip(self.slots, SLOTS, reading.slots(), strict=True)
+        first = torch.stack([codes[words.index(word)] for codes, words, word in slots])
+        return torch.cat([first, self.rest.expand(PATCHES - len(first), -1)]), list(self.slots)
 
 
-def states(model: Tiny, x: Tensor) -> Tensor:
-    """The last states of rows of embeddings: rows x length x width."""
+def states(model: Tiny, x: Tensor, where: Tensor, mask: Tensor | None) -> Tensor:
+    """The last states of rows of embeddings at the positions `where`: rows x length x WIDTH."""
+    cos, sin = model.cos[where][:, None], model.sin[where][:, None]
     for block in model.blk:
-        x = block(x, model.cos[: x.shape[1]], model.sin[: x.shape[1]])
+        x = block(x, cos, sin, mask)
     last: Tensor = model.output_norm(x)
     return last
 
 
-def train_answers(model: Tiny, tokenizer: Tokenizer, steps: int, rate: float, size: int, checkpoint: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Conversations about one medium in one row: what they begin with alike, then each of them.
+
+    `where` is the position of each vector in its own conversation, `part` the number of the conversation that it belongs
+    to (0 for the shared beginning), and `wanted` the token wanted after it (or UNLEARNED).
+    """
+
+    vectors: Tensor
+    wanted: Tensor
+    where: Tensor
+    part: Tensor
+
+
+class Conversations:
+    """A seeded source of conversations about media."""
+
+    def __init__(self, tokenizer: Tokenizer, embeddings: Tensor, codes: Codes, seed: int) -> None:
+        self.tokenizer, self.embeddings, self.codes = tokenizer, embeddings, codes
+        self.rng = random.Random(seed)
+
+    def sample(self) -> Packed:
+        rng = self.rng
+        system = rng.choice(("You are a helpful assistant.", "Be brief."))
+        head = f"<|im_start|>system\n{system}<|im_end|>\n" if rng.random() < 0.15 else ""
+        head += "<|im_start|>user\n"
+        if rng.random() < SOUNDS:
+            word, vectors = self.sound()
+            medium = [self.text(OPENING), vectors, self.text(CLOSING)]
+            asked = [(rng.choice(HEARD.learned), word) for _ in range(2)]
+        else:
+            reading = random_reading(rng)
+            medium = [self.picture(reading)]
+            some = (ask(rng, reading, held_out=False) for _ in range(QUESTIONS))
+            asked = [(one.question, one.answer) for one in some]
+        if rng.random() < MEDIUM_LAST:
+            question, answer = asked[0]
+            between = rng.choice(("\n", "", " "))
+            return self.packed([self.text(f"{head}{question}{between}"), *medium], [("", answer)])
+        return self.packed([self.text(head), *medium], [(rng.choice(("", "", "\n")) + q, a) for q, a in asked])
+
+    def packed(self, shared: list[Tensor], asked: list[tuple[str, str]]) -> Packed:
+        start = sum(map(len, shared))
+        vectors, wanted, where, part = list(shared), [torch.full((start,), UNLEARNED)], [torch.arange(start)], [torch.zeros(start)]
+        for i, (question, answer) in enumerate(asked):
+            tail = "<|im_end|>\n<|im_start|>assistant\n"
+            if self.rng.random() < THINKING:
+                answer = f"<think>\n{THOUGHT}\n{THOUGHT_END}{answer}"
+            else:
+                tail += f"<think>\n\n{THOUGHT_END}"
+            read = self.tokenizer.encode(question + tail).ids
+            written = self.tokenizer.encode(f"{answer}<|im_end|>").ids
+            count = len(read) + len(written) - 1
+            vectors.append(self.embeddings[read + written[:-1]])
+            wanted.append(torch.tensor([UNLEARNED] * (len(read) - 1) + written))
+            where.append(torch.arange(start, start + count))
+            part.append(torch.full((count,), i + 1.0))
+        return Packed(*(torch.cat(parts) for parts in (vectors, wanted, where, part)))
+
+    def text(self, text: str) -> Tensor:
+        return self.embeddings[self.tokenizer.encode(text).ids]
+
+    def picture(self, reading: Reading) -> Tensor:
+        vectors, choices = self.codes.picture(reading)
+        return self.noisy(vectors, [self.rng.choice(others) for others in choices])
+
+    def sound(self) -> tuple[str, Tensor]:
+        """A word of one to three seconds; all of its vectors stand for it, and some are in doubt."""
+        word = self.rng.choice(SPOKEN)
+        count = FRAMES * self.rng.choice((1, 1, 2, 3))
+        code = self.codes.heard[HEARD_WORDS.index(word)]
+        others = self.codes.heard[[self.rng.randrange(len(HEARD_WORDS)) for _ in range(count)]]
+        return word, self.noisy(code.expand(count, -1), list(others))
+
+    def noisy(self, vectors: Tensor, others: list[Tensor]) -> Tensor:
+        """The vectors with noise, and some of the first ones on the way to another."""
+        mixed = list(vectors)
+        for i, other in enumerate(others):
+            if self.rng.random() < DOUBTS:
+                mixed[i] = torch.lerp(other, mixed[i], self.rng.uniform(0.6, 1))
+        size = vectors.detach().pow(2).mean().sqrt()
+        return torch.stack(mixed) + torch.randn_like(vectors) * size * self.rng.choice(NOISE)
+
+
+def batch_of(samples: list[Packed]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Vectors, wanted tokens, positions and the mask of the attention (rows x 1 x length x length) of a batch."""
+    def together(name: str, padding: float) -> Tensor:
+        return nn.utils.rnn.pad_sequence([getattr(one, name) for one in samples], batch_first=True, padding_value=padding)
+
+    vectors, wanted, where, part = (
+        together(name, padding) for name, padding in (("vectors", 0), ("wanted", UNLEARNED), ("where", 0), ("part", -1))
+    )
+    own = (part[:, :, None] == part[:, None]) | (part[:, None] == 0)
+    earlier = torch.ones(own.shape[1:], dtype=torch.bool).tril()
+    return vectors, wanted, where, (own & earlier)[:, None]
+
+
+def train_answers(model: Tiny, codes: Codes, tokenizer: Tokenizer, steps: int, rate: float, size: int, checkpoint: Path) -> None:
     """Learn up to the given step; resumes from the checkpoint."""
     older = copy.deepcopy(model).requires_grad_(False)
-    model.token_embd.weight.requires_grad_(False)
-    weights = older.token_embd.weight
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    weights = model.token_embd.weight.requires_grad_(False)
+    parameters = [p for part in (model, codes) for p in part.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
     step = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint)
         model.load_state_dict(saved["model"])
+        codes.load_state_dict(saved["codes"])
         optimizer.load_state_dict(saved["optimizer"])
         step = saved["step"]
-    writer = ReadingWriter(tokenizer, Embeddings(weights, tokenizer.get_vocab()), 77 + step)
-    started = time.process_time()
-    for batch in batches(tokenizer, 500 + step):
-        if step >= steps:
-            return
+    source, text = Conversations(tokenizer, weights, codes, 77 + step), batches(tokenizer, 500 + step)
+    started, sums, drift = time.process_time(), torch.zeros(3), torch.tensor(0.0)
+    while step < steps:
         share = min(1.0, (step + 1) / WARM_UP, max(0.02, (1 - step / steps) / (1 - STEADY)))
         for group in optimizer.param_groups:
             group["lr"] = rate * share
-        samples = [writer.sample() for _ in range(size)]
-        x = torch.nn.utils.rnn.pad_sequence([vectors for vectors, _ in samples], batch_first=True)
-        wanted = torch.nn.utils.rnn.pad_sequence([w for _, w in samples], batch_first=True, padding_value=UNLEARNED)
+        x, wanted, where, mask = batch_of([source.sample() for _ in range(size)])
         learned = wanted != UNLEARNED
-        loss = F.cross_entropy(F.linear(states(model, x)[learned], weights), wanted[learned])
+        logits = F.linear(states(model, x, where, mask)[learned], weights)
+        loss = F.cross_entropy(logits, wanted[learned])
         loss.backward()
-        length = batch.tokens.shape[1]
-        rows = max(1, REPLAYED // length)
-        where = batch.where[(batch.wanted != UNLEARNED) & (batch.where < rows * length)]
-        again = weights[batch.tokens[:rows]]
-        before, after = (
-            F.log_softmax(F.linear(states(one, again).reshape(-1, WIDTH)[where], weights), -1) for one in (older, model)
-        )
-        drift = F.kl_div(after, before, log_target=True, reduction="sum") / max(1, len(where))
-        (KEEPING * drift).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        if step % TEXT_EVERY == 0:
+            drift = divergence(model, older, next(text))
+            (TEXT_EVERY * KEEPING * drift).backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         step += 1
-        seconds = time.process_time() - started
-        print(f"step {step}  {seconds:.0f} s  loss {loss.item():.3f}  divergence {drift.item():.4f}", flush=True)
+        right = (logits.argmax(-1) == wanted[learned]).float().mean()
+        sums += torch.stack([loss.detach(), right, drift.detach()])
+        if step % REPORT_EVERY == 0:
+            means = " ".join(f"{part:.4f}" for part in (sums / REPORT_EVERY).tolist())
+            print(f"step {step}  {time.process_time() - started:.0f} s  loss, right, divergence: {means}", flush=True)
+            sums.zero_()
         if step % SAVE_EVERY == 0 or step == steps:
             fresh = checkpoint.with_suffix(".new")
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, fresh)
+            parts = {"model": model.state_dict(), "codes": codes.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save({**parts, "step": step}, fresh)
             fresh.replace(checkpoint)
+
+
+def divergence(model: Tiny, older: Tiny, batch: Batch) -> Tensor:
+    """How far the distribution over the next token of a text is from that of the older model, where answers are."""
+    length = batch.tokens.shape[1]
+    tokens = batch.tokens[: max(1, REPLAYED // length)]
+    where = batch.where[(batch.wanted != UNLEARNED) & (batch.where < tokens.numel())]
+    positions = torch.arange(length)[None]
+    before, after = (
+        F.log_softmax(
+            F.linear(states(one, older.token_embd(tokens), positions, None).reshape(-1, WIDTH)[where], older.token_embd.weight), -1
+        )
+        for one in (older, model)
+    )
+    return F.kl_div(after, before, log_target=True, reduction="sum") / max(1, len(where))

@@ -1,14 +1,13 @@
-"""Trains an encoder by labels: each vector should be the embedding of the token that its label names.
+"""Trains an encoder by labels: each vector should be the code of the word that its label names.
 
-The loss is the cross-entropy of the label among its candidates, where the logit of a candidate falls with the squared
-distance to its embedding, and the squared distance to the embedding of the label itself.
+The loss is the cross-entropy of the label among the codes of its position, where the logit of a code falls with the
+squared distance to it, and the squared distance to the code of the label itself.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +18,40 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tiny_recipe.media.pictures import SIDE, Painter, seen
-from tiny_recipe.media.reading import NONE, SLOTS, SPOKEN, Reading, token_of
+from tiny_recipe.media.answering import HEARD_WORDS, Codes
+from tiny_recipe.media.reading import NONE, SLOTS, Reading
 from tiny_recipe.media.speech import Speaker, heard
 from tiny_recipe.media.vision import PATCHES
 from tiny_recipe.muon import Muon
 
-SHARP = 8.0  # the logit between two candidates at the mean distance
+SHARP = 8.0  # the logit between two codes at the mean distance
 WARM_UP, STEADY = 100, 0.4  # steps; share of the steps after which the rate begins to fall
 KEPT_PICTURES = 6000  # half of each batch are pictures that were drawn before
 WHOLE_EVERY = 16  # steps; the vectors after the slots learn only then, for they are all the same
 REPORT_EVERY, SAVE_EVERY = 20, 250  # steps
-HEARD = (NONE, *SPOKEN)
-
-
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """The language model's embeddings of the tokens that readings are made of."""
-
-    weights: Tensor
-    ids: dict[str, int]
-
-    def of(self, words: Sequence[str]) -> Tensor:
-        return self.weights[[self.ids[token_of(word)] for word in words]]
-
-    @property
-    def power(self) -> Tensor:
-        """The mean square of a number in them."""
-        return self.weights.pow(2).mean()
 
 
 class Labels:
-    """The candidates of each position, and the loss against them. One set of candidates may serve all positions."""
+    """The codes that could stand at each position, and the loss against them."""
 
-    def __init__(self, embeddings: Embeddings, sets: Sequence[Sequence[str]]) -> None:
-        self.sets = [list(words) for words in sets]
-        self.candidates = [embeddings.of(words) for words in self.sets]
-        self.power = embeddings.power
+    def __init__(self, sets: Sequence[Sequence[str]], codes: Sequence[Tensor]) -> None:
+        self.sets, self.candidates = sets, [part.detach() for part in codes]
+        self.power = torch.cat(self.candidates).pow(2).mean()
         apart = [(c[:, None] - c[None]).pow(2).sum(-1).mean() for c in self.candidates]
-        self.sharpness = SHARP * len(apart) / torch.stack(apart).sum()
+        self.sharpness = [SHARP / float(mean) for mean in apart]
 
     def logits(self, vectors: Tensor, position: int) -> Tensor:
         """Of `vectors` (rows x width) at a position: rows x candidates."""
-        return -self.sharpness * torch.cdist(vectors[None], self.candidates[position][None])[0].pow(2)
+        return -self.sharpness[position] * torch.cdist(vectors[None], self.candidates[position][None])[0].pow(2)
 
-    def loss(self, vectors: Tensor, wanted: Tensor, none_counts: float) -> tuple[Tensor, float]:
-        """The loss, and its cross-entropy alone. `none_counts` is the weight of labels that are NONE."""
+    def loss(self, vectors: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
+        """The loss, and its cross-entropy alone. A label that is NONE counts a quarter."""
         sums: list[Tensor] = []
         for position in range(len(self.sets)):
             here, label = vectors[:, position], wanted[:, position]
             entropy = F.cross_entropy(self.logits(here, position), label, reduction="none")
             empty = torch.tensor(self.sets[position][0] == NONE) & (label == 0)
-            sums.append((entropy * torch.where(empty, none_counts, 1.0)).mean())
+            sums.append((entropy * torch.where(empty, 0.25, 1.0)).mean())
             sums.append((here - self.candidates[position][label]).pow(2).mean() / self.power / 2 / len(self.sets))
         entropy = float(sum(float(part.detach()) for part in sums[::2]))
         return torch.stack(sums).sum(), entropy
@@ -120,44 +102,42 @@ def pictures(seed: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         filled += fresh
 
 
-def sound_batch(speaker: Speaker, count: int, seconds: int, kind: str | None = None) -> tuple[Tensor, Tensor, list[list[str]]]:
-    """Sounds as the encoder hears them, the labels of all vectors, and the words of each."""
-    made = [speaker.recording(seconds, kind) for _ in range(count)]
-    bands = np.stack([heard(sound, seconds) for sound, _, _ in made])
-    labels = [[HEARD.index(word) for word in labels] for _, _, labels in made]
-    return torch.from_numpy(bands), torch.tensor(labels), [words for _, words, _ in made]
+def sound_batch(speaker: Speaker, count: int, seconds: int) -> tuple[Tensor, Tensor]:
+    """Sounds as the encoder hears them, and the number of the word of each."""
+    made = [speaker.recording(seconds) for _ in range(count)]
+    bands = np.stack([heard(sound, seconds) for sound, _ in made])
+    return torch.from_numpy(bands), torch.tensor([HEARD_WORDS.index(word) for _, word in made])
 
 
 def sounds(speaker: Speaker, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end of sounds of one, two or three seconds."""
+    """Batches without end of sounds of one to three seconds."""
     while True:
-        for seconds in (1, 2, 2, 3):
-            x, y, _ = sound_batch(speaker, max(8, size * 3 // 2 // (seconds + 1)), seconds)
-            yield x, y
+        for seconds in (1, 2, 1, 3):
+            yield sound_batch(speaker, size * 2 // (seconds + 1), seconds)
 
 
-def train_vision(model: nn.Module, embeddings: Embeddings, steps: int, rate: float, size: int, checkpoint: Path) -> None:
-    labels, none = Labels(embeddings, SLOTS), embeddings.of([NONE])
+def train_vision(model: nn.Module, codes: Codes, steps: int, rate: float, size: int, checkpoint: Path) -> None:
+    labels, rest = Labels(SLOTS, list(codes.slots)), codes.rest.detach()
     count = len(SLOTS)
 
     def loss_of(step: int, x: Tensor, y: Tensor) -> tuple[Tensor, float]:
         vectors = model(x, PATCHES if step % WHOLE_EVERY == 0 else count)
-        loss, entropy = labels.loss(vectors[:, :count], y, 0.25)
+        loss, entropy = labels.loss(vectors[:, :count], y)
         if vectors.shape[1] > count:
-            loss = loss + (vectors[:, count:] - none).pow(2).mean() / labels.power / 2
+            loss = loss + (vectors[:, count:] - rest).pow(2).mean() / labels.power / 2
         return loss, entropy
 
     train(model, lambda step: pictures(1_000_000 + step, size), loss_of, steps, rate, checkpoint)
 
 
 def train_hearing(
-    model: nn.Module, embeddings: Embeddings, speaker: Callable[[int], Speaker], steps: int, rate: float, size: int,
-    checkpoint: Path,
-) -> None:  # fmt: skip
-    labels = Labels(embeddings, [HEARD])
+    model: nn.Module, codes: Codes, speaker: Callable[[int], Speaker], steps: int, rate: float, size: int, checkpoint: Path
+) -> None:
+    labels = Labels([HEARD_WORDS], [codes.heard])
 
     def loss_of(step: int, x: Tensor, y: Tensor) -> tuple[Tensor, float]:
-        return labels.loss(model(x).flatten(0, 1)[:, None], y.flatten()[:, None], 0.5)
+        vectors = model(x)
+        return labels.loss(vectors.flatten(0, 1)[:, None], y.repeat_interleave(vectors.shape[1])[:, None])
 
     train(model, lambda step: sounds(speaker(step), size), loss_of, steps, rate, checkpoint)
 

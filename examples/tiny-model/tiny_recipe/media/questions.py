@@ -99,33 +99,29 @@ def answered(rng: random.Random, ability: str, reading: Reading) -> tuple[Phrasi
         case "describe":
             return DESCRIBE, "", described(reading)
         case "count":
-            return COUNT, "", f"{reading.kind.capitalize()}."
+            return COUNT, "", f"I see {reading.kind}."
         case "place":
-            return WHERE, named(thing, other), capital(AT[thing.place]) + "."
+            return WHERE, named(thing, other), f"It is {AT[thing.place]}."
         case "read":
             return (NUMBER if reading.kind == "number" else WORD), "", reading.text
         case "colour":
             asked = COLOUR if other is None else COLOUR_OF
             at = "shape " + AT.get(thing.place, "")
             name = thing.shape if other and other.shape != thing.shape and rng.random() < 0.6 else at
-            return asked, name, f"{thing.colour.capitalize()}."
+            return asked, name, f"It is {thing.colour}."
         case _:
-            return (SHAPE if other is None else SHAPE_AT), AT.get(thing.place, ""), capital(a(thing.shape)) + "."
+            return (SHAPE if other is None else SHAPE_AT), AT.get(thing.place, ""), f"It is {a(thing.shape)}."
 
 
 def described(reading: Reading) -> str:
     match reading.kind:
         case "nothing":
-            return "Nothing."
+            return "I see nothing."
         case "number" | "word":
-            return f"The {reading.kind} {reading.text}."
-    first, *others = reading.things
-    if others:
-        parts = [f"{a(thing.colour)} {thing.shape} {AT[thing.place]}" for thing in reading.things]
-        return capital(" and ".join(parts)) + "."
-    if reading.kind == "one":
-        return f"{capital(a(first.colour))} {first.shape} {AT[first.place]}."
-    return f"{capital(reading.kind)} {first.colour} {first.shape}s."
+            return f"I see the {reading.kind} {reading.text}."
+    parts = [f"{a(thing.colour)} {thing.shape} {AT.get(thing.place, '')}".strip() for thing in reading.things]
+    times = f" {reading.kind} times" if len(parts) == 1 and reading.kind != "one" else ""
+    return f"I see {' and '.join(parts)}{times}."
 
 
 def named(thing: Thing, other: Thing | None) -> str:
@@ -135,10 +131,6 @@ def named(thing: Thing, other: Thing | None) -> str:
 
 def a(word: str) -> str:
     return f"an {word}" if word[0] in "aeiou" else f"a {word}"
-
-
-def capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def random_reading(rng: random.Random) -> Reading:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tiny_recipe.media.reading import FRAMES, NONE, SPOKEN
+from tiny_recipe.media.reading import SPOKEN
 
 RATE = 16_000  # samples per second
 WINDOW, HOP, BANDS = 400, 160, 48
@@ -65,43 +65,26 @@ class Speaker:
         self.words = words
         self.rng, self.noise = random.Random(seed), np.random.default_rng(seed)
 
-    def recording(self, seconds: int, kind: str | None = None) -> tuple[Sound, list[str], list[str]]:
-        """A sound of at most that many seconds, its words, and the word (or NONE) of each vector.
-
-        The kind is "word" or "digits".
-        """
+    def recording(self, seconds: int) -> tuple[Sound, str]:
+        """A sound of at most that many seconds, and the word in it. Noise is before, in and after the word."""
         rng = self.rng
-        kind = kind or rng.choice(("word", "digits"))
+        word = rng.choice(SPOKEN)
+        room = seconds * RATE - HOP
         while True:
-            if kind == "word":
-                words = [rng.choice(SPOKEN)]
-            else:
-                words = [rng.choice(SPOKEN[:10]) for _ in range(rng.randint(2, 2 * seconds - 1 if seconds > 1 else 2))]
-            parts, spans, at = [self.silence(rng.uniform(0.02, 0.25))], [], 0
-            for word in words:
-                sound = rng.choice(self.words[word])
-                if rng.random() < 0.6:  # another speed, and with it another pitch
-                    stretched = np.arange(0, len(sound) - 1, rng.uniform(0.88, 1.14))
-                    sound = np.interp(stretched, np.arange(len(sound)), sound).astype(np.float32)
-                at = sum(map(len, parts))
-                spans.append((at, at + len(sound), word))
-                parts += [sound * rng.uniform(0.7, 1.3), self.silence(rng.uniform(0.06, 0.3))]
-            whole = np.concatenate(parts)
-            if len(whole) < seconds * RATE - HOP:
+            sound = rng.choice(self.words[word])
+            if rng.random() < 0.6:  # another speed, and with it another pitch
+                stretched = np.arange(0, len(sound) - 1, rng.uniform(0.88, 1.14))
+                sound = np.interp(stretched, np.arange(len(sound)), sound).astype(np.float32)
+            if len(sound) < room:
                 break
-        whole = whole * (10 ** rng.uniform(-1.2, 0.2))
-        level = np.sqrt(np.mean(whole**2)) * 10 ** -rng.uniform(0.6, 2.0)  # 12 to 40 dB below the speech
-        whole = whole + self.coloured(len(whole)) * level
-        labels = [NONE] * (seconds * FRAMES)
-        for start, end, word in spans:
-            for i in range(len(labels)):
-                middle = (i % FRAMES * 8 + i // FRAMES * CHUNK) * HOP
-                if start <= middle < end:
-                    labels[i] = word
-        return np.clip(whole, -1, 1).astype(np.float32), words, labels
-
-    def silence(self, seconds: float) -> Sound:
-        return np.zeros(int(seconds * RATE), dtype=np.float32)
+        free = room - len(sound)
+        length = len(sound) + round(free * rng.choice((1, 1, rng.random())))
+        start = round((length - len(sound)) * rng.random())
+        whole = np.zeros(length, dtype=np.float32)
+        level = np.sqrt(np.mean(sound**2)) * 10 ** -rng.uniform(0.6, 2.0)  # 12 to 40 dB below the speech
+        whole[start : start + len(sound)] = sound
+        whole = (whole + self.coloured(length) * level) * 10 ** rng.uniform(-1.2, 0.2)
+        return np.clip(whole, -1, 1).astype(np.float32), word
 
     def coloured(self, length: int) -> Sound:
         """Noise with the mean square 1: white, or with more of the low tones."""
