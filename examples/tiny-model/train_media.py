@@ -24,7 +24,7 @@ from tiny_recipe.warm_start import start_from, tokenizer_in
 
 HERE = Path(__file__).parent
 PARTS = ("answers", "vision", "hearing", "export")
-STEPS = {"answers": 420, "vision": 3000, "hearing": 1500}
+STEPS = {"answers": 113, "vision": 2500, "hearing": 1500}
 RATES = {"answers": 3e-3, "vision": 2e-3, "hearing": 2e-3}
 SIZES = {"answers": 16, "vision": 48, "hearing": 48}
 VOICES_EACH, SPEECH_SEED = 60, 1
