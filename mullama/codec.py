@@ -14,6 +14,8 @@ import msgspec
 from mullama.errors import Invalid
 
 T = TypeVar("T")
+Bounds = msgspec.Meta
+"""Bounds and description of a field, in `Annotated`, see `object_schema`."""
 
 
 def to_tree(value: object) -> Any:
@@ -48,6 +50,13 @@ def from_json(kind: type[T], data: bytes, name: str) -> T:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid(_message(name, error)) from error
+
+
+def object_schema(kind: type) -> dict[str, Any]:
+    """Return the JSON Schema of a struct whose fields are no structs; it allows no other fields."""
+    _, parts = msgspec.json.schema_components([kind])
+    schema = {name: value for name, value in parts[kind.__name__].items() if name != "title"}
+    return {**schema, "additionalProperties": False}
 
 
 def _parse(kind: type, text: Any) -> Any:

@@ -32,6 +32,7 @@ COSTS: Mapping[str, Cost] = {
     "server.fetch_media": Cost.LIVE,
     "server.stored": Cost.LIVE,
     "server.ui": Cost.LIVE,
+    "server.mcp": Cost.LIVE,
     "server.resumable": Cost.LIVE,
     "auth": Cost.LIVE,
     "sources": Cost.NONE,

@@ -34,6 +34,7 @@ from mullama.server.http.limits import DEFAULT, Bounds
 from mullama.server.inflight import Inflight
 from mullama.server.keys import Failures, find_key, key_of_digest, may
 from mullama.server.log_book import LogBook
+from mullama.server.mcp_route import McpRoute
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
 from mullama.server.operator_api.blobs import BlobApi
@@ -118,7 +119,8 @@ class App:
         discovery = DiscoveryApi(operator=operator, pool=pool, inflight=self.inflight, bounds=bounds)
         blobs = BlobApi(operator=operator, inflight=self.inflight)
         fleet = FleetApi(operator=operator, pool=pool, bounds=bounds)
-        parts = (own, telemetry, logs, discovery, blobs, fleet, WebPage(service, DIST))
+        self._mcp = McpRoute(app=self, service=service, pool=pool, inflight=self.inflight, bounds=bounds)
+        parts = (own, telemetry, logs, discovery, blobs, fleet, WebPage(service, DIST), self._mcp)
         self.routes = (*endpoints.routes(dialects), *(route for part in parts for route in part.routes()))
         self._table = RouteTable(self.routes)
         self._version = version
@@ -143,7 +145,7 @@ class App:
 
     async def close(self, drain_seconds: float) -> None:
         """End the work that no request waits for; it may complete within this time."""
-        await asyncio.gather(self._runs.close(drain_seconds), self._kept.close(drain_seconds))
+        await asyncio.gather(self._runs.close(drain_seconds), self._kept.close(drain_seconds), self._mcp.close())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

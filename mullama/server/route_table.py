@@ -11,7 +11,8 @@ from mullama.names import JSONValue
 from mullama.server.http.exchange import ErrorFormat, Exchange
 from mullama.struct import Struct
 
-AccessClass = Literal["public", "infer", "admin", "read", "files"]
+AccessClass = Literal["public", "any", "infer", "admin", "read", "files"]
+"""The role that a route needs: `public` needs no key, `any` one of any role."""
 Handler = Callable[[Exchange, Mapping[str, str]], Awaitable[None]]
 
 

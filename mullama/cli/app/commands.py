@@ -77,6 +77,7 @@ COMMANDS = (
     Command("wait", "server.status", "wait until the server, a model or a condition is ready"),
     Command("usage", "server.usage", "show the requests and tokens of keys, routes and models"),
     Command("ui", "server.ui", "print the address of the web page, or open it in a browser"),
+    Command("mcp", "server.mcp", "offer the server to an assistant as tools (Model Context Protocol)"),
     Command("logs", "server.logs", "print the server log"),
     Command("rpc", "server.rpc", "lend the devices of this machine to other machines"),
     Command("doctor", "server.doctor", "check this machine for problems"),

@@ -26,7 +26,6 @@ COMMANDS: Mapping[str, str] = {
     "launch": "set the base URL of the application to http://127.0.0.1:11434",
     "convert": "a GGUF file is needed: convert the model with llama.cpp, or pull a GGUF repository",
     "from-config": "a manifest replaces the TOML file: mullama apply -f FILE",
-    "mcp": "the Model Context Protocol is not spoken; a client offers tools in its requests",
     "speak": "speech is not generated",
     "upgrade": _UPGRADE,
     "update": f"{_UPGRADE}; mullama lock --update moves the files of models",
@@ -66,7 +65,8 @@ _RATE = "auth.keys.NAME.rate and limits.rate of a model in the manifest limit re
 _TLS = "server.tls in the manifest names the certificate and its key"
 _NO_PLACEMENT = "gpu.layers, gpu.split and gpu.experts in the manifest place the layers"
 _NO_SEARCH = "mullama calls no tools; a client searches and sends the result as a tool message"
-_NO_MCP = COMMANDS["mcp"]
+_NO_TOOLS = "the server calls no tools of other servers; a client offers tools in its requests"
+_MCP = "the server serves the protocol at /mcp, and mullama mcp over standard input and output"
 _PAGE = "mullama ui prints the address of the web page; server.ui in the manifest switches it"
 _NO_WEBSOCKET = "/v1/realtime is a WebSocket on the port of the API; other answers are streamed over HTTP"
 _PARALLEL = _in_model("limits.parallel")
@@ -99,7 +99,7 @@ EVERYWHERE: Mapping[str, str] = {
     "--enable-thinking": "use run --think, or the field `think` of a request",
     "--token-source": _TOKEN, "--token": "other users could read it in the process list; use --token-file or HF_TOKEN",
     "--max-edge": _MEDIA_LIMITS, "--max-num-images": _MEDIA_LIMITS, "--max-image-length": _MEDIA_LIMITS,
-    "--ui": _PAGE, "--mcp-port": _NO_MCP, "--mcp-config": _NO_MCP, "--log": _LOGS,
+    "--ui": _PAGE, "--mcp-port": _MCP, "--mcp-config": _NO_TOOLS, "--log": _LOGS,
     "-l": _LOGS, "-j": _in_model("template"), "-a": _NO_TOKENIZER, "--seed": _in_model("parameters.seed"),
     "--emit-config": "use tune --emit FILE, which writes a manifest",
     # llama-server and other front ends of llama.cpp

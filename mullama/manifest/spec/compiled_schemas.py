@@ -57,6 +57,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'fetch_media': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_host}, 'schema': {'type': 'str'}}], 'variadic_item_index': 0, 'max_length': 64}, 'default': ()}},
         'stored': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['StoredObjects'], 'default': b.default('StoredObjects')}},
         'ui': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': True}},
+        'mcp': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'literal', 'expected': ['none', 'read', 'apply']}, 'default': 'read'}},
         'resumable': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['ResumableStreams'], 'default': b.default('ResumableStreams')}},
     })
     s['SecretRef'] = b.block('SecretRef', 'Reference to a secret: exactly one of `from_env` and `from_file`.', {

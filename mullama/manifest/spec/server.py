@@ -124,6 +124,9 @@ class Server(Block):
     """Responses and chat completions that clients store."""
     ui: Flag = True
     """Serve the web page at `/ui/`. It reads and changes nothing without an API key, where keys are declared."""
+    mcp: Literal["none", "read", "apply"] = "read"
+    """Serve the Model Context Protocol at `/mcp`, with the extra `mullama[mcp]`. read: tools that change nothing;
+    apply: also those that apply plans, for keys with the role admin."""
     resumable: ResumableStreams = ResumableStreams()
     """Streams that clients take up again after they lost their connection."""
 
