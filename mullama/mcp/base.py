@@ -46,7 +46,7 @@ class McpSession(Struct, frozen=True, kw_only=True):
     api: OperatorCalls
     changes: bool = False
     """The tools that change something are offered."""
-    roles: tuple[ToolRight, ...] = ("read", "infer", "admin")
+    roles: tuple[str, ...] = ("read", "infer", "admin")
     """Roles of the caller's key. The server checks them again with each request."""
     owner: str = ""
     """The name of the key, which alone may apply its plans."""

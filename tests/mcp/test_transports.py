@@ -127,7 +127,7 @@ HEADERS = {
 
 def listed(answer: Any) -> set[str]:
     assert answer.status == 200, answer.body
-    return {tool["name"] for tool in answer.json()["result"]["tools"]}
+    return {tool["name"] for tool in answer.json["result"]["tools"]}
 
 
 def test_keys_and_their_roles_count_as_everywhere() -> None:
@@ -147,7 +147,7 @@ def test_keys_and_their_roles_count_as_everywhere() -> None:
             "params": {**DISCOVER["params"], "name": "logs", "arguments": {}},  # type: ignore[dict-item]
         }  # fmt: skip
         headers = {**HEADERS, "mcp-method": "tools/call", "mcp-name": "logs", "authorization": "Bearer sr"}
-        result = server.ask("POST", "/mcp", call, headers).json()["result"]
+        result = server.ask("POST", "/mcp", call, headers).json["result"]
         assert result["isError"]
         assert result["structuredContent"]["error"]["kind"] == "denied"
 
@@ -188,7 +188,7 @@ def test_other_methods_are_not_served(server: RunningServer) -> None:
 def test_the_manifest_switches_it_off() -> None:
     with running_server(StubRuntime(manifest=manifest(server={"mcp": "none"}))) as server:
         answer = server.ask("POST", "/mcp", DISCOVER, HEADERS)
-        assert (answer.status, "server.mcp" in str(answer.json())) == (404, True)
+        assert (answer.status, "server.mcp" in str(answer.json)) == (404, True)
 
 
 @pytest.mark.parametrize("modules", ["mcp", "mcp_types"])
@@ -205,7 +205,7 @@ def test_without_the_extra_the_way_to_it_is_named(server: RunningServer, monkeyp
         monkeypatch.setattr("mullama.mcp.base.find_spec", lambda name: None)
         answer = fresh.ask("POST", "/mcp", DISCOVER, HEADERS)
         assert answer.status in (400, 501)
-        assert "mullama[mcp]" in str(answer.json())
+        assert "mullama[mcp]" in str(answer.json)
 
 
 def test_a_call_costs_less_than_two_milliseconds(server: RunningServer) -> None:
