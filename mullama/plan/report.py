@@ -26,6 +26,7 @@ _DURATIONS = frozenset(
     {
         "connect_timeout",
         "drain_timeout",
+        "idle",
         "interval",
         "keep",
         "overlap",

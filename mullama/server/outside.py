@@ -17,7 +17,7 @@ _NO_TRAINING = "models are not trained"
 _NO_AGENTS = "agents belong to the client; use /v1/responses"
 _NO_DECISIONS = "models that decide are not served; ask with a JSON schema that lists the answers, and with logprobs"
 _PAGE = "the web page is at /ui/; server.ui in the manifest switches it"
-_NO_MCP = "the Model Context Protocol is not spoken; a client offers tools in its requests"
+_OLD_MCP = "the Model Context Protocol is served at /mcp, as streamable HTTP"
 
 ENDPOINTS: Mapping[str, str] = {
     "/v1/images": _NO_IMAGES,
@@ -51,8 +51,7 @@ ENDPOINTS: Mapping[str, str] = {
     "/re_isq": "weights are not quantized after a load; name another file in the manifest",
     "/backend": "the engine is built in",
     "/backends": "the engine is built in",
-    "/mcp": _NO_MCP,
-    "/sse": _NO_MCP,
+    "/sse": _OLD_MCP,
     "/chat": _PAGE,
     "/docs": "/openapi.json describes the API",
     "/ws": "answers are streamed over HTTP",

@@ -9,7 +9,14 @@ from tests.browser.pages import opened, typed
 from tests.e2e.stack import Stack, stack_in
 from tests.git_host import git_host
 
-TEXT = "mullama: v1\nmodels:\n  tiny:\n    from: builtin:tiny\n    context: {size: 1024}\n"
+TEXT = """\
+mullama: v1
+server: {listen: ["127.0.0.1:0"]}
+models:
+  tiny:
+    from: builtin:tiny
+    context: {size: 1024}
+"""
 LAUNCH = """\
 mullama: v1
 server: {listen: ["127.0.0.1:0"]}

@@ -96,9 +96,6 @@ def test_options_of_other_tools_are_refused_with_a_replacement(stack: Stack) -> 
         "error: --kv-cache-type is not an option of mullama run\n"
         "hint: set it in the manifest, in the model: context.kv\n"
     )
-    assert (
-        "no command 'session'\nhint: a conversation is saved as a model" in stack.run("session", "list", code=4).stderr
-    )
     assert "dimensions is for embedding models" in stack.run("run", "chat", "hi", "--dimensions", "3", code=4).stderr
     assert "context.pooling" in stack.run("embed", "hi", "--pooling", "mean", code=4).stderr
 

@@ -92,7 +92,7 @@ def model_of(tree: dict[str, Any]) -> Model | None:
 def supported(model: Model) -> Model:
     """The same without what is refused or what does not agree with the rest of the manifest."""
     said: dict[str, Any] = {
-        "draft": None, "template": None, "dialects": None, "hosts": "any", "replicas": 1,
+        "draft": None, "template": None, "dialects": None, "hosts": "any", "replicas": 1, "scale": None,
         "mmproj": model.mmproj and "/srv/projector.gguf",
         "rollout": model.rollout.model_copy(update={"strategy": "auto"}),
         "limits": model.limits.model_copy(update={"rate": None}),

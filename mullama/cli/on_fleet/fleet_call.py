@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mullama.cli.api_client.discover import is_remote, load_manifest, manifest_text, user
 from mullama.cli.app.context import CommandContext
+from mullama.errors import ManifestError
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
@@ -35,12 +36,11 @@ class FleetCall(NamedTuple):
 def find_fleet(call: CommandContext, loaded: LoadedManifest | None = None) -> FleetCall | None:
     """Return the fleet of the command; None without one, and where --host names one server.
 
-    loaded: the manifest, if it is loaded already. Raises the problems of a manifest that may have a fleet, and
-    `NotFound` for the key of a host that is missing here.
+    loaded: the manifest, if it is loaded already. Raises `NotFound` for the key of a host that is missing here.
     """
-    if is_remote(call) or (loaded is None and not _may_have_fleet(call)):
+    found = loaded if loaded is not None else _loaded(call)
+    if found is None or is_remote(call):
         return None
-    found = loaded if loaded is not None else load_manifest(call)
     fleet = found.manifest.fleet
     if not fleet.hosts:
         return None
@@ -50,6 +50,18 @@ def find_fleet(call: CommandContext, loaded: LoadedManifest | None = None) -> Fl
     return FleetCall(name=found.manifest.metadata.name or "fleet", loaded=found, hosts=hosts)
 
 
-def _may_have_fleet(call: CommandContext) -> bool:
-    text = manifest_text(call)
-    return text is not None and _HINTS.search(text) is not None
+def _loaded(call: CommandContext) -> LoadedManifest | None:
+    """Return the manifest of the command if it may have a fleet.
+
+    Problems of a manifest without the word `fleet` are not raised: `status` and `logs` of a server are read beside a
+    broken manifest.
+    """
+    text = None if is_remote(call) else manifest_text(call)
+    if text is None or _HINTS.search(text) is None:
+        return None
+    try:
+        return load_manifest(call)
+    except ManifestError:
+        if b"fleet" in text:
+            raise
+        return None

@@ -92,7 +92,7 @@ def check_peers(manifest: Manifest, fail: _AddProblem, warn: _AddProblem) -> Non
             fail(path, f"{name[:80]!r} is not a name of a peer", PEER_NAME_HINT)
         if peer.key is not None and peer.url.startswith("http://") and not is_local(peer.url):
             warn(f"{path}.url", "the key is sent without encryption", "use https://")
-        if not any(target.endswith(f"{PEER_SIGN}{name}") for target in used):
+        if not peer.share and not any(target.endswith(f"{PEER_SIGN}{name}") for target in used):
             warn(path, "no route leads to this peer", f"routes: {{NAME: MODEL{PEER_SIGN}{name}}}")
 
 

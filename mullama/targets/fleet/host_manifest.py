@@ -56,6 +56,8 @@ def host_manifest(fleet: Manifest, places: Mapping[str, Sequence[str]], host: st
     routes = dict(_routes(fleet, places, host, gateway=gateway))
     routes = {name: _without_dead_ends(route, models, routes) for name, route in routes.items()}
     used = {name.rpartition(PEER_SIGN)[2] for route in routes.values() for name in _leads_to(route)}
+    if fleet.fleet.share:
+        used |= set(fleet.fleet.hosts) - {host}
     names = {*models, *routes}
     return fleet.model_copy(
         update={
@@ -116,7 +118,7 @@ def _single(model: Model) -> Model:
 
 def _peers(fleet: Fleet) -> Iterator[tuple[str, Peer]]:
     for name, host in fleet.hosts.items():
-        yield name, Peer(url=host.url, key=host.key, ca_file=host.ca_file)
+        yield name, Peer(url=host.url, key=host.key, ca_file=host.ca_file, share=fleet.share)
 
 
 def _routes(

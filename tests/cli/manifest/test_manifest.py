@@ -96,21 +96,21 @@ def test_the_resolved_manifest_reads_back_as_the_same(run: Run, manifest: Path) 
 def test_config_shows_where_a_secret_is_and_never_the_secret(
     run: Run, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CI_KEY", "canary-4711")
+    monkeypatch.setenv("CI_KEY", "hidden-4711")
     ran = run("config")
     assert "from_env: CI_KEY" in ran.out
-    assert "canary" not in ran.out + ran.err
+    assert "hidden" not in ran.out + ran.err
 
 
 def test_config_masks_secrets_in_addresses_and_changes_no_text(run: Run, manifest: Path) -> None:
     manifest.write_text(
         "mullama: v1\n"
-        "models:\n  a:\n    from: https://h/a.gguf?sig=canary&v=from_env:V\n    system: See https://h/?q=text\n"
+        "models:\n  a:\n    from: https://h/a.gguf?sig=hidden&v=from_env:V\n    system: See https://h/?q=text\n"
         "  b: {from: builtin:tiny}\n"
     )
     ran = run("config", "--format", "json")
     model = json.loads(ran.out)["models"]["a"]
-    assert "canary" not in ran.out + run("config").out
+    assert "hidden" not in ran.out + run("config").out
     assert (model["from"], model["system"]) == ("https://h/a.gguf?sig=***&v=from_env:V", "See https://h/?q=text")
     assert "from_env:NAME" in ran.err
 

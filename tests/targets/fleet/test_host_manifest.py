@@ -62,6 +62,15 @@ def test_a_host_has_its_models_and_routes_to_all_others() -> None:
     assert not made.fleet.hosts
 
 
+def test_hosts_that_share_files_are_peers_of_each_other_without_a_route() -> None:
+    apart = "models: {x: builtin:tiny}\n"
+    for share, peers in (("true", {"b": True, "c": True}), ("false", {})):
+        head = HEAD + f"  share: {share}\n  gateways: none\n"
+        made = host_manifest(read(head + apart).manifest, {"x": ("a",)}, "a", OWN)
+        assert {name: peer.share for name, peer in made.peers.items()} == peers
+        assert not [problem for problem in read(manifest_text(made)).warnings if "no route" in str(problem)]
+
+
 def test_the_placement_is_no_field_of_a_host() -> None:
     fleet = read(HEAD + "models: {x: {from: builtin:tiny, hosts: [a], replicas: 1}}").manifest
     moved = read(HEAD + "models: {x: {from: builtin:tiny, hosts: [a, b], replicas: 2}}").manifest

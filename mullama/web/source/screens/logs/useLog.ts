@@ -62,6 +62,7 @@ export function useLog(filter: Filter, following: boolean): Log {
       setLog((before) => ({ ...NOTHING, lines: before.lines }));
       void (async () => {
         let last = -1;
+        let first = true; // the lines of another filter are never kept, also while the reader has paused
         let pause = 500;
         while (!stop.signal.aborted) {
           await untilShown();
@@ -72,8 +73,10 @@ export function useLog(filter: Filter, following: boolean): Log {
             if (last < 0) {
               const answer = await ask<LogAnswer>(`api/v1/logs?tail=${KEPT}&${query}`, { signal });
               last = answer.last;
-              fresh.current = follows.current ? [] : newer(shownLast.current, answer);
-              setLog((before) => ({ ...NOTHING, lines: follows.current ? answer.lines : before.lines, waiting: fresh.current.length, reading: false }));
+              const whole = first || follows.current;
+              first = false;
+              fresh.current = whole ? [] : newer(shownLast.current, answer);
+              setLog((before) => ({ ...NOTHING, lines: whole ? answer.lines : before.lines, waiting: fresh.current.length, reading: false }));
             }
             for await (const data of serverEvents(`api/v1/logs/events?after=${last}&${query}`, { signal })) {
               const line = JSON.parse(data) as LogLine & { dropped: number };
