@@ -67,7 +67,7 @@ def asked(stack: Stack, question: str, *media: bytes, model: str = "eyes") -> st
 
 
 def test_the_command_line_shows_it_the_shapes_of_the_example(stack: Stack) -> None:
-    done = stack.run("run", "eyes", "What is in this picture?", "-i", str(SHAPES))
+    done = stack.run("run", "eyes", "What is in this picture?", "-i", str(SHAPES), "-t", "0")
     assert done.stdout.strip() == SEEN
 
 
