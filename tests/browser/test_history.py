@@ -26,6 +26,7 @@ def test_two_revisions_are_compared_and_the_older_one_is_applied_again(page: Any
     page.get_by_text("residency.load").wait_for()
     page.get_by_role("button", name="Apply").click()
     page.get_by_role("status").filter(has_text="applied").last.wait_for()
+    page.get_by_role("cell", name="page (undo)").wait_for()
     applied = httpx.get(f"{stack.url}/api/v1/stack", timeout=30).json()
     assert applied["manifest"]["models"]["spare"]["residency"]["load"] == "on_demand"
     stack.manifest.write_text(before)

@@ -27,6 +27,13 @@ def test_the_overview_shows_each_model_and_follows_the_server(page: Any, stack: 
     row.get_by_text("idle").wait_for()
 
 
+def test_a_long_name_of_a_model_stays_in_its_column(page: Any, stack: Stack) -> None:
+    opened(page, stack)
+    header = page.get_by_role("rowheader", name="spare")
+    header.get_by_role("link").evaluate("link => { link.textContent = 'org/' + 'a-long-name-'.repeat(6); }")
+    assert page.locator("th.model").nth(1).evaluate("cell => cell.scrollWidth <= cell.clientWidth")
+
+
 def test_the_first_screen_loads_at_most_its_budget(page: Any, stack: Stack) -> None:
     opened(page, stack)
     page.get_by_role("rowheader", name="tiny").wait_for()

@@ -313,9 +313,16 @@ def test_the_keyboard_is_enough_and_an_answer_is_announced_once(page: Any, stack
 def test_the_gauge_warns_near_the_end_of_the_context(page: Any, stack: Stack) -> None:
     opened(page, stack, "playground")
     page.get_by_label("Model", exact=True).select_option("short")
-    asked(page, "count to 300")
+    page.evaluate(
+        """() => new MutationObserver(() => {
+            if (document.querySelector(".gauge .notice") && document.querySelector(".column select").disabled)
+                window.moved = true;  // the notice moved the text of an answer that streams
+        }).observe(document.body, {subtree: true, childList: true})"""
+    )
+    asked(page, "slow 5ms count to 300")
     page.get_by_text("ended at its limit of tokens or of the context").wait_for()
     page.get_by_text("The context is nearly full").wait_for()
+    assert page.evaluate("window.moved") is None
 
 
 def test_a_load_test_counts_what_its_clients_got(page: Any, stack: Stack) -> None:

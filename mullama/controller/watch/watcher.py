@@ -242,7 +242,7 @@ class ManifestWatcher:
         if same and not await self._reconciler.look_at_files():
             self._watched = Watched(applied=loaded.digest, seen=loaded.digest)
             self._status.valid_again()
-            if origin.checkout is not None or self._reconciler.current.origin.targets:
+            if origin != self._reconciler.current.origin:  # an undo takes it over, and is not what the file has
                 self._reconciler.comes_from(origin)
             return Reload(message=await self._reconciler.refresh_keys())
         if origin.commit and options.trigger == "watch":

@@ -17,7 +17,7 @@ from mullama.controller.change import Change
 from mullama.controller.watch.watcher import ManifestWatcher
 from mullama.errors import MullamaError
 from mullama.manifest.load import LoadedManifest, load
-from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.base import UNDO, ApplyOptions, Origin
 from tests.runtime.runtime_fixture import LocalServer, until
 
 pytestmark = pytest.mark.anyio
@@ -214,6 +214,29 @@ async def test_a_failed_change_is_reported_once_and_retried_slowly(server: Local
         await until(lambda: server.condition("Synced")["status"] is True)
         assert server.metrics.reloads["failed"] <= 4
         assert [event["kind"] for event in server.event_log.kept()].count("not-applied") == 1
+
+
+async def test_an_undo_after_an_edit_without_effect_is_kept(server: LocalServer) -> None:
+    reads: list[str] = []
+
+    def counted(*arguments: Any, **options: Any) -> LoadedManifest:
+        loaded = load(*arguments, **options)
+        reads.append(loaded.digest)
+        return loaded
+
+    async with watched(server, load=counted, read_every=0.01, look_every=0.01):
+        manifest = server.home / "mullama.yaml"
+        manifest.write_text(text("two"))
+        await until(lambda: system(server) == "two")
+        manifest.write_text(text("two", "# a note\n"))
+        digest = load(str(manifest), env=server.env).digest
+        await until(lambda: server.reconciler.current.origin.digest == digest)
+        async for _ in server.operator.undo(None, UNDO):
+            pass
+        assert system(server) == "one"
+        before, undone = len(reads), generation(server)
+        await until(lambda: len(reads) > before + 3)
+        assert generation(server) == undone
 
 
 async def test_an_unwatched_file_is_read_by_an_explicit_reload(server: LocalServer) -> None:

@@ -2,6 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
+import { key } from "../../api/client.ts";
 import type { Plan, Revision } from "../../api/types.ts";
 import { digest, moment } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
@@ -101,7 +102,7 @@ function Undo({ to, close }: { to: number; close: () => void }) {
   const applied = status.value?.generation;
   const { found: plan, error } = useAnswer<Plan>(`api/v1/undo?to=${to}`, done || run.running ? "" : applied);
   useEffect(run.forget, [to]);
-  const apply = () => run.begin("api/v1/undo", { method: "POST", body: JSON.stringify({ to }) });
+  const apply = () => run.begin("api/v1/undo", { method: "POST", body: JSON.stringify(key.value ? { to } : { to, by: "page" }) });
   return (
     <section class="panel" aria-label={`Undo to revision ${to}`}>
       <header>

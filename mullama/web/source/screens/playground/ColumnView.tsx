@@ -67,12 +67,13 @@ function Gauge({ messages, run, size }: { messages: Message[]; run: Run | undefi
   const stats = messages.findLast((one) => one.stats?.promptTokens)?.stats;
   const used = (stats ? stats.promptTokens + stats.tokens : 0) + (run ? run.pieces.value : 0);
   const label = `${count(used)} of ${count(size)} tokens of the context used`;
-  const full = used / size > NEARLY_FULL;
+  const warned = useRef(false);
+  if (!run) warned.current = used / size > NEARLY_FULL;  // a notice that came while the answer streams would move its text
   return (
     <div class="gauge small quiet" title={label}>
       <span>{count(used)} / {count(size)} tokens</span>
       <Bar value={used} whole={size} label={label} />
-      {full && <p class="notice">The context is nearly full. An answer ends where the context does, and the server leaves out the oldest turns of a longer conversation.</p>}
+      {warned.current && <p class="notice">The context is nearly full. An answer ends where the context does, and the server leaves out the oldest turns of a longer conversation.</p>}
     </div>
   );
 }
