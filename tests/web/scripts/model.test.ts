@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { allows } from "../../../mullama/web/source/screens/model/commands.ts";
-import { routesOf, routesTo, sharedRoutes } from "../../../mullama/web/source/state/routes.ts";
+import { peerState, routesOf, routesTo, sharedRoutes } from "../../../mullama/web/source/state/routes.ts";
 
 const KNOWN = {
   routes: { default: "tiny", far: "big@north" },
@@ -45,3 +45,8 @@ for (const [model, commands] of ALLOWED) {
     assert.deepEqual((["Load", "Unload", "Reload"] as const).filter((command) => allows(command, model)), commands);
   });
 }
+
+test("a peer that gets requests and fails them is not shown as ready", () => {
+  const states = [["ready", 0], ["ready", 1], ["ejected", 3]] as const;
+  assert.deepEqual(states.map(([state, failures]) => peerState({ state, failures })), ["ready", "failing", "ejected"]);
+});

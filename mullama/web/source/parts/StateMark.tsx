@@ -14,6 +14,7 @@ const TONES: Record<string, Tone> = {
   reconciling: "busy",
   connecting: "busy",
   degraded: "warn",
+  failing: "warn",
   stopping: "warn",
   lost: "bad",
   failed: "bad",

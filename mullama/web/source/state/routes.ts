@@ -43,3 +43,8 @@ export function routesTo(peer: string, known: Routes): Route[] {
 export function sharedRoutes(model: string, known: Routes): Route[] {
   return routesOf(known).filter((route) => route.ways.length > 1 && route.ways.some((one) => one.target === model));
 }
+
+/** Return the state of a peer for people: one that still gets requests, and fails them, is not ready. */
+export function peerState({ state, failures }: Pick<Status["peers"][number], "state" | "failures">): string {
+  return state === "ready" && failures > 0 ? "failing" : state;
+}

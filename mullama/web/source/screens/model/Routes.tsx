@@ -4,7 +4,7 @@ import { visible } from "../../format/text.ts";
 import { StateMark } from "../../parts/StateMark.tsx";
 import { link } from "../../shell/router.ts";
 import { status } from "../../state/live.ts";
-import { sharedRoutes } from "../../state/routes.ts";
+import { peerState, sharedRoutes } from "../../state/routes.ts";
 import type { Way } from "../../state/routes.ts";
 
 /** One entry for each route; nothing for a model without. */
@@ -33,7 +33,7 @@ function Target({ way, own }: { way: Way; own: boolean }) {
       <span class="number share">{way.share === null ? "fallback" : `${Math.round(way.share * 100)} %`}</span>
       <span>
         {own || way.peer ? way.target : <a href={link("models", way.target)}>{way.target}</a>}
-        {peer && <span class="block"><StateMark state={peer.state} /> <span class="quiet">{peer.running} running</span></span>}
+        {peer && <span class="block"><StateMark state={peerState(peer)} /> <span class="quiet">{peer.running} running</span></span>}
         {peer?.reason && <span class="small block">{visible(peer.reason)}</span>}
       </span>
     </>

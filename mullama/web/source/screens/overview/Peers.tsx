@@ -4,7 +4,7 @@ import type { Status } from "../../api/types.ts";
 import { visible } from "../../format/text.ts";
 import { count, counted } from "../../format/units.ts";
 import { StateMark } from "../../parts/StateMark.tsx";
-import { routesTo } from "../../state/routes.ts";
+import { peerState, routesTo } from "../../state/routes.ts";
 
 /** The health of each peer, its load, and the routes to it. */
 export function Peers({ known }: { known: Status }) {
@@ -31,7 +31,7 @@ export function Peers({ known }: { known: Status }) {
               <tr key={peer.name}>
                 <th scope="row" class="model">{peer.name}<span class="quiet small block address">{visible(peer.url)}</span></th>
                 <td class="wide">
-                  <StateMark state={peer.state} />
+                  <StateMark state={peerState(peer)} />
                   {peer.reason && <span class="small block address">{visible(peer.reason)}</span>}
                 </td>
                 <td data-label="Routes">{routesTo(peer.name, known).map((route) => route.name).join(", ") || <span class="quiet">none</span>}</td>
