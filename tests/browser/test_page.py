@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import httpx
@@ -58,10 +57,7 @@ def test_a_conversation_has_branches_and_survives_a_reload(page: Any, stack: Sta
     page.get_by_role("button", name="Earlier version").click()
     page.get_by_text("1 of 2").wait_for()
     page.reload()
-    page.get_by_text(re.compile("[12] of 2")).first.wait_for()
-    earlier = page.get_by_role("button", name="Earlier version")
-    if earlier.is_enabled():  # the browser may not have written the choice, and the answer, before it loads again
-        earlier.click()
+    page.get_by_text("1 of 2").wait_for()
     page.locator(".markdown").get_by_text("Paris").first.wait_for()
 
 

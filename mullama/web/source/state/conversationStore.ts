@@ -2,12 +2,13 @@
 
 import { signal } from "@preact/signals";
 
-import { ofServer } from "./browserStorage.ts";
+import { keep, ofServer, recalled } from "./browserStorage.ts";
 import { checked, merged } from "./conversations.ts";
 import type { Conversation } from "./conversations.ts";
 
 const NAME = ofServer("mullama");
 const STORE = "conversations";
+const LEFT = "conversations that were not written";
 
 /** All conversations, the last changed first. */
 export const conversations = signal<Conversation[]>([]);
@@ -46,8 +47,9 @@ async function transaction<Result>(mode: IDBTransactionMode, work: (store: IDBOb
   });
 }
 
-/** Read all conversations. Those that only this tab has stay. */
+/** Read all conversations. Those that only this tab has stay, also from before a reload. */
 export async function load(): Promise<void> {
+  if (!loaded.value) left().forEach(put);
   await guarded(async () => {
     const found = await transaction<unknown[]>("readonly", (store, give) => {
       const request = store.getAll();
@@ -92,6 +94,24 @@ export function put(conversation: Conversation): void {
 export function update(id: string, change: (conversation: Conversation) => Conversation): void {
   const known = found(id);
   if (known) put(change(known));
+}
+
+/** Return the conversations that this tab had not written when its page was left, once. */
+function left(): Conversation[] {
+  const text = recalled("tab", LEFT);
+  keep("tab", LEFT, "");
+  try {
+    return (JSON.parse(text || "[]") as unknown[]).map(usable).filter((one) => one !== null);
+  } catch {
+    return []; // not what this page keeps
+  }
+}
+
+/** Write what is not yet written, when the page may be left. That ends writes to the database, but not this text. */
+function leave(): void {
+  const due = conversations.value.filter((one) => waiting.has(one.id) || unwritten.has(one.id));
+  if (due.length) keep("tab", LEFT, JSON.stringify(due));
+  void flush().then(() => unwritten.size || keep("tab", LEFT, ""));
 }
 
 /** Write what is not yet written. */
@@ -139,5 +159,5 @@ async function guarded(work: () => Promise<unknown>): Promise<void> {
 }
 
 // A closed or hidden tab may not come back, and another tab may have changed the list.
-document.addEventListener("visibilitychange", () => void (document.visibilityState === "hidden" ? flush() : loaded.value && load()));
-window.addEventListener("pagehide", () => void flush());
+document.addEventListener("visibilitychange", () => void (document.visibilityState === "hidden" ? leave() : loaded.value && load()));
+window.addEventListener("pagehide", leave);
