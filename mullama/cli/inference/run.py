@@ -30,7 +30,8 @@ def run_options(parser: Parser) -> None:
     session_options(parser)
     parser.add_argument(
         "model", nargs="?", metavar="MODEL",
-        help="a model, a route, or a source to download (default: the default model)",
+        help="a model, a route, or a source to download (default: the default model); with --load-session, a single "
+        "argument is the prompt",
     )  # fmt: skip
     parser.add_argument(
         "prompt", nargs="*", help="the question, after piped input; without either, start a conversation"
@@ -68,6 +69,11 @@ def run(call: CommandContext) -> int:
     if prompt is None:
         return talk(call, server, conversation, keeper)
     if _is_embedding_model(call, model):
+        if saved or keeper:
+            raise UsageError(
+                f"{model['name']} is an embedding model, which has no conversation",
+                hint="leave out --load-session and --save-session",
+            )
         return _print_embedding(call, server, conversation.model, prompt)
     answer = StreamedAnswer()
     turn = turn_of(call, prompt, tuple(call.options.image), reads=conversation.reads_media)
@@ -85,12 +91,16 @@ def run(call: CommandContext) -> int:
 
 
 def _model_and_prompt(call: CommandContext) -> tuple[str | None, str | None]:
-    """Return the name of the model and the prompt, each None when it is not given."""
+    """Return the name of the model and the prompt, each None when it is not given.
+
+    Without -m the first argument is the model. A conversation that is continued has one, so a single argument is then
+    the prompt.
+    """
     options = call.options
-    if options.named is None:
-        return options.model, _prompt(call, options.prompt)
-    first = [options.model] if options.model is not None else []
-    return options.named, _prompt(call, [*first, *options.prompt])
+    words = [] if options.model is None else [options.model, *options.prompt]
+    if options.named is not None or (options.load_session is not None and len(words) == 1):
+        return options.named, _prompt(call, words)
+    return options.model, _prompt(call, options.prompt)
 
 
 def _prompt(call: CommandContext, words: list[str]) -> str | None:

@@ -45,6 +45,23 @@ def test_a_conversation_is_saved_and_continued(run: Run, tiny: TinyServer, folde
     assert len(json.loads(path.read_text())["turns"]) == 2
 
 
+def test_a_single_argument_is_the_question_of_a_continued_conversation(run: Run, tiny: TinyServer) -> None:
+    saved(run, tiny)
+    ran = run("run", "--load-session", "trip", "And why?", "--host", tiny.url)
+    assert (ran.code, ran.out) == (0, "Paris\n")
+    body = tiny.asked[-1].body
+    assert (body["model"], body["messages"][-1]["content"]) == ("m", "And why?")
+    run("run", "-m", "other", "--load-session", "trip", "Who?", "--host", tiny.url)
+    body = tiny.asked[-1].body
+    assert (body["model"], body["messages"][-1]["content"]) == ("other", "Who?")
+
+
+def test_an_embedding_model_has_no_conversation(run: Run, tiny: TinyServer, folder: Path) -> None:
+    tiny.answers["GET /api/models/m"] = Answer({"name": "m", "capabilities": ["embedding"]})
+    ran = saved(run, tiny)
+    assert (ran.code, "has no conversation" in ran.err, folder.exists()) == (4, True, False)
+
+
 def test_options_win_over_the_saved_ones(run: Run, tiny: TinyServer) -> None:
     saved(run, tiny, "trip", "--system", "Short.", "-t", "0", "--seed", "7")
     run("run", "other", "b", "--load-session", "trip", "--system", "Long.", "-t", "1", "--host", tiny.url)
