@@ -6,7 +6,6 @@ The page keeps a tree of messages; a saved conversation is one branch of it.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -102,7 +101,7 @@ def _type(medium: str) -> str:
     """Return the media type of an image or a sound in base64."""
     try:
         name = format_of(base64.b64decode(medium[:64] + "=" * (-len(medium[:64]) % 4)))
-    except binascii.Error:
+    except ValueError:  # no base64
         name = None
     return f"{KINDS[name]}/{name}" if name else "image/unknown"
 

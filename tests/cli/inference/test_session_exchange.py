@@ -44,6 +44,8 @@ def test_an_image_travels_with_its_type() -> None:
     assert conversation["messages"]["user-1"]["media"] == [{"type": "image/png", "data": PNG}]
     assert imported(tree, "n").turns[0].media == (PNG,)
     assert imported(tree, "n").turns[0].files == ("image",)
+    conversation["messages"]["user-1"]["media"] = [{"data": "no base64: ü"}]
+    assert imported(tree, "n").turns[0].files == ("image",)
 
 
 def test_the_shown_branch_is_read() -> None:
