@@ -62,14 +62,14 @@ def _list(call: CommandContext, store: ChatStore) -> int:
     if not call.options.json:
         list_sessions(call.terminal, store)
         return DONE
-    logs = sorted(store.all(), key=lambda log: -log.changed)
+    logs, damaged = store.scan()
     trees = [
         {"name": log.id, "model": log.model, "turns": len(log.turns), "changed": log.changed, "title": log.title,
          "path": str(store.path(log.id))}
-        for log in logs
+        for log in sorted(logs, key=lambda log: -log.changed)
     ]  # fmt: skip
-    damaged = [{"path": str(file.path), "reason": file.reason} for file in store.damaged()]
-    call.terminal.json({"sessions": trees, "damaged": damaged})
+    files = [{"path": str(file.path), "reason": file.reason} for file in damaged]
+    call.terminal.json({"sessions": trees, "damaged": files})
     return DONE
 
 

@@ -58,11 +58,13 @@ class ChatStore:
 
     def all(self) -> list[ChatLog]:
         """Return the conversations that can be read."""
-        return [log for log in map(self._read, self._paths()) if isinstance(log, ChatLog)]
+        return self.scan()[0]
 
-    def damaged(self) -> list[DamagedSession]:
-        """Return the files that cannot be read."""
-        return [log for log in map(self._read, self._paths()) if isinstance(log, DamagedSession)]
+    def scan(self) -> tuple[list[ChatLog], list[DamagedSession]]:
+        """Return the conversations that can be read, and the files that cannot be read."""
+        found = [self._read(path) for path in self._paths()]
+        logs = [one for one in found if isinstance(one, ChatLog)]
+        return logs, [one for one in found if isinstance(one, DamagedSession)]
 
     def find(self, id: str) -> ChatLog:
         """Return a conversation; raise `NotFound` without its file, and `Invalid` for one that cannot be read."""
@@ -111,10 +113,13 @@ class ChatStore:
 
 def list_sessions(terminal: Terminal, store: ChatStore) -> None:
     """Print the conversations, the last changed first, and name the files that cannot be read."""
-    logs, now = sorted(store.all(), key=lambda log: -log.changed), time.time()
-    rows = [(log.id, log.model, str(len(log.turns)), ago(max(0.0, now - log.changed)), log.title) for log in logs]
+    (logs, damaged), now = store.scan(), time.time()
+    rows = [
+        (log.id, log.model, str(len(log.turns)), ago(max(0.0, now - log.changed)), log.title)
+        for log in sorted(logs, key=lambda log: -log.changed)
+    ]
     terminal.table(("NAME", "MODEL", "TURNS", "CHANGED", "TITLE"), rows)
-    for file in store.damaged():
+    for file in damaged:
         terminal.note(f"warning: {file.path} cannot be read: {file.reason}")
 
 

@@ -94,7 +94,7 @@ def test_a_damaged_or_later_file_is_left_alone(store: ChatStore) -> None:
         store.find("2")
     with pytest.raises(NotFound, match="no conversation is named '4'"):
         store.find("4")
-    assert [file.path.name for file in store.damaged()] == ["2.json", "3.json"]
+    assert [file.path.name for file in store.scan()[1]] == ["2.json", "3.json"]
     assert (store.folder / "2.json").read_text() == "{"
 
 
