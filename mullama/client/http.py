@@ -12,7 +12,7 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
@@ -165,7 +165,7 @@ class Client:
 
     def events(
         self, path: str, *, idle: float | None = None, stop: StreamStop | None = None
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any], None, None]:
         """Yield the objects of a server-sent event stream, without comments and pings.
 
         idle: end after this many seconds without an event.

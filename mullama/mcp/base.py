@@ -11,6 +11,10 @@ from mullama.errors import Unsupported
 from mullama.struct import Struct
 
 ToolRight = Literal["read", "infer", "admin"]
+EVENTS_IDLE_SECONDS = 0.2
+"""Time without an event after which the ones that are there are complete."""
+EVENTS_MOST_SECONDS = 5.0
+"""Time after which events are returned that come without such a pause."""
 
 
 def require_sdk() -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from mullama.client.errors import error_from_tree
 from mullama.codec import Bounds, from_tree, object_schema
-from mullama.errors import Conflict, EngineFailed, Invalid, MullamaError, NotFound, TooLarge, masked, masked_tree
+from mullama.errors import EngineFailed, Invalid, MullamaError, NotFound, TooLarge, masked, masked_tree
 from mullama.mcp.base import McpSession, ToolRight
 from mullama.mcp.plans import PlanBook, WaitingPlan
 from mullama.struct import Struct, field_names
@@ -125,8 +125,8 @@ TOOLS: Mapping[str, McpTool] = {
     ),
     "bench": McpTool(
         title="Measure a model", right="infer", arguments=_BenchArguments,
-        description="Measure the speed of a model: tokens per second of prompt and answer, and the time to the first "
-        "token, as medians of a few short runs. A model that is not loaded is loaded first.",
+        description="Measure the speed of a model: tokens per second of prompt and answer, and the seconds of a run, "
+        "as medians of a few short runs. A model that is not loaded is loaded first.",
     ),
     "diff": McpTool(
         title="Show what would change", right="read", arguments=_DiffArguments,
@@ -246,17 +246,14 @@ class ToolCalls:
 
     async def _apply(self, session: McpSession, arguments: _ApplyArguments) -> Any:
         plan = self._plans.find(arguments.plan, session.owner, self._clock())
+        headers = {"if-match": f'"{plan.revision}"'}
         if plan.text is not None:
             body: dict[str, Any] = {"text": plan.text, "digest": plan.digest}
             if plan.profiles is not None:
                 body["profiles"] = list(plan.profiles)
-            headers = {"if-match": f'"{plan.revision}"'}
             ended = _ended(await session.api.lines("PUT", "/api/v1/manifest", body, headers))
         else:
-            revision = str((await session.api.json("GET", "/api/v1/stack"))["revision"])
-            if revision != plan.revision:
-                raise Conflict("another revision was applied since the plan", hint="plan again")
-            ended = _ended(await session.api.lines("POST", "/api/v1/undo", {"to": plan.to}, {}))
+            ended = _ended(await session.api.lines("POST", "/api/v1/undo", {"to": plan.to}, headers))
         self._plans.remove(arguments.plan)
         return ended
 
@@ -371,7 +368,7 @@ def _newest(tree: dict[str, Any], key: str) -> dict[str, Any]:
     """Return the tree with as many of the newest entries of a list as a result may have, and the number left out."""
     entries, kept, total = tree[key], [], 0
     for entry in reversed(entries):
-        total += len(str(entry)) + 2
+        total += len(str(entry).encode("utf-8", "surrogatepass")) + 2
         if total > MOST_BYTES // 2:
             break
         kept.append(entry)
@@ -380,8 +377,9 @@ def _newest(tree: dict[str, Any], key: str) -> dict[str, Any]:
 
 def require_bounded(text: str) -> None:
     """Raise `TooLarge` for a result that is larger than `MOST_BYTES`."""
-    if len(text) > MOST_BYTES:
-        raise TooLarge(f"the result has {size(len(text))}, and {size(MOST_BYTES)} are the most", hint="ask for less")
+    length = len(text.encode("utf-8", "surrogatepass"))
+    if length > MOST_BYTES:
+        raise TooLarge(f"the result has {size(length)}, and {size(MOST_BYTES)} are the most", hint="ask for less")
 
 
 def error_tree(error: MullamaError) -> dict[str, Any]:

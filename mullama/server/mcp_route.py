@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from mullama.client.errors import error_of
 from mullama.dialects.base import Reply
 from mullama.errors import NotFound, Unavailable
-from mullama.mcp.base import McpSession, require_sdk
+from mullama.mcp.base import EVENTS_IDLE_SECONDS, EVENTS_MOST_SECONDS, McpSession, require_sdk
 from mullama.runtime.base import Service
 from mullama.server.http.body import BodyBudget, read_body
 from mullama.server.http.exchange import OPERATOR, Exchange, Message, Receive, Scope, Send
@@ -28,8 +28,6 @@ _BODY_LIMIT = 8 * 1024 * 1024  # bytes: a manifest with its templates
 _PASSED = frozenset((
     b"authorization", b"x-api-key", b"api-key", b"host", b"user-agent", b"x-mullama-hf-token", b"x-mullama-hf-endpoint",
 ))  # fmt: skip
-_EVENTS_SECONDS = 0.2
-"""Time without an event after which the ones that are there are complete."""
 
 
 class McpRoute:
@@ -158,11 +156,13 @@ class OwnApi:
         response = GatheredResponse()
         followed = self._app(self._scope("GET", path, b"", {}), _body_once(b""), response.send)
         task = asyncio.ensure_future(followed)
+        task.add_done_callback(lambda _: response.changed.set())
         try:
-            while not task.done():
-                response.changed.clear()
-                async with asyncio.timeout(_EVENTS_SECONDS):
-                    await response.changed.wait()
+            async with asyncio.timeout(EVENTS_MOST_SECONDS):
+                while not task.done():
+                    response.changed.clear()
+                    async with asyncio.timeout(EVENTS_IDLE_SECONDS if response.status else None):
+                        await response.changed.wait()
         except TimeoutError:
             pass
         finally:

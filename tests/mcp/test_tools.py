@@ -137,12 +137,12 @@ def test_a_refused_apply_keeps_its_plan_and_its_error(calls: ToolCalls) -> None:
 def test_the_plan_of_an_earlier_revision_is_stale_after_another_change(calls: ToolCalls) -> None:
     api = TableApi()
     id = called(calls, session(api), "plan", revision=3)["id"]
-    api.answers["GET /api/v1/stack"] = {"revision": "r2"}
-    with pytest.raises(Conflict, match="another revision"):
+    api.answers["POST /api/v1/undo"] = Conflict("the applied revision is r2, not r1")
+    with pytest.raises(Conflict, match="r2"):
         called(calls, session(api), "apply", plan=id)
-    api.answers["GET /api/v1/stack"] = {"revision": "r1"}
+    api.answers["POST /api/v1/undo"] = [CHANGED]
     assert called(calls, session(api), "apply", plan=id) == CHANGED
-    assert api.asked[-1][:2] == ("POST /api/v1/undo", {"to": 3})
+    assert api.asked[-1] == ("POST /api/v1/undo", {"to": 3}, {"if-match": '"r1"'})
 
 
 def test_a_plan_belongs_to_its_key_and_ends_after_an_hour(calls: ToolCalls, clock: Clock) -> None:
@@ -219,6 +219,11 @@ def test_lists_are_cut_to_the_newest(calls: ToolCalls) -> None:
     require_bounded(json.dumps(found))
     with pytest.raises(TooLarge):
         require_bounded("x" * (MOST_BYTES + 1))
+    with pytest.raises(TooLarge):
+        require_bounded("語" * (MOST_BYTES // 3 + 1))
+    wide = [{"id": n, "text": "語" * 1000} for n in range(1000)]
+    api.answers["GET /api/v1/logs?level=info&tail=1000"] = {"lines": wide}
+    require_bounded(json.dumps(called(calls, session(api), "logs", tail=1000), ensure_ascii=False))
 
 
 def test_events_are_the_last_ones(calls: ToolCalls) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from mcp.client.client import Client
 from mcp.client.stdio import stdio_client
 from mcp.shared.exceptions import MCPError
 
+from mullama.cli.server.mcp import ServerApi
+from mullama.server.mcp_route import OwnApi
 from tests.processor_time import processor_time
 from tests.server.server_fixture import RunningServer, StubRuntime, key, manifest, running_server
 
@@ -182,6 +185,40 @@ def test_foreign_pages_and_names_are_refused(server: RunningServer, headers: dic
 )
 def test_malformed_messages_are_refused(server: RunningServer, body: Any, headers: Any, status: int) -> None:
     assert server.ask("POST", "/mcp", body, {**HEADERS, **headers}).status == status
+
+
+@pytest.mark.parametrize("pause", [0, 60])
+def test_events_without_a_pause_end_at_a_bound(monkeypatch: pytest.MonkeyPatch, pause: int) -> None:
+    """Without a pause the bound ends them; with one, the pause does."""
+    monkeypatch.setattr("mullama.server.mcp_route.EVENTS_MOST_SECONDS", 60 if pause else 0.5)
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": b'data: {"id": 1}\n\n', "more_body": True})
+            await asyncio.sleep(pause or 0.01)
+
+    caller = SimpleNamespace(scope={"headers": []}, trace=None)
+    events = asyncio.run(OwnApi(endless, caller).events("/api/v1/events"))  # type: ignore[arg-type]
+    assert events[0] == {"id": 1}
+    assert (len(events) == 1) == bool(pause)
+
+
+def test_the_command_returns_events_without_a_pause_at_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+
+    def endless(path: str, idle: float) -> Iterator[dict[str, Any]]:
+        try:
+            while True:
+                yield {"id": 1}
+        finally:
+            closed.append(path)
+
+    found = SimpleNamespace(client=SimpleNamespace(events=endless))
+    monkeypatch.setattr("mullama.cli.server.mcp.require", lambda call: found)
+    monkeypatch.setattr("mullama.cli.server.mcp.EVENTS_MOST_SECONDS", -1.0)
+    assert asyncio.run(ServerApi(None).events("/e")) == [{"id": 1}]  # type: ignore[arg-type]
+    assert closed == ["/e"]
 
 
 def test_other_methods_are_not_served(server: RunningServer) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any, TypeVar
 
 from mullama.cli.api_client.discover import require
@@ -11,12 +13,10 @@ from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.server.ensure import instance_options
 from mullama.client.http import Client
-from mullama.mcp.base import McpSession, require_sdk
+from mullama.mcp.base import EVENTS_IDLE_SECONDS, EVENTS_MOST_SECONDS, McpSession, require_sdk
 
 T = TypeVar("T")
 
-_EVENTS_SECONDS = 0.2
-"""Time without an event after which the ones that are there are complete."""
 _CALL_SECONDS = 3600.0
 
 
@@ -55,7 +55,16 @@ class ServerApi:
         return await self._asked(lambda client: list(client.lines(method, path, body, headers=headers)))
 
     async def events(self, path: str) -> list[dict[str, Any]]:
-        return await self._asked(lambda client: list(client.events(path, idle=_EVENTS_SECONDS)))
+        def read(client: Client) -> list[dict[str, Any]]:
+            found, end = [], time.monotonic() + EVENTS_MOST_SECONDS
+            with closing(client.events(path, idle=EVENTS_IDLE_SECONDS)) as events:
+                for event in events:
+                    found.append(event)
+                    if time.monotonic() > end:
+                        break
+            return found
+
+        return await self._asked(read)
 
     async def _asked(self, ask: Callable[[Client], T]) -> T:
         return await asyncio.to_thread(lambda: ask(require(self._call).client))
