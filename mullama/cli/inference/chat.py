@@ -232,7 +232,7 @@ class Repl:
 
     def _begin_anew(self) -> None:
         """Empty the conversation. A saved one stays as it is on disk."""
-        self._conversation.turns = ()
+        self._conversation.turns, self._conversation.continues = (), None
         if self._keeper is not None:
             self._terminal.note(f"{self._keeper.name} stays as it was saved; /save-session NAME saves what follows")
             self._keeper = None
@@ -240,7 +240,7 @@ class Repl:
     def _save_session(self, name: str) -> None:
         if not name:
             raise UsageError("/save-session needs a name")
-        current = self._keeper.name if self._keeper else None
+        current = self._keeper.name if self._keeper else self._conversation.continues
         self._keeper = SessionKeeper(ChatStore(self._call.env), name, continued=current)
         self._keeper.keep(self._conversation)
         self._terminal.line(f"saved as {name}, and after each answer")

@@ -32,6 +32,8 @@ class Conversation(Struct, kw_only=True):
     parameters: dict[str, Any] = field(default_factory=dict)
     turns: tuple[ChatTurn, ...] = ()
     """Earlier questions and answers."""
+    continues: str | None = None
+    """Name of the conversation on disk that it continues."""
     format: Any = None
     """`json`, a JSON Schema, or None for text."""
     think: bool | str | None = None
@@ -81,6 +83,7 @@ class Conversation(Struct, kw_only=True):
     def restore(self, log: ChatLog) -> None:
         """Continue a conversation of the disk with its system prompt and parameters. Its model stays to be used."""
         self.system, self.parameters, self.turns = log.system, dict(log.parameters), log.turns
+        self.continues = log.id
 
     def set_parameter(self, name: str, *texts: str) -> None:
         """Set a parameter from text; raise `UsageError` for an unknown name or a value of the wrong type."""

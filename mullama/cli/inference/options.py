@@ -79,6 +79,7 @@ def conversation_of(call: CommandContext, model: str, saved: ChatLog | None = No
             **{name: value for name in names if (value := getattr(options, name)) is not None},
         },
         turns=saved.turns,
+        continues=saved.id or None,
         format=_format(call),
         think=think_level(options.think) if options.think is not None else None,
         keep_alive=options.keepalive,

@@ -20,7 +20,7 @@ from mullama.errors import Conflict, Invalid, MullamaError, NotFound
 from mullama.folders import data_root
 from mullama.names import suggest
 from mullama.store.disk import write_atomic
-from mullama.struct import Struct
+from mullama.struct import Struct, replace
 from mullama.units import ago
 
 _KEPT = 500  # conversations without a name; the oldest ones are deleted
@@ -108,7 +108,7 @@ class ChatStore:
             return DamagedSession(path, str(error))
         if log.format != CHAT_FORMAT:
             return DamagedSession(path, f"its format is {log.format!r}, and this version reads {CHAT_FORMAT!r}")
-        return log
+        return replace(log, id=path.stem)  # a copied file has the id of its original
 
 
 def list_sessions(terminal: Terminal, store: ChatStore) -> None:

@@ -99,6 +99,26 @@ def test_commands_of_a_chat_save_and_load(run: Run, tiny: TinyServer, folder: Pa
     assert len(json.loads((folder / "trip.json").read_text())["turns"]) == 2
 
 
+def test_a_chat_saves_under_the_name_that_it_loaded(run: Run, tiny: TinyServer, folder: Path) -> None:
+    saved(run, tiny)
+    save = "/save-session trip\nWhy?\n"
+    run("chat", "m", "--host", tiny.url, tty=True, stdin=f"/load-session trip\n{save}/bye\n")
+    run("chat", "--load-session", "trip", "--host", tiny.url, tty=True, stdin=f"{save}/bye\n")
+    assert len(json.loads((folder / "trip.json").read_text())["turns"]) == 3
+    ran = run("chat", "--load-session", "trip", "--host", tiny.url, tty=True, stdin=f"/clear\n{save}/bye\n")
+    assert "a conversation named 'trip' exists" in ran.err
+    assert len(json.loads((folder / "trip.json").read_text())["turns"]) == 3
+
+
+def test_a_copied_file_is_a_conversation_of_its_own(run: Run, tiny: TinyServer, folder: Path) -> None:
+    saved(run, tiny)
+    before = (folder / "trip.json").read_bytes()
+    (folder / "copy.json").write_bytes(before)
+    run("session", "load", "copy", "--host", tiny.url, tty=True, stdin="More?\n/bye\n")
+    assert (folder / "trip.json").read_bytes() == before
+    assert len(json.loads((folder / "copy.json").read_text())["turns"]) == 2
+
+
 def test_load_continues_and_saves(run: Run, tiny: TinyServer, folder: Path) -> None:
     saved(run, tiny)
     ran = run("session", "load", "trip", "--host", tiny.url, tty=True, stdin="More?\n/bye\n")
