@@ -132,7 +132,7 @@ def response_format(text: str) -> Any:
         return text
     try:
         tree = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"the format {text[:40]!r} is neither json, nor a file, nor a JSON Schema: {error}",
             hint="the format is that of the answer; the format of weights is read from their file",

@@ -78,6 +78,8 @@ def _schema_grammar(call: CommandContext, text: str) -> Built:
         schema = json.loads(text, object_pairs_hook=_single)
     except json.JSONDecodeError as error:
         raise _wrong(call, error.lineno, error.colno, f"it is no JSON: {error.msg}") from error
+    except Invalid as error:
+        raise Invalid(f"{_name(call)}: {error.message}", hint=error.hint) from error
     except ValueError as error:  # an integer of thousands of digits; its place is not known
         raise Invalid(f"{_name(call)}: it is no JSON: {error}") from error
     except RecursionError as error:

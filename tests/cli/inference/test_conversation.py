@@ -59,7 +59,7 @@ def test_levels_and_formats() -> None:
     assert [think_level(t) for t in ("true", "false", "high")] == [True, False, "high"]
     assert response_format("json") == "json"
     assert response_format('{"type": "object"}') == {"type": "object"}
-    for wrong in ("luck", "[1]", "{"):
+    for wrong in ("luck", "[1]", "{", "[" * 100_000):
         with pytest.raises(UsageError):
             response_format(wrong)
     with pytest.raises(UsageError):

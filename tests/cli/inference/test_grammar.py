@@ -77,7 +77,7 @@ def test_valid_files_are_recognized(run: Run, tmp_path: Path, name: str, text: s
         ("a.json", '{"a":\n 1,}', "a.json:2:4: it is no JSON"),
         ("a.json", '{"type":\n "strin"}', "a.json:2:2: 'strin' is not a type"),
         ("a.json", '{"items": {\n"not": {}}}', "a.json:2:"),
-        ("a.json", '{"a": 1, "a": 2}', "the key 'a' twice"),
+        ("a.json", '{"a": 1, "a": 2}', "a.json: the schema has the key 'a' twice"),
         ("a.json", '{"minimum": ' + "1" * 5000 + "}", "a.json: it is no JSON: Exceeds the limit"),
         ("a.json", "[" * 100_000, "a.json:1:1: it is nested too deeply"),
         ("a.json", "3", "a.json:1:1: "),
