@@ -21,7 +21,6 @@ from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStore
 from mullama.engines.base import Embed, Embedded, Prompt
 from mullama.errors import Denied, EngineFailed, Internal, Invalid, MullamaError, NotFound, Unavailable, Unsupported
 from mullama.manifest.spec.readers import PEER_SIGN
-from mullama.names import DEFAULT_ROUTE
 from mullama.offload import LARGE, compute
 from mullama.runtime.base import Access, Admission, Caller, Tracer
 from mullama.runtime.metering import LastAttempt, Metered, RequestResult
@@ -31,7 +30,6 @@ from mullama.runtime.peers.completion import PeerCompletion
 from mullama.runtime.peers.vectors import embed_by_peer, rank_by_peer
 from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.rates.book import RateBook
-from mullama.runtime.routing import Routable
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.client_store import ClientStore
@@ -41,7 +39,7 @@ from mullama.runtime.serving.model_info import cards, peer_card, running_cards, 
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.repeats import events_until_text
 from mullama.runtime.serving.tracing import begin_trace
-from mullama.runtime.serving.tries import R, Tries, not_allowed
+from mullama.runtime.serving.tries import R, Tries, declared, default_model, first_model
 from mullama.runtime.serving.truncation import certainly_fits, fitted, room_for_answer
 from mullama.runtime.serving.usage_log import UsageLog
 from mullama.runtime.serving.vectors import (
@@ -125,36 +123,16 @@ class ModelService:
             return 0
 
     def default_model(self, caller: Caller) -> str:
-        if DEFAULT_ROUTE in self._snapshot().routes:
-            return DEFAULT_ROUTE  # the request itself decides on its model
-        try:
-            deployment = self.find(DEFAULT_ROUTE, caller)
-        except NotFound as error:
-            if DEFAULT_ROUTE in self._snapshot().names:
-                raise
-            raise Invalid(
-                f"model is required: the request names no model, and the manifest has no route '{DEFAULT_ROUTE}'",
-                hint="name a model in the request, or declare `routes: {default: NAME}` in the manifest",
-                field="model",
-            ) from error
-        # A key that may use the route only continues under the route's name.
-        return deployment.name if caller.may_use(deployment.name) else DEFAULT_ROUTE
+        return default_model(self._snapshot(), caller, self.find)
 
     def admit(self, operation: dialect.Operation, caller: Caller) -> Admission | None:
         if not self._rates.active:
             return None
         try:
-            model = self._first_model(operation, caller)
+            model = first_model(self._snapshot, self._peers, operation, caller)
         except (NotFound, Denied):  # the request itself fails with it
             return None
         return self._rates.admit(caller.key, model)
-
-    def _first_model(self, operation: dialect.Operation, caller: Caller) -> str:
-        """Return the name of the model that answers an operation unless it fails."""
-        asked = operation.chat if isinstance(operation, chat.CountRequest | chat.RenderRequest) else operation
-        if isinstance(asked, Routable):
-            return Tries(self._snapshot, self._peers, asked, caller).model
-        return self._declared(dialect.model_of(operation) or "", caller).name
 
     def _meter(self, ended: Metered) -> None:
         if ended.key is not None:
@@ -167,17 +145,10 @@ class ModelService:
 
         Raises `NotFound`, `Denied` for a model that the key may not use, and `Unavailable` for one without files.
         """
-        deployment = self._declared(name, caller)
+        deployment = declared(self._snapshot(), name, caller)
         if (error := deployment.unavailable) is not None:
             message = f"model '{name}' cannot be served: {error.message}"
             raise Unavailable(message, hint=error.hint, retry_after=error.retry_after) from error
-        return deployment
-
-    def _declared(self, name: str, caller: Caller) -> Deployment:
-        """Return the model behind a name, also one without files."""
-        deployment = self._snapshot().find(name, caller.dialect)
-        if not caller.may_use(deployment.name, name):
-            raise not_allowed(caller, name)
         return deployment
 
     # Completions
@@ -415,7 +386,7 @@ class ModelService:
             case inv.ShowModel():
                 if (remote := peer_card(self._snapshot(), operation.model, caller)) is not None:
                     return remote
-                deployment = self._declared(operation.model, caller)
+                deployment = declared(self._snapshot(), operation.model, caller)
                 shown = show_card(self._snapshot(), self._pool, deployment)
                 if operation.headers:
                     shown = await compute(LARGE, with_headers, shown, deployment, operation.verbose)
@@ -435,7 +406,7 @@ class ModelService:
                 await self._commands.set_default(operation)
                 return inv.Done()
             case inv.SetAdapterScales():
-                name = self._declared(operation.model, caller).name
+                name = declared(self._snapshot(), operation.model, caller).name
                 await self._commands.set_adapter_scales(replace(operation, model=name))
                 return inv.Done()
             case inv.FindBlob(digest=digest):
@@ -494,7 +465,7 @@ class ModelService:
     def _unloadable(self, name: str, caller: Caller) -> str:
         """Return the model behind a name, also one that the reconciler loads and that is not served yet."""
         try:
-            return self._declared(name, caller).name
+            return declared(self._snapshot(), name, caller).name
         except NotFound:
             if self._pool.prepares(name) and caller.may_use(name):
                 return name

@@ -8,12 +8,14 @@ from typing import Generic, TypeVar
 
 from mullama.chat import types as chat
 from mullama.chat.request_rules import RequestRules
-from mullama.errors import Denied, MullamaError, NotFound, Unavailable
+from mullama.dialects import base as dialect
+from mullama.errors import Denied, Invalid, MullamaError, NotFound, Unavailable
+from mullama.names import DEFAULT_ROUTE
 from mullama.runtime.base import Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.peers.book import PeerBook
 from mullama.runtime.routing import Candidate, Routable, Routing, candidates, conversation_key, failure_class
-from mullama.runtime.snapshot import Snapshot, key_of
+from mullama.runtime.snapshot import Deployment, Snapshot, key_of
 from mullama.struct import replace
 
 R = TypeVar("R", bound=Routable)
@@ -44,9 +46,7 @@ class Tries(Generic[R]):
         self._left: list[Candidate] = []
         self.request, self.caller = self._asked, self._caller
         if self._route is None:
-            deployment = snapshot.find(name, self._caller.dialect)
-            if not self._caller.may_use(deployment.name, name):
-                raise not_allowed(self._caller, name)
+            deployment = declared(snapshot, name, self._caller)
             self.model = deployment.name
             self.request = _ruled(self._asked, deployment.rules)
             return
@@ -117,6 +117,40 @@ def _usable(snapshot: Snapshot, peers: PeerBook, route: Routing, asked: Routable
             hint="one of these servers must answer the name with a model of its own",
         )
     raise snapshot.missing(asked.model, caller.dialect, known=True)
+
+
+def declared(snapshot: Snapshot, name: str, caller: Caller) -> Deployment:
+    """Return the model behind a name, also one without files. Raises `Denied` if the key may not use it."""
+    deployment = snapshot.find(name, caller.dialect)
+    if not caller.may_use(deployment.name, name):
+        raise not_allowed(caller, name)
+    return deployment
+
+
+def first_model(snapshot: Callable[[], Snapshot], peers: PeerBook, operation: dialect.Operation, caller: Caller) -> str:
+    """Return the name of the model that answers an operation unless it fails."""
+    asked = operation.chat if isinstance(operation, chat.CountRequest | chat.RenderRequest) else operation
+    if isinstance(asked, Routable):
+        return Tries(snapshot, peers, asked, caller).model
+    return declared(snapshot(), dialect.model_of(operation) or "", caller).name
+
+
+def default_model(snapshot: Snapshot, caller: Caller, find: Callable[[str, Caller], Deployment]) -> str:
+    """Return the name of the model of a request that names none. Raises `Invalid` without such a model."""
+    if DEFAULT_ROUTE in snapshot.routes:
+        return DEFAULT_ROUTE  # the request itself decides on its model
+    try:
+        deployment = find(DEFAULT_ROUTE, caller)
+    except NotFound as error:
+        if DEFAULT_ROUTE in snapshot.names:
+            raise
+        raise Invalid(
+            f"model is required: the request names no model, and the manifest has no route '{DEFAULT_ROUTE}'",
+            hint="name a model in the request, or declare `routes: {default: NAME}` in the manifest",
+            field="model",
+        ) from error
+    # A key that may use the route only continues under the route's name.
+    return deployment.name if caller.may_use(deployment.name) else DEFAULT_ROUTE
 
 
 def not_allowed(caller: Caller, name: str) -> Denied:

@@ -19,7 +19,6 @@ from mullama.dialects.sessions import OpenSession
 from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
 from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound, TimedOut, Unsupported
 from mullama.manifest.spec import Manifest
-from mullama.names import DEFAULT_ROUTE
 from mullama.runtime.base import Access, Admission, Caller
 from mullama.runtime.metering import RequestResult
 from mullama.runtime.metrics import Metrics
@@ -29,7 +28,7 @@ from mullama.runtime.rates.book import RateBook
 from mullama.runtime.routing import Routable, conversation_key
 from mullama.runtime.serving.model_info import cards, show_card
 from mullama.runtime.serving.repeats import events_until_text
-from mullama.runtime.serving.tries import R, Tries, not_allowed
+from mullama.runtime.serving.tries import R, Tries, declared, default_model, first_model
 from mullama.runtime.snapshot import Deployment, Snapshot
 from mullama.struct import Struct, field, replace
 from mullama.targets.ray.wire import RemoteError, is_lost, sent, unpacked
@@ -88,37 +87,19 @@ class GatewayService:
             return 0
 
     def default_model(self, caller: Caller) -> str:
-        snapshot = self._snapshot()
-        if DEFAULT_ROUTE in snapshot.routes:
-            return DEFAULT_ROUTE
-        try:
-            deployment = self._find(DEFAULT_ROUTE, caller)
-        except NotFound as error:
-            raise Invalid(
-                f"model is required: the request names no model, and the manifest has no route '{DEFAULT_ROUTE}'",
-                hint="name a model in the request, or declare `routes: {default: NAME}` in the manifest",
-                field="model",
-            ) from error
-        return deployment.name if caller.may_use(deployment.name) else DEFAULT_ROUTE
+        return default_model(self._snapshot(), caller, self._find)
 
     def admit(self, operation: dialect.Operation, caller: Caller) -> Admission | None:
         if not self._rates.active:
             return None
-        asked = operation.chat if isinstance(operation, chat.CountRequest | chat.RenderRequest) else operation
         try:
-            if isinstance(asked, Routable):
-                model = Tries(self._snapshot, self._peers, asked, caller).model
-            else:
-                model = self._find(dialect.model_of(operation) or "", caller).name
+            model = first_model(self._snapshot, self._peers, operation, caller)
         except (NotFound, Denied):  # the request itself fails with it
             return None
         return self._rates.admit(caller.key, model)
 
     def _find(self, name: str, caller: Caller) -> Deployment:
-        deployment = self._snapshot().find(name, caller.dialect)
-        if not caller.may_use(deployment.name, name):
-            raise not_allowed(caller, name)
-        return deployment
+        return declared(self._snapshot(), name, caller)
 
     def _application(self, model: str) -> str:
         try:
@@ -142,16 +123,8 @@ class GatewayService:
 
     async def _streamed(self, request: Any, caller: Caller) -> AsyncGenerator[Any, None]:
         """Yield the events of a request: of the next replica after one that was lost, else of the next model."""
-        tries, lost = Tries(self._snapshot, self._peers, request, caller, self._metrics), 0
-
-        def again(error: MullamaError, started: bool) -> bool:
-            nonlocal lost
-            if is_lost(error) and lost < _TRIES - 1:
-                lost += 1
-                return True
-            return not started and tries.after(error)
-
-        attempts = events_until_text(lambda: self._attempt(tries, caller), again)
+        tries = Tries(self._snapshot, self._peers, request, caller, self._metrics)
+        attempts = events_until_text(lambda: self._attempt(tries, caller), _again(tries))
         async with aclosing(attempts) as stream:
             async for events in stream:
                 yield events
@@ -247,15 +220,8 @@ class GatewayService:
 
     async def _routed(self, request: R, caller: Caller, attempt: Callable[[Tries[R]], Awaitable[_T]]) -> _T:
         """Return the result of the first attempt that does not fail: on another replica, or the next model."""
-        tries, lost = Tries(self._snapshot, self._peers, request, caller, self._metrics), 0
-        while True:
-            try:
-                return await attempt(tries)
-            except MullamaError as error:
-                if is_lost(error) and lost < _TRIES - 1:
-                    lost += 1
-                elif not tries.after(error):
-                    raise
+        tries = Tries(self._snapshot, self._peers, request, caller, self._metrics)
+        return await _repeated(lambda: attempt(tries), _again(tries))
 
     async def _vectors(self, tries: Tries[Any]) -> Any:
         begun, usage = time.monotonic(), chat.Usage()
@@ -269,13 +235,7 @@ class GatewayService:
 
     async def _asked(self, model: str, operation: Any, caller: Caller) -> Any:
         """Return the result of an operation on tokens, of another replica where one is lost."""
-        for left in range(_TRIES - 1, -1, -1):
-            try:
-                return await self._once(model, operation, caller)
-            except MullamaError as error:
-                if not left or not is_lost(error):
-                    raise
-        raise Internal("no attempt was made")
+        return await _repeated(lambda: self._once(model, operation, caller), _again())
 
     async def _once(self, model: str, operation: Any, caller: Caller) -> Any:
         key = conversation_key(operation, caller.key) if isinstance(operation, Routable) else b""
@@ -321,6 +281,33 @@ class GatewayService:
 
     async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:
         raise Unsupported("clients add no files to a cluster", hint=_REMOVED)
+
+
+def _again(tries: Tries[Any] | None = None) -> Callable[[MullamaError, bool], bool]:
+    """Return the decision on another attempt after a failure, of one request. started: the client got a part.
+
+    After a lost replica, the next attempt asks another one; after another failure, the next model of the route.
+    """
+    lost = 0
+
+    def again(error: MullamaError, started: bool) -> bool:
+        nonlocal lost
+        if is_lost(error) and lost < _TRIES - 1:
+            lost += 1
+            return True
+        return tries is not None and not started and tries.after(error)
+
+    return again
+
+
+async def _repeated(attempt: Callable[[], Awaitable[_T]], again: Callable[[MullamaError, bool], bool]) -> _T:
+    """Return the result of the first attempt that does not fail."""
+    while True:
+        try:
+            return await attempt()
+        except MullamaError as error:
+            if not again(error, False):
+                raise
 
 
 async def _next(stream: AsyncGenerator[Any, None], limit: float | None, model: str) -> Any:

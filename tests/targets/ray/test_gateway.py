@@ -142,6 +142,15 @@ async def test_keys_names_and_routes_are_those_of_the_manifest(client: httpx.Asy
     assert (await client.get("/readyz")).json() == {"ready": True}
 
 
+async def test_a_default_model_of_another_dialect_is_named_as_such(cluster: Cluster) -> None:
+    gateway = Gateway(cluster, {})
+    models = {"a": {"from": "builtin:tiny", "dialects": ["ollama"]}}
+    await gateway.configure(snapshot_tree(cluster.given(models=models, routes={"default": "a"})))
+    assert gateway.service.default_model(Caller(dialect="ollama", request_id="1")) == "a"
+    with pytest.raises(NotFound, match="not served in the openai dialect"):
+        gateway.service.default_model(Caller(dialect="openai", request_id="1"))
+
+
 async def test_a_lost_replica_is_followed_by_another_before_the_first_text(
     cluster: Cluster, client: httpx.AsyncClient
 ) -> None:
@@ -150,10 +159,12 @@ async def test_a_lost_replica_is_followed_by_another_before_the_first_text(
     cluster.failures = [ReplicaLost("gone")]
     text = (await client.post("/v1/chat/completions", json=chat(stream=True))).text
     assert text.rstrip().endswith("data: [DONE]")
-    cluster.failures = [ReplicaLost("gone")] * 3
-    found = await client.post("/v1/chat/completions", json=chat())
-    assert found.status_code == 503
-    assert cluster.failures == []
+    for path, body in (("/v1/chat/completions", chat()), ("/tokenize", {"content": "x"})):
+        cluster.failures = [ReplicaLost("gone")] * 2
+        assert (await client.post(path, json=body)).status_code == 200
+        cluster.failures = [ReplicaLost("gone")] * 3
+        assert (await client.post(path, json=body)).status_code == 503
+        assert cluster.failures == []
 
 
 async def test_a_full_queue_is_429_in_the_dialect_and_a_route_falls_back(
