@@ -10,6 +10,7 @@ from typing import Protocol
 
 from mullama.chat.types import Timings, Usage
 from mullama.engines.base import Embedded, Ended
+from mullama.runtime.metering import RequestResult
 from mullama.struct import Struct, field
 
 _SHORTEST = 2**-10  # seconds: about a millisecond; a shorter time counts as this one
@@ -78,6 +79,11 @@ class ModelMetrics(Struct):
         """Count the time from the arrival of a request to its first token."""
         self.first_token.add(seconds)
         self.first_tokens.add(seconds)
+
+    def add_end(self, result: RequestResult, seconds: float) -> None:
+        """Count a request that ended, or one attempt to answer it. seconds: from arrival to the end."""
+        self.requests[result] += 1
+        self.duration.add(seconds)
 
     def add_unfinished(self, spent: Usage) -> None:
         """Count the tokens of a request that was cancelled or failed."""

@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any
 
 from mullama.chat import types as chat
-from mullama.errors import MullamaError
 from mullama.manifest.spec.readers import PEER_SIGN
 from mullama.runtime.base import Caller
 from mullama.runtime.metering import Meter, Metered, RequestResult
@@ -68,9 +67,7 @@ class PeerCompletion:
                 self.counted = True
                 yield self._named(last)
             result = "ok"
-        except MullamaError:
-            raise
-        except BaseException:
+        except (GeneratorExit, asyncio.CancelledError):
             result = "cancelled"
             raise
         finally:
@@ -100,8 +97,7 @@ class PeerCompletion:
 
     def _end(self, result: RequestResult) -> None:
         seconds = time.monotonic() - self._arrived
-        self._metrics.requests[result] += 1
-        self._metrics.duration.add(seconds)
+        self._metrics.add_end(result, seconds)
         if not self.counted:
             self._metrics.add_unfinished(self.spent)
             self.counted = True

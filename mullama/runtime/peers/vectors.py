@@ -58,8 +58,7 @@ async def _asked(
         raise
     finally:
         counts, seconds = metrics.of(request.model), time.monotonic() - begun
-        counts.requests[result] += 1
-        counts.duration.add(seconds)
+        counts.add_end(result, seconds)
         counts.prompt_tokens += tokens
         usage.add(
             Metered(

@@ -97,19 +97,15 @@ class Completion:
                     async for events in stream:
                         yield events
             result = "ok"
-        except GeneratorExit:
-            result = "cancelled"
-            raise
-        except asyncio.CancelledError:
+        except (GeneratorExit, asyncio.CancelledError):
             result = "cancelled"
             raise
         finally:
-            self._metrics.requests[result] += 1
             if not self.counted:
                 self._metrics.add_unfinished(self.spent)
                 self.counted = True
             seconds_taken = time.monotonic() - self._arrived
-            self._metrics.duration.add(seconds_taken)
+            self._metrics.add_end(result, seconds_taken)
             self._meter(
                 Metered(
                     key=self._caller.key, route=self._caller.route or self._request.model, model=self._deployment.name,

@@ -563,9 +563,8 @@ class ModelService:
         finally:
             if trace is not None:
                 trace.end(failure, model=model, usage=chat.Usage(prompt_tokens=tokens), lease=lease)
-            counts, seconds = self._metrics.of(model), time.monotonic() - begun
-            counts.requests[result] += 1
-            counts.duration.add(seconds)
+            seconds = time.monotonic() - begun
+            self._metrics.of(model).add_end(result, seconds)
             usage.add(
                 Metered(
                     key=caller.key, route=caller.route or request.model, model=model,

@@ -1,15 +1,16 @@
-"""The part of each rate limit that one gateway counts, so that all gateways together accept no more than declared."""
+"""The part of each rate limit that one gateway counts, so that all gateways together accept no more than declared.
+
+A limit below the number of gateways is the exception: each of them accepts one.
+"""
 
 from __future__ import annotations
-
-from math import ceil
 
 from mullama.manifest.spec import Manifest, RateLimit
 from mullama.units import parse_rate, rate_literal
 
 
 def shared_rates(manifest: Manifest, parts: int) -> Manifest:
-    """Return the manifest with each limit divided by the number of gateways, and at least 1."""
+    """Return the manifest with each limit divided by the number of gateways, rounded down, and at least 1."""
     keys = {
         name: key.model_copy(update={"rate": _part(key.rate, parts), "quota": _part(key.quota, parts)})
         for name, key in manifest.auth.keys.items()
@@ -35,4 +36,4 @@ def _divided(rate: str | None, parts: int) -> str | None:
     if rate is None:
         return None
     count, seconds = parse_rate(rate)
-    return rate_literal(ceil(count / parts), seconds)
+    return rate_literal(max(1, count // parts), seconds)

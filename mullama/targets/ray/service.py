@@ -149,9 +149,7 @@ class GatewayService:
                     usage = _counted(usage, events)
                     yield events
             result = "ok"
-        except MullamaError:
-            raise
-        except BaseException:
+        except (GeneratorExit, asyncio.CancelledError):
             result = "cancelled"
             raise
         finally:
@@ -166,8 +164,7 @@ class GatewayService:
         """Count an attempt that ended, and charge its tokens to the limits."""
         model, caller, seconds = tries.model, tries.caller, time.monotonic() - begun
         counts = self._metrics.of(model)
-        counts.requests[result] += 1
-        counts.duration.add(seconds)
+        counts.add_end(result, seconds)
         counts.prompt_tokens += usage.prompt_tokens
         counts.completion_tokens += usage.completion_tokens
         if caller.key is not None:
@@ -230,6 +227,9 @@ class GatewayService:
             found = await self._once(tries.model, replace(tries.request, model=tries.model), tries.caller)
             usage, result = found.usage, "ok"
             return found
+        except asyncio.CancelledError:
+            result = "cancelled"
+            raise
         finally:
             self._end(tries, usage, begun, result)
 

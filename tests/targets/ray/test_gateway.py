@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mullama.chat.types import ChatRequest, TextDelta, text_message
+from mullama.chat.types import ChatRequest, EmbedRequest, Started, TextDelta, text_message
 from mullama.errors import Busy, ContextOverflow, EngineFailed, ManifestError, ModelUnavailable, MullamaError, NotFound
 from mullama.export.ray_serve import GATEWAYS, RayInput, application_name, model_application, snapshot_tree
 from mullama.manifest.tree import parse_resolved
@@ -178,8 +178,9 @@ async def test_a_full_queue_is_429_in_the_dialect_and_a_route_falls_back(
     assert (await ask(client, model="r"))["choices"][0]["message"]["content"] == "I am a"
 
 
-async def test_all_gateways_together_accept_no_more_than_the_limit(cluster: Cluster) -> None:
-    limits = {"keys": {"team": {"secret": {"from_env": "K"}, "rate": {"requests": "4/h"}}}}
+@pytest.mark.parametrize("limit", ["4/h", "5/h"])
+async def test_all_gateways_together_accept_no_more_than_the_limit(cluster: Cluster, limit: str) -> None:
+    limits = {"keys": {"team": {"secret": {"from_env": "K"}, "rate": {"requests": limit}}}}
     tree = snapshot_tree(cluster.given(auth=limits))
     accepted = 0
     for _ in range(GATEWAYS):
@@ -231,6 +232,36 @@ async def test_a_client_that_leaves_cancels_the_request_in_the_replica(cluster: 
     counts = gateway.metrics.of("a")
     assert counts.requests == {"cancelled": 1}
     assert counts.completion_tokens > 0, "the tokens that were generated count for the limits"
+
+
+class Broken:
+    """Replicas whose asks wait, and whose streams have a defect."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def stream(self, *_: Any) -> AsyncGenerator[Any, None]:
+        yield [Started(prompt_tokens=1)]
+        raise RuntimeError("a defect")
+
+    async def ask(self, *_: Any) -> Any:
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
+async def test_a_defect_is_an_error_and_a_wait_that_ends_early_a_cancelled_request(cluster: Cluster) -> None:
+    replicas = Broken()
+    gateway = Gateway(replicas, {})
+    await gateway.configure(snapshot_tree(cluster.given()))
+    caller = Caller(dialect="openai", request_id="1")
+    with pytest.raises(RuntimeError, match="a defect"):
+        await gateway.service.answer(ChatRequest(model="a", messages=(text_message("user", "x"),)), caller)
+    assert gateway.metrics.of("a").requests == {"error": 1}
+    asking = asyncio.create_task(gateway.service.answer(EmbedRequest(model="b", inputs=("x",)), caller))
+    await replicas.asked.wait()
+    asking.cancel()
+    await asyncio.wait({asking})
+    assert gateway.metrics.of("b").requests == {"cancelled": 1}
 
 
 async def test_a_snapshot_is_parsed_before_it_replaces_the_present_one(
