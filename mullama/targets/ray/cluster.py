@@ -15,7 +15,6 @@ from mullama.export.ray_serve import BUILDERS, GATEWAY_DEPLOYMENT, gateway_name
 from mullama.struct import Struct, field
 
 Application = Mapping[str, Any]
-State = Literal["NOT_STARTED", "DEPLOYING", "RUNNING", "UNHEALTHY", "DEPLOY_FAILED", "DELETING"]
 _SETTINGS = ("proxy_location", "http_options", "grpc_options")
 _MASK = "redacted"
 

@@ -11,7 +11,6 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from mullama.errors import Denied, Invalid, MullamaError, TimedOut, Unavailable
 
-DEFAULT = "http://127.0.0.1:8265"
 _APPLICATIONS = "/api/serve/applications/"
 _SECONDS = 60.0
 """The first request starts Serve, which takes several seconds."""
@@ -25,7 +24,7 @@ class Dashboard:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Invalid(
                 f"--address {address!r} is no address of a dashboard",
-                hint=f"it begins with http:// or https://, such as {DEFAULT}; Ray's own ports are not meant",
+                hint="it begins with http:// or https://, such as http://HOST:8265; Ray's own ports are not meant",
             )
         self.address, self._token = address.rstrip("/"), token
 

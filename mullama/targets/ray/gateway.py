@@ -13,7 +13,7 @@ from typing import Any, NoReturn, cast
 from mullama import __version__
 from mullama.controller.api_keys import resolve_access
 from mullama.dialects import DIALECTS
-from mullama.errors import Invalid, MullamaError, NotFound, Unsupported
+from mullama.errors import Invalid, NotFound, Unsupported
 from mullama.export.ray_serve import GATEWAYS
 from mullama.manifest.spec import Gpu, Manifest, Model
 from mullama.manifest.tree import manifest_to_tree, parse_resolved, revision
@@ -179,10 +179,6 @@ class GatewayOperator:
 
 
 def _refuse(name: str, *_: Any, **__: Any) -> NoReturn:
-    raise _refusal(name)
-
-
-def _refusal(name: str) -> MullamaError:
-    return Unsupported(
+    raise Unsupported(
         f"a gateway on Ray has no {name.replace('_', ' ')}", hint="mullama diff, apply, status and logs take --on ray"
     )

@@ -8,14 +8,12 @@ from contextlib import suppress
 from typing import Any
 
 from ray import serve
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException, RequestCancelledError
 
 from mullama.errors import Busy, Internal, MullamaError, Unavailable
 from mullama.runtime.base import Caller
 from mullama.targets.ray.wire import ReplicaLost
-
-_LOST = (ActorDiedError, ActorUnavailableError, RayActorError)
 
 
 class AppHandles:
@@ -24,19 +22,21 @@ class AppHandles:
     def __init__(self) -> None:
         self._handles: dict[str, Any] = {}
 
-    def _handle(self, application: str) -> Any:
+    async def _handle(self, application: str) -> Any:
         found = self._handles.get(application)
         if found is None:
             try:
-                found = self._handles[application] = serve.get_app_handle(application)
+                # It asks the controller of Serve, and blocks until the answer.
+                found = await asyncio.to_thread(serve.get_app_handle, application)
             except RayServeException as error:
                 raise Unavailable(f"the application {application} does not run", retry_after=1.0) from error
+            self._handles[application] = found
         return found
 
     async def stream(
         self, application: str, request: Any, caller: Caller, affinity: bytes
     ) -> AsyncGenerator[Any, None]:
-        handle = await asyncio.to_thread(self._handle, application)
+        handle = await self._handle(application)
         response = handle.options(method_name="stream", stream=True).remote(request, caller, affinity)
         ended = False
         try:
@@ -46,8 +46,6 @@ class AppHandles:
         except BackPressureError as error:
             ended = True
             raise busy(application, error) from error
-        except RequestCancelledError as error:
-            raise ReplicaLost(f"a replica of {application} cancelled the request") from error
         except (RayError, RayServeException) as error:
             ended = True
             raise self._failure(application, error) from error
@@ -57,7 +55,7 @@ class AppHandles:
                     response.cancel()
 
     async def ask(self, application: str, operation: Any, caller: Caller, affinity: bytes) -> Any:
-        handle = await asyncio.to_thread(self._handle, application)
+        handle = await self._handle(application)
         response = handle.options(method_name="ask").remote(operation, caller, affinity)
         try:
             return await response
@@ -73,7 +71,9 @@ class AppHandles:
         if isinstance(error, DeploymentUnavailableError):
             self._handles.pop(application, None)  # the next try looks at the snapshot again
             return ReplicaLost(f"the application {application} does not run", retry_after=1.0)
-        if isinstance(error, _LOST):
+        if isinstance(error, RequestCancelledError):
+            return ReplicaLost(f"a replica of {application} cancelled the request")
+        if isinstance(error, RayActorError):
             return ReplicaLost(f"a replica of {application} was lost", hint="try again", retry_after=1.0)
         if isinstance(error, RayTaskError):
             return Internal(f"a replica of {application} failed", hint="mullama logs --on ray shows its log")

@@ -39,7 +39,7 @@ from mullama.store.client_objects import ObjectFile
 from mullama.store.records import Records
 from mullama.store.usage import UsageFile
 from mullama.targets.ray.chunks import coalesced
-from mullama.targets.ray.wire import packed
+from mullama.targets.ray.wire import RemoteError, packed
 
 CHUNK_SECONDS = 0.005
 """Least time between two messages of one answer: each costs a replica, a gateway and Ray more than its tokens."""
@@ -130,21 +130,15 @@ class ModelReplica:
             async with aclosing(coalesced(events, CHUNK_SECONDS)) as chunks:
                 async for some in chunks:
                     yield some
-        except MullamaError as error:
-            yield packed(error)
         except Exception as error:  # noqa: BLE001 - it travels as a value
-            _log.error("request %s failed", caller.request_id, exc_info=error)
-            yield packed(Internal("an internal error", hint=f"the log of the replica has {caller.request_id}"))
+            yield _value_of(error, caller)
 
     async def ask(self, operation: Operation, caller: Caller) -> Any:
         """Return the result of any other operation, or a `RemoteError`."""
         try:
             return await self._service.answer(operation, caller)
-        except MullamaError as error:
-            return packed(error)
         except Exception as error:  # noqa: BLE001 - it travels as a value
-            _log.error("request %s failed", caller.request_id, exc_info=error)
-            return packed(Internal("an internal error", hint=f"the log of the replica has {caller.request_id}"))
+            return _value_of(error, caller)
 
     def check_health(self) -> None:
         """Raise if the model is not loaded and no load is in progress. A long request is no reason."""
@@ -160,3 +154,11 @@ class ModelReplica:
         self._objects.close()
         await self._usage.close()
         shutil.rmtree(Path(self._records.folder), ignore_errors=True)
+
+
+def _value_of(error: Exception, caller: Caller) -> RemoteError:
+    """Return the failure of a request as a value. An unexpected one is logged here, and named by its request."""
+    if isinstance(error, MullamaError):
+        return packed(error)
+    _log.error("request %s failed", caller.request_id, exc_info=error)
+    return packed(Internal("an internal error", hint=f"the log of the replica has {caller.request_id}"))
