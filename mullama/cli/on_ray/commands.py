@@ -92,7 +92,7 @@ def down(call: CommandContext) -> int:
     with _lock(call, loaded.manifest):
         target = _target(call, loaded.manifest)
         cluster = target.look()
-        from mullama.targets.ray.cluster import plan_ray
+        from mullama.targets.ray.cluster import generation_of, plan_ray
 
         steps = plan_ray(cluster, {}, target.stack)
         if steps.empty:
@@ -103,8 +103,7 @@ def down(call: CommandContext) -> int:
         if call.terminal.interactive and not call.options.yes and not call.terminal.confirm("Remove them?"):
             call.terminal.note("nothing was changed")
             return REFUSED
-        present = _snapshot(cluster, target.stack)
-        target.apply(steps, int(present["generation"]) if present else None)
+        target.apply(steps, generation_of(_snapshot(cluster, target.stack)))
         call.terminal.line("the applications are removed")
         return DONE
 
@@ -200,10 +199,11 @@ def _plan(
     from mullama.plan.observed import Applied, Observed
     from mullama.plan.steps import Cause
     from mullama.reconcile.files import Files, read_lock
-    from mullama.targets.ray.cluster import history_after, plan_ray
+    from mullama.targets.ray.cluster import generation_of, history_after, plan_ray
 
     present = _snapshot(cluster, target.stack)
-    number = int(present["generation"]) if present else 0
+    generation = generation_of(present)
+    number = generation or 0
     applied = None
     if present is not None:
         before = parse_resolved(present["manifest"])
@@ -218,9 +218,7 @@ def _plan(
         lock=_lock_entries(path), keys=_keys(manifest, call.env), history=history_after(present),
     )  # fmt: skip
     steps = plan_ray(cluster, applications(given), target.stack)
-    return PreparedApply(
-        target=target, cluster=cluster, given=given, plan=plan, steps=steps, generation=number if present else None
-    )
+    return PreparedApply(target=target, cluster=cluster, given=given, plan=plan, steps=steps, generation=generation)
 
 
 def _require_known(manifest: Manifest, files: Mapping[str, KnownFiles]) -> None:

@@ -15,6 +15,7 @@ from mullama.targets.ray.cluster import (
     RayPlan,
     document,
     failures,
+    generation_of,
     last_line,
     read_cluster,
     snapshot,
@@ -51,13 +52,13 @@ class RayTarget(Struct, frozen=True, kw_only=True):
         """
         try:
             self._load(plan, generation)
-            self._switch(plan)
+            self._switch(plan, generation)
         except Conflict:
             raise  # the stack is another one now, and is not ours to restore
         except (MullamaError, KeyboardInterrupt) as error:
             self._restore(plan, error)
             raise
-        self._remove(plan)
+        self._remove(plan, generation if plan.gateway in ("keep", "remove") else plan.generation)
 
     def _load(self, plan: RayPlan, generation: int | None) -> None:
         if not (plan.added or plan.changed):
@@ -72,39 +73,42 @@ class RayTarget(Struct, frozen=True, kw_only=True):
         self._put({**plan.together, probe["name"]: probe}, generation)
         self._wait((probe["name"],))
 
-    def _switch(self, plan: RayPlan) -> None:
+    def _switch(self, plan: RayPlan, generation: int | None) -> None:
         if plan.gateway in ("add", "change"):
             self.report("switch the gateway")
-            self._put(plan.routed, None)
+            self._put(plan.routed, generation)
             self._wait((gateway_name(self.stack),))
 
-    def _remove(self, plan: RayPlan) -> None:
+    def _remove(self, plan: RayPlan, generation: int | None) -> None:
         if plan.removed or plan.gateway == "remove":
             gone = (*plan.removed, *((gateway_name(self.stack),) if plan.gateway == "remove" else ()))
             self.report(f"drain and remove {', '.join(gone)}")
             if plan.gateway != "remove":
                 self.pause(SETTLE_SECONDS)
-            self._put(plan.final, None)
+            self._put(plan.final, generation)
             self._until(lambda cluster: not any(name in cluster.states for name in gone), "the removal")
         elif plan.added:
-            self._put(plan.final, None)  # without the probe
+            self._put(plan.final, generation)  # without the probe
 
     def _restore(self, plan: RayPlan, error: BaseException) -> None:
         """Declare the applications before the apply again. Serve keeps the old ones while they are declared."""
         self.report(f"restore the applications before: {error}" if str(error) else "restore the applications before")
         try:
-            self._put(plan.before, None)
+            self._declare(self.look(), plan.before)
         except MullamaError as second:
             self.report(f"they are not restored: {second}; mullama apply --on ray completes or repeats the change")
 
     def _put(self, entries: Mapping[str, Application], generation: int | None) -> None:
-        """Declare applications of this stack, with those of others as they are at this moment."""
+        """Declare applications of this stack. Raises `Conflict` if the snapshot there is of another generation."""
         cluster = self.look()
-        present = snapshot(cluster, self.stack)
-        if generation is not None and (present is None or present.get("generation") != generation):
+        if generation_of(snapshot(cluster, self.stack)) != generation:
             raise Conflict(
                 "another apply has changed the stack on the cluster", hint="run `mullama diff --on ray` again"
             )
+        self._declare(cluster, entries)
+
+    def _declare(self, cluster: Cluster, entries: Mapping[str, Application]) -> None:
+        """Declare applications of this stack, with those of others as they are at this moment."""
         self.dashboard.put(document(cluster, self.stack, entries, self.settings))
 
     def _wait(self, names: Sequence[str]) -> None:
@@ -165,7 +169,7 @@ def status_tree(target: RayTarget) -> dict[str, Any]:
         "format": "mullama.ray.status/1",
         "address": target.dashboard.address,
         "stack": target.stack,
-        "generation": int(present["generation"]) if present else 0,
+        "generation": generation_of(present) or 0,
         "state": state,
         "applications": rows,
         "others": sorted({*cluster.others(target.stack), *cluster.imperative}),

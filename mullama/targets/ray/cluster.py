@@ -103,6 +103,11 @@ class RayPlan(Struct, frozen=True, kw_only=True):
     def empty(self) -> bool:
         return not (self.added or self.changed or self.removed) and self.gateway == "keep"
 
+    @property
+    def generation(self) -> int | None:
+        """Number of the revision of the desired snapshot; None without a gateway."""
+        return generation_of(_snapshot_of(self.final.get(gateway_name(self.stack))))
+
 
 def plan_ray(cluster: Cluster, desired: Mapping[str, Application], stack: str) -> RayPlan:
     """Return the steps to the desired applications of a stack; none desired removes them all.
@@ -196,14 +201,20 @@ def document(
 
 def snapshot(cluster: Cluster, stack: str) -> Mapping[str, Any] | None:
     """Return the `user_config` of the gateway of a stack; None without one. It is the state of the stack."""
-    entry = cluster.mine(stack).get(gateway_name(stack))
-    if entry is None:
-        return None
-    for deployment in entry.get("deployments", ()):
+    return _snapshot_of(cluster.mine(stack).get(gateway_name(stack)))
+
+
+def _snapshot_of(gateway: Application | None) -> Mapping[str, Any] | None:
+    for deployment in (gateway or {}).get("deployments", ()):
         if deployment.get("name") == GATEWAY_DEPLOYMENT and isinstance(deployment.get("user_config"), Mapping):
             found: Mapping[str, Any] = deployment["user_config"]
             return found
     return None
+
+
+def generation_of(present: Mapping[str, Any] | None) -> int | None:
+    """Return the number of the revision of a snapshot; None without a snapshot."""
+    return None if present is None else int(present["generation"])
 
 
 def history_after(present: Mapping[str, Any] | None) -> list[dict[str, Any]]:

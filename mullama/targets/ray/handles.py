@@ -43,9 +43,6 @@ class AppHandles:
             async for events in response:
                 yield events
             ended = True
-        except BackPressureError as error:
-            ended = True
-            raise busy(application, error) from error
         except (RayError, RayServeException) as error:
             ended = True
             raise self._failure(application, error) from error
@@ -62,12 +59,12 @@ class AppHandles:
         except asyncio.CancelledError:
             response.cancel()
             raise
-        except BackPressureError as error:
-            raise busy(application, error) from error
         except (RayError, RayServeException) as error:
             raise self._failure(application, error) from error
 
     def _failure(self, application: str, error: Exception) -> MullamaError:
+        if isinstance(error, BackPressureError):
+            return Busy(f"the queue of {application} is full", hint="try again later", retry_after=1.0)
         if isinstance(error, DeploymentUnavailableError):
             self._handles.pop(application, None)  # the next try looks at the snapshot again
             return ReplicaLost(f"the application {application} does not run", retry_after=1.0)
@@ -78,8 +75,3 @@ class AppHandles:
         if isinstance(error, RayTaskError):
             return Internal(f"a replica of {application} failed", hint="mullama logs --on ray shows its log")
         return Unavailable(f"{application}: {type(error).__name__}", retry_after=1.0)
-
-
-def busy(application: str, error: Exception) -> Busy:
-    """Return the error of a queue that is full."""
-    return Busy(f"the queue of {application} is full", hint="try again later", retry_after=1.0)

@@ -238,3 +238,37 @@ def test_a_wait_has_an_end_and_another_apply_is_noticed() -> None:
     with pytest.raises(Conflict, match="another apply"):
         applied(other, app("b"), gateway("b"), generation=6)
     assert other.puts == [], "the stack of the other apply stays as it is"
+
+
+@pytest.mark.parametrize(
+    ("before", "desired", "generation"),
+    [
+        ([gateway("a", generation=7)], [app("a"), gateway("a", "b", generation=7)], 6),
+        ([gateway("a", generation=7)], [], 6),
+        ([gateway("a", generation=1)], [app("a"), app("b"), gateway("b")], None),
+    ],
+)
+def test_a_change_of_the_gateway_alone_a_removal_and_a_first_apply_notice_another_apply(
+    before: list[dict[str, Any]], desired: list[dict[str, Any]], generation: int | None
+) -> None:
+    dashboard = FakeDashboard(app("a"), *before)
+    with pytest.raises(Conflict, match="another apply"):
+        applied(dashboard, *desired, generation=generation)
+    assert dashboard.puts == []
+
+
+def test_an_apply_that_loses_the_switch_to_another_one_leaves_its_stack() -> None:
+    theirs = [app("a"), app("c"), gateway("a", "c", generation=2)]
+
+    class Overtaken(FakeDashboard):
+        def put(self, config: dict[str, Any]) -> None:
+            super().put(config)
+            if len(self.puts) == 2:  # after the probe is declared
+                self.entries |= named(*theirs)
+                self.seen |= dict.fromkeys((entry["name"] for entry in theirs), 9)
+
+    dashboard = Overtaken(app("a"), gateway("a"))
+    with pytest.raises(Conflict, match="another apply"):
+        applied(dashboard, app("b"), gateway("b", generation=2))
+    assert len(dashboard.puts) == 2
+    assert dashboard.entries[GATE] == theirs[-1]
