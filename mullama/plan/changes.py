@@ -92,6 +92,9 @@ COSTS: Mapping[str, Cost] = {
 }
 
 
+_NOT_COMPARED = ("models", "mullama")  # the models have `compare_models`
+
+
 def cost_of(path: str) -> Cost:
     """Return the cost of a field by its dotted path, with `*` for model names; raise KeyError for an unlisted field."""
     if (cost := longest_prefix(path, COSTS)) is None:
@@ -107,6 +110,15 @@ def compare_models(old: Model, new: Model) -> tuple[FieldChange, ...]:
     return tuple(_changes(before, after, "models.*."))
 
 
+def changed_blocks(old: Manifest, new: Manifest) -> set[str]:
+    """Return the top-level blocks outside of the models that differ: the keys of `compare_rest`, without its fields."""
+    return {
+        block
+        for block in Manifest.model_fields
+        if block not in _NOT_COMPARED and getattr(old, block) != getattr(new, block)
+    }
+
+
 def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, ...]]:
     """Return the changed fields outside of the models, by top-level block (`server`, `auth`, `routes`, …)."""
     old, renames = _renamed(old, new)
@@ -114,7 +126,7 @@ def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, .
     given = _given(old).keys() | _given(new).keys()
     found: dict[str, tuple[FieldChange, ...]] = {}
     for block in before:
-        if block in ("models", "mullama"):
+        if block in _NOT_COMPARED:
             continue
         one, other = dict(leaves_of(before[block], block)), dict(leaves_of(after[block], block))
         changes = tuple(_changes(one, other, ""))

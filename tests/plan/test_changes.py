@@ -5,10 +5,12 @@ from __future__ import annotations
 import typing
 from typing import Any
 
+import pytest
 from hypothesis import given
 
 from mullama.manifest.spec.definitions import Block, Manifest, Model
-from mullama.plan.changes import COSTS, compare_models, cost_of
+from mullama.manifest.tree import parse_resolved
+from mullama.plan.changes import COSTS, changed_blocks, compare_models, compare_rest, cost_of
 from tests.plan.builders import MODELS, manifest
 
 
@@ -62,3 +64,23 @@ def test_comparing_is_symmetric_in_what_it_finds(before: dict[str, Any], after: 
     one, two = manifest(a=before).models["a"], manifest(a=after).models["a"]
 
     assert {c.path for c in compare_models(one, two)} == {c.path for c in compare_models(two, one)}
+
+
+_BLOCKS: tuple[dict[str, Any], ...] = (
+    {},
+    {"routes": {"r": "a"}},
+    {"routes": {"q": "a"}, "moved": [{"from": "r", "to": "q", "kind": "route"}]},
+    {"routes": {"r": {"to": [{"model": "a", "weight": 2}]}}},
+    {"peers": {"p": {"url": "http://10.0.0.1:1"}}, "server": {"limits": {"queue": 3}}},
+    {"auth": {"keys": {"k": {"secret": {"from_env": "K"}, "roles": ["infer"]}}}, "metadata": {"name": "n"}},
+    {"groups": {"g": {"models": ["a"]}}, "hardware": {"budget": {"ram": "1GiB"}}},
+)
+
+
+@pytest.mark.parametrize("old", _BLOCKS)
+@pytest.mark.parametrize("new", _BLOCKS)
+def test_the_changed_blocks_are_those_with_changed_fields(old: dict[str, Any], new: dict[str, Any]) -> None:
+    models = {"a": {"from": "/m/a.gguf"}}
+    one, other = (parse_resolved({"mullama": "v1", "models": models, **blocks}) for blocks in (old, new))
+    assert changed_blocks(one, other) == compare_rest(one, other).keys()
+    assert bool(changed_blocks(one, other)) == (old != new)

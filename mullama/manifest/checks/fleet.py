@@ -46,8 +46,10 @@ def matching_hosts(model: Model, fleet: Fleet) -> tuple[str, ...]:
 
 def gateways_of(fleet: Fleet) -> tuple[str, ...]:
     """Return the hosts that answer for all models, in the order of the manifest."""
-    chosen = fleet.gateways
-    return tuple(name for name in fleet.hosts if chosen == "all" or (chosen != "none" and name in chosen))
+    if fleet.gateways == "all":
+        return tuple(fleet.hosts)
+    chosen = frozenset() if fleet.gateways == "none" else frozenset(fleet.gateways)
+    return tuple(name for name in fleet.hosts if name in chosen)
 
 
 def _check_absent(manifest: Manifest, fail: _AddProblem) -> None:
@@ -108,11 +110,13 @@ def _known_labels(fleet: Fleet) -> str:
 def _check_names(
     names: Collection[str], path: str, hosts: Mapping[str, FleetHost], suggest: Suggestions, fail: _AddProblem
 ) -> None:
+    before: set[str] = set()
     for index, name in enumerate(names):
-        if name in [*names][:index]:
+        if name in before:
             fail(f"{path}[{index}]", f"{name} is listed twice", "keep one of them")
         elif name not in hosts:
             fail(f"{path}[{index}]", f"there is no host {name[:80]!r}", suggest(name, hosts))
+        before.add(name)
 
 
 def _check_blocks_of_one_server(manifest: Manifest, fail: _AddProblem, warn: _AddProblem) -> None:

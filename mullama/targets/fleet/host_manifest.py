@@ -66,7 +66,7 @@ def host_manifest(fleet: Manifest, places: Mapping[str, Sequence[str]], host: st
             "hardware": fleet.hardware if fleet.hardware != Hardware() else own.hardware,
             "models": models,
             "groups": _groups(fleet.groups, models),
-            "peers": {**fleet.peers, **{name: peer for name, peer in _peers(fleet.fleet) if name in used}},
+            "peers": {**fleet.peers, **_peers(fleet.fleet, used)},
             "routes": routes,
             "moved": _moved(fleet, models, routes),
             "fleet": Fleet(),
@@ -116,9 +116,12 @@ def _single(model: Model) -> Model:
     return model.model_copy(update={"hosts": "any", "replicas": 1})
 
 
-def _peers(fleet: Fleet) -> Iterator[tuple[str, Peer]]:
-    for name, host in fleet.hosts.items():
-        yield name, Peer(url=host.url, key=host.key, ca_file=host.ca_file, share=fleet.share)
+def _peers(fleet: Fleet, names: Collection[str]) -> dict[str, Peer]:
+    return {
+        name: Peer(url=host.url, key=host.key, ca_file=host.ca_file, share=fleet.share)
+        for name, host in fleet.hosts.items()
+        if name in names
+    }
 
 
 def _routes(

@@ -10,7 +10,7 @@ from mullama.manifest.checks.fleet import gateways_of
 from mullama.manifest.spec import Manifest
 from mullama.manifest.spec.readers import moves_of
 from mullama.manifest.tree import block_to_tree, manifest_to_tree
-from mullama.plan.changes import compare_rest
+from mullama.plan.changes import changed_blocks
 from mullama.plan.observed import KnownFiles
 from mullama.plan.place import FleetPlacement, fitting, place
 from mullama.plan.rollout import FleetChange, Pause, WaveKind, WaveOrder, rollout
@@ -92,22 +92,24 @@ def draft_fleet(fleet: Manifest, seen: FleetObservation, files: Mapping[str, Kno
     if seen.faults:
         return FleetDraft(seen=seen, placement=FleetPlacement(), manifests={})
     current = current_places(fleet, seen)
-    models, hosts = placed_models(fleet, seen, files), rooms(fleet, seen)
-    placement = place(models, hosts, current, fleet.fleet.placement)
+    # A model that leaves the fleet needs its room until it is removed.
+    leaving = {name: model for host in seen.hosts.values() for name, model in host.applied.models.items()}
+    everything = fleet.model_copy(update={"models": {**leaving, **fleet.models}})
+    models, hosts = placed_models(everything, seen, files), rooms(fleet, seen)
+    wanted = [model for model in models if model.name in fleet.models]
+    placement = place(wanted, hosts, current, fleet.fleet.placement)
     if placement.unplaced:
         return FleetDraft(seen=seen, placement=placement, manifests={})
     manifests = {
         name: host_manifest(fleet, placement.hosts, name, own_blocks(host.applied)) for name, host in seen.hosts.items()
     }
     rules = fleet.fleet.rollout
-    leaving = {name: model for host in seen.hosts.values() for name, model in host.applied.models.items()}
-    everything = fleet.model_copy(update={"models": {**leaving, **fleet.models}})
     order = rollout(
         change_of(fleet, seen, manifests),
         max_unavailable=rules.max_unavailable,
         canary=rules.canary,
         pause=rules.pause,
-        fits=fitting(placed_models(everything, seen, files), hosts),
+        fits=fitting(models, hosts),
     )
     steps = tuple(_steps(fleet, seen, manifests, placement, order))
     return FleetDraft(seen=seen, placement=placement, manifests=manifests, order=order, steps=steps)
@@ -138,7 +140,7 @@ def change_of(fleet: Manifest, seen: FleetObservation, manifests: Mapping[str, M
             for model, former in before.items()
             if model in new.models and (former != model or old.models[former] != new.models[model])
         )
-        rest = compare_rest(old, new).keys()
+        rest = changed_blocks(old, new)
         if rest - {"routes", "peers"}:
             others.append(name)
         elif rest:
