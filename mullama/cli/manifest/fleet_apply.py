@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import mullama
@@ -11,7 +11,7 @@ from mullama.cli.api_client.discover import user
 from mullama.cli.app.context import CommandContext, UsageError
 from mullama.cli.app.exit_codes import DONE, REFUSED
 from mullama.cli.manifest.fleet_diff import fleet_plan
-from mullama.cli.on_fleet.fleet_call import find_fleet
+from mullama.cli.on_fleet.fleet_call import fleet_of
 from mullama.cli.on_fleet.rollout import carry_out
 from mullama.errors import Refused
 from mullama.plan.steps import Step
@@ -36,13 +36,13 @@ def apply_fleet(call: CommandContext, loaded: LoadedManifest) -> int:
             "the manifest has no models: applying it would remove every model of the fleet",
             hint="--allow-empty applies it",
         )
-    plan = fleet_plan(call, loaded)
+    fleet = fleet_of(call, loaded)
+    plan = fleet_plan(call, fleet)
     _show(call, plan)
     _require_complete(plan)
-    fleet = find_fleet(call, loaded)
-    if fleet is None or not plan.draft.steps:
+    if not plan.draft.steps:
         return DONE
-    if not _confirmed(call, _changes(plan)):
+    if not _confirmed(call, plan.changes):
         call.terminal.note("nothing was changed")
         return REFUSED
     revisions = {name: seen.revision for name, seen in plan.draft.seen.hosts.items()}
@@ -68,11 +68,7 @@ def _require_complete(plan: FleetPlan) -> None:
         raise Refused(f"no place for a model: {unplaced.reason}", hint="nothing was changed")
 
 
-def _changes(plan: FleetPlan) -> Sequence[Step]:
-    return [step for own in plan.plans.values() for step in own.steps]
-
-
-def _confirmed(call: CommandContext, steps: Sequence[Step]) -> bool:
+def _confirmed(call: CommandContext, steps: Iterable[Step]) -> bool:
     """Ask on a terminal. Elsewhere raise `Refused` for a plan that pauses or removes something, without --yes."""
     if call.options.yes:
         return True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import mullama
 from mullama.cli.app.context import CommandContext, UsageError
 from mullama.cli.manifest.findings import show_findings
+from mullama.cli.on_fleet.fleet_call import FleetCall, fleet_of
 from mullama.errors import MullamaError
 from mullama.manifest.spec import Manifest
 from mullama.plan import findings
@@ -15,7 +16,6 @@ from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import located
 from mullama.reconcile.files import Files, read_lock
 from mullama.struct import replace
-from mullama.targets.fleet.hosts import FleetHostPort, remote_host
 from mullama.targets.fleet.observe import FleetObservation, observe_fleet
 from mullama.targets.fleet.plan import FleetPlan, draft_fleet, plan_fleet
 from mullama.targets.fleet.plan_views import fleet_lines, fleet_markdown, fleet_tree
@@ -32,12 +32,13 @@ def show_fleet(call: CommandContext, loaded: LoadedManifest) -> FleetPlan:
     for name in _FOR_ONE_SERVER:
         if getattr(call.options, name):
             raise UsageError(f"--{name} is for one server, and the manifest is of a fleet", hint=f"leave out --{name}")
-    plan = fleet_plan(call, loaded)
+    fleet = fleet_of(call, loaded)
+    plan = fleet_plan(call, fleet)
     match call.options.format:
         case "json":
             call.terminal.json(fleet_tree(plan))
         case "markdown":
-            call.terminal.raw(fleet_markdown(plan, loaded.manifest.metadata.name or "fleet") + "\n")
+            call.terminal.raw(fleet_markdown(plan, fleet.name) + "\n")
         case "github" | "sarif" | "junit" as form:
             found = [finding for own in plan.plans.values() for finding in findings.of_plan(own)]
             show_findings(call, form, "mullama diff", found)
@@ -48,14 +49,14 @@ def show_fleet(call: CommandContext, loaded: LoadedManifest) -> FleetPlan:
     return plan
 
 
-def fleet_plan(call: CommandContext, loaded: LoadedManifest) -> FleetPlan:
+def fleet_plan(call: CommandContext, fleet: FleetCall) -> FleetPlan:
     """Observe all hosts of a fleet and return their plans. Changes nothing; the role `read` is enough."""
     require_fleet_options(call)
-    ports, faults = fleet_hosts(call, loaded.manifest)
-    seen = observe_fleet(ports.values(), mullama.__version__)
-    seen = FleetObservation(hosts=seen.hosts, faults=_in_order(loaded.manifest, {**faults, **seen.faults}))
+    loaded, hosts = fleet.loaded, tuple(fleet.hosts.values())
+    seen = observe_fleet(hosts, mullama.__version__)
+    seen = FleetObservation(hosts=seen.hosts, faults=_in_order(loaded.manifest, {**fleet.faults, **seen.faults}))
     draft = draft_fleet(loaded.manifest, seen, known_files(call, loaded))
-    plan = plan_fleet(draft, tuple(ports.values()), mullama.__version__)
+    plan = plan_fleet(draft, hosts, mullama.__version__)
     return replace(plan, plans={name: located(own, loaded.places) for name, own in plan.plans.items()})
 
 
@@ -66,18 +67,6 @@ def require_fleet_options(call: CommandContext) -> None:
             "--host is one server, and the manifest names the servers of a fleet",
             hint="remove --host and MULLAMA_HOST, or use a manifest without fleet",
         )
-
-
-def fleet_hosts(call: CommandContext, manifest: Manifest) -> tuple[dict[str, FleetHostPort], dict[str, MullamaError]]:
-    """Return the client of each host, and the hosts whose key cannot be read here."""
-    ports: dict[str, FleetHostPort] = {}
-    faults: dict[str, MullamaError] = {}
-    for name, host in manifest.fleet.hosts.items():
-        try:
-            ports[name] = remote_host(name, host, call.env)
-        except MullamaError as error:
-            faults[name] = error
-    return ports, faults
 
 
 def _in_order(manifest: Manifest, faults: Mapping[str, MullamaError]) -> dict[str, MullamaError]:

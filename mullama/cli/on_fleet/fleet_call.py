@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mullama.cli.api_client.discover import is_remote, load_manifest, manifest_text, user
 from mullama.cli.app.context import CommandContext
-from mullama.errors import ManifestError
+from mullama.errors import ManifestError, MullamaError
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
@@ -26,6 +26,8 @@ class FleetCall(NamedTuple):
     """`metadata.name` of the manifest, else `fleet`."""
     loaded: LoadedManifest
     hosts: dict[str, RemoteHost]
+    faults: dict[str, MullamaError]
+    """The hosts whose key cannot be read here; `hosts` lacks them."""
 
     @property
     def holder(self) -> str:
@@ -33,21 +35,32 @@ class FleetCall(NamedTuple):
         return f"{user()}@{socket.gethostname()}:{os.getpid()}"
 
 
-def find_fleet(call: CommandContext, loaded: LoadedManifest | None = None) -> FleetCall | None:
+def find_fleet(call: CommandContext) -> FleetCall | None:
     """Return the fleet of the command; None without one, and where --host names one server.
 
-    loaded: the manifest, if it is loaded already. Raises `NotFound` for the key of a host that is missing here.
+    Raises `NotFound` or `Denied` for the key of a host that cannot be read here.
     """
-    found = loaded if loaded is not None else _loaded(call)
-    if found is None or is_remote(call):
+    loaded = _loaded(call)
+    if loaded is None or not loaded.manifest.fleet.hosts:
         return None
-    fleet = found.manifest.fleet
-    if not fleet.hosts:
-        return None
+    fleet = fleet_of(call, loaded)
+    for error in fleet.faults.values():
+        raise error
+    return fleet
+
+
+def fleet_of(call: CommandContext, loaded: LoadedManifest) -> FleetCall:
+    """Return the fleet of a manifest, with a client of each host."""
     from mullama.targets.fleet.hosts import remote_host
 
-    hosts = {name: remote_host(name, host, call.env) for name, host in fleet.hosts.items()}
-    return FleetCall(name=found.manifest.metadata.name or "fleet", loaded=found, hosts=hosts)
+    hosts: dict[str, RemoteHost] = {}
+    faults: dict[str, MullamaError] = {}
+    for name, host in loaded.manifest.fleet.hosts.items():
+        try:
+            hosts[name] = remote_host(name, host, call.env)
+        except MullamaError as error:
+            faults[name] = error
+    return FleetCall(name=loaded.manifest.metadata.name or "fleet", loaded=loaded, hosts=hosts, faults=faults)
 
 
 def _loaded(call: CommandContext) -> LoadedManifest | None:

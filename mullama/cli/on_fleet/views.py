@@ -24,7 +24,7 @@ Answers = Mapping[str, Any]
 def ask(fleet: FleetCall, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the answer or the error of each host. Raises the error of the first one if no host answers."""
     answers: dict[str, Any] = on_each(fleet.hosts.values(), lambda host: host.get(path, query))
-    errors = [answer for answer in answers.values() if isinstance(answer, MullamaError)]
+    errors = errors_of(answers)
     if errors and len(errors) == len(answers):
         raise errors[0]
     return answers
@@ -35,9 +35,14 @@ def good(answers: Answers) -> dict[str, Any]:
     return {name: answer for name, answer in answers.items() if not isinstance(answer, MullamaError)}
 
 
+def errors_of(answers: Answers) -> list[MullamaError]:
+    """Return the errors of the hosts that do not answer."""
+    return [answer for answer in answers.values() if isinstance(answer, MullamaError)]
+
+
 def note_errors(call: CommandContext, answers: Answers) -> int:
     """Write a line for each host that does not answer; return the exit code: 8 if there is one."""
-    errors = [answer for answer in answers.values() if isinstance(answer, MullamaError)]
+    errors = errors_of(answers)
     for error in errors:
         call.terminal.note(f"error: {error.message}")
     return PARTLY if errors else DONE
@@ -56,23 +61,22 @@ def tree_of(answers: Answers) -> dict[str, Any]:
 def status(call: CommandContext, fleet: FleetCall) -> int:
     """Exit with 0 if every host is ready, with 8 if one is degraded or does not answer."""
     answers = on_each(fleet.hosts.values(), lambda host: host.get("/api/v1/status"))
+    found, errors = good(answers), errors_of(answers)
     if call.options.json:
         call.terminal.json({"format": "mullama.fleet-status/1", "fleet": fleet.name, "hosts": tree_of(answers)})
     else:
         heads = ("HOST", "STATE", "REVISION", "MODELS", "MEMORY", "VERSION", "APPLIED BY")
         call.terminal.table(heads, (_host_row(name, answer) for name, answer in answers.items()))
-        models = [(name, row) for name, tree in good(answers).items() for row in tree["models"]]
+        models = [(name, row) for name, tree in found.items() for row in tree["models"]]
         if models:
             call.terminal.line()
             columns = ("MODEL", "HOST", "STATE", "ACTIVE", "WAITING", "MEMORY")
             call.terminal.table(columns, sorted(_model_row(name, row) for name, row in models))
-    code = DONE if call.options.json else note_errors(call, answers)
-    found = good(answers)
-    errors = [answer for answer in answers.values() if isinstance(answer, MullamaError)]
+        note_errors(call, answers)
     if not found:
         return exit_code(errors[0])
     degraded = any(tree.get("state") == "degraded" for tree in found.values())
-    return PARTLY if code or errors or degraded else DONE
+    return PARTLY if errors or degraded else DONE
 
 
 def _host_row(name: str, answer: Any) -> tuple[str, ...]:
