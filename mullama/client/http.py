@@ -18,7 +18,7 @@ from typing import Any
 
 from mullama.client.address import ServerAddress
 from mullama.client.errors import error_of
-from mullama.errors import TimedOut, Unavailable
+from mullama.errors import Invalid, TimedOut, Unavailable
 
 _CONNECT_SECONDS = 5.0
 _NO_SERVER = "mullama apply starts a server, mullama serve runs one in the foreground"
@@ -257,7 +257,12 @@ class Client:
             return _TcpConnection(address, _CONNECT_SECONDS)
         import ssl
 
-        context = ssl.create_default_context(cafile=self._ca_file)
+        try:
+            context = ssl.create_default_context(cafile=self._ca_file)
+        except OSError as error:
+            raise Invalid(
+                f"no certificate authorities can be read from {self._ca_file}: {_reason(error)}", hint=_DISTRUSTED
+            ) from error
         if self._cert_file is not None:
             context.load_cert_chain(self._cert_file)
         return http.client.HTTPSConnection(address.host, address.port, timeout=_CONNECT_SECONDS, context=context)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from mullama.client.address import ServerAddress
 from mullama.client.http import Client, StreamStop
-from mullama.errors import Conflict, Denied, NotFound, TimedOut, Unavailable
+from mullama.errors import Conflict, Denied, Invalid, NotFound, TimedOut, Unavailable
 from mullama.manifest.spec import FleetHost
 from mullama.targets.fleet.hosts import FleetHostPort, HostStep, RemoteHost, on_each, remote_host
 from tests.cli.tinyserver import Answer, TinyServer
@@ -88,6 +90,19 @@ def test_a_key_that_is_missing_here_is_named_with_its_host() -> None:
     with pytest.raises(NotFound, match=r"fleet\.hosts\.a\.key: the environment variable A_KEY is missing or empty"):
         remote_host("a", host, {})
     assert remote_host("a", host, {"A_KEY": "secret"}).name == "a"
+
+
+@pytest.mark.parametrize("text", [None, "no certificate"])
+def test_a_file_of_authorities_that_cannot_be_read_is_named_with_its_host(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "ca.pem"
+    if text is not None:
+        path.write_text(text)
+    host = remote_host("a", FleetHost.model_validate({"url": "https://127.0.0.1:1", "ca_file": str(path)}), {})
+    message = f"^a: no certificate authorities can be read from {re.escape(str(path))}: "
+    for call in (host.lease, lambda: list(host.change(STEP, within=9.0, stop=StreamStop()))):
+        with pytest.raises(Invalid, match=message) as raised:
+            call()
+        assert raised.value.hint == "see fleet.hosts.a.ca_file"
 
 
 def test_all_hosts_are_called_at_once_and_one_error_hides_no_answer() -> None:
