@@ -77,14 +77,6 @@ class FleetPlacement(Struct, frozen=True, kw_only=True):
     """The hosts of each model, in alphabetical order."""
     unplaced: tuple[Unplaced, ...] = ()
 
-    def by_host(self) -> dict[str, tuple[str, ...]]:
-        """Return the models of each host that has any, in the order of the placement."""
-        found: dict[str, list[str]] = {}
-        for name, hosts in self.hosts.items():
-            for host in hosts:
-                found.setdefault(host, []).append(name)
-        return {host: tuple(names) for host, names in found.items()}
-
 
 def place(
     models: Iterable[PlacedModel],

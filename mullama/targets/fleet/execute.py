@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ class Stage(Struct, frozen=True, kw_only=True):
     """Hosts that change at the same time."""
 
     title: str
-    """For people: `add`, `route`, `remove`, `undo`."""
+    """The work of the stage, for people."""
     steps: Mapping[str, HostStep]
     """By host, without `expect`, which is known when the step begins."""
     models: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -252,7 +252,7 @@ class FleetRun:
         message = error.message.removeprefix(f"{name}: ")
         return replace(self._outcomes[name], state="failed", outcome=error.kind.value, message=message, hint=error.hint)
 
-    def _look_for_slow(self, names: Any) -> None:
+    def _look_for_slow(self, names: Iterable[str]) -> None:
         for name in names:
             silent = self._clock() - self._heard[name]
             if silent >= self._slow:
