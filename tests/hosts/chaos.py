@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from tests.hosts.network import Network
-from tests.hosts.servers import HEADERS, KEY, Clients, HostStack, Outcome, script
+from tests.hosts.servers import HEADERS, KEY, WAIT_SECONDS, Clients, HostStack, Outcome, script
 
 HOSTS = ("a", "b", "c")
 PEER = {"key": KEY, "timeout": "3s", "connect_timeout": "1s"}
@@ -78,7 +78,7 @@ class Fleet:
         await self._until(name, "ready")
 
     async def _until(self, name: str, state: str) -> None:
-        async with httpx.AsyncClient(timeout=60) as client:
+        async with asyncio.timeout(WAIT_SECONDS), httpx.AsyncClient(timeout=60) as client:
             while True:
                 tree = (await client.get(f"{self.url}/api/v1/status", headers=HEADERS)).json()
                 if {peer["name"]: peer["state"] for peer in tree["peers"]}[name] == state:

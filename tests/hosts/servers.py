@@ -22,6 +22,8 @@ SECRET = "sk-of-all-hosts"
 HEADERS = {"authorization": f"Bearer {SECRET}"}
 KEY = {"from_env": "HOSTS_KEY"}
 """The one key of all hosts: a server that other machines reach has one."""
+WAIT_SECONDS = 200.0
+"""The longest wait for one event of a run, which ends with `TimeoutError`: the long run has no other time limit."""
 
 
 @dataclass
@@ -147,7 +149,7 @@ class Clients:
 
     async def until(self, count: int) -> None:
         """Wait until so many requests have ended."""
-        async with self._ended:
+        async with asyncio.timeout(WAIT_SECONDS), self._ended:
             await self._ended.wait_for(lambda: len(self.found) >= count)
 
     async def stop(self) -> None:

@@ -221,7 +221,11 @@ async def server(tmp_path: Path) -> AsyncIterator[LocalServer]:
         yield running
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Let other tasks run until the condition holds; the test's timeout bounds it."""
-    while not holds():  # noqa: ASYNC110 - another process makes it true
-        await asyncio.sleep(0.005)
+async def until(holds: Callable[[], bool], within: float = 60.0) -> None:
+    """Let other tasks run until the condition holds. Raises `TimeoutError` after so many seconds.
+
+    The time limit of a test is no bound: its exception arrives in any task, and only that of the test ends by it.
+    """
+    async with asyncio.timeout(within):
+        while not holds():  # noqa: ASYNC110 - another process makes it true
+            await asyncio.sleep(0.005)
