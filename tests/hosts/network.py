@@ -114,7 +114,7 @@ class Network:
         return made
 
     def cut(self, name: str) -> None:
-        """Lose every packet from and to a host. Neither side is told."""
+        """Lose every packet from and to a host. Neither side gets a notice."""
         _run("ip", "-n", self._bridge, "link", "set", "dev", name, "nomaster")
 
     def mend(self, name: str) -> None:

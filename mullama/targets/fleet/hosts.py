@@ -171,7 +171,7 @@ def _hint_of(host: str, hint: str) -> str:
 def remote_host(name: str, host: FleetHost, env: Mapping[str, str]) -> RemoteHost:
     """Return the client of a host of the manifest. Raises `NotFound` and `Denied` for a key that cannot be read."""
     key = read_secret(host.key, f"fleet.hosts.{name}.key", env) if host.key is not None else None
-    client = Client(ServerAddress.parse(host.url), key=key, ca_file=host.ca_file, timeout=CALL_SECONDS)
+    client = Client(ServerAddress.parse(host.url), key=key, ca_file=host.ca_file)
     return RemoteHost(name, client)
 
 

@@ -1,4 +1,4 @@
-"""Hosts of a fleet without servers: they keep a history and a lease, and fail as they are told."""
+"""Hosts of a fleet without servers: they keep a history and a lease, and fail by their script."""
 
 from __future__ import annotations
 
