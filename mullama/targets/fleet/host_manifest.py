@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from mullama.manifest.checks.fleet import gateways_of
 from mullama.manifest.spec import (
@@ -142,11 +143,15 @@ def _routes(
             # The copy here first, the others when its queue is full or it does not answer.
             yield name, Route(to=(RouteTarget(model=name),), fallback=_at(name, others))
         else:
-            yield name, Route(to=tuple(RouteTarget(model=name, peer=other) for other in others[:_MOST_TARGETS]))
+            yield name, _route_to(name, others)
             for adapter in model.adapters:
                 if adapter.expose and adapter.name is not None:
-                    targets = (RouteTarget(model=adapter.name, peer=other) for other in others[:_MOST_TARGETS])
-                    yield adapter.name, Route(to=tuple(targets))
+                    yield adapter.name, _route_to(adapter.name, others)
+
+
+@lru_cache(maxsize=100_000)  # most gateways have the same route for a model
+def _route_to(name: str, hosts: tuple[str, ...]) -> Route:
+    return Route(to=tuple(RouteTarget(model=name, peer=host) for host in hosts[:_MOST_TARGETS]))
 
 
 def _at(name: str, hosts: Sequence[str]) -> tuple[str, ...]:
