@@ -124,7 +124,7 @@ class LocalOperator:
             "conditions": self._conditions(),
             "models": models,
             "memory": {**memory_in_use(models, snapshot), "places": self._places(current)},
-            "routes": {name: target for name, target in snapshot.names.items() if name != target.casefold()},
+            "routes": snapshot.aliases,
             "shares": {
                 route.name: {
                     "to": [{"model": model, "weight": weight} for model, weight in route.targets],

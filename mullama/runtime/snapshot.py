@@ -133,6 +133,18 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         """The deployments that have files, and so a unit of the pool."""
         return tuple(d for d in self.deployments.values() if d.unavailable is None)
 
+    @property
+    def aliases(self) -> dict[str, str]:
+        """The part of `names` with names of routes: all but the own name of each model."""
+        return {name: target for name, target in self.names.items() if name != key_of(target)}
+
+    def context_size(self, name: str) -> int:
+        """Return the declared context of the model behind a name; 0 without one, or for a name of no model here."""
+        try:
+            return self.find(name, "mullama").options.size
+        except (NotFound, Unsupported):
+            return 0
+
     def find(self, name: str, dialect: str) -> Deployment:
         """Return the deployment behind a name or route.
 

@@ -45,7 +45,7 @@ class ModelDocuments:
         return {
             "format": "mullama.model/1",
             "model": row,
-            "aliases": [n for n, t in current.snapshot.names.items() if t == deployment.name and n != t.casefold()],
+            "aliases": [n for n, t in current.snapshot.aliases.items() if t == deployment.name],
             "capabilities": list(capabilities(deployment.settings, deployment.files.facts)),
             "values": [value.tree() for value in values],
             "values_problem": problem,

@@ -100,7 +100,7 @@ def running_cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[Model
 
 def show_card(snapshot: Snapshot, pool: Pool, deployment: Deployment) -> ModelCard:
     """Return the complete card of one model, without what `with_headers` adds."""
-    aliases = tuple(n for n, t in snapshot.names.items() if t == deployment.name and n != t.casefold())
+    aliases = tuple(n for n, t in snapshot.aliases.items() if t == deployment.name)
     levels = thinking_levels(deployment.settings)
     return replace(card(deployment, pool), aliases=aliases, thinking_levels=levels, modelfile=_modelfile(deployment))
 

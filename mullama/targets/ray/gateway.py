@@ -149,7 +149,7 @@ class GatewayOperator:
                 {"name": name, "state": "ready", "application": current.applications.get(name, "")}
                 for name in snapshot.deployments
             ],
-            "routes": {name: target for name, target in snapshot.names.items() if name != target.casefold()},
+            "routes": snapshot.aliases,
         }
 
     async def look_at_files(self) -> None:

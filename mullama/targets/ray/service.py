@@ -81,10 +81,7 @@ class GatewayService:
         return self._snapshot().access
 
     def context_size(self, model: str) -> int:
-        try:
-            return self._snapshot().find(model, "mullama").options.size
-        except (NotFound, Unsupported):
-            return 0
+        return self._snapshot().context_size(model)
 
     def default_model(self, caller: Caller) -> str:
         return default_model(self._snapshot(), caller, self._find)

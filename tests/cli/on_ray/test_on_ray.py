@@ -135,7 +135,7 @@ def test_a_revision_that_fails_is_reported_and_the_present_one_stays(
         (("apply", "--on", "ray", "--target", "tiny"), 4, "--target has no meaning with --on ray"),
         (("status", "--on", "ray", "--host", "http://x:1"), 4, "--host has no meaning with --on ray"),
         (("diff", "--on", "ray", "--address", "ray://x:10001"), 1, "is no address of a dashboard"),
-        (("status", "--on", "ray", "--address", "http://127.0.0.1:9"), 11, "cannot be reached"),
+        (("status", "--on", "ray", "--address", "http://127.0.0.1:0"), 11, "cannot be reached"),
         (("logs", "--on", "ray", "--model", "none"), 3, "has no model 'none' on the cluster"),
     ],
 )
