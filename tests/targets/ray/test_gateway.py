@@ -306,15 +306,14 @@ async def test_a_replica_keeps_its_model_when_new_settings_fail_and_raises_for_t
     assert not (tmp_path / "s" / "ray" / "y").exists()
 
 
-async def test_the_replicas_of_a_node_download_a_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_replicas_of_a_node_download_a_file_once(tmp_path: Path) -> None:
     data = ggufs.model("llama").bytes()
     with StubHub() as hub:
         hub.repo("acme/m", {"m-Q8_0.gguf": data})
         hub.script("m-Q8_0.gguf", Hold(100))
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
         models = {"m": {"from": "hf:acme/m:Q8_0", "context": {"size": 64, "threads": 1}}}
-        manifest = parse_resolved({"mullama": "v1", "models": models})
+        tree = {"mullama": "v1", "models": models, "sources": {"hf": {"endpoint": hub.url}}}
+        manifest = parse_resolved(tree)
         config = model_application(RayInput(manifest=manifest, version="1"), "m")["deployments"][0]["user_config"]
         env = {**os.environ, "HOME": str(tmp_path), "MULLAMA_STATE_DIR": str(tmp_path / "s"),
                "MULLAMA_CACHE_DIR": str(tmp_path / "d")}  # fmt: skip
