@@ -105,7 +105,17 @@ def saved(state: LeaseState) -> dict[str, Any]:
 
 
 def restored(tree: Mapping[str, Any], now: float) -> LeaseState:
-    """Return the state of its saved form. A lease counts from now again: the clock before a restart is unknown."""
-    saved_lease = tree.get("lease")
-    lease = None if saved_lease is None else FleetLease(**saved_lease, ends=now + float(saved_lease["seconds"]))
-    return LeaseState(fence=int(tree.get("fence", 0)), lease=lease)
+    """Return the state of its saved form. A lease counts from now again: the clock before a restart is unknown.
+
+    A lease of another form, as of another version, is left out, because a server must start with any file.
+    """
+    fence, kept = tree.get("fence"), tree.get("lease")
+    return LeaseState(fence=fence if isinstance(fence, int) else 0, lease=_lease(kept, now) if kept else None)
+
+
+def _lease(tree: Any, now: float) -> FleetLease | None:
+    try:
+        seconds = float(tree["seconds"])
+        return FleetLease(holder=str(tree["holder"]), fleet=str(tree["fleet"]), seconds=seconds, ends=now + seconds)
+    except (KeyError, TypeError, ValueError):
+        return None

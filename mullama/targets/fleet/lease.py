@@ -78,9 +78,13 @@ class FleetLeaseHold:
         seen = on_each(self._hosts, lambda host: host.lease())
         fences = [int(answer["fence"]) for answer in seen.values() if not isinstance(answer, MullamaError)]
         self.fence = max(fences, default=0) + 1
-        answers = self._take()
+        try:
+            answers = self._take()
+        except KeyboardInterrupt:
+            self._release(self._hosts)  # the grants are unknown, and would stop other controllers for their time
+            raise
         if not self._grants.hold(self._clock()):
-            self._release()
+            self._release(self._granted())
             raise refusal(self._grants, {**seen, **answers})
         self._renewal.start()
         return self
@@ -89,7 +93,7 @@ class FleetLeaseHold:
         self._ended.set()
         if self._renewal.is_alive():
             self._renewal.join()
-        self._release()
+        self._release(self._granted())
 
     def require(self) -> None:
         """Raise `Conflict` if this controller does not hold the lease of a majority any more."""
@@ -112,6 +116,8 @@ class FleetLeaseHold:
         while not self._ended.wait(self._seconds / 3):
             self._take()
 
-    def _release(self) -> None:
-        granted = [host for host in self._hosts if host.name in self._grants.ends]
-        on_each(granted, lambda host: host.release_lease(self._holder))  # one that does not answer waits for its end
+    def _granted(self) -> list[FleetHostPort]:
+        return [host for host in self._hosts if host.name in self._grants.ends]
+
+    def _release(self, hosts: Sequence[FleetHostPort]) -> None:
+        on_each(hosts, lambda host: host.release_lease(self._holder))  # one that does not answer waits for its end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -83,6 +84,13 @@ def test_a_restart_keeps_the_fence_and_counts_the_lease_from_its_start() -> None
     again = restored(saved(ANN), 5.0)
     assert (again.fence, held(again, 34.9) is not None, held(again, 35.0)) == (1, True, None)
     assert restored({}, 5.0) == FRESH
+
+
+@pytest.mark.parametrize("lease", [{"holder": "ann"}, {**saved(ANN)["lease"], "seconds": "soon"}, ["ann"], 7])
+def test_a_saved_lease_of_another_form_is_left_out_and_its_fence_is_kept(lease: Any) -> None:
+    assert restored({"fence": 4, "lease": lease}, 5.0) == LeaseState(fence=4)
+    more = {**saved(ANN), "lease": {**saved(ANN)["lease"], "later": 1}}
+    assert restored(more, 5.0) == restored(saved(ANN), 5.0)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 6), st.floats(0, 20), st.booleans())))

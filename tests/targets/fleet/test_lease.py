@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,6 +83,19 @@ def test_two_controllers_at_once_the_second_one_learns_the_name_of_the_first() -
         hold(hosts, "bob@box:2").__enter__()
     with hold(hosts, "bob@box:2"):
         pass
+
+
+def test_an_interrupt_while_the_lease_is_taken_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = [FakeHost(name) for name in "ab"]
+
+    def interrupted(*request: Any) -> None:
+        FakeHost.take_lease(hosts[1], *request)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hosts[1], "take_lease", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        hold(hosts, "ann").__enter__()
+    assert [host.lease()["lease"] for host in hosts] == [None, None]
 
 
 def test_a_controller_that_died_blocks_the_others_until_its_lease_runs_out() -> None:
