@@ -21,6 +21,7 @@ Errors have no HTTP status and no exit code: tables in `dialects` and `cli` map 
     ├── Unavailable          the server, hub or model cannot be reached now
     │   ├── ModelUnavailable the files of a model are missing or cannot be used; the other models serve
     │   ├── PeerLost         another server that a route leads to cannot be reached, or refuses the key
+    │   ├── ToolsUnavailable a server of tools cannot be reached, or answers wrongly
     │   └── EngineFailed     the process of a model died, hung or could not load it
     │       └── ProbeFailed  the model gave no answer to its probe, or a wrong one
     └── Internal             a bug in mullama
@@ -208,6 +209,10 @@ class ModelUnavailable(Unavailable):
 
 class PeerLost(Unavailable):
     """A peer cannot be reached, or refuses the key of this server, whatever the model."""
+
+
+class ToolsUnavailable(Unavailable):
+    """A server of tools cannot be reached, or does not answer as its protocol demands."""
 
 
 class EngineFailed(Unavailable):
