@@ -135,6 +135,7 @@ def _addressed(manifest: Manifest) -> Iterator[tuple[str, list[int]]]:
         ("peers", [peer.url for peer in manifest.peers.values()]),
         ("hardware.rpc", [f"tcp://{host}" for host in manifest.hardware.rpc]),
         ("observability.webhooks", [_address(webhook.url) for webhook in manifest.observability.webhooks]),
+        ("mcp", [server.url for server in manifest.mcp.values() if server.url is not None]),
         ("observability.otlp", [otlp.endpoint] if otlp is not None else []),
     ):
         if urls:

@@ -27,6 +27,7 @@ SECRETS = (
     ("observability", "webhooks", "*", "secret"),
     ("peers", "*", "key"),
     ("fleet", "hosts", "*", "key"),
+    ("mcp", "*", "headers", "*"),
     ("sync", "git", "token"),
     ("sync", "git", "deploy_key"),
     ("sync", "git", "webhook", "secret"),

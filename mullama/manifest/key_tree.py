@@ -12,7 +12,7 @@ from typing import Any
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, Plain, join
 from mullama.manifest.scalars import read_plain
-from mullama.manifest.spec import Block, Manifest, Model, Parameters
+from mullama.manifest.spec import Block, Manifest, McpServer, Model, Parameters
 from mullama.manifest.spec.compiled import fields_of
 from mullama.names import JSONValue
 from mullama.struct import Struct
@@ -29,6 +29,9 @@ class KeyTree(Struct, frozen=True):
         """Return the shape of an entry; None for an unknown key."""
         return self.each if self.block is None else block_fields(self.block).get(key)
 
+
+_PROGRAM = frozenset(("command", "args", "env", "cwd"))
+"""Keys of a server of tools that is a program, in the form of other tools."""
 
 SCALAR = KeyTree()
 TEXT = KeyTree(text=True)
@@ -104,11 +107,17 @@ def trim(node: Node, shape: KeyTree, report: Diagnostics, path: str = "") -> Nod
                 elif shape.block is None:
                     kept[key] = child
                 elif not key.startswith("x-"):
-                    hint = report.suggest(key, block_fields(shape.block)) or _known(shape.block)
-                    report.add(join(path, key)[:200], keys[key], "no such field", hint)
+                    report.add(join(path, key)[:200], keys[key], *_refusal(key, shape.block, report))
             return Fields(kept, keys, node.place)
         case _:
             return node
+
+
+def _refusal(key: str, block: type[Block], report: Diagnostics) -> tuple[str, str]:
+    """Return the message and the hint for an unknown key of a block."""
+    if block is McpServer and key in _PROGRAM:
+        return "a manifest runs no program", "list it in /etc/mullama/mcp.json of the machine, then from_host: NAME"
+    return "no such field", report.suggest(key, block_fields(block)) or _known(block)
 
 
 def _known(block: type[Block]) -> str:

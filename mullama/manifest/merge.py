@@ -13,6 +13,7 @@ REPLACED = (
     ("sources", "hf", "token"),
     ("peers", "*", "key"),
     ("fleet", "hosts", "*", "key"),
+    ("mcp", "*", "headers", "*"),
 )
 WHOLE_IN_MODEL = (("template",),)
 
@@ -20,7 +21,7 @@ WHOLE_IN_MODEL = (("template",),)
 LAYERS = (("models", "*"), ("defaults",))
 
 # Keys of an included file: maps of names, to which it adds, and lists, which it extends.
-ADDED_MAPS = (("models",), ("routes",), ("groups",), ("auth", "keys"), ("hardware", "profiles"))
+ADDED_MAPS = (("models",), ("routes",), ("groups",), ("mcp",), ("auth", "keys"), ("hardware", "profiles"))
 ADDED_LISTS = ("moved",)
 
 
@@ -60,7 +61,7 @@ def add_fragment(main: Fields, fragment: Fields, report: Diagnostics) -> Fields:
     """Return the manifest with the names of an included file added; duplicate names are reported."""
     for key in fragment.entries:
         if key not in ("mullama", *ADDED_LISTS, *(path[0] for path in ADDED_MAPS)):
-            allowed = "models, routes, groups, moved, auth.keys and hardware.profiles"
+            allowed = "models, routes, groups, mcp, moved, auth.keys and hardware.profiles"
             report.add(key, fragment.keys[key], "an included file cannot contain this key", f"it may contain {allowed}")
     for path in ADDED_MAPS:
         main = _add(main, fragment, path, "", report)

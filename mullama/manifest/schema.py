@@ -9,7 +9,7 @@ from mullama.manifest.field_docs import DescribedField, described
 from mullama.manifest.key_tree import AUTOMATIC, SPELLINGS
 from mullama.manifest.layers import NOT_IN_DEFAULTS
 from mullama.manifest.nodes import longest_prefix
-from mullama.manifest.spec.definitions import Block, Manifest, Model, Parameters, Route, SecretRef, Template
+from mullama.manifest.spec.definitions import Block, Manifest, McpServer, Model, Parameters, Route, SecretRef, Template
 
 JSON = dict[str, Any]
 
@@ -128,6 +128,7 @@ def _written_forms(definitions: JSON) -> None:
         short["anyOf"] = [_TEXT, *short["anyOf"]]
     definitions[Template.__name__]["oneOf"] = [{"required": [key]} for key in ("text", "file", "go")]
     definitions[SecretRef.__name__]["oneOf"] = [{"required": [key]} for key in ("from_env", "from_file")]
+    definitions[McpServer.__name__]["anyOf"] = [{"required": [key]} for key in ("url", "from_host")]
     model["properties"].update(_MODEL_ONLY)
     defaults = {k: v for k, v in model["properties"].items() if k not in NOT_IN_DEFAULTS}
     definitions["Defaults"] = {

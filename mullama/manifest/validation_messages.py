@@ -66,7 +66,9 @@ def explain(error: ValidationError, tree: JSONValue, at: tuple[str, ...], where:
             continue
         loc = detail["loc"]
         path = _path(loc, tree, ".".join(at))
-        message, hint = _words(detail, path, secret=matches((*at, *loc), SECRETS))
+        # A name is no secret, also that of a header whose value is one.
+        secret = loc[-1:] != ("[key]",) and matches((*at, *loc), SECRETS)
+        message, hint = _words(detail, path, secret=secret)
         yield Problem(path, nearest(path, where), message, hint)
 
 

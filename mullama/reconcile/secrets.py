@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from mullama.errors import Denied, MullamaError, NotFound
 from mullama.manifest.spec import Manifest, SecretRef
@@ -32,18 +33,30 @@ def read_secret(ref: SecretRef, field: str, env: Mapping[str, str]) -> str | Non
     )
 
 
+_WITHOUT: Final = {
+    "auth": "apply refuses it",
+    "peers": "the peer refuses requests without it",
+    "mcp": "models are served without the tools of this server",
+}
+"""The effect of a secret that cannot be read, by the block that names it."""
+
+
 def missing_secrets(manifest: Manifest, env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return a clause for each API key, and each key of a peer, that cannot be read here."""
+    """Return a clause for each API key, each key of a peer and each header of a server of tools that is not here."""
     keys = ((f"auth.keys.{name}.secret", key.secret) for name, key in manifest.auth.keys.items())
     peers = ((f"peers.{name}.key", peer.key) for name, peer in manifest.peers.items())
+    headers = (
+        (f"mcp.{name}.headers.{header}", ref)
+        for name, server in manifest.mcp.items()
+        for header, ref in server.headers.items()
+    )
     found = []
-    for field, ref in (*keys, *peers):
+    for field, ref in (*keys, *peers, *headers):
         try:
             if ref is not None:
                 read_secret(ref, field, env)
         except MullamaError as error:
-            refusal = ": apply refuses it" if field.startswith("auth.") else ": the peer refuses requests without it"
-            found.append(f"{error.message}{refusal}")
+            found.append(f"{error.message}: {_WITHOUT[field.partition('.')[0]]}")
     return tuple(found)
 
 

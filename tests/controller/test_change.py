@@ -29,6 +29,7 @@ def step(action: Action, *, pause: bool = False) -> Step:
 
 GUARDED = manifest(a={"protect": True})
 ONE = manifest(a={})
+TOOLS = ONE.model_copy(update={"models": {"a": ONE.models["a"].model_copy(update={"mcp": ("docs",)})}})
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,7 @@ ONE = manifest(a={})
         (ONE, ONE, made(), ApplyOptions(expect="before"), False, None),
         (ONE, manifest(), made(), ApplyOptions(), False, Refused),
         (ONE, manifest(a={"scale": {"max": 2}}), made(), ApplyOptions(), False, Refused),
+        (ONE, TOOLS, made(), ApplyOptions(), False, Refused),
         (ONE, manifest(), made(), ApplyOptions(allow_empty=True), False, None),
         (manifest(), manifest(), made(), ApplyOptions(), False, None),
     ],

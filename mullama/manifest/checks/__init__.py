@@ -14,6 +14,7 @@ from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.checks.fleet import check_fleet
 from mullama.manifest.checks.groups import check_groups
 from mullama.manifest.checks.routes import check_peers, check_routes
+from mullama.manifest.checks.tools import check_names, check_servers, check_use
 from mullama.manifest.diagnostics import Suggestions
 from mullama.manifest.spec import GitSync, Gpu, Hardware, Manifest, Model, Route, SecretRef, Webhook
 from mullama.manifest.spec.readers import writes_text
@@ -55,6 +56,8 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     check_groups(draft.manifest, draft.names, draft.suggest, fail, warn)
     if draft.has("fleet"):
         check_fleet(draft.manifest, draft.suggest, fail, warn)
+    if draft.has("mcp"):
+        check_servers(draft.manifest, fail, warn)
     _moved(draft, fail, warn)
     if draft.has("server"):
         _listeners(draft, fail, warn)
@@ -76,6 +79,9 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     for name, host in draft.manifest.fleet.hosts.items():
         if host.key is not None:
             _secret(host.key, f"fleet.hosts.{name}.key", fail)
+    for name, server in draft.manifest.mcp.items():
+        for header, secret in server.headers.items():
+            _secret(secret, f"mcp.{name}.headers.{header}", fail)
     if (otlp := draft.manifest.observability.otlp) is not None:
         for name, secret in otlp.headers.items():
             _secret(secret, f"observability.otlp.headers.{name}", fail)
@@ -213,6 +219,8 @@ def _keys(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
         path = f"auth.keys.{name}"
         _key_name(name, path, fail)
         _secret(key.secret, f"{path}.secret", fail)
+        if draft.has("mcp"):
+            check_names(key.mcp or (), f"{path}.mcp", draft.manifest.mcp, draft.suggest, fail)
         for index, scope in enumerate(key.models):
             if any(c in scope for c in "*?["):
                 if scope != "*" and not _matches_any(scope, callable_names):
@@ -309,6 +317,8 @@ def _model(model: Model, path: str, draft: PartialManifest, fail: AddProblem, wa
     for index, dialect in enumerate(model.dialects or ()):
         if draft.has("server") and dialect not in draft.manifest.server.dialects:
             fail(f"{path}.dialects[{index}]", f"the server does not serve {dialect}", "see server.dialects")
+    if draft.has("mcp"):
+        check_use(model, path, draft.manifest.mcp, draft.suggest, fail)
     if isinstance(parse_source(model.from_), UrlRef) and model.digest is None:
         warn(f"{path}.from", "the file of a URL has no digest", "add digest: sha256:…")
     if model.draft is not None and model.draft.from_ not in ("auto", "none") and model.task != "chat":

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Logs,
         Manifest,
         ManifestMessage,
+        McpServer,
         Memory,
         Metadata,
         Model,
@@ -83,7 +84,7 @@ else:
 __all__ = [
     "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Captures", "Context", "DialectName", "Draft", "Embedding",
     "Fleet", "FleetHost", "FleetRollout", "GitSync", "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource",
-    "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage", "Memory", "Metadata", "Model", "Moved",
+    "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage", "McpServer", "Memory", "Metadata", "Model", "Moved",
     "Observability", "Otlp", "Parameters", "Peer", "Policy", "Probe", "Prune", "RateLimit", "RequestParameters",
     "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget", "Scale", "SecretRef", "Server",
     "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Voice",

@@ -75,6 +75,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'roles': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['infer', 'admin', 'read', 'files']}], 'variadic_item_index': 0, 'min_length': 1}, 'default': ('infer', )}},
         'rate': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['RateLimit']}, 'default': None}},
         'quota': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['RateLimit']}, 'default': None}},
+        'mcp': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'str', 'min_length': 1}], 'variadic_item_index': 0}}, 'default': None}},
         'priority': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': -1000, 'le': 1000, 'strict': True}, 'default': 0}},
     })
     s['Auth'] = b.block('Auth', 'Authentication; without keys, every client that can reach the server may use it.', {
@@ -299,6 +300,9 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'template_arguments': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'any'}, 'max_length': 64}, 'default': {}}},
         'thinking': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['ThinkingMode'], 'default': b.default('ThinkingMode')}},
         'tools': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['ToolUse'], 'default': b.default('ToolUse')}},
+        'mcp': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'str', 'min_length': 1}], 'variadic_item_index': 0, 'max_length': 64}, 'default': ()}},
+        'tool_turns': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 100, 'strict': True}, 'default': 8}},
+        'approve': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.check_approval}, 'schema': {'type': 'union', 'choices': [{'type': 'literal', 'expected': ['never', 'always']}, {'type': 'tuple', 'items_schema': [{'type': 'str'}], 'variadic_item_index': 0}]}}, 'default': 'never'}},
         'messages': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [s['ManifestMessage']], 'variadic_item_index': 0, 'max_length': 4096}, 'default': ()}},
         'parameters': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Parameters'], 'default': b.default('Parameters')}},
         'force': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['RequestParameters'], 'default': b.default('RequestParameters')}},
@@ -343,6 +347,14 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'parameters': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['RequestParameters'], 'default': b.default('RequestParameters')}},
         'force': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['RequestParameters'], 'default': b.default('RequestParameters')}},
         'strip': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'literal', 'expected': ['temperature', 'top_k', 'top_p', 'min_p', 'typical_p', 'top_n_sigma', 'xtc_probability', 'xtc_threshold', 'dynatemp_range', 'dynatemp_exponent', 'repeat_last_n', 'repeat_penalty', 'presence_penalty', 'frequency_penalty', 'dry_multiplier', 'dry_base', 'dry_allowed_length', 'dry_penalty_last_n', 'dry_sequence_breakers', 'mirostat', 'mirostat_tau', 'mirostat_eta', 'seed', 'min_keep', 'samplers', 'logit_bias', 'stop', 'num_predict', 'think', 'logprobs', 'format', 'tools', 'template_arguments', 'lora', 'draft', 'cache_prompt', 'ignore_eos', 'keep_alive']}], 'variadic_item_index': 0, 'max_length': 64}, 'default': ()}},
+    })
+    s['McpServer'] = b.block('McpServer', 'A server of tools by the Model Context Protocol (MCP): exactly one of `url` and `from_host`. It needs the extra `mullama[mcp]`.', {
+        'url': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_mcp_url}, 'schema': {'type': 'str'}}}, 'default': None}},
+        'from_host': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
+        'headers': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_header_name}, 'schema': {'type': 'str'}}, 'values_schema': s['SecretRef'], 'max_length': 16}, 'default': {}}},
+        'tools': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'str', 'min_length': 1}], 'variadic_item_index': 0, 'min_length': 1, 'max_length': 256}, 'default': ('*', )}},
+        'timeout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'ge': 0.1, 'le': 3600.0, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 30.0}},
+        'result': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'ge': 1024, 'le': 16777216, 'strict': True}}, 'default': 65536}},
     })
     s['Moved'] = b.block('Moved', 'A renamed model, route or API key, which keeps its recorded usage. The weights of a model stay loaded, and a key keeps its rate limits and the objects that its clients stored.', {
         'from_': {'type': 'model-field', 'schema': {'type': 'str', 'min_length': 1}, 'validation_alias': 'from', 'serialization_alias': 'from'},
@@ -449,6 +461,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'groups': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['Group']}, 'default': {}}},
         'peers': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['Peer']}, 'default': {}}},
         'routes': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'tagged-union', 'choices': {'name': {'type': 'str', 'min_length': 1}, 'route': s['Route']}, 'discriminator': r.route_form}}, 'default': {}}},
+        'mcp': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['McpServer'], 'max_length': 64}, 'default': {}}},
         'moved': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [s['Moved']], 'variadic_item_index': 0, 'max_length': 1000}, 'default': ()}},
         'prune': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Prune'], 'default': b.default('Prune')}},
         'sync': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Sync'], 'default': b.default('Sync')}},

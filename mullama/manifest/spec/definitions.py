@@ -25,7 +25,6 @@ from mullama.manifest.spec.model import (
 from mullama.manifest.spec.observability import Captures, Logs, Observability, Otlp, Webhook
 from mullama.manifest.spec.parameters import Parameters
 from mullama.manifest.spec.policy import Policy
-from mullama.manifest.spec.rates import RateLimit
 from mullama.manifest.spec.routes import AnyRoute, Group, Peer, RequestParameters, Route, RouteTarget
 from mullama.manifest.spec.server import (
     Auth,
@@ -34,6 +33,7 @@ from mullama.manifest.spec.server import (
     Metadata,
     Moved,
     Prune,
+    RateLimit,
     ResumableStreams,
     SecretRef,
     Server,
@@ -44,16 +44,17 @@ from mullama.manifest.spec.server import (
     Tls,
 )
 from mullama.manifest.spec.sync import GitSync, Sync
+from mullama.manifest.spec.tools import McpServer
 from mullama.manifest.spec.values import Block
 
 __all__ = [
     "AdapterRef", "Auth", "Block", "Budget", "Captures", "Context", "Draft", "Embedding", "Fleet",
     "FleetHost", "FleetRollout", "GitSync", "Gpu", "Group",
     "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage",
-    "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Peer", "Policy", "Probe", "Prune",
-    "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget",
-    "Scale", "SecretRef", "Server", "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync",
-    "Template", "Tls", "Voice", "Webhook",
+    "McpServer", "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Peer", "Policy",
+    "Probe", "Prune", "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route",
+    "RouteTarget", "Scale", "SecretRef", "Server", "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores",
+    "Sync", "Template", "Tls", "Voice", "Webhook",
 ]  # fmt: skip
 
 
@@ -80,6 +81,8 @@ class Manifest(Block):
     """Other servers that routes lead to."""
     routes: dict[str, AnyRoute] = Field(default={})
     """Additional names for models; `default` is the model for requests that name none."""
+    mcp: dict[str, McpServer] = Field(default={}, max_length=64)
+    """Servers of tools by the Model Context Protocol, which models name in `mcp`."""
     moved: tuple[Moved, ...] = Field(default=(), max_length=1000)
     """Renamed models, routes and API keys."""
     prune: Prune = Prune()

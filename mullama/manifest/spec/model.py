@@ -9,7 +9,6 @@ from mullama.manifest.spec.draft import Draft
 from mullama.manifest.spec.fleet import HostChoice
 from mullama.manifest.spec.hardware import Gpu, Memory
 from mullama.manifest.spec.parameters import Parameters
-from mullama.manifest.spec.rates import RateLimit
 from mullama.manifest.spec.readers import (
     DialectName,
     adapter_sources,
@@ -19,6 +18,8 @@ from mullama.manifest.spec.readers import (
     projector_source,
 )
 from mullama.manifest.spec.routes import RequestParameters, Strip
+from mullama.manifest.spec.server import RateLimit
+from mullama.manifest.spec.tools import Approval
 from mullama.manifest.spec.values import (
     AnyValue,
     Block,
@@ -257,6 +258,13 @@ class Model(Block):
     """Reasoning of the model before its answers."""
     tools: ToolUse = ToolUse()
     """Calls of tools by the model."""
+    mcp: tuple[Text, ...] = Field(default=(), max_length=64, examples=[["docs"]])
+    """Names of the servers of tools that the model may use; the server calls them for it."""
+    tool_turns: Whole = Field(default=8, ge=1, le=100)
+    """Most turns of one request that end with calls of such tools."""
+    approve: Approval = Field(default="never", examples=["always", ["write_*"]])
+    """Calls of such tools that wait for an approval of the client: `never`, `always`, or patterns of their names, as
+    `TOOL`, `SERVER/TOOL` or `SERVER__TOOL`."""
     messages: tuple[ManifestMessage, ...] = Field(default=(), max_length=4096)
     """Messages at the start of every conversation."""
     parameters: Parameters = Parameters()

@@ -162,6 +162,13 @@ def _is_names(value: object) -> bool:
     return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(name, str) and name for name in value)
 
 
+def check_approval(value: object) -> object:
+    """Check for `never`, `always` or a list of patterns."""
+    if value in ("never", "always") or _is_names(value):
+        return value
+    raise ValueError("expected never, always, or a list of patterns such as [write_*]")
+
+
 def check_pause(value: object) -> object:
     """Convert text to seconds, at least 0; `manual` stays."""
     seconds = value if value == "manual" else read_duration(value)
@@ -315,6 +322,20 @@ def check_collector_url(value: str) -> str:
         raise InvalidValue("the address of a collector ends before /v1/traces and /v1/metrics", "leave that path out")
     _check_not_of_link(parts)
     return value.rstrip("/")
+
+
+def check_mcp_url(value: str) -> str:
+    """Check the address of a server of tools: without a secret and a fragment, and not of the link."""
+    if (parts := _http_address(value)) is None or parts.fragment:
+        raise InvalidValue(
+            f"{masked(value)[:80]!r} is not the address of a server of tools", "https://mcp.example.org/mcp"
+        )
+    if parts.username is not None:
+        raise InvalidValue(
+            "the address of a server of tools has no user name", "headers: {Authorization: {from_env: NAME}}"
+        )
+    _check_not_of_link(parts)
+    return value
 
 
 def check_hub_url(value: str) -> str:

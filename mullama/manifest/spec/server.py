@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from mullama.chat.media import MOST_MEDIA, MediaLimits
-from mullama.manifest.spec.rates import RateLimit
 from mullama.manifest.spec.readers import DialectName, check_address, check_host, check_hub_url, check_origin
-from mullama.manifest.spec.values import Block, Duration, Flag, Size, Text, Whole
+from mullama.manifest.spec.values import Block, Duration, Flag, Rate, Size, Text, Whole
 
 _MEDIA = MediaLimits()
 
@@ -131,6 +130,16 @@ class Server(Block):
     """Streams that clients take up again after they lost their connection."""
 
 
+class RateLimit(Block):
+    """Requests and tokens per unit of time: `s`, `m`, `h` or `d`. Both are limits of their own."""
+
+    requests: Rate | None = Field(default=None, examples=["60/m"])
+    """Requests per unit of time, and at most as many at once."""
+    tokens: Rate | None = Field(default=None, examples=["200k/h"])
+    """Tokens of prompts and answers per unit of time. A request is accepted while tokens are left; its tokens are
+    counted when it ends."""
+
+
 class Key(Block):
     """One API key and its permissions."""
 
@@ -145,6 +154,8 @@ class Key(Block):
     """Rate limits of the key."""
     quota: RateLimit | None = Field(default=None, examples=[{"tokens": "5M/d"}])
     """Further rate limits of the key, for a longer time; they apply together with `rate`."""
+    mcp: tuple[Text, ...] | None = Field(default=None, examples=[["docs"], []])
+    """Names of the servers of tools that the key may use; `[]` for none. Without it, those of each model."""
     priority: Whole = Field(default=0, ge=-1000, le=1000)
     """Priority: requests with a higher number are served first."""
 

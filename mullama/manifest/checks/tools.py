@@ -1,0 +1,69 @@
+"""Checks of servers of tools: names, places, secrets, and the models and keys that name them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from typing import Final
+
+from mullama.manifest.checks.routes import is_local
+from mullama.manifest.diagnostics import Suggestions
+from mullama.manifest.spec import Manifest, Model
+
+_AddProblem = Callable[[str, str, str], None]
+_NAME: Final = re.compile(r"(?=.{1,32}$)[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*")
+_NAME_HINT: Final = "at most 32 letters, digits and '-', and single '_' between them"
+_OWN: Final = ("search",)
+"""Names of providers of mullama itself."""
+
+
+def check_servers(manifest: Manifest, fail: _AddProblem, warn: _AddProblem) -> None:
+    """Report mistakes of servers of tools, and those that no model uses."""
+    used = {server for model in manifest.models.values() for server in model.mcp}
+    for name, server in manifest.mcp.items():
+        path = f"mcp.{name}"
+        if not _NAME.fullmatch(name):
+            fail(path, f"{name[:80]!r} is not a name of a server of tools", _NAME_HINT)
+        elif name in _OWN:
+            fail(path, f"{name} is the name of tools of mullama itself", "rename the server")
+        if (server.url is None) == (server.from_host is None):
+            fail(path, "expected one of url and from_host", "url: https://HOST/mcp, or from_host: NAME")
+        if server.headers and server.url is None:
+            fail(f"{path}.headers", "are for a server by url", "a command gets its environment from the host file")
+        if server.headers and server.url is not None and server.url.startswith("http://") and not is_local(server.url):
+            warn(f"{path}.url", "the headers are sent without encryption", "use https://")
+        lowered = [header.lower() for header in server.headers]
+        for header in server.headers:
+            if lowered.count(header.lower()) > 1:
+                fail(f"{path}.headers.{header}", "the header is there twice", "keep one of them")
+        for index, pattern in _repeated(server.tools):
+            fail(f"{path}.tools[{index}]", f"the tool {pattern} is listed twice", "keep one of them")
+        if name not in used:
+            warn(path, "no model uses this server", f"models: {{NAME: {{mcp: [{name}]}}}}")
+
+
+def check_use(model: Model, path: str, servers: Collection[str], suggest: Suggestions, fail: _AddProblem) -> None:
+    """Report mistakes of a model in the use of tools. path: of the model. servers: the names of all servers."""
+    check_names(model.mcp, f"{path}.mcp", servers, suggest, fail)
+    if model.mcp and model.task != "chat":
+        fail(f"{path}.mcp", f"a model for {model.task} calls no tools", "remove mcp")
+    if not isinstance(model.approve, str):
+        for index, pattern in _repeated(model.approve):
+            fail(f"{path}.approve[{index}]", f"{pattern} is listed twice", "keep one of them")
+
+
+def check_names(
+    names: Collection[str], path: str, servers: Collection[str], suggest: Suggestions, fail: _AddProblem
+) -> None:
+    """Report names of servers that are not declared, or listed twice."""
+    for index, name in enumerate(names):
+        if name not in servers:
+            hint = suggest(name, servers) or "mcp: {NAME: {url: https://HOST/mcp}} declares one"
+            fail(f"{path}[{index}]", f"there is no server of tools {name[:80]!r}", hint)
+    for index, name in _repeated(tuple(names)):
+        fail(f"{path}[{index}]", f"{name} is listed twice", "keep one of them")
+
+
+def _repeated(values: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Yield each value that stands before in the list, with its index."""
+    return ((index, value) for index, value in enumerate(values) if value in values[:index])
