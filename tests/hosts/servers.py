@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ class HostStack(Stack):
     def kill(self) -> None:
         """End all processes of the host at once, as a power cut does."""
         for process in self.processes():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
+                process.kill()
         for server in self.servers:
             server.wait(60)
         psutil.wait_procs(self.processes(), 60)

@@ -107,9 +107,11 @@ def _group(group: Mapping[str, Any]) -> str:
 
 
 def _peer(peer: Mapping[str, Any]) -> str:
-    """Format a peer: `peer box (http://box:11434): ready, 3 requests`."""
+    """Format a peer: `peer box (http://box:11434): ready, 3 requests, passed over: chat@box`."""
     reason = f": {peer['reason']}" if peer["reason"] else ""
-    return f"peer {peer['name']} ({peer['url']}): {peer['state']}, {counted(peer['running'], 'request')}{reason}"
+    passed = f", passed over: {', '.join(peer['passed_over'])}" if peer.get("passed_over") else ""
+    load = counted(peer["running"], "request")
+    return f"peer {peer['name']} ({peer['url']}): {peer['state']}, {load}{passed}{reason}"
 
 
 def _wait_for(name: str, count: int) -> str:

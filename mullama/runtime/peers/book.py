@@ -279,11 +279,13 @@ class PeerBook:
         found = []
         for name, peer in sorted(self._manifest().peers.items()):
             entry = self._entries.get(name)
-            health = entry.health if entry is not None and entry.peer == peer else PeerHealth()
+            known = entry if entry is not None and entry.peer == peer else None
+            health, targets = (known.health, known.targets) if known is not None else (PeerHealth(), {})
             found.append({
                 "name": name, "url": peer.url, "state": "ejected" if health.ejected else "ready",
                 "running": entry.running if entry is not None else 0,
                 "failures": health.failures, "reason": health.reason,
+                "passed_over": sorted(one for one in targets if targets[one].until > self._clock()),
             })  # fmt: skip
         return found
 

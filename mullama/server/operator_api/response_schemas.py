@@ -127,7 +127,15 @@ _ORIGIN = partly(
     "fleet",
 )
 
-_PEER = record(name=TEXT, url=TEXT, state=one_of("ready", "ejected"), running=COUNT, failures=COUNT, reason=TEXT)
+_PEER = record(
+    name=TEXT,
+    url=TEXT,
+    state=one_of("ready", "ejected"),
+    running=COUNT,
+    failures=COUNT,
+    reason=TEXT,
+    passed_over=_TEXTS,
+)
 
 STATUS = record(
     format={"const": "mullama.status/1"},

@@ -105,10 +105,12 @@ async def test_a_model_that_fails_takes_no_other_with_it() -> None:
             assert "no m" in (await failure(p)).message
         assert [*map(p.book.usable(route), ("m@p", "n@p"))] == [False, True]
         await p.ask("n")
-        assert p.book.status()[0]["state"] == "ready"
+        shown = p.book.status()[0]
+        assert (shown["state"], shown["passed_over"]) == ("ready", ["m@p"])
         assert [note[:2] for note in p.notes] == [("peer-ejected", "m@p")]
         p.now = 5.0
         assert p.book.usable(route)("m@p")
+        assert p.book.status()[0]["passed_over"] == []
 
 
 async def test_an_answer_that_breaks_off_counts_as_a_failure() -> None:

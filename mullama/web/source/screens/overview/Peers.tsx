@@ -32,6 +32,7 @@ export function Peers({ known }: { known: Status }) {
                 <th scope="row" class="model">{peer.name}<span class="quiet small block address">{visible(peer.url)}</span></th>
                 <td class="wide">
                   <StateMark state={peerState(peer)} />
+                  {peer.passed_over.length > 0 && <span class="small block address">passed over: {visible(peer.passed_over.join(", "))}</span>}
                   {peer.reason && <span class="small block address">{visible(peer.reason)}</span>}
                 </td>
                 <td data-label="Routes">{routesTo(peer.name, known).map((route) => route.name).join(", ") || <span class="quiet">none</span>}</td>
