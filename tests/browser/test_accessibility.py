@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ SCREENS = {
     "playground": "Text 3",
     "requests": "operators",
     "requests/1": "Prompt, as the template rendered it",
-    "logs": "following",
+    "logs": re.compile("^[1-9][0-9,]* lines"),
     "metrics": "Generated tokens",
     "metrics/usage": "tiny",
     "keys": "this tab",

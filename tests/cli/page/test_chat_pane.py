@@ -155,6 +155,7 @@ async def test_a_question_of_several_lines_is_edited_and_sent(page: Any, server:
         await until(lambda: page.focused is page.query_one("#composer"), lambda: str(page.focused))
         await press(pilot, *"one", "ctrl+j", *"two", "enter")
         await shown(page, "A")
+        await shown(page, "tokens/s")  # while an answer arrives, escape stops it and leaves the field focused
         await press(pilot, "escape", "e")
         field = page.query_one("#composer")
         await until(lambda: field.text == "one\ntwo", lambda: repr(field.text))
