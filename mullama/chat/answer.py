@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from mullama.chat.types import (
     Answer,
+    AnswerPart,
+    ApprovalNeeded,
     Choice,
     Completed,
     Effective,
@@ -21,9 +23,14 @@ from mullama.chat.types import (
     TokenLogprob,
     ToolCall,
     ToolCallFinished,
+    ToolCallStarted,
+    ToolEnded,
+    ToolRun,
+    ToolsListed,
+    ToolStarted,
     Usage,
 )
-from mullama.struct import Struct, field
+from mullama.struct import Struct, field, replace
 
 
 class _Run(Struct):
@@ -37,7 +44,7 @@ class _Run(Struct):
 class _Parts(Struct):
     """The parts of one choice as its events arrive."""
 
-    parts: list[_Run | ToolCall] = field(default_factory=list)
+    parts: list[_Run | AnswerPart] = field(default_factory=list)
     raw: list[str] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     finished: Finished | None = None
@@ -66,6 +73,12 @@ class _Parts(Struct):
             last = _Run(thinking)
             self.parts.append(last)
         return last
+
+    def end_call(self, ended: ToolEnded) -> None:
+        """Add the result of a call to the call."""
+        for place, part in enumerate(self.parts):
+            if isinstance(part, ToolRun) and part.started.id == ended.id:
+                self.parts[place] = replace(part, ended=ended)
 
 
 class Fold:
@@ -96,6 +109,12 @@ class Fold:
                 run.logprobs.extend(event.logprobs)
             case ToolCallFinished():
                 self._of(event.choice).parts.append(event.call)
+            case ToolStarted():
+                self._of(0).parts.append(ToolRun(started=event))
+            case ToolEnded():
+                self._of(0).end_call(event)
+            case ToolsListed() | ApprovalNeeded():
+                self._of(0).parts.append(event)
             case Finished():
                 self._of(event.choice).finished = event
             case Completed():
@@ -125,3 +144,30 @@ def fold(events: Iterable[Event]) -> Answer:
     for event in events:
         folding.feed(event)
     return folding.answer
+
+
+def unfold(answer: Answer) -> Iterator[Event]:
+    """Yield the events of an answer with one choice, so that an encoder of streams can write it."""
+    choice = answer.choices[0]
+    yield Started(prompt_tokens=answer.usage.prompt_tokens, warnings=answer.warnings, effective=answer.effective)
+    index = 0
+    for part in choice.parts:
+        match part:
+            case ToolCall():
+                yield ToolCallStarted(index=index, id=part.id, name=part.name)
+                yield ToolCallFinished(index=index, call=part)
+                index += 1
+            case TextRun(thinking=True):
+                yield ThinkingDelta(text=part.text, logprobs=part.logprobs)
+            case TextRun():
+                yield TextDelta(text=part.text, logprobs=part.logprobs)
+            case ToolRun():
+                yield part.started
+                if part.ended is not None:
+                    yield part.ended
+            case ToolsListed() | ApprovalNeeded():
+                yield part
+    if choice.raw or choice.tokens:
+        yield Generated(text=choice.raw, tokens=choice.tokens, usage=answer.usage, timings=answer.timings)
+    yield Finished(reason=choice.reason, stop_sequence=choice.stop_sequence, outcome=choice.outcome)
+    yield Completed(usage=answer.usage, timings=answer.timings, context=answer.context)

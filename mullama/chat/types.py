@@ -13,6 +13,7 @@ from typing import Literal
 
 from mullama.chat.media import MediumKind
 from mullama.chat.sampling_fields import SAMPLING_FIELDS
+from mullama.chat.tool_servers import Approval, ToolServer
 from mullama.names import JSONValue
 from mullama.struct import Struct, equality_without, field, field_names, replace
 
@@ -125,6 +126,8 @@ class ToolChoice(Struct, frozen=True, kw_only=True):
     mode: Literal["auto", "none", "required"] = "auto"
     names: tuple[str, ...] = ()
     """Tools that may be called; empty allows all."""
+    server: str = ""
+    """The label of a server that the request names: its tools may be called, beside `names`."""
 
 
 class ResponseFormat(Struct, frozen=True, kw_only=True):
@@ -284,6 +287,16 @@ class ChatRequest(TextRequest, frozen=True, kw_only=True):
     """End the prompt with the start of the assistant's turn."""
     truncate: bool = False
     """Drop the oldest turns of a prompt that does not fit, instead of raising an error."""
+    tool_servers: tuple[ToolServer, ...] = ()
+    """Servers of tools that the request names, beside those of the model."""
+    shows_calls: bool = False
+    """The reply has the calls of tools that this server makes, with their results."""
+    asks_approval: bool = False
+    """The reply can ask a person to approve a call."""
+    approvals: tuple[Approval, ...] = ()
+    """The answers of a person to such questions, for calls in the last turns."""
+    max_tool_calls: int | None = None
+    """Most calls of tools that this server makes for the answer; None for any number."""
 
 
 class CompletionRequest(TextRequest, frozen=True, kw_only=True):
@@ -499,6 +512,56 @@ class ToolCallFinished(Struct, frozen=True, kw_only=True):
     choice: int = 0
 
 
+class ToolsListed(Struct, frozen=True, kw_only=True):
+    """The tools of a server that the request names."""
+
+    server: str
+    """Its label at the client."""
+    tools: tuple[Tool, ...] = ()
+    """Under their names at the server."""
+    error: str = ""
+    """The reason why it has none now; "" for a server that answers."""
+
+
+class ToolStarted(Struct, frozen=True, kw_only=True):
+    """This server begins to call a tool for the model."""
+
+    id: str
+    """That of the model's call."""
+    server: str
+    """The label at the client of the server that has the tool."""
+    name: str
+    """The name of the tool at its server."""
+    arguments: Mapping[str, JSONValue]
+    approval: str | None = None
+    """The id of the question that a person has answered; None for a call without one."""
+
+
+class ToolEnded(Struct, frozen=True, kw_only=True):
+    """A call of a tool by this server ends. Calls of one turn may end in any order."""
+
+    id: str
+    text: str
+    """The result, or the error, as the model reads it."""
+    is_error: bool = False
+
+
+class ApprovalNeeded(Struct, frozen=True, kw_only=True):
+    """A person must approve a call of the model. The answer ends; a later request has the person's answer."""
+
+    id: str
+    """That of the model's call."""
+    server: str
+    """The label at the client of the server that has the tool."""
+    name: str
+    """The name of the tool at its server."""
+    arguments: Mapping[str, JSONValue]
+
+
+ToolEvent = ToolsListed | ToolStarted | ToolEnded | ApprovalNeeded
+"""Events of tools that this server calls."""
+
+
 class PromptText(Struct, frozen=True, kw_only=True):
     """The prompt of one choice as the model reads it, with control tokens, if the request wants it."""
 
@@ -559,6 +622,7 @@ Event = (
     | ToolCallStarted
     | ToolCallDelta
     | ToolCallFinished
+    | ToolEvent
     | Finished
     | Completed
 )
@@ -572,11 +636,22 @@ class TextRun(Struct, frozen=True, kw_only=True):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class ToolRun(Struct, frozen=True, kw_only=True):
+    """A call of a tool that this server made."""
+
+    started: ToolStarted
+    ended: ToolEnded | None = None
+    """None for a call that the end of the answer cancels."""
+
+
+AnswerPart = TextRun | ToolCall | ToolRun | ToolsListed | ApprovalNeeded
+
+
 class Choice(Struct, frozen=True, kw_only=True):
     """One complete answer, aggregated from its events (see `chat.answer`)."""
 
     index: int
-    parts: tuple[TextRun | ToolCall, ...]
+    parts: tuple[AnswerPart, ...]
     """In the order of the model."""
     reason: StopReason
     stop_sequence: str | None
@@ -598,7 +673,7 @@ class Choice(Struct, frozen=True, kw_only=True):
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The calls."""
+        """The calls that the client makes."""
         return tuple(part for part in self.parts if isinstance(part, ToolCall))
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mullama.chat import types
+from mullama.chat.answer import unfold
 from mullama.dialects.base import Frame, Reply, ReplyContext, ResponseRequest, StreamEvent
 from mullama.dialects.fields import Body
 from mullama.dialects.openai.errors import code_of, envelope
@@ -325,24 +326,7 @@ def _is_cut(reason: types.StopReason) -> bool:
 def encode(context: ReplyContext[ResponseRequest, types.Answer]) -> Reply:
     """Return the complete answer: the object in the last event of a stream of the same events."""
     stream = ResponseStream(context)
-    for event in _events(context.result):
+    for event in unfold(context.result):
         for _ in stream.feed(event):
             pass
     return Reply(body=stream.whole)
-
-
-def _events(answer: types.Answer) -> Iterator[types.Event]:
-    choice = answer.choices[0]
-    yield types.Started(prompt_tokens=answer.usage.prompt_tokens, effective=answer.effective)
-    index = 0
-    for part in choice.parts:
-        if isinstance(part, types.ToolCall):
-            yield types.ToolCallStarted(index=index, id=part.id, name=part.name)
-            yield types.ToolCallFinished(index=index, call=part)
-            index += 1
-        elif part.thinking:
-            yield types.ThinkingDelta(text=part.text)
-        else:
-            yield types.TextDelta(text=part.text, logprobs=part.logprobs)
-    yield types.Finished(reason=choice.reason, stop_sequence=choice.stop_sequence)
-    yield types.Completed(usage=answer.usage, timings=answer.timings)
