@@ -7,7 +7,8 @@ import re
 
 from mullama.struct import Struct, equality_without
 
-_LONGEST = 64  # characters of a function's name that every chat template and client takes
+LONGEST_FUNCTION = 64
+"""The most characters of a function name in every dialect."""
 _DIGEST = 8  # hex digits that tell shortened names apart
 _OTHER = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -19,10 +20,10 @@ def function_name(server: str, tool: str) -> str:
     """
     whole = f"{server}__{tool}"
     plain = _OTHER.sub("_", whole)
-    if plain == whole and len(whole) <= _LONGEST:
+    if plain == whole and len(whole) <= LONGEST_FUNCTION:
         return whole
     digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
-    return f"{plain[: _LONGEST - _DIGEST - 1]}_{digest}"
+    return f"{plain[: LONGEST_FUNCTION - _DIGEST - 1]}_{digest}"
 
 
 class ApprovalRule(Struct, frozen=True, kw_only=True):
@@ -69,7 +70,10 @@ class ToolServer(Struct, frozen=True, kw_only=True):
 
 
 class Approval(Struct, frozen=True, kw_only=True):
-    """The answer of a person to the question whether a call may be made. Its result has an empty place in the messages."""
+    """The answer of a person to the question whether a call may be made.
+
+    The messages have the call, and an empty place for its result if it was approved.
+    """
 
     id: str
     """The id of the call in the messages, and of the question."""

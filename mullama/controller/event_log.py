@@ -30,6 +30,7 @@ _LEVELS = {
     "webhook-failed": logging.WARNING,
     "telemetry-failed": logging.WARNING,
     "peer-ejected": logging.WARNING,
+    "tool-failed": logging.WARNING,
     "warning": logging.WARNING,
 }
 
@@ -45,7 +46,11 @@ _PARTS = {
     **dict.fromkeys(("degraded", "recovered", "fetch-failed", "evicted"), "models"),
     **dict.fromkeys(("worker", "worker-failed"), "workers"),
     **dict.fromkeys(
-        ("listening", "not-listening", "certificate", "certificate-refused", "peer-ejected", "peer-recovered"), "server"
+        (
+            "listening", "not-listening", "certificate", "certificate-refused", "peer-ejected", "peer-recovered",
+            "tool-call", "tool-failed",
+        ),
+        "server",
     ),
     **dict.fromkeys(
         ("usage-not-recorded", "webhook-failed", "telemetry-failed", "telemetry-recovered"), "telemetry"

@@ -18,6 +18,7 @@ from mullama.dialects.rate_limits import RateReport
 from mullama.dialects.stored_objects import StoredObject
 from mullama.errors import Busy
 from mullama.manifest.spec import Manifest
+from mullama.names import JSONValue
 from mullama.struct import Struct
 from mullama.trace_context import Span, TraceContext
 
@@ -52,6 +53,20 @@ class SentRequest(Struct, frozen=True, kw_only=True):
     body: bytes
 
 
+class MadeCall(Struct, frozen=True, kw_only=True):
+    """A call of a tool that this server made for a model."""
+
+    server: str
+    """The name of the tool's server in the manifest."""
+    name: str
+    """The name of the tool at its server."""
+    arguments: Mapping[str, JSONValue]
+    text: str
+    """The result, or the error, as the model reads it."""
+    is_error: bool
+    seconds: float
+
+
 class Caller(Struct, frozen=True, kw_only=True):
     """The client of one request and its rights."""
 
@@ -76,7 +91,13 @@ class Caller(Struct, frozen=True, kw_only=True):
     memory: RequestMemory | None = None
     """None for calls of the program itself, which no bound protects."""
     sent: SentRequest | None = None
-    """None if no bodies are captured, and for an answer within a session."""
+    """None if no bodies are captured, for an answer within a session, and for a turn after calls of tools."""
+    turn: int = 0
+    """Number of turns before this one that the answer has, with calls of tools between them."""
+    spent: float = 0.0
+    """Seconds of the model's time limit that these turns and calls took."""
+    calls: tuple[MadeCall, ...] = ()
+    """The calls since the turn before this one."""
 
     def may_use(self, *names: str) -> bool:
         """Return True if the key may use a model by one of these names."""

@@ -9,6 +9,8 @@ from mullama.chat.types import Usage
 from mullama.struct import Struct, replace
 
 RequestResult = Literal["ok", "error", "cancelled"]
+ToolCallResult = Literal["ok", "error", "timeout", "unavailable", "cancelled"]
+"""error: the tool failed. unavailable: its server cannot be reached."""
 
 
 class Metered(Struct, frozen=True, kw_only=True):
@@ -24,6 +26,8 @@ class Metered(Struct, frozen=True, kw_only=True):
     seconds: float
     """From arrival to the end."""
     result: RequestResult
+    follows: bool = False
+    """It continues an answer after calls of tools, and is no request of the client's own."""
 
 
 Meter = Callable[[Metered], None]

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from mullama.chat.types import Timings, Usage
 from mullama.engines.base import Embedded, Ended
-from mullama.runtime.metering import RequestResult
+from mullama.runtime.metering import RequestResult, ToolCallResult
 from mullama.struct import Struct, field
 
 _SHORTEST = 2**-10  # seconds: about a millisecond; a shorter time counts as this one
@@ -139,6 +139,10 @@ class Metrics(Struct):
     """
     streams: dict[str, int] = field(default_factory=dict)
     """Events of streams that clients may take up again: kept, resumed, cancelled, dropped, lost."""
+    tool_calls: dict[tuple[str, str, ToolCallResult], int] = field(default_factory=dict)
+    """Calls of tools that this server made for models, by server, tool and result."""
+    tool_seconds: dict[str, Histogram] = field(default_factory=dict)
+    """The times of these calls, by server."""
     spans: dict[str, int] = field(default_factory=dict)
     """Spans of requests that were exported or dropped."""
     otlp_failures: int = 0
@@ -161,10 +165,16 @@ class Metrics(Struct):
         counts.decode_requests += now[1] - before[1]
         self.engines[pid] = now
 
-    def add_request(self, key: str, model: str, usage: Usage) -> None:
-        """Count a request of an API key."""
+    def add_tool_call(self, server: str, tool: str, result: ToolCallResult, seconds: float) -> None:
+        """Count a call of a tool that this server made for a model."""
+        group = (server, tool, result)
+        self.tool_calls[group] = self.tool_calls.get(group, 0) + 1
+        self.tool_seconds.setdefault(server, Histogram()).add(seconds)
+
+    def add_request(self, key: str, model: str, usage: Usage, *, follows: bool = False) -> None:
+        """Count a request of an API key. follows: only its tokens, see `Metered.follows`."""
         counts = self.keys.setdefault((key, model), [0, 0, 0])
-        counts[0] += 1
+        counts[0] += not follows
         counts[1] += usage.prompt_tokens
         counts[2] += usage.completion_tokens
 

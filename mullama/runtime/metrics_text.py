@@ -105,6 +105,14 @@ class _Collector(Collector):
         for event, count in metrics.streams.items():
             streams.add_metric([event], count)
         yield streams
+        calls = CounterMetricFamily(
+            "mullama_tool_calls",
+            "Calls of tools that the server made for models, by result.",
+            labels=["server", "tool", "result"],
+        )
+        for call, count in metrics.tool_calls.items():
+            calls.add_metric(call, count)
+        yield calls
         spans = CounterMetricFamily("mullama_otlp_spans", "Spans of requests for export, by event.", labels=["event"])
         for event, count in metrics.spans.items():
             spans.add_metric([event], count)
@@ -127,6 +135,10 @@ class _Collector(Collector):
                 histogram: Histogram = getattr(model, pick)
                 family.add_metric([name], histogram.buckets(), histogram.total)
             yield family
+        family = HistogramMetricFamily("mullama_tool_call_seconds", "Calls of tools.", labels=["server"])
+        for server, histogram in self._metrics.tool_seconds.items():
+            family.add_metric([server], histogram.buckets(), histogram.total)
+        yield family
         runs = self._metrics.reconcile_seconds
         yield HistogramMetricFamily(
             "mullama_reconcile_duration_seconds", "One run of the reconciler.", runs.buckets(), runs.total

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
-from typing import Final, Protocol
+from typing import Protocol
 
+from mullama.chat.tool_servers import function_name
 from mullama.chat.types import Tool
 from mullama.names import JSONValue
 from mullama.struct import Struct, field
-
-LONGEST_FUNCTION: Final = 64
-"""The most characters of a function name in every dialect."""
-_UNFIT: Final = re.compile(r"[^A-Za-z0-9_-]")
-_SUFFIX: Final = 8  # hex digits of a digest
 
 
 class ServerTool(Struct, frozen=True, kw_only=True):
@@ -39,11 +34,7 @@ class ServerTool(Struct, frozen=True, kw_only=True):
         A name that is longer or has other characters is changed, and ends with a part of its digest, so that two tools
         have different names.
         """
-        whole = f"{self.server}__{self.name}"
-        if len(whole) <= LONGEST_FUNCTION and not _UNFIT.search(whole):
-            return whole
-        suffix = hashlib.sha256(whole.encode()).hexdigest()[:_SUFFIX]
-        return f"{_UNFIT.sub('_', whole)[: LONGEST_FUNCTION - _SUFFIX - 1]}_{suffix}"
+        return function_name(self.server, self.name)
 
     @property
     def digest(self) -> str:

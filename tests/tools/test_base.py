@@ -8,7 +8,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama.tools.base import LONGEST_FUNCTION, ServerTool, prompt_tools
+from mullama.chat.tool_servers import LONGEST_FUNCTION
+from mullama.tools.base import ServerTool, prompt_tools
 
 SERVERS = st.from_regex(r"\A[a-z0-9]{1,6}([_-][a-z0-9]{1,6}){0,2}\Z")
 NAMES = st.text(min_size=1, max_size=90)

@@ -72,6 +72,8 @@ def _blocks(choice: types.Choice, context: ReplyContext[types.ChatRequest, Any])
                 "name": part.name,
                 "input": arguments_object(part),
             }
+        elif not isinstance(part, types.TextRun):
+            pass
         elif part.thinking:
             yield {"type": "thinking", "thinking": part.text, "signature": _signature(context)}
         elif part.text:

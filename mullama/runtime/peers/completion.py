@@ -104,7 +104,7 @@ class PeerCompletion:
         self._meter(
             Metered(
                 key=self._caller.key, route=self._caller.route or self._request.model, model=self.model,
-                usage=self.spent, seconds=seconds, result=result,
+                usage=self.spent, seconds=seconds, result=result, follows=self._caller.turn > 0,
             )
         )  # fmt: skip
 

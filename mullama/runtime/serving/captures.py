@@ -6,17 +6,18 @@ Off unless the manifest declares `observability.captures`: prompts and answers a
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from mullama.chat import types as chat
-from mullama.errors import MullamaError, masked
+from mullama.errors import MullamaError, masked, masked_tree
 from mullama.manifest.spec import Captures
-from mullama.runtime.base import Caller
+from mullama.runtime.base import Caller, MadeCall
 from mullama.runtime.metering import RequestResult
-from mullama.struct import Struct, asdict
+from mullama.struct import Struct, asdict, replace
 from mullama.units import size
 
 _OWN_BYTES = 2048
@@ -64,6 +65,10 @@ class Capture(Struct, frozen=True, kw_only=True):
     """The JSON that the client sent, complete, so that the request can be sent again; None with the reason in
     `omitted`."""
     omitted: str = ""
+    turn: int = 0
+    """See `Caller.turn`."""
+    calls: tuple[MadeCall, ...] = ()
+    """The calls of tools before this turn, with their arguments and results."""
     masked: bool = False
     """Secrets in addresses are missing in the body, so a request that is sent again has none of them either."""
 
@@ -72,6 +77,7 @@ class Capture(Struct, frozen=True, kw_only=True):
         tree = asdict(self) | {"timings": asdict(self.timings), "usage": asdict(self.usage)}
         tree["error"] = {"kind": self.error[0], "message": self.error[1]} if self.error else None
         tree["kept"] = self.prompt is not None
+        tree["calls"] = [_call_tree(call, texts=texts) for call in self.calls]
         tree["body"] = None if self.body is None else self.body.decode()
         if not texts:
             del tree["prompt"], tree["answer"], tree["body"]
@@ -132,6 +138,8 @@ class Recording:
                 prompt=self._log.cut(prompt) if kept else None,
                 answer=self._log.cut("".join(self._texts or ())) if kept else None,
                 generation=self._generation,
+                turn=self._caller.turn,
+                calls=tuple(self._log.call(call, kept=kept) for call in self._caller.calls),
                 path=sent.path if sent and body is not None else None,
                 body=body,
                 omitted=omitted,
@@ -177,10 +185,16 @@ class CaptureLog:
         most = self.settings.size // (_SHARE * _CHARACTER)
         return masked(text if len(text) <= most else "…" + text[-most:])
 
+    def call(self, call: MadeCall, *, kept: bool) -> MadeCall:
+        """Return a call with its texts as `cut` leaves them, or without texts if bodies are not kept."""
+        if not kept:
+            return replace(call, arguments={}, text="")
+        return replace(call, arguments=masked_tree(call.arguments), text=self.cut(call.text))
+
     def whole(self, raw: bytes) -> tuple[bytes | None, str, bool]:
         """Return a body without secrets in addresses, or None and the reason; and True if there were secrets."""
         if not raw:
-            return None, "it has no body of its own: it is part of a session or of a transcription", False
+            return None, "it has no body of its own: it is part of a session, a transcription or an answer", False
         if len(raw) > (most := self.settings.size // _SHARE):
             return None, f"its body has {size(len(raw))}, and a capture keeps at most {size(most)}", False
         if b"://" not in raw:
@@ -215,4 +229,13 @@ class CaptureLog:
 
 def _bytes_of(capture: Capture) -> int:
     texts = len(capture.prompt or "") + len(capture.answer or "")
+    texts += sum(len(call.text) + len(json.dumps(call.arguments)) for call in capture.calls)
     return _OWN_BYTES + _CHARACTER * texts + len(capture.body or b"")
+
+
+def _call_tree(call: MadeCall, *, texts: bool) -> dict[str, Any]:
+    """Return the published form of a call of a tool."""
+    tree = asdict(call)
+    if not texts:
+        del tree["arguments"], tree["text"]
+    return tree

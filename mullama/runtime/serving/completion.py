@@ -110,7 +110,7 @@ class Completion:
                 Metered(
                     key=self._caller.key, route=self._caller.route or self._request.model, model=self._deployment.name,
                     result=result, seconds=seconds_taken,
-                    usage=self.spent,
+                    usage=self.spent, follows=self._caller.turn > 0,
                 )
             )  # fmt: skip
             if (seconds := self._request.keep_alive) is not None:
@@ -137,7 +137,7 @@ class Completion:
         inbox = Inbox()
         lease.on_cancel(lambda: inbox.fail(_drained()))
         await lease.worker.responsive()
-        deadline = TimeLimit(lease.worker, inbox, self._deployment.model.limits.timeout)
+        deadline = TimeLimit(lease.worker, inbox, self._deployment.model.limits.timeout, self._caller.spent)
         try:
             async with aclosing(lease.worker.generate(*jobs, inbox=inbox, request=self._author)) as stream:
                 async for outputs in stream:
@@ -259,15 +259,16 @@ class TimeLimit:
     Such a worker is replaced within seconds, and the request is repeated.
     """
 
-    def __init__(self, worker: WorkerClient, inbox: Inbox, timeout: float) -> None:
+    def __init__(self, worker: WorkerClient, inbox: Inbox, timeout: float, spent: float = 0.0) -> None:
+        """spent: the seconds of the limit that are over."""
         self._worker, self._inbox, self._timeout = worker, inbox, timeout
-        self._timer = asyncio.get_running_loop().call_later(timeout, self._passed)
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, timeout - spent), self._passed)
 
     def _passed(self) -> None:
         if self._worker.overdue:
             self._timer = asyncio.get_running_loop().call_later(_HANG_CHECK, self._passed)
         else:
-            self._inbox.fail(_timed_out(self._timeout))
+            self._inbox.fail(timed_out(self._timeout))
 
     def cancel(self) -> None:
         self._timer.cancel()
@@ -278,7 +279,8 @@ def _drained() -> Unavailable:
     return Unavailable(message, hint="send the request again")
 
 
-def _timed_out(timeout: float) -> TimedOut:
+def timed_out(timeout: float) -> TimedOut:
+    """Return the error of a request that took longer than its model allows."""
     return TimedOut(f"the request took longer than {timeout:g} s", hint="limits.timeout of the model bounds it")
 
 

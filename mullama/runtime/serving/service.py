@@ -131,9 +131,13 @@ class ModelService:
             return None
         return self._rates.admit(caller.key, model)
 
+    def first_model(self, operation: dialect.Operation, caller: Caller) -> str:
+        """Return the name of the model that answers an operation unless it fails. Raises the errors of its name."""
+        return first_model(self._snapshot, self._peers, operation, caller)
+
     def _meter(self, ended: Metered) -> None:
         if ended.key is not None:
-            self._metrics.add_request(ended.key, ended.model, ended.usage)
+            self._metrics.add_request(ended.key, ended.model, ended.usage, follows=ended.follows)
         self._usage.add(ended)
         self._rates.charge(ended.key, ended.model, ended.usage.prompt_tokens + ended.usage.completion_tokens)
 

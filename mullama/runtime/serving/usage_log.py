@@ -58,7 +58,7 @@ class UsageLog:
             if len(self._pending) >= _MOST_PENDING:
                 return
             sums = self._pending[group] = [0] * len(SUMS)
-        sums[0] += 1
+        sums[0] += not ended.follows
         sums[1] += ended.result == "error"
         sums[2] += ended.result == "cancelled"
         sums[3] += usage.prompt_tokens

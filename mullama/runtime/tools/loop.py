@@ -9,6 +9,7 @@ from typing import Literal
 from mullama.chat import types as chat
 from mullama.names import JSONValue
 from mullama.struct import Struct, field, replace
+from mullama.tools.base import ServerTool
 
 MOST_EQUAL = 2
 """Times that one answer makes the same call. A tool may return another result at the second time."""
@@ -23,22 +24,17 @@ _NOTE = 16
 class Offered(Struct, frozen=True, kw_only=True):
     """A tool that this server calls for the model."""
 
+    tool: ServerTool
     function: str
-    """Its name in the prompt."""
-    server: str
-    """The name of its server in the manifest."""
+    """Its name in the prompt, which begins with `label`."""
     label: str
     """The name of its server at the client."""
-    name: str
-    """Its name at the server."""
-    description: str = ""
-    parameters: Mapping[str, JSONValue] | None = None
     approve: bool = False
     """A person must approve each call."""
 
     def as_tool(self) -> chat.Tool:
         """Return the tool as the model sees it."""
-        return chat.Tool(name=self.function, description=self.description, parameters=self.parameters)
+        return chat.Tool(name=self.function, description=self.tool.description, parameters=self.tool.parameters)
 
 
 class LoopLimits(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,175 @@
+"""The tools that one request offers to its model, beside those of its client."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from mullama.chat import types as chat
+from mullama.chat.tool_servers import ToolServer, function_name
+from mullama.errors import Invalid, Unsupported
+from mullama.runtime.base import Caller
+from mullama.runtime.tools.loop import LoopLimits, Offered
+from mullama.struct import Struct, replace
+from mullama.tools.base import ServerTool, ToolProvider
+
+
+class ToolRules(Struct, frozen=True, kw_only=True):
+    """The rules of a model for the tools that this server calls for it."""
+
+    turns: int = 8
+    """Times that one answer may call tools."""
+    approve: tuple[str, ...] = ()
+    """Patterns of the tools whose calls a person must approve: of `FUNCTION`, or of `SERVER/NAME`."""
+    seconds: float | None = None
+    """The time limit of a request; None for a model of a peer, which has a limit of its own."""
+
+    def needs_approval(self, tool: ServerTool) -> bool:
+        """Return True if a person must approve each call of the tool."""
+        names = (tool.function, f"{tool.server}/{tool.name}")
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.approve for name in names)
+
+
+class FoundServer(Struct, frozen=True, kw_only=True):
+    """A server of tools that a request names, as the manifest declares it."""
+
+    name: str
+    """In the manifest."""
+    tools: tuple[ServerTool, ...] = ()
+    """Those that the caller may use."""
+    error: str = ""
+    """The reason why it has none now."""
+
+
+class Toolbox(Protocol):
+    """The servers of tools of the manifest in force."""
+
+    @property
+    def active(self) -> bool:
+        """True if the manifest declares any."""
+        ...
+
+    def rules(self, model: str) -> ToolRules:
+        """Return the rules of a model; the defaults for a model of a peer."""
+        ...
+
+    def tools_of(self, model: str, caller: Caller) -> tuple[ServerTool, ...]:
+        """Return the tools that the manifest gives to a model, of servers that are ready and that the key may use."""
+        ...
+
+    def find(self, server: ToolServer, caller: Caller) -> FoundServer:
+        """Return a server that a request names.
+
+        Raises `Unsupported` for one that the manifest does not declare, and `Denied` for one that the key may not use.
+        """
+        ...
+
+    def provider(self, server: str) -> ToolProvider:
+        """Return the server of this name in the manifest. Raises `ToolsUnavailable` for one that is not connected."""
+        ...
+
+    def seconds(self, server: str) -> float:
+        """Return the most seconds of one call."""
+        ...
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """The tools of this server that one request offers."""
+
+    request: chat.ChatRequest
+    """With these tools before those of the client, in sorted order: the same beginning of every prompt."""
+    tools: dict[str, Offered]
+    """By function."""
+    clients: frozenset[str]
+    """The names of the client's own tools."""
+    limits: LoopLimits
+    listings: tuple[chat.ToolsListed, ...] = ()
+    """The servers that the request names, whose tools the conversation does not list yet."""
+
+
+def offer(request: chat.ChatRequest, model: str, toolbox: Toolbox, caller: Caller) -> Offer | None:
+    """Return the tools that this server offers for a request to a model; None for none.
+
+    Raises `Invalid` for a request that they cannot be added to, and the errors of `Toolbox.find`.
+    """
+    found = [(server, toolbox.find(server, caller)) for server in request.tool_servers]
+    if request.tool_choice.mode == "none" and not request.approvals:
+        return None
+    rules, named = toolbox.rules(model), {one.name for _, one in found}
+    offered = [
+        Offered(tool=tool, function=tool.function, label=tool.server, approve=rules.needs_approval(tool))
+        for tool in toolbox.tools_of(model, caller)
+        if tool.server not in named
+    ]
+    for server, one in found:
+        offered += _of_server(server, one.tools, rules)
+    if not offered and not found and not request.approvals:
+        return None
+    tools = _checked(offered, request)
+    asked = _chosen(request, tools.values())
+    own = tuple(tools[function].as_tool() for function in sorted(tools))
+    return Offer(
+        request=replace(asked, tools=(*own, *request.tools)),
+        tools=tools,
+        clients=frozenset(tool.name for tool in request.tools),
+        limits=LoopLimits(turns=rules.turns, calls=request.max_tool_calls),
+        listings=tuple(_listing(server, one) for server, one in found if not server.listed),
+    )
+
+
+def _of_server(server: ToolServer, tools: Iterable[ServerTool], rules: ToolRules) -> list[Offered]:
+    """Return the tools of a server that the request names, as far as the request allows them."""
+    return [
+        Offered(
+            tool=tool,
+            function=function_name(server.label, tool.name),
+            label=server.label,
+            approve=rules.needs_approval(tool) or server.approve.needs(tool.name),
+        )
+        for tool in tools
+        if server.offers(tool.name)
+    ]
+
+
+def _checked(offered: Sequence[Offered], request: chat.ChatRequest) -> dict[str, Offered]:
+    """Return the tools by function. Raises `Invalid` for a name that the client uses, or uses twice."""
+    tools: dict[str, Offered] = {}
+    for one in offered:
+        if one.function in tools:
+            raise Invalid(f"two servers of tools have the label {one.label!r}", field="tools")
+        tools[one.function] = one
+    for tool in request.tools:
+        if tool.name in tools:
+            raise Invalid(
+                f"tools has {tool.name!r}, which is the name of a tool of this server",
+                hint="give the function another name", field="tools",
+            )  # fmt: skip
+    if tools and request.n > 1:
+        raise Unsupported(
+            "a model with tools of this server gives one answer at a time", hint="send n: 1, or no n", field="n"
+        )
+    return tools
+
+
+def _chosen(request: chat.ChatRequest, offered: Iterable[Offered]) -> chat.ChatRequest:
+    """Return the request with the functions of the server that its choice names."""
+    choice = request.tool_choice
+    if not choice.server:
+        return request
+    functions = tuple(sorted(one.function for one in offered if one.label == choice.server))
+    wanted = tuple(name for name in choice.names if name in functions) if choice.names else functions
+    if not wanted:
+        raise Invalid(
+            f"tool_choice asks for a tool of {choice.server!r}, which offers no such tool", field="tool_choice"
+        )
+    return replace(request, tool_choice=replace(choice, names=wanted, server=""))
+
+
+def _listing(server: ToolServer, found: FoundServer) -> chat.ToolsListed:
+    tools = tuple(
+        chat.Tool(name=tool.name, description=tool.description, parameters=tool.parameters)
+        for tool in found.tools
+        if server.offers(tool.name)
+    )
+    return chat.ToolsListed(server=server.label, tools=tools, error=found.error)
