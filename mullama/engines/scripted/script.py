@@ -9,8 +9,10 @@ A script is a JSON object. Every key is optional:
 
 The first rule whose `when` (a regular expression, case ignored) matches in the user's last message answers. Without
 one, commands in the message answer: `say TEXT`, `think TEXT` (up to the end of the line), `call NAME {JSON}`,
-`count to N`, `N tokens`. Without a command the answer is `default`, where `echo` repeats the message. `slow 50ms`
-delays every token. `crash segv|abort|exit`, `hang`, `flood stderr` and `garbage` misbehave if `faults` is true.
+`count to N`, `N tokens`. A message with calls may have several parts with ` then ` between them: the first part
+answers, and each further one after results of tools, which stand for the word RESULT in it. Without a command the
+answer is `default`, where `echo` repeats the message. `slow 50ms` delays every token. `crash segv|abort|exit`, `hang`,
+`flood stderr` and `garbage` misbehave if `faults` is true.
 An image in the message has the text `[image 1a2b3c4d]`, by the first digits of its SHA-256, and a sound `[audio …]`.
 A scripted answer cannot be made to follow a grammar: constrained requests are refused unless `constraints` is true,
 which promises that the answers follow every constraint.
@@ -48,6 +50,9 @@ TEMPLATE = """\
 """
 
 _FAULTS = re.compile(r"\bcrash (?:segv|abort|exit)\b|\bhang\b|\bflood stderr\b|\bgarbage\b")
+_USER = "<|im_start|>user\n"
+_CALLS = re.compile(r"\bcall [\w.-]+ \{|<tool_call>")
+_RESULTS = re.compile(r"<\|im_start\|>tool\n(.*?)<\|im_end\|>", re.DOTALL)
 _LONGEST_ANSWER = 1_000_000  # tokens
 
 
@@ -109,7 +114,7 @@ def parse(text: str, source: str) -> Script:
 
 def reply(script: Script, prompt: str) -> ScriptedReply:
     """Return the script's answer to a prompt."""
-    message = last_message(prompt)
+    message = _part(last_message(prompt), prompt)
     pause = re.search(r"\bslow (\d+)ms\b", message)
     found = _FAULTS.search(message) if script.faults else None
     return ScriptedReply(
@@ -130,10 +135,10 @@ def with_media(prompt: str, marker: str, media: Sequence[Medium]) -> str:
 
 def last_message(prompt: str) -> str:
     """Return the user's last turn of a prompt from `TEMPLATE`; any other prompt as it is."""
-    start = prompt.rfind("<|im_start|>user\n")
+    start = prompt.rfind(_USER)
     if start < 0:
         return prompt.strip()
-    body = prompt[start + len("<|im_start|>user\n") :]
+    body = prompt[start + len(_USER) :]
     return body.partition(END)[0].strip()
 
 
@@ -177,6 +182,18 @@ def vector(text: str, length: int) -> tuple[float, ...]:
 def similarity(left: tuple[float, ...], right: tuple[float, ...]) -> float:
     """Return the cosine similarity of two unit vectors."""
     return sum(x * y for x, y in zip(left, right, strict=True))
+
+
+def _part(message: str, prompt: str) -> str:
+    """Return the part of the user's message that answers now, by the turns of tools after it."""
+    parts = message.split(" then ") if _CALLS.search(message) else [message]
+    if len(parts) == 1:
+        return message
+    after = prompt[prompt.rfind(_USER) :]
+    results = _RESULTS.findall(after)
+    turns = after.count("<|im_start|>assistant\n") - 1  # the last one begins the answer
+    part = parts[min(turns if results else 0, len(parts) - 1)]
+    return part.replace("RESULT", " | ".join(result.strip() for result in results))
 
 
 def _text(script: Script, message: str) -> str:

@@ -12,7 +12,8 @@ EventKind = Literal[
     "applied", "not-applied", "invalid-manifest", "held", "degraded", "recovered", "fetch-failed", "evicted", "worker",
     "worker-failed", "files-changed", "certificate", "certificate-refused", "usage-not-recorded", "git-commit",
     "git-failed", "git-edited", "keys", "listening", "not-listening", "pruned", "refreshed", "telemetry-failed",
-    "telemetry-recovered", "watch-failed", "peer-ejected", "peer-recovered", "warning",
+    "telemetry-recovered", "watch-failed", "peer-ejected", "peer-recovered", "tool-call", "tool-failed",
+    "warning",
 ]  # fmt: skip
 """Events that a webhook may select."""
 

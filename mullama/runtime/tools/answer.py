@@ -12,7 +12,7 @@ from mullama.chat import types as chat
 from mullama.errors import Internal, MullamaError
 from mullama.runtime.base import Caller, MadeCall
 from mullama.runtime.serving.completion import timed_out
-from mullama.runtime.tools.calls import ToolCalls, end_tasks
+from mullama.runtime.tools.calls import CallRunner, end_tasks
 from mullama.runtime.tools.loop import (
     Decision,
     LoopState,
@@ -29,7 +29,7 @@ from mullama.runtime.tools.loop import (
     tokens_left,
     with_results,
 )
-from mullama.runtime.tools.offer import Offer
+from mullama.runtime.tools.offer import ToolOffer
 from mullama.struct import Struct, field, replace
 from mullama.tools.base import ToolResult
 
@@ -75,8 +75,8 @@ class ToolAnswer:
         self,
         run_turn: RunTurn,
         count: CountTokens,
-        calls: ToolCalls,
-        offer: Offer,
+        calls: CallRunner,
+        offer: ToolOffer,
         caller: Caller,
         settings: AnswerSettings,
     ) -> None:

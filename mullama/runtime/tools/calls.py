@@ -25,7 +25,7 @@ Note = Callable[[str, str, str, tuple[str, ...]], None]
 """Adds an event: kind, subject, message, models."""
 
 
-class ToolCalls:
+class CallRunner:
     """The calls of tools of one server process."""
 
     def __init__(self, toolbox: Toolbox, metrics: Metrics, tracer: Tracer, note: Note) -> None:

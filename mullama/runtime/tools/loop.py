@@ -82,7 +82,7 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 
 def is_ours(name: str, offered: Mapping[str, Offered], clients: Iterable[str]) -> bool:
-    """Return True if this server answers a call of this function: it has the tool, or nobody has it.
+    """Return True if this server answers a call of this function: it has the tool, or neither side has it.
 
     clients: the names of the client's own tools. Without any, a call of an unknown function would reach a client that
     expects none.

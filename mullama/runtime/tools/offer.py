@@ -31,7 +31,7 @@ class ToolRules(Struct, frozen=True, kw_only=True):
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.approve for name in names)
 
 
-class FoundServer(Struct, frozen=True, kw_only=True):
+class NamedServer(Struct, frozen=True, kw_only=True):
     """A server of tools that a request names, as the manifest declares it."""
 
     name: str
@@ -58,7 +58,7 @@ class Toolbox(Protocol):
         """Return the tools that the manifest gives to a model, of servers that are ready and that the key may use."""
         ...
 
-    def find(self, server: ToolServer, caller: Caller) -> FoundServer:
+    def find(self, server: ToolServer, caller: Caller) -> NamedServer:
         """Return a server that a request names.
 
         Raises `Unsupported` for one that the manifest does not declare, and `Denied` for one that the key may not use.
@@ -74,7 +74,7 @@ class Toolbox(Protocol):
         ...
 
 
-class Offer(Struct, frozen=True, kw_only=True):
+class ToolOffer(Struct, frozen=True, kw_only=True):
     """The tools of this server that one request offers."""
 
     request: chat.ChatRequest
@@ -88,7 +88,7 @@ class Offer(Struct, frozen=True, kw_only=True):
     """The servers that the request names, whose tools the conversation does not list yet."""
 
 
-def offer(request: chat.ChatRequest, model: str, toolbox: Toolbox, caller: Caller) -> Offer | None:
+def offer(request: chat.ChatRequest, model: str, toolbox: Toolbox, caller: Caller) -> ToolOffer | None:
     """Return the tools that this server offers for a request to a model; None for none.
 
     Raises `Invalid` for a request that they cannot be added to, and the errors of `Toolbox.find`.
@@ -109,7 +109,7 @@ def offer(request: chat.ChatRequest, model: str, toolbox: Toolbox, caller: Calle
     tools = _checked(offered, request)
     asked = _chosen(request, tools.values())
     own = tuple(tools[function].as_tool() for function in sorted(tools))
-    return Offer(
+    return ToolOffer(
         request=replace(asked, tools=(*own, *request.tools)),
         tools=tools,
         clients=frozenset(tool.name for tool in request.tools),
@@ -166,7 +166,7 @@ def _chosen(request: chat.ChatRequest, offered: Iterable[Offered]) -> chat.ChatR
     return replace(request, tool_choice=replace(choice, names=wanted, server=""))
 
 
-def _listing(server: ToolServer, found: FoundServer) -> chat.ToolsListed:
+def _listing(server: ToolServer, found: NamedServer) -> chat.ToolsListed:
     tools = tuple(
         chat.Tool(name=tool.name, description=tool.description, parameters=tool.parameters)
         for tool in found.tools

@@ -18,8 +18,8 @@ from mullama.dialects.stored_objects import StoredObject
 from mullama.errors import Internal
 from mullama.runtime.base import Access, Admission, Caller, Service
 from mullama.runtime.tools.answer import AnswerSettings, RunTurn, ToolAnswer
-from mullama.runtime.tools.calls import ToolCalls
-from mullama.runtime.tools.offer import Offer, Toolbox, offer
+from mullama.runtime.tools.calls import CallRunner
+from mullama.runtime.tools.offer import Toolbox, ToolOffer, offer
 from mullama.struct import replace
 
 
@@ -31,7 +31,7 @@ class ToolService:
         inner: Service,
         first_model: Callable[[Operation, Caller], str],
         toolbox: Toolbox,
-        calls: ToolCalls,
+        calls: CallRunner,
     ) -> None:
         """first_model: returns the name of the model that answers a request unless it fails, or raises its error."""
         self._inner, self._first_model, self._toolbox, self._calls = inner, first_model, toolbox, calls
@@ -61,7 +61,7 @@ class ToolService:
         """Return True for a request that may get tools of this server, or asks for some."""
         return self._toolbox.active or bool(request.tool_servers or request.approvals)
 
-    def _offer(self, request: chat.ChatRequest, caller: Caller) -> tuple[str, Offer | None]:
+    def _offer(self, request: chat.ChatRequest, caller: Caller) -> tuple[str, ToolOffer | None]:
         """Return the model that answers first, and the tools that this server offers it."""
         model = self._first_model(request, caller)
         return model, offer(request, model, self._toolbox, caller)
@@ -85,7 +85,7 @@ class ToolService:
                     folded.feed(event)
         return folded.answer
 
-    def _answer(self, found: Offer, caller: Caller, model: str, run_turn: RunTurn) -> ToolAnswer:
+    def _answer(self, found: ToolOffer, caller: Caller, model: str, run_turn: RunTurn) -> ToolAnswer:
         settings = AnswerSettings(
             model=model, context_size=self._inner.context_size(model), seconds=self._toolbox.rules(model).seconds
         )
