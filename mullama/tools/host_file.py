@@ -29,7 +29,7 @@ class HostCommand(Struct, frozen=True, kw_only=True):
     command: str
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
-    """Variables of its environment beside PATH, HOME and the like. The environment of the server is not passed on."""
+    """Variables beside PATH, HOME, USER and SHELL. No other one of the environment of the server is passed on."""
     cwd: str | None = None
 
     __repr__ = repr_without("env")
@@ -61,7 +61,7 @@ _FORM: Final = '{"mcpServers": {"NAME": {"command": "PROGRAM", "args": []}}}'
 
 
 def _text(path: Path) -> str:
-    """Return the content of the file, which nobody but root and this user can have written."""
+    """Return the content of the file, which only root and this user can have written."""
     try:
         with path.open("rb") as file:
             _require_own(os.fstat(file.fileno()), path)
