@@ -32,27 +32,28 @@ def request(exchange: Exchange) -> None:
 
 
 def _fields(exchange: Exchange, status: int) -> dict[str, Any]:
+    """Return the fields of a request: first those that a narrow screen should show, and last what only tools need."""
     notes = exchange.notes
     fields: dict[str, Any] = {
-        "id": exchange.request_id,
-        "client": exchange.client,
+        "status": status,
         "method": exchange.method,
         "path": exchange.path[:500],
-        "status": status,
         "seconds": round(exchange.elapsed, 4),
-        "first_byte": None if notes.first_byte is None else round(notes.first_byte, 4),
-        "dialect": notes.dialect,
         "model": notes.model[:200],
         "answered_by": notes.answered_by[:200],
         "key": notes.key,
+        "error": notes.error.kind.value if notes.error else None,
+        "reason": notes.error.message[:500] if notes.error else None,
+        "first_byte": None if notes.first_byte is None else round(notes.first_byte, 4),
+        "dialect": notes.dialect,
         "generation": notes.generation,
         "stream": notes.stream or None,
         "bytes_in": notes.bytes_in,
         "bytes_out": exchange.bytes_out,
         "prompt_tokens": notes.prompt_tokens,
         "completion_tokens": notes.completion_tokens,
-        "error": notes.error.kind.value if notes.error else None,
-        "reason": notes.error.message[:500] if notes.error else None,
+        "client": exchange.client,
+        "id": exchange.request_id,
         "prompt": None if notes.prompt is None else notes.prompt[:_PROMPT],
     }
     return {name: value for name, value in fields.items() if value not in (None, "")}

@@ -62,6 +62,10 @@ def test_keys_are_shown_with_rights_limits_and_use_and_without_secrets(operated:
 
 
 def test_the_lines_of_a_new_key_follow_the_form(operated: Any) -> None:
+    operated.get_by_label("Lines of the manifest").wait_for()
+    assert operated.get_by_text("is declared").count() == 0
+    operated.get_by_label("Name", exact=True).fill("ci")
+    operated.get_by_text("A key named ci is declared.").wait_for()
     operated.get_by_label("Name", exact=True).fill("web-shop")
     operated.get_by_role("checkbox", name="read").check()
     operated.get_by_label("Models and routes").fill("tiny, qwen3:*")

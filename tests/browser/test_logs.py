@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.browser.test_page import HOSTILE, opened
 from tests.e2e.stack import Stack
@@ -20,7 +21,7 @@ def test_the_log_is_followed_paused_and_followed_again(page: Any, stack: Stack) 
     ask(stack)
     opened(page, stack, "logs")
     log = page.get_by_role("listbox", name="Lines of the log")
-    log.get_by_role("option").filter(has_text="path=/v1/chat/completions").first.wait_for()
+    log.get_by_role("option").filter(has_text="200 POST /v1/chat/completions").first.wait_for()
     page.get_by_role("button", name="Pause").click()
     ask(stack)
     page.get_by_text(re.compile("paused, .* new line")).wait_for()
@@ -32,7 +33,7 @@ def test_lines_are_filtered_by_model_level_and_text_and_one_is_shown_in_full(pag
     ask(stack)
     opened(page, stack, "logs/tiny")
     lines = page.get_by_role("listbox", name="Lines of the log").get_by_role("option")
-    lines.filter(has_text="path=/v1/chat/completions").last.click()
+    lines.filter(has_text="200 POST /v1/chat/completions").last.click()
     page.get_by_label("The chosen line").get_by_text("completion_tokens=1").wait_for()
     page.get_by_label("Text", exact=True).fill("no such text")
     page.get_by_text("No line matches").wait_for()
@@ -78,3 +79,13 @@ def test_the_log_of_a_key_without_the_role_is_refused_in_its_place(page: Any, st
     page.route(re.compile("api/v1/logs"), lambda route: route.fulfill(status=403, json=refused))
     opened(page, stack, "logs")
     page.get_by_role("alert").get_by_text("no role admin").wait_for()
+
+
+@pytest.mark.parametrize("width", [360, 900, 1280])
+def test_the_field_for_a_text_has_room_at_every_width(page: Any, stack: Stack, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    opened(page, stack, "logs")
+    field = page.get_by_label("Text", exact=True).bounding_box()
+    panel = page.get_by_role("region", name="Log", exact=True).bounding_box()
+    assert field["width"] >= 120
+    assert field["x"] + field["width"] <= panel["x"] + panel["width"]

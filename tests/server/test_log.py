@@ -67,6 +67,16 @@ def test_a_request_is_one_line_with_its_fields(log: Kept) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}", line["time"])
 
 
+def test_the_line_of_a_request_begins_with_its_result(log: Kept) -> None:
+    log.setFormatter(Lines("text"))
+    with running_server(StubRuntime()) as server:
+        server.ask("POST", "/v1/chat/completions", CHAT)
+        settled(server)
+    (line,) = log.lines
+    begin = "info request status=200 method=POST path=/v1/chat/completions seconds="
+    assert line.partition(" ")[2].startswith(begin)
+
+
 def test_an_error_is_logged_with_its_reason(log: Kept) -> None:
     with running_server(StubRuntime(script=(Busy("the queue is full"),))) as server:
         server.ask("POST", "/api/chat", {**CHAT, "stream": False})

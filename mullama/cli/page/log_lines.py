@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mullama.cli.page.server_access import PageServer
-from mullama.cli.server.logs import log_line
 from mullama.client.http import StreamStop
 from mullama.units import counted, printable
 
 KEPT_LINES = 5000
 _LONGEST = 2000  # characters of a line that are shown
+_REQUEST = re.compile(r"^request status=(\d+) method=(\S+) path=(\S+) seconds=(\S+)")
+"""The beginning of the line of a request, as `server/log.py` writes it."""
 
 
 def log_lines(server: PageServer, stop: StreamStop) -> Iterator[tuple[str, ...]]:
@@ -26,7 +29,11 @@ def log_lines(server: PageServer, stop: StreamStop) -> Iterator[tuple[str, ...]]
 
 
 def shown(line: Mapping[str, Any]) -> str:
-    """Return a line for the page: control and direction characters escaped, and shortened if it is very long."""
-    text = log_line({**line, "text": str(line["text"])[: 2 * _LONGEST]})
-    text = printable(text.replace("\t", "    "))
+    """Return a line for the page: the time of day, the level, and the text, whose end a narrow terminal cuts.
+
+    Control and direction characters are escaped. A very long line is shortened, and a request begins with its result.
+    """
+    text = _REQUEST.sub(r"\1 \2 \3 \4 s", str(line["text"])[: 2 * _LONGEST])
+    clock = time.strftime("%H:%M:%S", time.localtime(float(line["when"])))
+    text = printable(f"{clock} {line['level']} {text}".replace("\t", "    "))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

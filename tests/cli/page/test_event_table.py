@@ -54,3 +54,10 @@ def test_a_line_of_the_log_is_shown_inertly() -> None:
     assert shown(line(HOSTILE)).endswith(" info \\x1b[31mred\\x1b[0m [bold red]big[/] \\u202egnp.exe")
     assert shown(line("a\ttab")).endswith("a    tab")
     assert len(shown(line("x" * 1_000_000))) < 2100
+
+
+def test_a_request_is_shown_with_its_result_first() -> None:
+    path = "/v1/chat/completions"
+    text = f"request status=200 method=POST path={path} seconds=0.0427 model=chat key=ops client=127.0.0.1 id=req_4eb7"
+    assert shown(line(text))[8:80].startswith(f" info 200 POST {path} 0.0427 s model=chat")
+    assert shown(line("request req_4eb7 failed")).endswith("info request req_4eb7 failed")

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { allows } from "../../../mullama/web/source/screens/model/commands.ts";
+import { allows, sharers } from "../../../mullama/web/source/screens/model/commands.ts";
 import { peerState, routesOf, routesTo, sharedRoutes } from "../../../mullama/web/source/state/routes.ts";
 
 const KNOWN = {
@@ -49,4 +49,14 @@ for (const [model, commands] of ALLOWED) {
 test("a peer that gets requests and fails them is not shown as ready", () => {
   const states = [["ready", 0], ["ready", 1], ["ejected", 3]] as const;
   assert.deepEqual(states.map(([state, failures]) => peerState({ state, failures })), ["ready", "failing", "ejected"]);
+});
+
+test("the models of one context are unloaded together", () => {
+  const models = [
+    { name: "first", memory: 9, memory_own: 9, shared_with: null },
+    { name: "twin", memory: 9, memory_own: 0, shared_with: "first" },
+    { name: "same weights", memory: 9, memory_own: 3, shared_with: "first" },
+    { name: "idle", memory: 0, memory_own: 0, shared_with: null },
+  ];
+  assert.deepEqual(models.map(({ name }) => sharers(name, models)), [["twin"], ["first"], [], []]);
 });

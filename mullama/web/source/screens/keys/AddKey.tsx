@@ -14,7 +14,8 @@ export function AddKey({ taken }: { taken: string[] }) {
   const [name, setName] = useState("");
   const [roles, setRoles] = useState<Role[]>(["infer"]);
   const [models, setModels] = useState("");
-  const shown = name.trim() || "team";
+  const sample = taken.includes("team") ? "another-team" : "team";
+  const shown = name.trim() || sample;
   const variable = `${shown.toUpperCase().replace(/[^A-Z0-9]+/g, "_").replace(/^(?=\d)/, "_")}_KEY`;
   const [error, setError] = useState<unknown>(null);
   const patterns = models.split(",").map((one) => one.trim()).filter(Boolean);
@@ -35,7 +36,7 @@ export function AddKey({ taken }: { taken: string[] }) {
         <div class="fields">
           <label class="field">
             <span>Name</span>
-            <input class="input" value={name} placeholder="team" onInput={(event) => setName(event.currentTarget.value)} />
+            <input class="input" value={name} placeholder={sample} onInput={(event) => setName(event.currentTarget.value)} />
           </label>
           <fieldset>
             <legend>Roles</legend>

@@ -78,6 +78,7 @@ function Table({ report }: { report: KeyReport }) {
   );
 }
 
+/** A key. Its last use is recorded to the minute. */
 function Row({ one, own }: { one: Key; own: boolean }) {
   const { usage } = one;
   return (
@@ -100,7 +101,7 @@ function Row({ one, own }: { one: Key; own: boolean }) {
         {usage ? count(usage.prompt_tokens + usage.generated_tokens) : "–"}
         {!!usage?.generated_tokens && <span class="quiet small block">{count(usage.generated_tokens)} generated</span>}
       </td>
-      <td class="number" data-label="Last used">{one.last_used === null ? <span class="quiet">{usage ? "never" : "–"}</span> : moment(one.last_used)}</td>
+      <td class="number" data-label="Last used">{one.last_used === null ? <span class="quiet">{usage ? "never" : "–"}</span> : moment(one.last_used).slice(0, -":00".length)}</td>
     </tr>
   );
 }

@@ -88,7 +88,8 @@ function Rendered({ model, request, ready }: { model: string; request: object; r
   const [prompt, setPrompt] = useState("");
   const [tokens, setTokens] = useState<number | null>(null);
   const [error, setError] = useState<unknown>(null);
-  const body = JSON.stringify({ model, ...request, stream: false, _debug_render_only: true });
+  // Without a limit of the context there is nothing to count, so a model that is not in memory is not loaded.
+  const body = JSON.stringify({ model, ...request, stream: false, truncate: false, _debug_render_only: true });
   useEffect(() => {
     const stop = new AbortController();
     const timer = setTimeout(() => {

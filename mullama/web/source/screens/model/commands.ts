@@ -14,3 +14,9 @@ export function allows(command: Command, model: Pick<Model, "state" | "memory">)
   const open = isOpen(model);
   return command === "Load" ? !open : command === "Unload" ? open : open && model.state !== "loading";
 }
+
+/** Return the other models in memory that have the same context, and are unloaded with it. */
+export function sharers(name: string, models: Pick<Model, "name" | "memory" | "memory_own" | "shared_with">[]): string[] {
+  const owners = new Map(models.filter((one) => one.memory > 0).map((one) => [one.name, (!one.memory_own && one.shared_with) || one.name]));
+  return [...owners].filter(([other, owner]) => other !== name && owner === owners.get(name)).map(([other]) => other);
+}
