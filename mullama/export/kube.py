@@ -136,6 +136,7 @@ def _addressed(manifest: Manifest) -> Iterator[tuple[str, list[int]]]:
         ("hardware.rpc", [f"tcp://{host}" for host in manifest.hardware.rpc]),
         ("observability.webhooks", [_address(webhook.url) for webhook in manifest.observability.webhooks]),
         ("mcp", [server.url for server in manifest.mcp.values() if server.url is not None]),
+        ("search", [manifest.search.url] if manifest.search is not None and manifest.search.url is not None else []),
         ("observability.otlp", [otlp.endpoint] if otlp is not None else []),
     ):
         if urls:

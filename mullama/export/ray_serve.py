@@ -298,6 +298,7 @@ def _unsupported(manifest: Manifest) -> Iterator[tuple[str, bool, str]]:
     yield "server.tls", manifest.server.tls is not None, "a proxy before Serve ends TLS, or serve's http_options"
     yield "hardware.rpc", bool(manifest.hardware.rpc), "Ray places whole models on nodes"
     yield "mcp", bool(manifest.mcp), "replicas call no tools; a server of one machine does"
+    yield "search", manifest.search is not None, "replicas call no tools; a server of one machine does"
     yield "groups", bool(manifest.groups), "Ray has no groups; scale bounds the replicas of each model"
     yield "fleet", bool(manifest.fleet.hosts), "a cluster places models on its nodes"
     yield "peers", bool(manifest.peers), "let a mullama server before the cluster have it as a peer"

@@ -37,12 +37,15 @@ _WITHOUT: Final = {
     "auth": "apply refuses it",
     "peers": "the peer refuses requests without it",
     "mcp": "models are served without the tools of this server",
+    "search": "searches of the web fail",
 }
 """The effect of a secret that cannot be read, by the block that names it."""
 
 
 def missing_secrets(manifest: Manifest, env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return a clause for each API key, each key of a peer and each header of a server of tools that is not here."""
+    """Return a clause for each API key, key of a peer or of the search, and header of a server of tools that is not
+    here.
+    """
     keys = ((f"auth.keys.{name}.secret", key.secret) for name, key in manifest.auth.keys.items())
     peers = ((f"peers.{name}.key", peer.key) for name, peer in manifest.peers.items())
     headers = (
@@ -50,8 +53,9 @@ def missing_secrets(manifest: Manifest, env: Mapping[str, str]) -> tuple[str, ..
         for name, server in manifest.mcp.items()
         for header, ref in server.headers.items()
     )
+    search = (("search.key", manifest.search.key if manifest.search is not None else None),)
     found = []
-    for field, ref in (*keys, *peers, *headers):
+    for field, ref in (*keys, *peers, *headers, *search):
         try:
             if ref is not None:
                 read_secret(ref, field, env)

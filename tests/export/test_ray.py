@@ -175,6 +175,7 @@ def test_the_snapshot_of_the_gateway_has_digests_and_references_alone() -> None:
         ({"groups": {"g": {"models": ["chat"]}}}, "groups"),
         ({"peers": {"p": {"url": "http://p:1"}}}, "peers"),
         ({"mcp": {"docs": {"from_host": "docs"}}}, "mcp"),
+        ({"search": {"provider": "searxng", "url": "https://s.example.org"}}, "search"),
         ({"hardware": {"rpc": ["h:1"]}}, "hardware.rpc"),
         ({"server": {"tls": {"cert": "/c", "key": "/k"}}}, "server.tls"),
         (

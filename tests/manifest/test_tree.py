@@ -93,7 +93,7 @@ def supported(model: Model) -> Model:
     """The same without what is refused or what does not agree with the rest of the manifest."""
     said: dict[str, Any] = {
         "draft": None, "template": None, "dialects": None, "hosts": "any", "replicas": 1, "scale": None,
-        "mcp": (), "approve": "never",
+        "mcp": (), "approve": "never", "search": False,
         "mmproj": model.mmproj and "/srv/projector.gguf",
         "rollout": model.rollout.model_copy(update={"strategy": "auto"}),
         "limits": model.limits.model_copy(update={"rate": None}),

@@ -67,11 +67,13 @@ def test_each_key_that_this_machine_lacks_is_named() -> None:
 auth: {keys: {a: {secret: {from_env: A}}, b: {secret: {from_env: B}}, c: {secret: {from_env: C, optional: true}}}}
 peers: {p: {url: "https://p.example.org", key: {from_env: P}}, q: {url: "https://q.example.org"}}
 mcp: {d: {url: "https://d.example.org/mcp", headers: {X-Key: {from_env: D}, X-Other: {from_env: A}}}}
-models: {m: {from: builtin:tiny, mcp: [d]}}
+models: {m: {from: builtin:tiny, mcp: [d], search: true}}
+search: {provider: brave, key: {from_env: E}}
 """
     assert missing_secrets(read(text).manifest, {"A": "x"}) == (
         "auth.keys.b.secret: the environment variable B is missing or empty: apply refuses it",
         "peers.p.key: the environment variable P is missing or empty: the peer refuses requests without it",
         "mcp.d.headers.X-Key: the environment variable D is missing or empty: models are served without the tools of "
         "this server",
+        "search.key: the environment variable E is missing or empty: searches of the web fail",
     )

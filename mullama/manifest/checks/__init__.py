@@ -14,7 +14,7 @@ from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.checks.fleet import check_fleet
 from mullama.manifest.checks.groups import check_groups
 from mullama.manifest.checks.routes import check_peers, check_routes
-from mullama.manifest.checks.tools import check_names, check_servers, check_use
+from mullama.manifest.checks.tools import check_names, check_search, check_servers, check_use
 from mullama.manifest.diagnostics import Suggestions
 from mullama.manifest.spec import GitSync, Gpu, Hardware, Manifest, Model, Route, SecretRef, Webhook
 from mullama.manifest.spec.readers import writes_text
@@ -58,35 +58,44 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
         check_fleet(draft.manifest, draft.suggest, fail, warn)
     if draft.has("mcp"):
         check_servers(draft.manifest, fail, warn)
+    if draft.has("search", "mcp"):
+        check_search(draft.manifest, draft.names, draft.suggest, fail, warn)
     _moved(draft, fail, warn)
     if draft.has("server"):
         _listeners(draft, fail, warn)
     if draft.has("auth"):
         _keys(draft, fail, warn)
-    if (git := draft.manifest.sync.git) is not None:
+    _secrets(draft.manifest, fail)
+    _hardware(draft.manifest.hardware, fail)
+    _webhooks(draft.manifest.observability.webhooks, fail)
+    for name, model in draft.manifest.models.items():
+        _model(model, f"models.{name}", draft, fail, warn)
+
+
+def _secrets(manifest: Manifest, fail: AddProblem) -> None:
+    """Check the references to secrets outside of `auth` and `observability.webhooks`."""
+    if (git := manifest.sync.git) is not None:
         hook = git.webhook.secret if git.webhook is not None else None
         for name, ref in (("token", git.token), ("deploy_key", git.deploy_key), ("webhook.secret", hook)):
             if ref is not None:
                 _secret(ref, f"sync.git.{name}", fail)
         _credentials(git, fail)
-    if (token := draft.manifest.sources.hf.token) is not None:
+    if (token := manifest.sources.hf.token) is not None:
         _secret(token, "sources.hf.token", fail)
-    _hardware(draft.manifest.hardware, fail)
-    _webhooks(draft.manifest.observability.webhooks, fail)
-    for name, peer in draft.manifest.peers.items():
+    for name, peer in manifest.peers.items():
         if peer.key is not None:
             _secret(peer.key, f"peers.{name}.key", fail)
-    for name, host in draft.manifest.fleet.hosts.items():
+    if (search := manifest.search) is not None and search.key is not None:
+        _secret(search.key, "search.key", fail)
+    for name, host in manifest.fleet.hosts.items():
         if host.key is not None:
             _secret(host.key, f"fleet.hosts.{name}.key", fail)
-    for name, server in draft.manifest.mcp.items():
+    for name, server in manifest.mcp.items():
         for header, secret in server.headers.items():
             _secret(secret, f"mcp.{name}.headers.{header}", fail)
-    if (otlp := draft.manifest.observability.otlp) is not None:
+    if (otlp := manifest.observability.otlp) is not None:
         for name, secret in otlp.headers.items():
             _secret(secret, f"observability.otlp.headers.{name}", fail)
-    for name, model in draft.manifest.models.items():
-        _model(model, f"models.{name}", draft, fail, warn)
 
 
 def check_resolved(manifest: Manifest, fail: AddProblem) -> None:

@@ -20,6 +20,8 @@ _OWN: Final = ("search",)
 def check_servers(manifest: Manifest, fail: _AddProblem, warn: _AddProblem) -> None:
     """Report mistakes of servers of tools, and those that no model uses."""
     used = {server for model in manifest.models.values() for server in model.mcp}
+    if manifest.search is not None and manifest.search.server is not None:
+        used.add(manifest.search.server)
     for name, server in manifest.mcp.items():
         path = f"mcp.{name}"
         if not _NAME.fullmatch(name):
@@ -40,6 +42,59 @@ def check_servers(manifest: Manifest, fail: _AddProblem, warn: _AddProblem) -> N
             fail(f"{path}.tools[{index}]", f"the tool {pattern} is listed twice", "keep one of them")
         if name not in used:
             warn(path, "no model uses this server", f"models: {{NAME: {{mcp: [{name}]}}}}")
+
+
+def check_search(
+    manifest: Manifest, models: Collection[str], suggest: Suggestions, fail: _AddProblem, warn: _AddProblem
+) -> None:
+    """Report mistakes of the search of the web. models: the names of all models, also of those with mistakes."""
+    search, path = manifest.search, "search"
+    using = [name for name, model in manifest.models.items() if model.search]
+    if search is None:
+        for name in using:
+            fail(
+                f"models.{name}.search",
+                "the manifest declares no search",
+                "search: {provider: searxng, url: https://HOST}",
+            )
+        return
+    needed, unused = _FIELDS_OF[search.provider]
+    for field in needed:
+        if getattr(search, field) is None:
+            fail(f"{path}.{field}", f"provider: {search.provider} needs it", _EXAMPLES[field])
+    for field in unused:
+        if getattr(search, field) is not None:
+            fail(f"{path}.{field}", f"has no meaning with provider: {search.provider}", f"remove {field}")
+    if search.server is not None and search.server not in manifest.mcp:
+        hint = suggest(search.server, manifest.mcp) or "mcp: {NAME: {url: https://HOST/mcp}} declares one"
+        fail(f"{path}.server", f"there is no server of tools {search.server[:80]!r}", hint)
+    if search.embed is not None:
+        model = manifest.models.get(search.embed)
+        if search.embed not in models:
+            fail(f"{path}.embed", f"there is no model {search.embed[:80]!r}", suggest(search.embed, models))
+        elif model is not None and model.task != "embedding":
+            fail(f"{path}.embed", f"{search.embed} is a model for {model.task}", "name one with task: embedding")
+    url = search.url or ""
+    if search.key is not None and url.startswith("http://") and not is_local(url):
+        warn(f"{path}.url", "the key is sent without encryption", "use https://")
+    for field in ("allow", "deny"):
+        for index, host in _repeated(getattr(search, field)):
+            fail(f"{path}.{field}[{index}]", f"{host} is listed twice", "keep one of them")
+    for name in using:
+        if manifest.models[name].task != "chat":
+            fail(f"models.{name}.search", f"a model for {manifest.models[name].task} calls no tools", "remove search")
+
+
+_FIELDS_OF: Final = {
+    "searxng": (("url",), ("server", "tool")),
+    "brave": (("key",), ("server", "tool")),
+    "mcp": (("server", "tool"), ("url", "key")),
+}
+"""The fields that a search engine needs, and those that it does not have."""
+_EXAMPLES: Final = {
+    "url": "url: https://search.example.org", "key": "key: {from_env: BRAVE_API_KEY}", "server": "a name of mcp",
+    "tool": "the name of its tool",
+}  # fmt: skip
 
 
 def check_use(model: Model, path: str, servers: Collection[str], suggest: Suggestions, fail: _AddProblem) -> None:

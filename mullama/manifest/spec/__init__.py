@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         Route,
         RouteTarget,
         Scale,
+        Search,
         SecretRef,
         Server,
         ServerLimits,
@@ -86,7 +87,7 @@ __all__ = [
     "Fleet", "FleetHost", "FleetRollout", "GitSync", "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource",
     "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage", "McpServer", "Memory", "Metadata", "Model", "Moved",
     "Observability", "Otlp", "Parameters", "Peer", "Policy", "Probe", "Prune", "RateLimit", "RequestParameters",
-    "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget", "Scale", "SecretRef", "Server",
-    "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Voice",
+    "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget", "Scale", "Search", "SecretRef",
+    "Server", "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Voice",
     "Webhook", "share_of",
 ]  # fmt: skip

@@ -301,6 +301,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'thinking': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['ThinkingMode'], 'default': b.default('ThinkingMode')}},
         'tools': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['ToolUse'], 'default': b.default('ToolUse')}},
         'mcp': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'str', 'min_length': 1}], 'variadic_item_index': 0, 'max_length': 64}, 'default': ()}},
+        'search': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': False}},
         'tool_turns': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 100, 'strict': True}, 'default': 8}},
         'approve': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.check_approval}, 'schema': {'type': 'union', 'choices': [{'type': 'literal', 'expected': ['never', 'always']}, {'type': 'tuple', 'items_schema': [{'type': 'str'}], 'variadic_item_index': 0}]}}, 'default': 'never'}},
         'messages': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [s['ManifestMessage']], 'variadic_item_index': 0, 'max_length': 4096}, 'default': ()}},
@@ -355,6 +356,20 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'tools': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'str', 'min_length': 1}], 'variadic_item_index': 0, 'min_length': 1, 'max_length': 256}, 'default': ('*', )}},
         'timeout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'ge': 0.1, 'le': 3600.0, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 30.0}},
         'result': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'ge': 1024, 'le': 16777216, 'strict': True}}, 'default': 65536}},
+    })
+    s['Search'] = b.block('Search', 'Search of the web as tools of models. Pages are read with the extra `mullama[search]`.', {
+        'provider': {'type': 'model-field', 'schema': {'type': 'literal', 'expected': ['searxng', 'brave', 'mcp']}},
+        'url': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_search_url}, 'schema': {'type': 'str'}}}, 'default': None}},
+        'key': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['SecretRef']}, 'default': None}},
+        'server': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
+        'tool': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
+        'results': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 20, 'strict': True}, 'default': 5}},
+        'pages': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 0, 'le': 10, 'strict': True}, 'default': 3}},
+        'max_bytes': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'ge': 1024, 'le': 33554432, 'strict': True}}, 'default': 2097152}},
+        'timeout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_duration}, 'schema': {'type': 'float', 'ge': 0.1, 'le': 300.0, 'strict': True}, 'serialization': {'type': 'function-plain', 'function': r.show_duration, 'info_arg': False, 'return_schema': {'type': 'union', 'choices': [{'type': 'float'}, {'type': 'str'}]}, 'when_used': 'json'}}, 'default': 15.0}},
+        'embed': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
+        'allow': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_host}, 'schema': {'type': 'str'}}], 'variadic_item_index': 0, 'max_length': 256}, 'default': ()}},
+        'deny': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [{'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_host}, 'schema': {'type': 'str'}}], 'variadic_item_index': 0, 'max_length': 256}, 'default': ()}},
     })
     s['Moved'] = b.block('Moved', 'A renamed model, route or API key, which keeps its recorded usage. The weights of a model stay loaded, and a key keeps its rate limits and the objects that its clients stored.', {
         'from_': {'type': 'model-field', 'schema': {'type': 'str', 'min_length': 1}, 'validation_alias': 'from', 'serialization_alias': 'from'},
@@ -462,6 +477,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'peers': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['Peer']}, 'default': {}}},
         'routes': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'tagged-union', 'choices': {'name': {'type': 'str', 'min_length': 1}, 'route': s['Route']}, 'discriminator': r.route_form}}, 'default': {}}},
         'mcp': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['McpServer'], 'max_length': 64}, 'default': {}}},
+        'search': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['Search']}, 'default': None}},
         'moved': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'tuple', 'items_schema': [s['Moved']], 'variadic_item_index': 0, 'max_length': 1000}, 'default': ()}},
         'prune': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Prune'], 'default': b.default('Prune')}},
         'sync': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Sync'], 'default': b.default('Sync')}},

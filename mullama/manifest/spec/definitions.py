@@ -44,7 +44,7 @@ from mullama.manifest.spec.server import (
     Tls,
 )
 from mullama.manifest.spec.sync import GitSync, Sync
-from mullama.manifest.spec.tools import McpServer
+from mullama.manifest.spec.tools import McpServer, Search
 from mullama.manifest.spec.values import Block
 
 __all__ = [
@@ -53,8 +53,8 @@ __all__ = [
     "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage",
     "McpServer", "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Peer", "Policy",
     "Probe", "Prune", "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route",
-    "RouteTarget", "Scale", "SecretRef", "Server", "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores",
-    "Sync", "Template", "Tls", "Voice", "Webhook",
+    "RouteTarget", "Scale", "Search", "SecretRef", "Server", "ServerLimits", "Sources", "SpeechToText", "StoredObjects",
+    "Stores", "Sync", "Template", "Tls", "Voice", "Webhook",
 ]  # fmt: skip
 
 
@@ -83,6 +83,8 @@ class Manifest(Block):
     """Additional names for models; `default` is the model for requests that name none."""
     mcp: dict[str, McpServer] = Field(default={}, max_length=64)
     """Servers of tools by the Model Context Protocol, which models name in `mcp`."""
+    search: Search | None = None
+    """Search of the web, for models with `search: true`. Nothing is searched without it."""
     moved: tuple[Moved, ...] = Field(default=(), max_length=1000)
     """Renamed models, routes and API keys."""
     prune: Prune = Prune()

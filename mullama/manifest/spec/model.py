@@ -260,6 +260,8 @@ class Model(Block):
     """Calls of tools by the model."""
     mcp: tuple[Text, ...] = Field(default=(), max_length=64, examples=[["docs"]])
     """Names of the servers of tools that the model may use; the server calls them for it."""
+    search: Flag = False
+    """Offer the model a search of the web, as the block `search` of the manifest declares it."""
     tool_turns: Whole = Field(default=8, ge=1, le=100)
     """Most turns of one request that end with calls of such tools."""
     approve: Approval = Field(default="never", examples=["always", ["write_*"]])

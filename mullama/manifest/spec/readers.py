@@ -338,6 +338,19 @@ def check_mcp_url(value: str) -> str:
     return value
 
 
+def check_search_url(value: str) -> str:
+    """Check the address of a search engine: without a secret, a query and a fragment, and not of the link."""
+    parts = _http_address(value)
+    if parts is not None and parts.username is not None:
+        raise InvalidValue("the address of a search engine has no user name", "key: {from_env: NAME}")
+    if parts is None or parts.query or parts.fragment:
+        raise InvalidValue(
+            f"{masked(value)[:80]!r} is not the address of a search engine", "https://search.example.org"
+        )
+    _check_not_of_link(parts)
+    return value
+
+
 def check_hub_url(value: str) -> str:
     """Check the address of a hub and return it."""
     parts = _http_address(value)

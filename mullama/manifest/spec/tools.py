@@ -1,12 +1,18 @@
-"""The blocks of tools: servers of the Model Context Protocol, and the approval of calls."""
+"""The blocks of tools: servers of the Model Context Protocol, search of the web, and the approval of calls."""
 
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from mullama.manifest.spec.readers import check_approval, check_header_name, check_mcp_url
+from mullama.manifest.spec.readers import (
+    check_approval,
+    check_header_name,
+    check_host,
+    check_mcp_url,
+    check_search_url,
+)
 from mullama.manifest.spec.server import SecretRef
-from mullama.manifest.spec.values import Block, Duration, Size, Text
+from mullama.manifest.spec.values import Block, Duration, Size, Text, Whole
 
 Approval = Annotated[
     Literal["never", "always"] | tuple[str, ...],
@@ -42,3 +48,39 @@ class McpServer(Block):
     """Maximum time to connect, to list the tools, and of one call."""
     result: Size = Field(default=64 * 1024, ge=1024, le=16 * 1024**2, examples=["64KiB"])
     """Maximum size of the text of a result; a longer one is cut."""
+
+
+class Search(Block):
+    """Search of the web as tools of models. Pages are read with the extra `mullama[search]`."""
+
+    provider: Literal["searxng", "brave", "mcp"] = Field(examples=["searxng"])
+    """Search engine: a SearXNG server with the JSON format, Brave Search, or a tool of a server of `mcp`."""
+    url: Annotated[str, AfterValidator(check_search_url)] | None = Field(
+        default=None, examples=["https://search.example.org"]
+    )
+    """Address of the SearXNG server, or another one for the API of Brave."""
+    key: SecretRef | None = Field(default=None, examples=[{"from_env": "BRAVE_API_KEY"}])
+    """Key of the search engine; SearXNG gets it as a bearer token."""
+    server: Text | None = Field(default=None, examples=["docs"])
+    """With `provider: mcp`: name of the server in `mcp`."""
+    tool: Text | None = Field(default=None, examples=["web_search"])
+    """With `provider: mcp`: name of its tool that searches."""
+    results: Whole = Field(default=5, ge=1, le=20)
+    """Most pages of one search."""
+    pages: Whole = Field(default=3, ge=0, le=10)
+    """Number of them whose text is read; of the others the result has the extract of the search engine."""
+    max_bytes: Size = Field(default=2 * 1024**2, ge=1024, le=32 * 1024**2, examples=["2MiB"])
+    """Bytes of a page that are read; the rest is left out."""
+    timeout: Duration = Field(default=15.0, ge=0.1, le=300.0, examples=["15s"])
+    """Maximum time of the search engine, and of all pages of one search."""
+    embed: Text | None = Field(default=None, examples=["embed"])
+    """Name of an embedding model that ranks passages of the pages; without it, the words of the question do."""
+    allow: tuple[Annotated[str, AfterValidator(check_host)], ...] = Field(
+        default=(), max_length=256, examples=[["*.example.org"]]
+    )
+    """Hosts whose pages are read: `NAME`, `*.DOMAIN`, or `*` for every public host. A model may ask for any page of
+    them. Without it, pages of every public host are read, and a model asks only for those that a search returned."""
+    deny: tuple[Annotated[str, AfterValidator(check_host)], ...] = Field(
+        default=(), max_length=256, examples=[["ads.example.org"]]
+    )
+    """Hosts whose pages are never read."""
