@@ -18,7 +18,7 @@ from mullama.tools.base import ServerTool, ToolResult
 from mullama.tools.search.base import Embed, Hit, SearchEngine
 from mullama.tools.search.charset import decoded
 from mullama.tools.search.page_reader import PageReader, PageText, require_parser
-from mullama.tools.search.quotation import Source, citations, page_text, search_text
+from mullama.tools.search.quotation import QuotedPage, citations, page_text, search_text
 from mullama.tools.search.ranking import Passage, best, passages_of, vector_scores, word_scores
 from mullama.tools.search.web_requests import FetchedPage, fetch_page
 
@@ -158,7 +158,7 @@ class SearchTools:
         if not shown:
             return _failed("the page has no readable text")
         text = "\n".join(one.text for one in shown)
-        source = Source(url=page.url, title=page.title, passages=(text,))
+        source = QuotedPage(url=page.url, title=page.title, passages=(text,))
         return ToolResult(
             text=page_text(source, cut=page.cut or len(shown) < len(passages)), citations=citations((source,))
         )
@@ -220,7 +220,7 @@ class SearchTools:
         require_parser()
         return await self._reader.read(content)
 
-    async def _sources(self, query: str, hits: Sequence[Hit], pages: Sequence[_Read], end: float) -> list[Source]:
+    async def _sources(self, query: str, hits: Sequence[Hit], pages: Sequence[_Read], end: float) -> list[QuotedPage]:
         """Return the pages with their best passages; the engine's extract for a page that was not read."""
         texts = [page.text for page in pages] + [""] * (len(hits) - len(pages))
         passages = [
@@ -231,7 +231,7 @@ class SearchTools:
         passages, scores = await self._ranked(query, passages, end)
         chosen = best(passages, scores, room=_MOST_SEARCH, each=_EACH)
         return [
-            Source(
+            QuotedPage(
                 url=hit.url,
                 title=hit.title or (pages[index].title if index < len(pages) else ""),
                 date=hit.date,

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.tools.base import Citation
-from mullama.tools.search.quotation import Source, citations, page_text, plain, search_text
+from mullama.tools.search.quotation import QuotedPage, citations, page_text, plain, search_text
 
 SOURCES = (
-    Source(url="https://a.org/1", title="A", date="2026-03-01", passages=("one\ntwo", "three")),
-    Source(url="https://b.org/", note="https://b.org/ answered with status 404"),
+    QuotedPage(url="https://a.org/1", title="A", date="2026-03-01", passages=("one\ntwo", "three")),
+    QuotedPage(url="https://b.org/", note="https://b.org/ answered with status 404"),
 )
 
 
@@ -33,7 +33,7 @@ def test_citations_are_in_the_order_of_the_numbers() -> None:
 
 
 def test_a_page() -> None:
-    source = Source(url="https://a.org/1", title="A", passages=("text",))
+    source = QuotedPage(url="https://a.org/1", title="A", passages=("text",))
     assert page_text(source, cut=False).endswith("[1] A\nhttps://a.org/1\n> text")
     assert page_text(source, cut=True).endswith("(The page is longer; this is its beginning.)")
 
@@ -61,7 +61,7 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
 
 @given(st.text(max_size=200), st.text(max_size=300))
 def test_no_line_of_a_page_leaves_its_quotation(title: str, passage: str) -> None:
-    source = Source(url="https://a.org/\nnot an address", title=title, passages=(passage,))
+    source = QuotedPage(url="https://a.org/\nnot an address", title=title, passages=(passage,))
     head, *body = search_text("q", (source,)).split("\n\n", 1)[1].split("\n", 2)
     assert head.startswith("[1] ")
     assert body[0] == "https://a.org/ not an address"
