@@ -11,6 +11,7 @@ import pytest
 
 from mullama.client.address import ServerAddress
 from mullama.client.http import Client
+from mullama.errors import Unavailable
 from mullama.targets.fleet.execute import FleetOutcome, FleetRun, Stage
 from mullama.targets.fleet.hosts import HostStep, RemoteHost
 from mullama.targets.fleet.lease import FleetLeaseHold
@@ -35,6 +36,15 @@ class RealFleet:
         hosts = "".join(f"    {name}: {{url: '{url}'}}\n" for name, url in self.urls.items())
         head = f"mullama: v1\nmodels: {{{models}}}\nfleet:\n  rollout: {rollout}\n  hosts:\n"
         self.control.write_text(head + hosts)
+
+    def kill(self, name: str) -> None:
+        self.processes[name].send_signal(signal.SIGKILL)
+        self.processes[name].wait(60)
+
+    def restart(self, name: str) -> None:
+        self.processes[name] = self.stacks[name].serve()
+        self.urls[name] = self.stacks[name].ready()
+        self.hosts[name] = RemoteHost(name, Client(ServerAddress.parse(self.urls[name])))
 
     def tree(self, name: str, **models: str) -> dict[str, Any]:
         found: dict[str, Any] = self.hosts[name].get("/api/v1/stack")["manifest"]
@@ -140,10 +150,8 @@ def test_apply_places_models_continues_after_a_pause_and_says_when_nothing_is_to
 
 def test_a_host_that_dies_stops_the_rollout_and_continues_after_its_restart(fleet: RealFleet) -> None:
     fleet.apply("a", "b", "c", old="builtin:tiny")
-    killed = fleet.processes["b"]
     assert fleet.models() == {"a": ["old"], "b": ["old"], "c": ["old"]}
-    killed.send_signal(signal.SIGKILL)
-    killed.wait(60)
+    fleet.kill("b")
     status = command(fleet, "status", code=8)
     assert "no answer" in status
     assert "error: b: no server answers" in status
@@ -155,9 +163,39 @@ def test_a_host_that_dies_stops_the_rollout_and_continues_after_its_restart(flee
         "c": "changed",
     }
 
-    fleet.processes["b"] = fleet.stacks["b"].serve()
-    url = fleet.stacks["b"].ready()
-    fleet.hosts["b"] = RemoteHost("b", Client(ServerAddress.parse(url)))
+    fleet.restart("b")
     assert fleet.models()["b"] == ["old"]  # that of the fleet, and not the empty file of the host
     outcome = fleet.apply("a", "b", "c", old="builtin:tiny", new="builtin:tiny")
     assert states(outcome) == {"a": "unchanged", "b": "changed", "c": "unchanged"}
+
+
+def test_a_fleet_is_changed_around_a_host_that_does_not_answer(fleet: RealFleet) -> None:
+    """`b` dies with two models: one moves, the other waits for it, and both are as declared after its return."""
+    wanted = "stays: {from: builtin:tiny, hosts: [b]}, moves: {from: builtin:tiny, hosts: [b, c]}"
+    fleet.declare("stays: {from: builtin:tiny, hosts: [b]}, moves: {from: builtin:tiny, hosts: [b]}")
+    command(fleet, "apply", "--yes")
+    assert fleet.models()["b"] == ["moves", "stays"]
+    fleet.kill("b")
+
+    fleet.declare(wanted)
+    refused = command(fleet, "diff", code=1)
+    assert "b: no server answers" in refused
+    assert "apply would change nothing; --skip b plans without it" in refused
+    applied = command(fleet, "apply", "--yes", "--skip", "b")
+    assert "stays waits for b" in applied
+    assert "b is away and was not changed" in applied
+    left = {name: fleet.hosts[name] for name in "ac"}
+    assert [row["name"] for row in left["c"].get("/api/v1/status")["models"]] == ["moves"]
+    for host in left.values():  # the model that waits keeps its route
+        assert {"moves", "stays"} <= {row["id"] for row in host.get("/v1/models")["data"]}
+    request = {"model": "stays", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    with pytest.raises(Unavailable):
+        Client(ServerAddress.parse(fleet.urls["a"])).post("/v1/chat/completions", request)
+    assert "step 1" not in command(fleet, "diff", "--skip", "b")
+
+    fleet.restart("b")
+    fleet.declare(wanted)
+    shown = command(fleet, "diff", code=2)
+    assert "  - moves" in shown
+    command(fleet, "apply", "--yes")
+    assert {name: models for name, models in fleet.models().items() if name != "a"} == {"b": ["stays"], "c": ["moves"]}

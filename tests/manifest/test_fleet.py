@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mullama.manifest.checks.fleet import gateways_of, matching_hosts
+from mullama.manifest.checks.fleet import gateways_of, matching_hosts, present_hosts
 from mullama.manifest.dump import manifest_text
 from mullama.manifest.spec import SecretRef
 from mullama.manifest.tree import manifest_to_tree, parse_resolved
@@ -152,3 +152,12 @@ def test_the_useless_and_the_dangerous_is_a_warning(text: str, expected: str) ->
     found = [str(warning) for warning in read(text).warnings]
     assert len(found) == 1
     assert found[0].endswith(expected)
+
+
+def test_a_fleet_needs_a_host_that_is_not_away() -> None:
+    away = TWO.replace("'}", "', away: true}")
+    [problem] = problems(M + away)
+    assert "fleet.hosts: every host is away" in problem
+    loaded = read(M + fleet("gateways: [a]").replace(":1'}", ":1', away: true}"))
+    assert present_hosts(loaded.manifest.fleet) == ("b",)
+    assert any("every gateway is away" in str(warning) for warning in loaded.warnings)

@@ -24,6 +24,7 @@ from mullama.cli.manifest import plan_file
 from mullama.cli.manifest.apply_progress import ApplyView
 from mullama.cli.manifest.plan_file import SavedPlan
 from mullama.cli.manifest.planning import plan_for, require_files, require_undisturbed
+from mullama.cli.on_fleet.options import refuse_skip, skip_option
 from mullama.cli.on_ray.options import on_cluster, place_options, refuse_place_as_target
 from mullama.cli.server.background import start, stop
 from mullama.cli.server.serve import log_level_option, log_levels
@@ -48,6 +49,7 @@ def apply_options(parser: Parser) -> None:
         "--allow-empty", action="store_true", help="accept a manifest without models, which removes all models"
     )
     place_options(parser)
+    skip_option(parser)
     context.target_option(parser)
     context.refresh_option(parser, "record how the files of the models are now, and show the drift; change no model")
     parser.add_argument("--offline", action="store_true", help="download nothing")
@@ -67,7 +69,7 @@ class ApplyRequest(Struct, frozen=True, kw_only=True):
 
 
 def apply(call: CommandContext) -> int:
-    if on_cluster(call, "plan", "target", "refresh_only", "offline", "log_level", "no_wait"):
+    if on_cluster(call, "plan", "target", "refresh_only", "offline", "log_level", "no_wait", "skip"):
         from mullama.cli.on_ray import commands
 
         return commands.apply(call)
@@ -79,6 +81,7 @@ def apply(call: CommandContext) -> int:
         from mullama.cli.manifest.fleet_apply import apply_fleet
 
         return apply_fleet(call, loaded)
+    refuse_skip(call)
     saved = plan_file.load_plan(call.folder / call.options.plan) if call.options.plan is not None else None
     targets = _targets(call, saved)
     refuse_place_as_target(targets, {*loaded.manifest.models, *loaded.manifest.routes})
@@ -125,7 +128,9 @@ def apply_lock(call: CommandContext, loaded: LoadedManifest) -> Iterator[None]:
 
 
 def _refresh(call: CommandContext) -> int:
-    context.require_alone(call.options, "plan", "target", "offline", "locked", "no-wait", "allow-empty", "log-level")
+    context.require_alone(
+        call.options, "plan", "target", "offline", "locked", "no-wait", "allow-empty", "log-level", "skip"
+    )
     tree = require(call).client.post("/api/v1/refresh", {})
     plan = from_tree(tree)
     if call.options.json:

@@ -30,6 +30,7 @@ from mullama.cli.manifest.findings import CI_FORMATS, show_findings
 from mullama.cli.manifest.plan_file import save_plan
 from mullama.cli.manifest.planning import drift_of, plan_between, plan_for, require_files
 from mullama.cli.manifest.policy import Review, review
+from mullama.cli.on_fleet.options import refuse_skip, skip_option
 from mullama.cli.on_ray.options import on_cluster, place_options
 from mullama.errors import NotFound
 from mullama.plan import report
@@ -63,6 +64,7 @@ def diff_options(parser: Parser) -> None:
         help="compare the manifest at a git branch, tag or commit instead of the file, as sync.git would apply it",
     )
     place_options(parser)
+    skip_option(parser)
     target_option(parser)
     refresh_option(parser, "show only the drift from the applied revision; changes of the manifest are not compared")
     parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
@@ -93,7 +95,7 @@ def grounds(text: str) -> tuple[str, ...]:
 
 
 def diff(call: CommandContext) -> int:
-    if on_cluster(call, "base", "ref", "target", "refresh_only", "policy", "out"):
+    if on_cluster(call, "base", "ref", "target", "refresh_only", "policy", "out", "skip"):
         from mullama.cli.on_ray import commands
 
         return commands.diff(call)
@@ -103,6 +105,7 @@ def diff(call: CommandContext) -> int:
     loaded = load_manifest(call) if reference is None else _load_at(call, reference, "--ref")
     if loaded.manifest.fleet.hosts and call.options.base is None:
         return _diff_fleet(call, loaded)
+    refuse_skip(call)
     plan = _plan(call, loaded)
     if call.options.out:
         from mullama.manifest.tree import manifest_to_tree
@@ -125,7 +128,7 @@ def _diff_fleet(call: CommandContext, loaded: LoadedManifest) -> int:
 
 
 def _drift(call: CommandContext) -> int:
-    require_alone(call.options, "base", "ref", "target", "out", "policy")
+    require_alone(call.options, "base", "ref", "target", "out", "policy", "skip")
     start = start_manifest(call)
     plan = drift_of(call, start, find(call, lambda: start.loaded))
     _show(call, plan, start.loaded, Review())

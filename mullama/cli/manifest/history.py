@@ -12,6 +12,7 @@ from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE, REFUSED, outcome_code
 from mullama.cli.manifest.apply_progress import ApplyView
 from mullama.cli.on_fleet.fleet_call import find_fleet
+from mullama.cli.on_fleet.options import refuse_skip, skip_option
 from mullama.cli.on_ray.options import on_cluster, place_options
 from mullama.errors import Refused
 from mullama.plan.report import lines
@@ -99,12 +100,13 @@ def undo_options(parser: Parser) -> None:
     context.json_option(parser)
     context.timeout_option(parser, "never")
     place_options(parser)
+    skip_option(parser)
     parser.add_argument("--to", type=int, metavar="N", help="number of the revision (default: the previous one)")
 
 
 def undo(call: CommandContext) -> int:
     """Show the plan, ask, and apply the manifest of an earlier revision as a new one. The file does not change."""
-    if on_cluster(call):
+    if on_cluster(call, "skip"):
         from mullama.cli.on_ray import commands
 
         return commands.undo(call)
@@ -112,6 +114,7 @@ def undo(call: CommandContext) -> int:
         from mullama.cli.on_fleet.undo import undo as undo_fleet
 
         return undo_fleet(call, fleet)
+    refuse_skip(call)
     options = call.options
     server = require(call)
     where = f"revision {options.to}" if options.to is not None else "the previous revision"

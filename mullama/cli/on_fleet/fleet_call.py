@@ -8,8 +8,9 @@ import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from mullama.cli.api_client.discover import is_remote, load_manifest, manifest_text, user
-from mullama.cli.app.context import CommandContext
+from mullama.cli.app.context import CommandContext, UsageError
 from mullama.errors import ManifestError, MullamaError
+from mullama.struct import replace
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
@@ -28,6 +29,8 @@ class FleetCall(NamedTuple):
     hosts: dict[str, RemoteHost]
     faults: dict[str, MullamaError]
     """The hosts whose key cannot be read here; `hosts` lacks them."""
+    away: tuple[str, ...] = ()
+    """The hosts that the command leaves out."""
 
     @property
     def holder(self) -> str:
@@ -50,17 +53,26 @@ def find_fleet(call: CommandContext) -> FleetCall | None:
 
 
 def fleet_of(call: CommandContext, loaded: LoadedManifest) -> FleetCall:
-    """Return the fleet of a manifest, with a client of each host."""
+    """Return the fleet of a manifest, with a client of each host that is not away by the manifest or --skip."""
+    from mullama.targets.fleet.away import away_hosts, skipping
     from mullama.targets.fleet.hosts import remote_host
 
+    try:
+        manifest = skipping(loaded.manifest, getattr(call.options, "skip", ()))
+    except MullamaError as error:
+        raise UsageError(f"--skip: {error.message}", hint=error.hint) from error
+    loaded, away = replace(loaded, manifest=manifest), away_hosts(manifest)
     hosts: dict[str, RemoteHost] = {}
     faults: dict[str, MullamaError] = {}
-    for name, host in loaded.manifest.fleet.hosts.items():
+    for name, host in manifest.fleet.hosts.items():
+        if name in away:
+            continue
         try:
             hosts[name] = remote_host(name, host, call.env)
         except MullamaError as error:
             faults[name] = error
-    return FleetCall(name=loaded.manifest.metadata.name or "fleet", loaded=loaded, hosts=hosts, faults=faults)
+    name = manifest.metadata.name or "fleet"
+    return FleetCall(name=name, loaded=loaded, hosts=hosts, faults=faults, away=away)
 
 
 def _loaded(call: CommandContext) -> LoadedManifest | None:

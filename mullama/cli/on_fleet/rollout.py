@@ -25,7 +25,7 @@ def carry_out(
     """
     view, options = _RolloutView(call), call.options
     asks = call.terminal.interactive and not options.json
-    with FleetLeaseHold(list(fleet.hosts.values()), fleet.name, fleet.holder) as lease:
+    with FleetLeaseHold(list(fleet.hosts.values()), fleet.name, fleet.holder, away=len(fleet.away)) as lease:
         run = FleetRun(
             fleet.hosts, stages(lease.fence), revisions,
             require=lease.require, observe=view.observe, confirm=call.terminal.confirm if asks else None,
@@ -37,6 +37,8 @@ def carry_out(
             view.show(run.outcome)
             raise
     view.show(outcome)
+    for name in fleet.away:
+        call.terminal.note(f"{name} is away and was not changed: mullama diff shows what it lacks when it is back")
     return exit_code_of(outcome)
 
 

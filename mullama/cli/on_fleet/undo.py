@@ -34,6 +34,8 @@ def undo(call: CommandContext, fleet: FleetCall) -> int:
     if not call.options.json:
         for text in undo_lines(plan):
             call.terminal.line(text)
+        for name in fleet.away:
+            call.terminal.line(f"  {name}: stays as it is, because it is away")
     if not plan.stages:
         return DONE
     if not call.options.yes:

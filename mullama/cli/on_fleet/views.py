@@ -40,9 +40,11 @@ def errors_of(answers: Answers) -> list[MullamaError]:
     return [answer for answer in answers.values() if isinstance(answer, MullamaError)]
 
 
-def note_errors(call: CommandContext, answers: Answers) -> int:
-    """Write a line for each host that does not answer; return the exit code: 8 if there is one."""
+def note_errors(call: CommandContext, fleet: FleetCall, answers: Answers) -> int:
+    """Write a line for each host that is away or does not answer; return the exit code: 8 if one does not answer."""
     errors = errors_of(answers)
+    for name in fleet.away:
+        call.terminal.note(f"{name} is away")
     for error in errors:
         call.terminal.note(f"error: {error.message}")
     return PARTLY if errors else DONE
@@ -63,16 +65,18 @@ def status(call: CommandContext, fleet: FleetCall) -> int:
     answers = on_each(fleet.hosts.values(), lambda host: host.get("/api/v1/status"))
     found, errors = good(answers), errors_of(answers)
     if call.options.json:
-        call.terminal.json({"format": "mullama.fleet-status/1", "fleet": fleet.name, "hosts": tree_of(answers)})
+        call.terminal.json({"format": "mullama.fleet-status/1", "fleet": fleet.name, "hosts": tree_of(answers),
+                            "away": list(fleet.away)})  # fmt: skip
     else:
         heads = ("HOST", "STATE", "REVISION", "MODELS", "MEMORY", "VERSION", "APPLIED BY")
-        call.terminal.table(heads, (_host_row(name, answer) for name, answer in answers.items()))
+        rows = [_host_row(name, answer) for name, answer in answers.items()]
+        call.terminal.table(heads, [*rows, *((name, "away", *"-----") for name in fleet.away)])
         models = [(name, row) for name, tree in found.items() for row in tree["models"]]
         if models:
             call.terminal.line()
             columns = ("MODEL", "HOST", "STATE", "ACTIVE", "WAITING", "MEMORY")
             call.terminal.table(columns, sorted(_model_row(name, row) for name, row in models))
-        note_errors(call, answers)
+        note_errors(call, fleet, answers)
     if not found:
         return exit_code(errors[0])
     degraded = any(tree.get("state") == "degraded" for tree in found.values())
@@ -107,7 +111,7 @@ def usage_rows(call: CommandContext, fleet: FleetCall, query: Mapping[str, str])
     found = good(answers)
     rows = [{"host": name, **row} for name, tree in found.items() for row in tree["rows"]]
     first = next(iter(found.values()))
-    return {**first, "by": ["host", *first["by"]], "rows": rows}, note_errors(call, answers)
+    return {**first, "by": ["host", *first["by"]], "rows": rows}, note_errors(call, fleet, answers)
 
 
 def history(call: CommandContext, fleet: FleetCall, row_of: Callable[[dict[str, Any]], Sequence[str]]) -> int:
@@ -115,7 +119,7 @@ def history(call: CommandContext, fleet: FleetCall, row_of: Callable[[dict[str, 
     answers = ask(fleet, "/api/v1/history")
     rows = [{"host": name, **row} for name, tree in good(answers).items() for row in tree["generations"]]
     rows.sort(key=lambda row: -row["when"])
-    code = note_errors(call, answers)
+    code = note_errors(call, fleet, answers)
     if call.options.json:
         call.terminal.json({"format": "mullama.fleet-history/1", "fleet": fleet.name, "generations": rows})
     else:
@@ -138,7 +142,7 @@ def logs(call: CommandContext, fleet: FleetCall, query: Mapping[str, str], line_
     )
     for _, name, line in lines[-int(query["tail"]) or len(lines) :]:
         _print_line(call, name, line, line_of)
-    code = note_errors(call, answers)
+    code = note_errors(call, fleet, answers)
     if call.options.follow:
         after = {name: str(tree["last"]) for name, tree in found.items()}
         wanted = {name: value for name, value in query.items() if name not in ("tail", "since")}

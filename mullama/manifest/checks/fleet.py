@@ -24,8 +24,13 @@ def check_fleet(manifest: Manifest, suggest: Suggestions, fail: _AddProblem, war
         if host.url in urls:
             fail(f"fleet.hosts.{name}.url", f"is the address of {urls[host.url]} as well", "keep one of them")
         urls.setdefault(host.url, name)
+    present = present_hosts(fleet)
+    if not present:
+        fail("fleet.hosts", "every host is away", "remove away of a host that answers")
     if not isinstance(fleet.gateways, str):
         _check_names(fleet.gateways, "fleet.gateways", fleet.hosts, suggest, fail)
+        if present and not set(fleet.gateways) & set(present):
+            warn("fleet.gateways", "every gateway is away: each host answers for its own models only", "")
     if fleet.rollout.canary >= len(fleet.hosts):
         count = counted(len(fleet.hosts), "host")
         fail("fleet.rollout.canary", f"leaves no host for later: the fleet has {count}", "a smaller number")
@@ -42,6 +47,11 @@ def matching_hosts(model: Model, fleet: Fleet) -> tuple[str, ...]:
     if isinstance(wanted, dict):
         return tuple(name for name, host in fleet.hosts.items() if wanted.items() <= host.labels.items())
     return tuple(name for name in fleet.hosts if wanted == "any" or name in wanted)
+
+
+def present_hosts(fleet: Fleet) -> tuple[str, ...]:
+    """Return the hosts that are not away, in the order of the manifest."""
+    return tuple(name for name, host in fleet.hosts.items() if not host.away)
 
 
 def gateways_of(fleet: Fleet) -> tuple[str, ...]:

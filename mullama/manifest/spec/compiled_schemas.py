@@ -407,6 +407,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'key': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['SecretRef']}, 'default': None}},
         'ca_file': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
         'labels': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'str'}, 'max_length': 64}, 'default': {}}},
+        'away': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': False}},
     })
     s['FleetRollout'] = b.block('FleetRollout', 'Order in which changes reach the hosts.', {
         'max_unavailable': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 10000, 'strict': True}, 'default': 1}},

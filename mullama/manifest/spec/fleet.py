@@ -55,6 +55,9 @@ class FleetHost(Block):
     """PEM file with the certificate authorities of its certificate; without it those of the system."""
     labels: dict[str, str] = Field(default={}, max_length=64, examples=[{"gpu": "h200"}])
     """Properties of the host by which models choose it."""
+    away: Flag = False
+    """The host is absent: plans leave it out, and assume nothing of it. Its models go to other hosts where they may,
+    else they wait for its return."""
 
 
 class FleetRollout(Block):

@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from mullama.manifest.checks.fleet import gateways_of
+from mullama.manifest.checks.fleet import gateways_of, present_hosts
 from mullama.manifest.spec import (
     Auth,
     Fleet,
@@ -58,7 +58,7 @@ def host_manifest(fleet: Manifest, places: Mapping[str, Sequence[str]], host: st
     routes = {name: _without_dead_ends(route, models, routes) for name, route in routes.items()}
     used = {name.rpartition(PEER_SIGN)[2] for route in routes.values() for name in _leads_to(route)}
     if fleet.fleet.share:
-        used |= set(fleet.fleet.hosts) - {host}
+        used |= set(present_hosts(fleet.fleet)) - {host}
     names = {*models, *routes}
     return fleet.model_copy(
         update={

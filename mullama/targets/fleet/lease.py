@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mullama.errors import Conflict, MullamaError, NotFound, Refused, Unavailable
-from mullama.struct import Struct, field
+from mullama.struct import Struct, field, replace
 from mullama.targets.fleet.hosts import FleetHostPort, on_each
 
 LEASE_SECONDS = 30.0
@@ -23,13 +23,15 @@ class Grants(Struct, frozen=True, kw_only=True):
     """The hosts that granted the lease, and when each grant ends by the clock of the controller."""
 
     hosts: int
-    """Number of hosts of the fleet."""
+    """Number of hosts that are asked."""
+    away: int = 0
+    """Number of further hosts of the fleet, which are away."""
     ends: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def needed(self) -> int:
-        """The majority: two of two hosts, two of three."""
-        return self.hosts // 2 + 1
+        """The majority of the fleet: two of two hosts, two of three. With so many hosts away, all of the others."""
+        return min(self.hosts, (self.hosts + self.away) // 2 + 1)
 
     def hold(self, now: float) -> bool:
         """Return True while a majority of the hosts lets no other controller in."""
@@ -37,7 +39,7 @@ class Grants(Struct, frozen=True, kw_only=True):
 
     def renewed(self, granted: Iterable[str], asked: float, seconds: float) -> Grants:
         """Return the grants after a round of requests. asked: the time before the first of them."""
-        return Grants(hosts=self.hosts, ends={**self.ends, **dict.fromkeys(granted, asked + seconds)})
+        return replace(self, ends={**self.ends, **dict.fromkeys(granted, asked + seconds)})
 
 
 def refusal(grants: Grants, answers: Mapping[str, Any]) -> MullamaError:
@@ -59,17 +61,17 @@ def refusal(grants: Grants, answers: Mapping[str, Any]) -> MullamaError:
 class FleetLeaseHold:
     """Takes the lease of a fleet, renews it in a thread, and releases it at the end of its `with` block.
 
-    holder: names this run. Raises on entry `Conflict` with the name of another holder, `Unavailable` without a
-    majority, `Refused` for a host without leases.
+    holder: names this run. away: the number of hosts of the fleet that are away. Raises on entry `Conflict` with the
+    name of another holder, `Unavailable` without a majority, `Refused` for a host without leases.
     """
 
     def __init__(
-        self, hosts: Sequence[FleetHostPort], fleet: str, holder: str, *, seconds: float = LEASE_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
+        self, hosts: Sequence[FleetHostPort], fleet: str, holder: str, *, away: int = 0,
+        seconds: float = LEASE_SECONDS, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._hosts, self._fleet, self._holder = hosts, fleet, holder
         self._seconds, self._clock = seconds, clock
-        self._grants = Grants(hosts=len(hosts))
+        self._grants = Grants(hosts=len(hosts), away=away)
         self._ended = threading.Event()
         self._renewal = threading.Thread(target=self._keep, name="fleet-lease", daemon=True)
         self.fence = 0

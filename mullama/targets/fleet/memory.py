@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 
 from mullama.errors import Invalid
-from mullama.manifest.checks.fleet import matching_hosts
+from mullama.manifest.checks.fleet import matching_hosts, present_hosts
 from mullama.manifest.spec import Budget, Hardware, Manifest, Model
 from mullama.plan.devices import within_budget
 from mullama.plan.fit import device_parts, memory_bound, placement, stays
@@ -38,7 +38,11 @@ def budget_of(fleet: Manifest, host: HostObservation) -> Budget:
 
 
 def placed_models(fleet: Manifest, seen: FleetObservation, files: Mapping[str, KnownFiles]) -> tuple[PlacedModel, ...]:
-    """Return the models with the memory that they need on each kind of host. files: by source, as far as known."""
+    """Return the models with the memory that they need on each kind of host. files: by source, as far as known.
+
+    A model whose hosts are away has no hosts and no replicas.
+    """
+    present = frozenset(present_hosts(fleet.fleet))
     kinds: dict[str, Machine] = {}
     of_host: dict[str, str] = {}
     for host in seen.hosts.values():
@@ -49,10 +53,13 @@ def placed_models(fleet: Manifest, seen: FleetObservation, files: Mapping[str, K
     choices: dict[str, tuple[str, ...]] = {}
     for name, model in fleet.models.items():
         choice = json.dumps(model.hosts, sort_keys=True)
-        hosts = choices.setdefault(choice, matching_hosts(model, fleet.fleet))
+        if (hosts := choices.get(choice)) is None:
+            hosts = choices[choice] = tuple(h for h in matching_hosts(model, fleet.fleet) if h in present)
         wanted = dict.fromkeys(of_host[host] for host in hosts if host in of_host)
         need = {kind: _demand(model, files, kinds[kind]) for kind in wanted}
-        found.append(PlacedModel(name=name, hosts=hosts, replicas=model.replicas, stays=stays(model), need=need))
+        found.append(
+            PlacedModel(name=name, hosts=hosts, replicas=min(model.replicas, len(hosts)), stays=stays(model), need=need)
+        )
     return tuple(found)
 
 

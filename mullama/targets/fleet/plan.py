@@ -15,7 +15,8 @@ from mullama.plan.observed import KnownFiles
 from mullama.plan.place import FleetPlacement, fitting, place
 from mullama.plan.rollout import FleetChange, Pause, WaveKind, WaveOrder, rollout
 from mullama.plan.steps import Plan, Step, from_tree
-from mullama.struct import Struct, field
+from mullama.struct import Struct, field, replace
+from mullama.targets.fleet.away import WaitingModel, around_away, away_hosts, with_stand_ins
 from mullama.targets.fleet.host_manifest import host_manifest, own_blocks, with_new_routes, with_old_models
 from mullama.targets.fleet.hosts import FleetHostPort, on_each
 from mullama.targets.fleet.memory import placed_models, rooms
@@ -43,10 +44,14 @@ class FleetDraft(Struct, frozen=True, kw_only=True):
     """The manifest of each host at the end; empty if a host is not known or a model has no place."""
     order: WaveOrder = WaveOrder()
     steps: tuple[FleetStep, ...] = ()
+    away: tuple[str, ...] = ()
+    """The hosts that the plan leaves out."""
+    waiting: tuple[WaitingModel, ...] = ()
+    """The models that have fewer replicas than declared until these hosts return."""
 
     @property
     def possible(self) -> bool:
-        """True if every host is known and every model has its places."""
+        """True if every host that is not away is known, and every model has its places."""
         return not self.seen.faults and not self.placement.unplaced
 
 
@@ -76,8 +81,8 @@ class FleetPlan(Struct, frozen=True, kw_only=True):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All hosts, by name."""
-        return tuple(sorted({*self.draft.seen.hosts, *self.faults}))
+        """All hosts, by name, also those that are away."""
+        return tuple(sorted({*self.draft.seen.hosts, *self.faults, *self.draft.away}))
 
     @property
     def empty(self) -> bool:
@@ -87,21 +92,25 @@ class FleetPlan(Struct, frozen=True, kw_only=True):
 def draft_fleet(fleet: Manifest, seen: FleetObservation, files: Mapping[str, KnownFiles]) -> FleetDraft:
     """Return the placement, the manifests of the hosts, and the order of their changes.
 
-    Nothing is placed while a host is unknown: its models would seem to be missing. files: by source.
+    Nothing is placed while a host is unknown: its models would seem to be missing. One that is away is left out.
+    files: by source.
     """
+    away = away_hosts(fleet)
     if seen.faults:
-        return FleetDraft(seen=seen, placement=FleetPlacement(), manifests={})
+        return FleetDraft(seen=seen, placement=FleetPlacement(), manifests={}, away=away)
     current = current_places(fleet, seen)
     # A model that leaves the fleet needs its room until it is removed.
     leaving = {name: model for host in seen.hosts.values() for name, model in host.applied.models.items()}
     everything = fleet.model_copy(update={"models": {**leaving, **fleet.models}})
     models, hosts = placed_models(everything, seen, files), rooms(fleet, seen)
-    wanted = [model for model in models if model.name in fleet.models]
-    placement = place(wanted, hosts, current, fleet.fleet.placement)
-    if placement.unplaced:
-        return FleetDraft(seen=seen, placement=placement, manifests={})
+    wanted = with_stand_ins((model for model in models if model.name in fleet.models), fleet, current)
+    found = around_away(fleet, place(wanted, hosts, current, fleet.fleet.placement), current)
+    draft = FleetDraft(seen=seen, placement=found.placement, manifests={}, away=away, waiting=found.waiting)
+    if not draft.possible:
+        return draft
+    places = {**found.placement.hosts, **found.returning}
     manifests = {
-        name: host_manifest(fleet, placement.hosts, name, own_blocks(host.applied)) for name, host in seen.hosts.items()
+        name: host_manifest(fleet, places, name, own_blocks(host.applied)) for name, host in seen.hosts.items()
     }
     rules = fleet.fleet.rollout
     order = rollout(
@@ -111,8 +120,8 @@ def draft_fleet(fleet: Manifest, seen: FleetObservation, files: Mapping[str, Kno
         pause=rules.pause,
         fits=fitting(models, hosts),
     )
-    steps = tuple(_steps(fleet, seen, manifests, placement, order))
-    return FleetDraft(seen=seen, placement=placement, manifests=manifests, order=order, steps=steps)
+    steps = tuple(_steps(fleet, draft, manifests, found.returning, order))
+    return replace(draft, manifests=manifests, order=order, steps=steps)
 
 
 def current_places(fleet: Manifest, seen: FleetObservation) -> dict[str, list[str]]:
@@ -151,15 +160,19 @@ def change_of(fleet: Manifest, seen: FleetObservation, manifests: Mapping[str, M
         changed=changed,
         others=others,
         routed=routed,
-        gateways=gateways_of(fleet.fleet),
+        gateways=[name for name in gateways_of(fleet.fleet) if name in seen.hosts],
     )
 
 
 def _steps(
-    fleet: Manifest, seen: FleetObservation, manifests: Mapping[str, Manifest], placement: FleetPlacement,
+    fleet: Manifest, draft: FleetDraft, manifests: Mapping[str, Manifest], returning: Mapping[str, tuple[str, ...]],
     order: WaveOrder,
 ) -> Iterator[FleetStep]:  # fmt: skip
-    """Yield the steps of the waves, without hosts that a wave leaves as they are."""
+    """Yield the steps of the waves, without hosts that a wave leaves as they are.
+
+    returning: the places of models that wait for hosts which are away.
+    """
+    seen, places = draft.seen, {**draft.placement.hosts, **returning}
     last = {name: host.applied for name, host in seen.hosts.items()}
     for wave in order.waves:
         now: dict[str, Manifest] = {}
@@ -168,9 +181,9 @@ def _steps(
             if wave.kind == "change":
                 now[name] = with_old_models(last[name], _with_models(wanted, models), models)
             else:
-                if wave.routes != placement.hosts:  # not all models are at their places yet
+                if (routes := {**wave.routes, **returning}) != places:  # not all models are at their places yet
                     own = own_blocks(seen.hosts[name].applied)
-                    wanted = host_manifest(fleet, wave.routes, name, own)
+                    wanted = host_manifest(fleet, routes, name, own)
                 now[name] = with_new_routes(last[name], wanted, models)
         now = {name: manifest for name, manifest in now.items() if manifest != last[name]}
         last |= now

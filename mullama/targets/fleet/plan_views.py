@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mullama.plan import report
 from mullama.plan.report import Line
 from mullama.plan.steps import to_tree
 from mullama.struct import replace
+from mullama.targets.fleet.away import WaitingModel
 from mullama.targets.fleet.plan import FleetPlan, FleetStep
 from mullama.units import counted, duration_literal, printable
 
@@ -20,7 +21,9 @@ _NAMED = 8  # hosts in one line
 def fleet_lines(plan: FleetPlan) -> Iterator[Line]:
     """Yield the plan of each host, the problems, and the order of the changes."""
     for name in plan.names:
-        if (fault := plan.faults.get(name)) is not None:
+        if name in plan.draft.away:
+            yield Line(f"{name}: away, and left out")
+        elif (fault := plan.faults.get(name)) is not None:
             text = fault.message if fault.message.startswith(name) else f"{name}: {fault.message}"
             yield Line(printable(text + (f" ({fault.hint})" if fault.hint else "")), "remove")
         elif (own := plan.plans.get(name)) is None:
@@ -33,17 +36,32 @@ def fleet_lines(plan: FleetPlan) -> Iterator[Line]:
             yield from (replace(line, text=f"  {line.text}") for line in report.lines(own))
     for each in plan.draft.placement.unplaced:
         yield Line(printable(each.reason), "remove")
+    yield from (Line(printable(text)) for text in map(waiting_text, plan.draft.waiting))
     yield from (Line(text) for text in _order(plan.draft.steps))
     if pauses := plan.draft.order.pauses:
-        names = ", ".join(pauses[:_NAMED]) + (f" and {len(pauses) - _NAMED} more" if len(pauses) > _NAMED else "")
-        yield Line(f"warning: requests to {printable(names)} may wait: their old and new places have no room together")
+        yield Line(
+            f"warning: requests to {printable(_names(pauses))} may wait: their old and new places have no room together"
+        )
     yield Line(_summary(plan))
+
+
+def waiting_text(waiting: WaitingModel) -> str:
+    """Return the sentence for a model that waits for hosts which are away."""
+    away = _names(waiting.away, "or")
+    because = f", because {waiting.reason}" if waiting.reason else ""
+    if not waiting.hosts:
+        return f"{waiting.model} waits for {away}{because}"
+    return f"{waiting.model} has {len(waiting.hosts)} of {waiting.replicas} replicas without {away}{because}"
+
+
+def _names(names: Sequence[str], last: str = "and") -> str:
+    more = f" {last} {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _order(steps: tuple[FleetStep, ...]) -> Iterator[str]:
     for number, step in enumerate(steps, 1):
-        names = [*step.manifests]
-        hosts = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        hosts = _names([*step.manifests])
         pause = "" if not step.pause else f", then {_pause(step)}"
         yield f"step {number}: {_KINDS[step.kind]} of {hosts}{' (canary)' if step.canary else ''}{pause}"
 
@@ -61,7 +79,16 @@ def _summary(plan: FleetPlan) -> str:
         reasons.append(f"{counted(len(plan.faults), 'host')} cannot be planned")
     if unplaced := plan.draft.placement.unplaced:
         reasons.append(f"{counted(len(unplaced), 'model')} cannot be placed")
-    return f"{' and '.join(reasons)}: apply would change nothing"
+    skips = " ".join(f"--skip {name}" for name in [*plan.faults][:_NAMED])
+    remedy = f"; {skips} plans without {'it' if len(plan.faults) == 1 else 'them'}" if _may_skip(plan) else ""
+    return f"{' and '.join(reasons)}: apply would change nothing{remedy}"
+
+
+def _may_skip(plan: FleetPlan) -> bool:
+    """True if hosts that cannot be planned may be left out, because others are left."""
+    return 0 < len(plan.faults) <= _NAMED and any(
+        name in plan.draft.seen.hosts for name in plan.names if name not in plan.faults
+    )
 
 
 def fleet_tree(plan: FleetPlan) -> dict[str, Any]:
@@ -72,7 +99,7 @@ def fleet_tree(plan: FleetPlan) -> dict[str, Any]:
         "complete": plan.complete,
         "placement": {name: list(hosts) for name, hosts in placement.hosts.items()},
         "unplaced": [{"model": each.model, "reason": each.reason} for each in placement.unplaced],
-        "hosts": {name: _host_tree(plan, name) for name in plan.names},
+        "hosts": {name: _host_tree(plan, name) for name in plan.names if name not in plan.draft.away},
         "steps": [
             {
                 "kind": step.kind, "hosts": list(step.manifests), "canary": step.canary, "pause": step.pause,
@@ -81,6 +108,14 @@ def fleet_tree(plan: FleetPlan) -> dict[str, Any]:
             for step in plan.draft.steps
         ],
         "pauses": list(plan.draft.order.pauses),
+        "away": list(plan.draft.away),
+        "waiting": [
+            {
+                "model": each.model, "replicas": each.replicas, "hosts": list(each.hosts), "away": list(each.away),
+                "reason": waiting_text(each),
+            }
+            for each in plan.draft.waiting
+        ],
     }  # fmt: skip
 
 
@@ -97,6 +132,7 @@ def _host_tree(plan: FleetPlan, name: str) -> dict[str, Any]:
 def fleet_markdown(plan: FleetPlan, stack: str) -> str:
     """Return a pull request comment: the plan of each host, and what prevents an apply."""
     parts = [report.markdown(own, f"{stack} on {name}") for name, own in plan.plans.items()]
-    if plan.problems:
-        parts.append("\n".join(f"- {report.markdown_text(text)}" for text in plan.problems))
+    away = (f"{name}: away, and left out" for name in plan.draft.away)
+    if texts := (*plan.problems, *away, *map(waiting_text, plan.draft.waiting)):
+        parts.append("\n".join(f"- {report.markdown_text(text)}" for text in texts))
     return "\n\n".join(parts)

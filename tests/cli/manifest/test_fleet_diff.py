@@ -104,7 +104,35 @@ def test_a_host_that_cannot_be_reached_is_named(run: Run, fleet: Fleet, tmp_path
     first, second, last = ran.out.splitlines()
     assert first == "a: answers, and is not planned"
     assert second.startswith("b: no server answers at http://127.0.0.1:1")
-    assert last == "1 host cannot be planned: apply would change nothing"
+    assert last == "1 host cannot be planned: apply would change nothing; --skip b plans without it"
+
+
+def test_a_host_can_be_left_out(run: Run, fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = run("diff", "--skip", "b")
+    assert (ran.code, ran.err) == (2, "")
+    assert ran.out.splitlines() == [
+        "a:", "  + x  files  new", "  + y  files  new", "  2 added.",
+        "b: away, and left out", "step 1: models of a", "1 host of 1 to change",
+    ]  # fmt: skip
+    assert not fleet["b"].asked
+    path = tmp_path / "mullama.yaml"
+    head, tail = path.read_text().split("b: {url", 1)
+    path.write_text(head + "b: {away: true, url" + tail.replace("FLEET_KEY", "NO_KEY"))
+    assert run("diff").out == ran.out
+    assert not fleet["b"].asked
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--skip", "c"], "--skip: the fleet has no host 'c'"),
+        (["--skip", "a", "--skip", "b"], "--skip: every host of the fleet would be away"),
+        (["--base", "HEAD", "--skip", "b"], "--skip is for hosts of a fleet, which this command does not ask"),
+    ],
+)
+def test_a_host_that_cannot_be_left_out_is_named(run: Run, fleet: Fleet, options: list[str], message: str) -> None:
+    ran = run("diff", *options)
+    assert (ran.code, message in ran.err) == (1, True)
 
 
 def test_a_host_with_another_key_or_an_old_version_is_named(run: Run, fleet: Fleet) -> None:

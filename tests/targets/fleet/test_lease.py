@@ -139,3 +139,11 @@ def test_a_lease_that_was_not_renewed_in_time_stops_the_controller() -> None:
         now = 30.0
         with pytest.raises(Conflict, match="the lease of the fleet was lost"):
             lease.require()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "away", "needed"), [(3, 0, 2), (2, 1, 2), (1, 1, 1), (1, 2, 1), (3, 2, 3), (4, 1, 3), (98, 2, 51)]
+)
+def test_hosts_that_are_away_count_for_the_majority(hosts: int, away: int, needed: int) -> None:
+    """So two controllers of which one leaves out a minority cannot both hold the lease."""
+    assert Grants(hosts=hosts, away=away).needed == needed

@@ -174,7 +174,7 @@ def test_a_host_that_does_not_answer_is_named_and_nothing_is_placed() -> None:
         "a: answers, and is not planned",
         "b: no server answers at http://10.0.0.2: timed out",
         "c: answers, and is not planned",
-        "1 host cannot be planned: apply would change nothing",
+        "1 host cannot be planned: apply would change nothing; --skip b plans without it",
     ]
     tree = fleet_tree(plan)
     assert tree["complete"] is False
