@@ -23,6 +23,7 @@ of the reason. Conditions of the stack have `since` in Unix seconds.
 | `UsageRecorded` | stack | the records of usage are written; shown after the first failure |
 | `CertificateValid` | stack with `server.tls` | the certificate of the files is in use, and is valid now |
 | `PeersAvailable` | stack with `peers` | each peer answers; shown while one does not |
+| `ToolsReady` | stack with `mcp`, model | models get all tools of the servers; of a model, shown while it does not |
 """
 
 

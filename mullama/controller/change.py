@@ -14,6 +14,7 @@ from mullama.plan.make import protections
 from mullama.plan.observed import Observed
 from mullama.plan.steps import Plan, located
 from mullama.plan.steps import to_tree as plan_tree
+from mullama.plan.tools import ToolPins
 from mullama.problems import Location
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import Access, ApplyOptions, Origin
@@ -123,6 +124,8 @@ class PlannedChange(Struct, frozen=True, kw_only=True):
     lock: Mapping[str, LockEntry]
     missing: frozenset[str]
     """Models whose files must be downloaded first."""
+    tool_pins: Mapping[str, ToolPins] = field(default_factory=dict)
+    """The tools that the lock file pins, by their server."""
     expendable: frozenset[str] = frozenset()
     """Models that the others are served without when their files are missing or cannot be used."""
 
@@ -162,9 +165,6 @@ def check_one_machine(manifest: Manifest) -> None:
         raise Refused(
             f"models.{searching}.search: this server does not call tools for models yet", hint="remove search"
         )
-    tools = next((name for name, model in manifest.models.items() if model.mcp), None)
-    if tools is not None:
-        raise Refused(f"models.{tools}.mcp: this server does not call tools for models yet", hint="remove mcp")
 
 
 def check_protected(plan: Plan, served: Mapping[str, Model]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from mullama.struct import Struct, field
+from mullama.units import counted
 
 
 class Condition(StrEnum):
@@ -21,6 +22,7 @@ class Condition(StrEnum):
     USAGE_RECORDED = "UsageRecorded"
     CERTIFICATE_VALID = "CertificateValid"
     PEERS_AVAILABLE = "PeersAvailable"
+    TOOLS_READY = "ToolsReady"
 
 
 OF_MODELS = frozenset({Condition.READY, Condition.DRIFTED})
@@ -58,6 +60,10 @@ class Reason(StrEnum):
     STORE_FAILED = "StoreFailed"
     CERTIFICATE_REFUSED = "CertificateRefused"
     PEER_EJECTED = "PeerEjected"
+    TOOLS_LISTED = "ToolsListed"
+    TOOLS_UNAVAILABLE = "ToolsUnavailable"
+    TOOLS_CHANGED = "ToolsChanged"
+    TOOLS_LEFT_OUT = "ToolsLeftOut"
 
 
 class Explanation(NamedTuple):
@@ -186,6 +192,23 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "most 60 s, and returns with its first answer.",
         "Start its server, or correct `peers`.",
     ),
+    "ToolsListed": Explanation(
+        "Every server of tools answers, and models get its tools as they are pinned.",
+        "",
+    ),
+    "ToolsUnavailable": Explanation(
+        "A server of tools does not answer, or cannot be asked. Models are served without its tools.",
+        "Correct what the message names. The server is asked again after 1 s, 2 s, … at most 60 s.",
+    ),
+    "ToolsChanged": Explanation(
+        "A server lists tools otherwise than they are pinned. Models do not get a changed or new tool.",
+        "Look at the tools. `mullama apply` accepts them, or `mullama lock --update` where the lock file pins them.",
+    ),
+    "ToolsLeftOut": Explanation(
+        "A tool has a name, a description or a schema that no model can get, or no tool has an allowed name. The other "
+        "tools are there.",
+        "Correct `mcp.NAME.tools`, or the server.",
+    ),
     "Idle": Explanation(
         "No change is in progress.",
         "",
@@ -214,6 +237,22 @@ class Conditions(Struct):
 
     def tree(self) -> list[dict[str, Any]]:
         return list(self.items.values())
+
+
+def tools_ready(servers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the condition of servers of tools, given as `ToolBook.status` lists them; none without any."""
+    troubles = [server for server in servers if server["message"]]
+    if not servers:
+        return []
+    if not troubles:
+        message = ", ".join(f"{server['name']}: {counted(len(server['tools']), 'tool')}" for server in servers)
+        return [condition(Condition.TOOLS_READY, True, Reason.TOOLS_LISTED, message)]
+    if any(server["state"] != "ready" for server in troubles):
+        reason = Reason.TOOLS_UNAVAILABLE
+    else:
+        reason = Reason.TOOLS_CHANGED if any(server["changed"] for server in troubles) else Reason.TOOLS_LEFT_OUT
+    message = "; ".join(f"{server['name']}: {server['message']}" for server in troubles)
+    return [condition(Condition.TOOLS_READY, False, reason, message)]
 
 
 def condition(

@@ -49,6 +49,7 @@ from mullama.runtime.scheduler.events import UnitKey
 from mullama.runtime.scheduler.state import Phase, UnloadedEarly
 from mullama.runtime.serving.build import DeploymentBuilder, engine_of
 from mullama.runtime.snapshot import Deployment
+from mullama.runtime.tools.book import ToolBook
 from mullama.sources.aliases import tagged
 from mullama.sources.local_files import check_adapter
 from mullama.store.records import Records
@@ -68,6 +69,7 @@ class Services(Struct, frozen=True, kw_only=True):
     history: History
     event_log: EventLog
     pending: PendingRuns
+    tools: ToolBook
     begun: set[UnitKey] = field(default_factory=set)
     """Units whose load a run began and did not wait for; each stays pinned until a run takes it over or drops it."""
 
@@ -83,6 +85,7 @@ class LiveEffects:
             machine=self._machine,
             prefixes=services.records.prefix_folder,
             memory=services.records.memory_folder,
+            tools=services.tools.prompt_of,
         )
         self._old = services.state.value.snapshot
         self._new: dict[str, Deployment] = {}

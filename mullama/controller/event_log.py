@@ -31,6 +31,8 @@ _LEVELS = {
     "telemetry-failed": logging.WARNING,
     "peer-ejected": logging.WARNING,
     "tool-failed": logging.WARNING,
+    "tools-lost": logging.WARNING,
+    "tools-changed": logging.WARNING,
     "warning": logging.WARNING,
 }
 
@@ -48,7 +50,7 @@ _PARTS = {
     **dict.fromkeys(
         (
             "listening", "not-listening", "certificate", "certificate-refused", "peer-ejected", "peer-recovered",
-            "tool-call", "tool-failed",
+            "tool-call", "tool-failed", "tools-listed", "tools-lost", "tools-changed", "tools-accepted",
         ),
         "server",
     ),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama import __version__
 from mullama.controller.change import Change, preview_tree
-from mullama.controller.conditions import Condition, Reason, condition
+from mullama.controller.conditions import Condition, Reason, condition, tools_ready
 from mullama.controller.current import Current
 from mullama.controller.event_log import EventLog
 from mullama.controller.fleet.lease_book import LeaseBook
@@ -134,6 +134,7 @@ class LocalOperator:
                 if len(route.targets) > 1 or route.fallback
             },
             "peers": self._peers.status(),
+            "tools": self._reconciler.tools.status(),
             "groups": group_states(snapshot, self._pool),
             "git": self._git.tree(),
             "rates": self._rates.tree(),
@@ -158,7 +159,7 @@ class LocalOperator:
 
     def _conditions(self) -> list[dict[str, Any]]:
         """Return the server's conditions, with the memory as it is now."""
-        found = [*self._status.conditions.tree(), *self._lost_peers()]
+        found = [*self._status.conditions.tree(), *self._lost_peers(), *tools_ready(self._reconciler.tools.status())]
         if (over := self._pool.over_budget) is None:
             return found
         taken, budget = (size(count, digits=2) for count in over)
@@ -340,6 +341,8 @@ class LocalOperator:
             found.append(condition(Condition.DRIFTED, True, Reason.UNLOADED, unloaded))
         elif live.changed:
             found.append(condition(Condition.DRIFTED, True, Reason.FILES_CHANGED, changed_on_disk(live.changed)))
+        used = [server for server in self._reconciler.tools.status() if server["name"] in deployment.model.mcp]
+        found += [one for one in tools_ready(used) if not one["status"]]
         if degraded is not None:
             found.append(condition(Condition.DEGRADED, True, why, live.message))
         return found

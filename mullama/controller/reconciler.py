@@ -42,8 +42,10 @@ from mullama.plan.observed import Applied, KnownFiles, Machine, Observed
 from mullama.plan.projectors import projector_of
 from mullama.plan.steps import Action, Cause, Plan, to_tree
 from mullama.plan.targets import plan_targets, require_undisturbed, targeted
+from mullama.plan.tools import KIND as TOOLS
+from mullama.plan.tools import server_of
 from mullama.reconcile.execute import Outcome, Result, execute
-from mullama.reconcile.files import Files, is_local, read_lock, wanted_kinds
+from mullama.reconcile.files import Files, is_local, read_lock, read_locked_tools, wanted_kinds
 from mullama.reconcile.gc import declare, prunable
 from mullama.reconcile.lock import require_locked
 from mullama.reconcile.machine import observe_machine
@@ -51,11 +53,13 @@ from mullama.reconcile.observe import last_applied, last_manifest, with_use
 from mullama.reconcile.overlay import combine, effective_entries, models_beside
 from mullama.reconcile.partial_apply import expendable, missing_models, servable_part, without
 from mullama.reconcile.secrets import missing_secrets
+from mullama.reconcile.tool_servers import open_server
 from mullama.runtime.base import Access, ApplyOptions, Origin
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.serving.build import DeploymentBuilder
 from mullama.runtime.serving.early_load import early_choice
+from mullama.runtime.tools.book import Connect, ToolBook
 from mullama.store.index import changed
 from mullama.store.records import Records
 from mullama.struct import replace
@@ -63,6 +67,9 @@ from mullama.weights.stored import LockEntry
 
 STOP_SECONDS = 300.0
 """The longest drain of a stop. It exceeds any reasonable `drain_timeout`; then the workers are killed."""
+
+_ASKING = ("apply", "undo")
+"""Triggers of a person who saw the plan: the servers of tools are asked before it, and their changes accepted."""
 
 LOOK_SECONDS = 2.0
 """The longest wait for a file system that is asked for the state of files."""
@@ -82,6 +89,7 @@ class Reconciler:
         event_log: EventLog,
         metrics: Metrics,
         observe_machine: Callable[[Hardware], Machine] = observe_machine,
+        connect: Connect = open_server,
     ) -> None:
         self._records, self._pool, self._files, self._env = records, pool, files, env
         self._event_log, self._observe_machine = event_log, observe_machine
@@ -94,10 +102,15 @@ class Reconciler:
         self.certificates = Certificates(
             lambda tls, drain: http.renew(tls, drain=drain), self.status.conditions, event_log
         )
+        self.tools = ToolBook(
+            lambda: self.current.snapshot.manifest, env, records, event_log.note, self._tools_changed, connect=connect
+        )
+        self._tool_renewals: set[asyncio.Task[None]] = set()
         self._listeners = Listeners(http, self.state, event_log, self.certificates)
         self._services = Services(
             records=records, files=files, pool=pool, state=self.state, listeners=self._listeners,
             downloads=self.downloads, history=self.history, event_log=event_log, pending=self._pending,
+            tools=self.tools,
         )  # fmt: skip
         self._queue = RunQueue(self._run, self.status)
         self.retries = Retries(self.state, event_log, fetch=self._fetch_unavailable, serve=self._serve_fetched)
@@ -123,6 +136,8 @@ class Reconciler:
         """Run a change and yield its progress; the last line is the result. A reader that leaves does not stop it."""
         # A run in progress is not refused: it may come from the watch of the very file that is applied, or from a
         # command that was killed. This run plans after it, and `expect` refuses a plan that became stale.
+        if change.options.trigger in _ASKING:
+            await self.tools.refresh()
         task = self.start(change)
         async with aclosing(change.progress.follow(task)) as lines:
             async for line in lines:
@@ -146,6 +161,7 @@ class Reconciler:
         Raises what the options of the change forbid, as an apply would: a stale plan, an empty manifest, a source
         that is not locked, and, offline, a source that is not stored. A plan for protected models is returned.
         """
+        await self.tools.refresh()
         planned = await self._plan(change)
         self._check_options(change, planned)
         if change.options.offline:
@@ -156,6 +172,7 @@ class Reconciler:
 
     async def drift(self) -> Plan:
         """Return the steps from the observed state to the applied revision; the file of the manifest is not read."""
+        await self.tools.refresh()
         planned = await self._plan(Change(desired=None, options=ApplyOptions(trigger="drift")))
         steps = tuple(step for step in planned.plan.steps if step.cause is Cause.DRIFT)
         return replace(planned.plan, desired=planned.plan.base, steps=steps)
@@ -231,11 +248,14 @@ class Reconciler:
     async def stop(self) -> None:
         """Cancel all runs, then drain and unload."""
         self.retries.cancel()
+        for task in self._tool_renewals:
+            task.cancel()
         self._queue.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._pool.stop()
         await self._pool.abort()
+        await self.tools.close()
 
     # For the manifest watcher
 
@@ -313,8 +333,9 @@ class Reconciler:
 
     def _builder(self, machine: Machine | None) -> DeploymentBuilder:
         return DeploymentBuilder(
-            machine=machine, prefixes=self._records.prefix_folder, memory=self._records.memory_folder
-        )
+            machine=machine, prefixes=self._records.prefix_folder, memory=self._records.memory_folder,
+            tools=self.tools.prompt_of,
+        )  # fmt: skip
 
     async def _plan_run(self, run: Run) -> PlannedChange:
         """Plan a run, report the plan once, and raise if it must not be applied."""
@@ -387,6 +408,7 @@ class Reconciler:
         manifest = current.manifest if change.desired is None else change.desired
         origin = current.origin if change.desired is None else change.origin
         lock = await asyncio.to_thread(read_lock, origin.file)
+        tool_pins = await asyncio.to_thread(read_locked_tools, origin.file)
         if manifest.fleet.hosts:
             raise Refused(
                 "the manifest describes a fleet, and this is one of its servers",
@@ -402,6 +424,7 @@ class Reconciler:
         desired = combine(manifest, overlay)
         # Only an explicit apply deletes files: never a saved file or a start.
         observed = await self._observe(desired, lock, pruning=options.trigger == "apply" and part is None)
+        observed = replace(observed, tools=self.tools.observed(desired, tool_pins))
         beside, only = models_beside(manifest, overlay), change.only
         if part is not None:
             served, path = current.started, origin.path
@@ -418,6 +441,7 @@ class Reconciler:
             plan=plan,
             access=current.snapshot.access,
             lock=lock,
+            tool_pins=tool_pins,
             missing=missing_models(plan, desired, observed.files),
         )
 
@@ -489,9 +513,33 @@ class Reconciler:
                 self._pool.clear_attempts()
             result = await self._execute(run, planned)
         self.status.applied(result, self.current.snapshot.deployments, valid=run.change.proves_valid)
+        self.tools.follow(self.current.snapshot.manifest, planned.tool_pins)
+        if run.change.options.trigger in _ASKING:
+            self.tools.accept([server_of(step) for step in plan.steps if step.kind == TOOLS])
         self._tell(planned.origin)
         await self._declare_references(planned)
         return result
+
+    def _tools_changed(self) -> None:
+        """Compute the declared beginnings of prompts again: they contain the tools of models."""
+        task = asyncio.create_task(self._renew_tools(), name="tools of models")
+        self._tool_renewals.add(task)
+        task.add_done_callback(self._tool_renewals.discard)
+
+    async def _renew_tools(self) -> None:
+        async with self._lock:
+            current, builder = self.current, self._builder(self.current.machine)
+            known = dict(current.snapshot.deployments)
+            made = await asyncio.to_thread(lambda: {name: builder.with_tools(d) for name, d in known.items()})
+            others = {d.unit: d for name, d in made.items() if d is not known[name]}
+            if not others:
+                return
+            self.state.update(snapshot=replace(current.snapshot, deployments=MappingProxyType(made)))
+            for owner in others.values():
+                try:
+                    await self._pool.retune(builder.joined(owner, made.values()))
+                except MullamaError as error:
+                    self._event_log.note("warning", owner.name, str(error), (owner.name,))
 
     def comes_from(self, origin: Origin) -> None:
         """Note another origin whose manifest is the applied one."""

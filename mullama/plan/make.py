@@ -8,7 +8,8 @@ For each model, in the order of the manifest:
 4. applied, with equal fields             no step, or repair if the observed state differs (cause drift)
 5. not in the manifest                    remove; with `prune.running: false` it serves on
 
-Then one step for each changed block outside the models. The plan is empty if all three states agree.
+Then one step for each changed block outside the models, and for each server whose tools are not those that are pinned.
+The plan is empty if all three states agree.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from mullama.plan.headers import header_warnings
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
 from mullama.plan.projectors import projector_bytes, projector_of
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step, UnusableFile
+from mullama.plan.tools import tool_steps
 from mullama.struct import replace
 from mullama.units import size
 
@@ -60,6 +62,7 @@ def make_plan(
     steps = [
         *_shared_once(_model_steps(old, desired, observed), old, desired, observed),
         *_rest_steps(old, desired, observed),
+        *tool_steps(old, desired, observed.tools),
         *_server_drift(observed),
         *_pruned(observed),
     ]

@@ -7,6 +7,7 @@ from typing import Literal
 
 from mullama.manifest.spec import Manifest
 from mullama.plan.steps import UnusableFile
+from mullama.plan.tools import ObservedTools
 from mullama.struct import Struct, field
 from mullama.weights.facts import WeightFacts
 from mullama.weights.stored import ProjectorFile, StoredWeights
@@ -109,5 +110,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     files: Mapping[str, KnownFiles] = field(default_factory=dict)
     """Files by source text."""
     machine: Machine | None = None
+    tools: Mapping[str, ObservedTools] = field(default_factory=dict)
+    """The tools of each declared server by its name, as far as the server that runs knows them."""
     unneeded: tuple[tuple[str, int], ...] = ()
     """(digest, bytes) of the files that `prune.files` deletes; empty without `prune.files`."""

@@ -92,7 +92,7 @@ class Step(Struct, frozen=True, kw_only=True):
     subject: str
     """The model's name, or a block such as `server`, `routes`, `auth`."""
     kind: str
-    """model, block, files or server."""
+    """model, block, tools, files or server."""
     action: Action
     cause: Cause
     cost: Cost

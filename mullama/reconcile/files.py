@@ -16,6 +16,7 @@ from mullama.manifest.spec.readers import writes_text
 from mullama.names import LOCK_NAME, BuiltinRef, PathRef, parse_source
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import UnusableFile
+from mullama.plan.tools import ToolPins
 from mullama.reconcile.scripted_models import is_script, script_files
 from mullama.reconcile.secrets import place_of, read_secret
 from mullama.sources import registry
@@ -41,16 +42,27 @@ _OPERATOR = Requester()
 
 def read_lock(manifest_path: str | None) -> Mapping[str, LockEntry]:
     """Return the entries of the lock file next to a manifest, by source; none without a lock file."""
+    text, path = _lock_text(manifest_path)
+    return lockfile.parse(text, path) if text is not None else {}
+
+
+def read_locked_tools(manifest_path: str | None) -> Mapping[str, ToolPins]:
+    """Return the pins of tools of the lock file next to a manifest, by server; none without a lock file."""
+    text, path = _lock_text(manifest_path)
+    return lockfile.parse_tools(text, path) if text is not None else {}
+
+
+def _lock_text(manifest_path: str | None) -> tuple[str | None, str]:
+    """Return the text of a lock file, None without one, and its path."""
     if manifest_path is None:
-        return {}
+        return None, ""
     path = Path(manifest_path).with_name(LOCK_NAME)
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8"), str(path)
     except FileNotFoundError:
-        return {}
+        return None, str(path)
     except UnicodeDecodeError as error:
         raise Invalid(f"{path} is not UTF-8 text", hint="mullama lock writes it again") from error
-    return lockfile.parse(text, str(path))
 
 
 def pinned(entry: LockEntry) -> KnownFiles:

@@ -9,6 +9,7 @@ from pathlib import Path
 from mullama.errors import MullamaError, NotFound, Refused
 from mullama.manifest.spec import Manifest, Model
 from mullama.names import LOCK_NAME
+from mullama.plan.tools import ToolPins
 from mullama.reconcile.files import is_local
 from mullama.sources.base import Report
 from mullama.sources.library import Library
@@ -115,7 +116,15 @@ def lock_path(manifest_path: str) -> Path:
     return Path(manifest_path).with_name(LOCK_NAME)
 
 
-def write_lock(manifest_path: str, lock: Lock, includes: Mapping[str, IncludePin] | None = None) -> None:
-    """Write the lock file next to the manifest, atomically. includes: the pins of the remote files of `include`."""
-    write_atomic(lock_path(manifest_path), lockfile.render(lock, includes).encode())
+def write_lock(
+    manifest_path: str,
+    lock: Lock,
+    includes: Mapping[str, IncludePin] | None = None,
+    tools: Mapping[str, ToolPins] | None = None,
+) -> None:
+    """Write the lock file next to the manifest, atomically.
+
+    includes: the pins of the remote files of `include`. tools: those of each server of tools.
+    """
+    write_atomic(lock_path(manifest_path), lockfile.render(lock, includes, tools).encode())
     lock_path(manifest_path).chmod(0o644)

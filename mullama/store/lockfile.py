@@ -1,6 +1,6 @@
 """The text of a lock file: for each source of a manifest, the files that it stands for. All machines then get the same.
 
-It pins the remote files of `include`, too.
+It pins the remote files of `include` and the tools of servers, too.
 
 The JSON has sorted keys, so equal locks are equal texts. The caller reads and writes the file.
 """
@@ -15,6 +15,7 @@ from typing import Any, Final
 from mullama.codec import from_tree, to_tree
 from mullama.errors import Invalid
 from mullama.names import Digest, parse_source
+from mullama.plan.tools import ToolPins
 from mullama.struct import Struct, replace
 from mullama.units import size
 from mullama.weights import record
@@ -52,12 +53,18 @@ class _EntryFields(Struct, frozen=True, kw_only=True):
     projector: ProjectorFacts | None = None
 
 
-def render(lock: Lock, includes: Mapping[str, IncludePin] | None = None) -> str:
-    """Return the text of a lock file."""
+def render(
+    lock: Lock,
+    includes: Mapping[str, IncludePin] | None = None,
+    tools: Mapping[str, ToolPins] | None = None,
+) -> str:
+    """Return the text of a lock file. tools: the pins of each server of tools by its name."""
     sources = {source: _entry_tree(entry) for source, entry in sorted(lock.items())}
     tree: dict[str, Any] = {"mullama.lock": FORMAT, "sources": sources}
     if includes:
         tree["includes"] = {source: to_tree(pin) for source, pin in includes.items()}
+    if tools:
+        tree["tools"] = {server: dict(pins) for server, pins in tools.items()}
     return json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -70,6 +77,17 @@ def parse(text: str, name: str = "mullama.lock") -> dict[str, LockEntry]:
 def parse_includes(text: str, name: str = "mullama.lock") -> dict[str, IncludePin]:
     """Return the pins of the remote files of `include`; raise `Invalid` as `parse`."""
     return {source: _pin(value, f"{name}: {source}") for source, value in _parts(text, name)["includes"].items()}
+
+
+def parse_tools(text: str, name: str = "mullama.lock") -> dict[str, dict[str, str]]:
+    """Return the pins of each server of tools by its name; raise `Invalid` as `parse`."""
+    servers = _parts(text, name)["tools"]
+    found: dict[str, dict[str, str]] = {}
+    for server, tools in servers.items():
+        if not isinstance(tools, dict) or not all(isinstance(digest, str) for digest in tools.values()):
+            raise Invalid(f"{name}: tools.{server} is not a map of tools and digests")
+        found[server] = {tool: Digest.parse(digest).text for tool, digest in tools.items()}
+    return found
 
 
 def _pin(tree: Any, name: str) -> IncludePin:
@@ -90,9 +108,9 @@ def _parts(text: str, name: str) -> dict[str, dict[str, Any]]:
     if not isinstance(tree, dict) or tree.get("mullama.lock") != FORMAT:
         found = tree.get("mullama.lock") if isinstance(tree, dict) else None
         raise Invalid(f"{name} has the format {str(found)[:40]}, this version reads {FORMAT}")
-    if unknown := sorted(set(tree) - {"mullama.lock", "sources", "includes"}):
+    if unknown := sorted(set(tree) - {"mullama.lock", "sources", "includes", "tools"}):
         raise Invalid(f"{name} has the unknown field {unknown[0][:80]!r}")
-    parts = {"sources": tree.get("sources"), "includes": tree.get("includes", {})}
+    parts = {"sources": tree.get("sources"), "includes": tree.get("includes", {}), "tools": tree.get("tools", {})}
     for key, part in parts.items():
         if not isinstance(part, dict):
             raise Invalid(f"{name}: {key} is not an object")

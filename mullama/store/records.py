@@ -235,6 +235,20 @@ class Records:
         self.create()
         write_atomic(self.folder / "lease.json", json.dumps(lease).encode())
 
+    # The pins of tools
+
+    def tool_pins(self) -> dict[str, Any]:
+        """Return the saved pins; empty without any, and where they cannot be read."""
+        try:
+            tree = json.loads((self.folder / "tools.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return tree if isinstance(tree, dict) else {}
+
+    def save_tool_pins(self, pins: Mapping[str, Any]) -> None:
+        self.create()
+        write_atomic(self.folder / "tools.json", json.dumps(pins).encode())
+
     # The overlay: models that imperative verbs added (see `reconcile.overlay`)
 
     def overlay(self) -> dict[str, Any]:

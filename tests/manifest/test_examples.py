@@ -57,13 +57,13 @@ def test_the_full_example_shows_every_block_of_one_server() -> None:
     text = (ROOT / "examples/full.yaml").read_text()
     said = read(text).manifest
     unsaid = [name for name in type(said).model_fields if f"\n{name}:" not in text]
-    assert unsaid == ["mcp", "search", "fleet"]
+    assert unsaid == ["search", "fleet"]
     fleet = read((ROOT / "examples/fleet.yaml").read_text()).manifest.fleet
     assert type(fleet).model_fields.keys() == fleet.model_fields_set
     chat = said.models["chat"]
     assert not (type(chat).model_fields.keys() - chat.model_fields_set) - {
         "adapters", "mmproj", "draft", "digest", "template", "task", "embedding", "transcription",
-        "hosts", "replicas", "scale", "mcp", "search", "tool_turns", "approve",
+        "hosts", "replicas", "scale", "search",
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.errors import Invalid
-from mullama.store.lockfile import parse, render
+from mullama.store.lockfile import parse, parse_tools, render
 from mullama.weights.inspect import inspect
 from mullama.weights.memory import ContextShape, WeightsPlacement, need
 from mullama.weights.record import for_lock
@@ -104,3 +105,29 @@ def test_any_json_is_a_lock_or_our_error(tree: Any) -> None:
             assert isinstance(parse(text), dict)
         except Invalid as error:
             assert error.message  # noqa: PT017 - both ways are right
+
+
+TOOLS = {"docs": {"search": "sha256:" + "a" * 64, "read": "sha256:" + "b" * 64}}
+
+
+def test_the_tools_of_servers_are_pinned_beside_the_files() -> None:
+    text = render({}, None, TOOLS)
+    assert parse_tools(text) == TOOLS
+    assert parse(text) == {}
+    assert text == render({}, None, {"docs": dict(reversed(TOOLS["docs"].items()))})
+    assert "tools" not in render({})
+
+
+@pytest.mark.parametrize(
+    ("tools", "message"),
+    [
+        ([], "mullama.lock: tools is not an object"),
+        ({"docs": []}, "mullama.lock: tools.docs is not a map of tools and digests"),
+        ({"docs": {"a": 1}}, "mullama.lock: tools.docs is not a map of tools and digests"),
+        ({"docs": {"a": "md5:1"}}, "md5:1"),
+    ],
+)
+def test_pins_of_tools_that_cannot_be_read_are_refused(tools: object, message: str) -> None:
+    text = json.dumps({"mullama.lock": 1, "sources": {}, "tools": tools})
+    with pytest.raises(Invalid, match=re.escape(message)):
+        parse_tools(text)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 MODERN = "2026-07-28"
@@ -142,3 +143,25 @@ class McpStub:
                 return found if isinstance(found, bytes) or "error" in found else {"result": {**extra, **found}}
             case _:
                 return {"error": {"code": -32601, "message": "no such method"}}
+
+
+@contextmanager
+def stub_in_thread(revision: str = MODERN) -> Iterator[McpStub]:
+    """Run a stub for tests without a loop of their own."""
+    stub, started, loop = McpStub(revision), threading.Event(), asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with stub.running():
+            started.set()
+            await ended.wait()
+
+    ended = asyncio.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    started.wait()
+    try:
+        yield stub
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.close()

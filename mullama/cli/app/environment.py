@@ -9,6 +9,7 @@ ENVIRONMENT = {
     "MULLAMA_CERT_FILE": "certificate of the client, as for `--cert-file`",
     "MULLAMA_STATE_DIR": "folder of revisions, locks and logs",
     "MULLAMA_CACHE_DIR": "folder of downloaded weights",
+    "MULLAMA_MCP_HOST_FILE": "file of the commands that `from_host` names, in place of /etc/mullama/mcp.json",
     "MULLAMA_DEBUG": "when set, errors show a traceback",
     "NO_COLOR": "when set, output has no colours and no moving displays",
 }

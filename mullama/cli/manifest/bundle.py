@@ -18,7 +18,7 @@ from mullama.cli.app.exit_codes import DONE
 from mullama.cli.app.text_files import read_text, write_text
 from mullama.errors import Invalid, NotFound, Refused, TransferFailed, Unsupported
 from mullama.names import LOCK_NAME, Digest
-from mullama.reconcile.files import Files, read_lock
+from mullama.reconcile.files import Files, read_lock, read_locked_tools
 from mullama.reconcile.lock import lockable, require_locked
 from mullama.units import counted, size
 
@@ -76,7 +76,7 @@ def _export(call: CommandContext) -> int:
             _add_text(tar, _HEAD, json.dumps({"format": FORMAT, "files": sorted(paths)}))
             _add_text(tar, "mullama.yaml", _manifest_text(call, loaded))
             # Without the pins of `include`: the manifest of the bundle has its content.
-            _add_text(tar, LOCK_NAME, lockfile.render(lock))
+            _add_text(tar, LOCK_NAME, lockfile.render(lock, None, read_locked_tools(loaded.path)))
             for digest, path in sorted(paths.items()):
                 _add_file(tar, f"blobs/{digest.replace(':', '-')}", path)
         os.replace(private, target)

@@ -1,8 +1,9 @@
-"""`mullama lock`: pins the files of every source by digest, so all machines use the same bytes."""
+"""`mullama lock`: pins files by digest and the tools of servers, so all machines use the same bytes and prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.discover import load_manifest
@@ -10,16 +11,18 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, json_opt
 from mullama.cli.app.exit_codes import DIFFERS, DONE
 from mullama.cli.console.download_progress import DownloadDisplay
 from mullama.cli.manifest.outdated import file_line, file_tree
-from mullama.errors import ManifestError, masked, masked_tree
+from mullama.codec import to_tree
+from mullama.errors import ManifestError, MullamaError, masked, masked_tree
 from mullama.names import LOCK_NAME
 from mullama.plan.report import Line, Tone
+from mullama.plan.tools import ToolPins, compare_tools
 from mullama.reconcile import lock as lock_file
-from mullama.reconcile.files import Files, read_lock, wanted_kinds
+from mullama.reconcile.files import Files, read_lock, read_locked_tools, wanted_kinds
 from mullama.reconcile.includes import LockedIncludes, PinnedIncludes, read_includes
 from mullama.reconcile.outdated import changed_files
 from mullama.store.lockfile import IncludePin
 from mullama.struct import Struct
-from mullama.units import counted, size
+from mullama.units import counted, printable, size
 
 if TYPE_CHECKING:
     from mullama.manifest.spec import Manifest
@@ -33,7 +36,7 @@ def lock_options(parser: Parser) -> None:
         "--update",
         nargs="*",
         metavar="NAME",
-        help="resolve these models again; without names, all models",
+        help="resolve these models and list these servers of tools again; without names, all",
     )
     parser.add_argument("--dry-run", action="store_true", help="write nothing; show what would change")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 2 if the lock file is stale")
@@ -62,16 +65,24 @@ def lock(call: CommandContext) -> int:
     includes = LockedIncludes(call.env, offline=options.offline, update=options.update == [])
     loaded = load_manifest(call, includes)
     assert loaded.path is not None
-    before, pins = read_lock(loaded.path), read_includes(loaded.path)
-    updating = (
-        frozenset[str]() if options.update is None else lock_file.sources_of(loaded.manifest, tuple(options.update))
-    )
+    before, pins, old_tools = read_lock(loaded.path), read_includes(loaded.path), read_locked_tools(loaded.path)
+    models, servers = _chosen(loaded.manifest, options.update)
+    updating = frozenset[str]() if models is None else lock_file.sources_of(loaded.manifest, models)
     after = _resolved(call, loaded.manifest, before, updating)
-    changed = after != before or includes.pins != pins
+    tools = _listed(call, loaded.manifest, old_tools, servers)
+    changed = after != before or includes.pins != pins or tools != old_tools
     if not options.dry_run and (changed or not lock_file.lock_path(loaded.path).exists()):
-        lock_file.write_lock(loaded.path, after, includes.pins)
-    _show(call, outcomes(before, after), include_changes(pins, includes.pins))
+        lock_file.write_lock(loaded.path, after, includes.pins, tools)
+    _show(call, outcomes(before, after), include_changes(pins, includes.pins), tool_outcomes(old_tools, tools))
     return DONE
+
+
+def _chosen(manifest: Manifest, names: list[str] | None) -> tuple[tuple[str, ...] | None, frozenset[str]]:
+    """Return the models of --update, () for all and None for none, and the servers of tools."""
+    if not names:
+        return (None, frozenset()) if names is None else ((), frozenset(manifest.mcp))
+    models = tuple(name for name in names if name in manifest.models or name not in manifest.mcp)
+    return models or None, frozenset(names) & manifest.mcp.keys()
 
 
 def _check(call: CommandContext) -> int:
@@ -90,7 +101,8 @@ def _check(call: CommandContext) -> int:
         before, pins = read_lock(loaded.path), read_includes(loaded.path)
         missing = lock_file.missing(loaded.manifest, before)
         superfluous = (spec for spec in sorted(pins) if spec not in loaded.remote)
-        unused = (*lock_file.superfluous(loaded.manifest, before), *superfluous)
+        gone = (f"mcp.{server}" for server in read_locked_tools(loaded.path) if server not in loaded.manifest.mcp)
+        unused = (*lock_file.superfluous(loaded.manifest, before), *superfluous, *gone)
     stale = bool(missing or unused)
     if call.options.json:
         call.terminal.json(masked_tree({"stale": stale, "missing": missing, "superfluous": unused}))
@@ -121,6 +133,48 @@ def _resolved(
         for text in warnings:
             call.terminal.note(f"warning: {text}")
     return after
+
+
+def _listed(
+    call: CommandContext, manifest: Manifest, before: Mapping[str, ToolPins], updating: Collection[str]
+) -> dict[str, ToolPins]:
+    """Return the pins of each server of tools. One that does not answer keeps its pins, or has none."""
+    kept = {name: before[name] for name in manifest.mcp if name in before}
+    asked = [name for name in manifest.mcp if name in updating or name not in before]
+    if not asked or Files.here(call.env).offline(call.options.offline):
+        return kept
+    from mullama.reconcile.tool_servers import list_pins  # few manifests have servers of tools
+
+    for name, found in asyncio.run(list_pins(manifest, asked, call.env)).items():
+        if isinstance(found, MullamaError):
+            rest = "its pins stay" if name in before else "its tools are not pinned"
+            call.terminal.note(f"warning: {found.message}: {rest}")
+        else:
+            kept[name] = found
+    return kept
+
+
+class ToolOutcome(Struct, frozen=True, kw_only=True):
+    """Change of the pins of one server of tools in the lock file."""
+
+    server: str
+    state: str
+    """Key of `_SIGNS`."""
+    count: int
+    """Of its tools."""
+    changes: str
+    """The tools that differ, as a clause; "" for none, and for a server that is added or removed."""
+
+
+def tool_outcomes(before: Mapping[str, ToolPins], after: Mapping[str, ToolPins]) -> tuple[ToolOutcome, ...]:
+    """Return the change of every server of tools, sorted by name."""
+    found = []
+    for server in sorted(before.keys() | after):
+        old, new = before.get(server), after.get(server)
+        changes = str(compare_tools(old, new)) if old is not None and new is not None else ""
+        state = "added" if old is None else "removed" if new is None else "moved" if changes else "kept"
+        found.append(ToolOutcome(server=server, state=state, count=len(new or old or ()), changes=changes))
+    return tuple(found)
 
 
 def outcomes(before: lock_file.Lock, after: lock_file.Lock) -> tuple[SourceChange, ...]:
@@ -160,14 +214,22 @@ def include_changes(
 
 
 def _show(
-    call: CommandContext, found: tuple[SourceChange, ...], includes: tuple[tuple[str, str, IncludePin], ...]
+    call: CommandContext,
+    found: tuple[SourceChange, ...],
+    includes: tuple[tuple[str, str, IncludePin], ...],
+    tools: tuple[ToolOutcome, ...],
 ) -> None:
     if call.options.json:
         files = [
             {"source": spec, "state": state, "revision": pin.revision, "digest": pin.digest, "size": pin.size}
             for spec, state, pin in includes
         ]
-        call.terminal.json({"sources": [_tree(item) for item in found], "includes": files})
+        trees = {
+            "sources": [_tree(item) for item in found],
+            "includes": files,
+            "tools": [to_tree(one) for one in tools],
+        }
+        call.terminal.json(trees)
         return
     call.terminal.toned(Line(text, _SIGNS[item.state][1]) for item in found for text in _lines(item))
     call.terminal.toned(
@@ -175,10 +237,17 @@ def _show(
         for spec, state, pin in includes
         for sign, tone in (_SIGNS[state],)
     )
-    changed = sum(item.state != "kept" for item in found) + sum(state != "kept" for _, state, _ in includes)
+    call.terminal.toned(
+        Line(f"{sign} mcp.{one.server}  {printable(one.changes) or counted(one.count, 'tool')}  {one.state}", tone)
+        for one in tools
+        for sign, tone in (_SIGNS[one.state],)
+    )
+    states = [*(item.state for item in found), *(state for _, state, _ in includes), *(one.state for one in tools)]
+    changed = sum(state != "kept" for state in states)
     verb = "would change" if call.options.dry_run else "changed"
-    text = f"{LOCK_NAME}: {counted(len(found) + len(includes), 'source')}, {changed} {verb}"
-    call.terminal.line(text if found or includes else "no source needs a lock")
+    text = f"{LOCK_NAME}: {counted(len(found) + len(includes), 'source')}, "
+    text += f"{counted(len(tools), 'server')} of tools, " if tools else ""
+    call.terminal.line(f"{text}{changed} {verb}" if states else "no source needs a lock")
 
 
 def _lines(item: SourceChange) -> list[str]:

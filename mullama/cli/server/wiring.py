@@ -51,6 +51,8 @@ from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.service import ModelService
 from mullama.runtime.serving.usage_log import UsageLog
 from mullama.runtime.span_queue import SpanQueue
+from mullama.runtime.tools.calls import CallRunner
+from mullama.runtime.tools.service import ToolService
 from mullama.runtime.worker.spawn import SpawnedWorker
 from mullama.server import log
 from mullama.server.app import App, create_app
@@ -191,7 +193,7 @@ class _Process(Struct, kw_only=True):
     git: GitFollower
     reconciler: Reconciler
     watcher: ManifestWatcher
-    service: ModelService
+    service: ToolService
     operator: LocalOperator
     pool: Pool
     webhooks: WebhookDelivery
@@ -234,7 +236,7 @@ class _Process(Struct, kw_only=True):
         )
         spans = SpanQueue(lambda: reconciler.current.snapshot.manifest.observability.otlp, metrics.spans)
         peers = PeerBook(lambda: reconciler.current.snapshot.manifest, env, event_log.note)
-        service = ModelService(
+        models = ModelService(
             lambda: reconciler.current.snapshot,
             pool,
             ModelCommands(reconciler, files, env),
@@ -246,6 +248,8 @@ class _Process(Struct, kw_only=True):
             spans,
             peers,
         )
+        runner = CallRunner(reconciler.tools, metrics, spans, event_log.note)
+        service = ToolService(models, models.first_model, reconciler.tools, runner)
         kept = StreamKeeper(lambda: reconciler.current.snapshot.manifest.server.resumable, metrics.streams)
         git = GitFollower(
             folder=records.git_folder,
@@ -418,6 +422,7 @@ class _Process(Struct, kw_only=True):
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.telemetry.close()
         await self.peers.close()
+        await self.reconciler.tools.close()
         self.objects.close()
         self.rates.close()
         await self.usage.close()

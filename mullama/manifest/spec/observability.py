@@ -13,7 +13,7 @@ EventKind = Literal[
     "worker-failed", "files-changed", "certificate", "certificate-refused", "usage-not-recorded", "git-commit",
     "git-failed", "git-edited", "keys", "listening", "not-listening", "pruned", "refreshed", "telemetry-failed",
     "telemetry-recovered", "watch-failed", "peer-ejected", "peer-recovered", "tool-call", "tool-failed",
-    "warning",
+    "tools-listed", "tools-lost", "tools-changed", "tools-accepted", "warning",
 ]  # fmt: skip
 """Events that a webhook may select."""
 

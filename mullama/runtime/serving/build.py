@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from mullama.chat.media import MediaLimits
 from mullama.chat.model_settings import ModelSettings
 from mullama.chat.template import Rendered
+from mullama.chat.types import Tool
 from mullama.engines.base import (
     Adapter,
     ContextOptions,
@@ -60,11 +61,20 @@ _BUILTIN = "builtin:"
 class DeploymentBuilder:
     """Builds deployments for one machine.
 
-    prefixes: the folder of computed prefixes. memory: a folder in main memory, None on a machine without one.
+    prefixes: the folder of computed prefixes. memory: a folder in main memory, None on a machine without one. tools:
+    returns the tools that the server adds to every conversation with a model.
     """
 
-    def __init__(self, *, machine: Machine | None, prefixes: Path | None, memory: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        machine: Machine | None,
+        prefixes: Path | None,
+        memory: Path | None = None,
+        tools: Callable[[Model], Sequence[Tool]] = lambda model: (),
+    ) -> None:
         self.machine = machine
+        self._tools = tools
         self._prefixes = prefixes
         self._memory = memory
 
@@ -194,7 +204,6 @@ class DeploymentBuilder:
                 "residency.keep.ram needs a file system in memory at /dev/shm, and this machine has none",
                 hint="residency.keep.conversations keeps them on disk",
             )
-        begin = warm_prefix(settings) if model.task == "chat" else Rendered(text="")
         options = ContextOptions.of(requested_shape(model, files.facts, files.used))
         made = context_shape(model, files.facts, files.used)
         return replace(
@@ -208,7 +217,7 @@ class DeploymentBuilder:
             rope_freq_base=(rope.base or 0.0) if rope else 0.0,
             rope_freq_scale=(rope.scale or 0.0) if rope else 0.0,
             adapters=_adapters(model, adapters),
-            prefixes=(Prefix(text=begin.text, joint=begin.joint),) if begin.text else (),
+            prefixes=self._declared(model, settings),
             state_dir=str(self._prefixes) if self._prefixes else None,
             prefix_bytes=keep.prefixes,
             keep_bytes=keep.conversations,
@@ -217,6 +226,21 @@ class DeploymentBuilder:
             pool_auto=context.pool == "auto" and writes_text(model),
             use_file=self._use_file(model, files),
         )
+
+    def _declared(self, model: Model, settings: ModelSettings) -> tuple[Prefix, ...]:
+        """Return the text with which every conversation with a model begins."""
+        begin = warm_prefix(settings, self._tools(model)) if model.task == "chat" else Rendered(text="")
+        return (Prefix(text=begin.text, joint=begin.joint),) if begin.text else ()
+
+    def with_tools(self, deployment: Deployment) -> Deployment:
+        """Return the deployment with the tools of its model as they are now in its declared prefix."""
+        if deployment.unavailable is not None:
+            return deployment
+        found = self._declared(deployment.model, deployment.settings)
+        options = deployment.options
+        return deployment if found == options.prefixes else replace(
+            deployment, options=replace(options, prefixes=found)
+        )  # fmt: skip
 
     def _with_use(self, model: Model, files: KnownFiles) -> KnownFiles:
         """Return the files with what requests have used, where it decides the size of a pool."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from mullama.chat.model_settings import ModelSettings, opening, settings_for
 from mullama.chat.template import ChatInput, ChatTemplate, Rendered, SpecialTexts, declared_prefix
+from mullama.chat.tool_prompt import with_tools_described
 from mullama.chat.transcription.prompts import TranscriptionSettings, prompt_for
-from mullama.chat.types import Message, Sampling, text_message
+from mullama.chat.types import Message, Sampling, Tool, text_message
 from mullama.errors import Invalid, MullamaError
 from mullama.manifest.spec import Model
 from mullama.manifest.tree import block_to_tree
@@ -124,11 +125,17 @@ def effective_defaults(model: Model, files: KnownFiles) -> Defaults:
     )
 
 
-def warm_prefix(settings: ModelSettings) -> Rendered:
-    """Return the text with which every conversation begins, to compute it before the first request; "" for none."""
-    if not settings.system and not settings.messages:
+def warm_prefix(settings: ModelSettings, tools: Sequence[Tool] = ()) -> Rendered:
+    """Return the text with which every conversation begins, to compute it before the first request; "" for none.
+
+    tools: those that the server adds to every conversation, in their order there.
+    """
+    if not settings.system and not settings.messages and not tools:
         return Rendered(text="")
-    return declared_prefix(settings, opening(settings))
+    messages = opening(settings)
+    if tools and not settings.template.traits.tools:
+        return declared_prefix(settings, with_tools_described(messages, tools, settings.family.calls))
+    return declared_prefix(settings, messages, tools)
 
 
 def probe_prompt(settings: ModelSettings, prompt: str, *, answered: bool) -> Rendered:

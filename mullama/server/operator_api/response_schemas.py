@@ -137,6 +137,14 @@ _PEER = record(
     passed_over=_TEXTS,
 )
 
+_TOOL_SERVER = record(
+    name=TEXT,
+    state=one_of("ready", "connecting", "unavailable"),
+    tools=_TEXTS,
+    changed=FLAG,
+    message=TEXT,
+)
+
 STATUS = record(
     format={"const": "mullama.status/1"},
     version=TEXT,
@@ -160,6 +168,7 @@ STATUS = record(
     routes=mapping(TEXT),
     shares=mapping(record(to=array(record(model=TEXT, weight=COUNT)), fallback=_TEXTS)),
     peers=array(_PEER),
+    tools=array(_TOOL_SERVER),
     groups=array(_GROUP),
     git=nullable(_GIT),
     rates=array(_RATE),

@@ -1,0 +1,101 @@
+"""Servers of tools with the real commands: declared, called over every API, changed, accepted, locked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.stack import Stack, eventually
+from tests.tools.mcp_stub import McpStub, stub_in_thread, text, tool
+
+PROGRAM = """
+import json, sys
+for line in sys.stdin:
+    r = json.loads(line); m = r["method"]
+    if m == "initialize":
+        a = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}
+    elif m == "tools/list":
+        a = {"tools": [{"name": "open", "inputSchema": {"type": "object"}}]}
+    elif m == "tools/call":
+        a = {"content": [{"type": "text", "text": "the file is empty"}]}
+    elif "id" in r:
+        print(json.dumps({"jsonrpc": "2.0", "id": r["id"], "error": {"code": -32601, "message": "no"}}), flush=True)
+        continue
+    else:
+        continue
+    print(json.dumps({"jsonrpc": "2.0", "id": r["id"], "result": a}), flush=True)
+"""
+
+
+@pytest.fixture
+def stub() -> Iterator[McpStub]:
+    with stub_in_thread() as running:
+        running.called = lambda name, arguments: text(f"page {arguments.get('q')}")
+        yield running
+
+
+@pytest.fixture
+def tools(stack: Stack, stub: McpStub) -> Stack:
+    """A stack with one server by address and one that is a command of the machine."""
+    (stack.home / "demo.script.json").write_text(json.dumps({"name": "demo", "constraints": True}))
+    (stack.home / "server.py").write_text(PROGRAM)
+    host = stack.home / "mcp.json"
+    host.write_text(
+        json.dumps({"mcpServers": {"files": {"command": sys.executable, "args": [str(stack.home / "server.py")]}}})
+    )
+    host.chmod(0o600)
+    stack.home.chmod(0o755)
+    stack.variables |= {"MULLAMA_MCP_HOST_FILE": str(host), "DOCS_TOKEN": "Bearer canary"}
+    stack.write(
+        {"demo": {"from": "./demo.script.json", "mcp": ["docs", "files"]}},
+        mcp={
+            "docs": {"url": stub.url, "headers": {"Authorization": {"from_env": "DOCS_TOKEN"}}, "timeout": "10s"},
+            "files": {"from_host": "files", "timeout": "20s"},
+        },
+    )
+    return stack
+
+
+def condition(stack: Stack) -> dict[str, Any]:
+    found: list[dict[str, Any]] = stack.status()["conditions"]
+    return next(one for one in found if one["type"] == "ToolsReady")
+
+
+def ask(url: str, prompt: str) -> str:
+    body = {"model": "demo", "messages": [{"role": "user", "content": prompt}]}
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    message: str = answer.json()["choices"][0]["message"]["content"]
+    return message
+
+
+def test_a_model_uses_the_tools_that_its_manifest_gives_it(tools: Stack, stub: McpStub) -> None:
+    tools.serve()
+    url = tools.ready()
+    eventually(lambda: condition(tools)["status"], tools.log)
+    assert condition(tools)["message"] == "docs: 2 tools, files: 1 tool"
+    assert ask(url, 'call docs__read {"q": "seven"} then it says: RESULT') == "it says: page seven"
+    assert ask(url, "call files__open {} then it says: RESULT") == "it says: the file is empty"
+    assert {headers["authorization"] for _, headers in stub.seen} == {"Bearer canary"}
+    assert tools.run("diff", "-f", tools.name, code=0).returncode == 0
+
+    stub.tools = [tool("search", "changed"), tool("read", "Reads.")]
+    shown = tools.run("diff", "-f", tools.name, code=2).stdout
+    assert "! mcp.docs" in shown
+    assert "search changed: use them as they are now" in shown
+    assert condition(tools)["reason"] == "ToolsChanged"
+    tools.apply()
+    tools.run("diff", "-f", tools.name, code=0)
+    assert condition(tools)["status"] is True
+
+    tools.run("lock", "-f", tools.name)
+    assert set(json.loads((tools.home / "mullama.lock").read_text())["tools"]) == {"docs", "files"}
+    stub.tools = [tool("read", "Reads.")]
+    shown = tools.run("diff", "-f", tools.name, code=2).stdout
+    assert "search is gone: mullama lock --update pins them" in shown
+    assert "canary" not in tools.log() + json.dumps(tools.status()) + shown
