@@ -153,6 +153,35 @@ def test_an_answer_grows_while_another_screen_is_open(page: Any, stack: Stack) -
     page.locator(".markdown").get_by_text("58 59 60").wait_for()
 
 
+SHIFTS = """() => {
+    window.shifts = [];
+    const place = ({x, y}) => `${x}, ${y}`;
+    const moved = ({node, previousRect, currentRect}) =>
+        `${node?.outerHTML ?? node?.textContent}: ${place(previousRect)} to ${place(currentRect)}`;
+    new PerformanceObserver((list) => {
+        for (const one of list.getEntries()) window.shifts.push(...one.sources.map(moved));
+    }).observe({type: "layout-shift"});
+}"""
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_an_answer_that_grows_moves_nothing(page: Any, stack: Stack, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    opened(page, stack, "playground")
+    page.locator(".gauge").wait_for()
+    words = "some words of a paragraph " * 6
+    text = f"slow 5ms say {words}\n\n- a list\n- of two\n\n```python\nx = 1\n```\n\n" + f"{words}\n\n" * 3
+    asked(page, "say begin")
+    finished(page)
+    page.evaluate(SHIFTS)
+    for count in (2, 3):  # the second answer fills the view, and the third one begins at its end
+        asked(page, text)
+        finished(page, count)
+        page.get_by_label("Model", exact=True).and_(page.locator(":enabled")).wait_for()
+    page.locator(".markdown pre").last.wait_for()
+    assert page.evaluate("window.shifts") == []
+
+
 @pytest.mark.parametrize("form", ["curl", "openai", "anthropic", "ollama"])
 def test_the_code_of_a_request_runs_as_it_is(page: Any, stack: Stack, form: str) -> None:
     opened(page, stack, "playground")

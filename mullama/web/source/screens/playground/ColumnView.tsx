@@ -67,11 +67,12 @@ function Gauge({ messages, run, size }: { messages: Message[]; run: Run | undefi
   const stats = messages.findLast((one) => one.stats?.promptTokens)?.stats;
   const used = (stats ? stats.promptTokens + stats.tokens : 0) + (run ? run.pieces.value : 0);
   const label = `${count(used)} of ${count(size)} tokens of the context used`;
+  const digits = count(size).length; // the width of the text stays the same while the number grows
   const warned = useRef(false);
   if (!run) warned.current = used / size > NEARLY_FULL;  // a notice that came while the answer streams would move its text
   return (
     <div class="gauge small quiet" title={label}>
-      <span>{count(used)} / {count(size)} tokens</span>
+      <span><span class="used" style={{ minWidth: `${digits}ch` }}>{count(used).padStart(digits, "\u2007")}</span> / {count(size)} tokens</span>
       <Bar value={used} whole={size} label={label} />
       {warned.current && <p class="notice">The context is nearly full. An answer ends where the context does, and the server leaves out the oldest turns of a longer conversation.</p>}
     </div>

@@ -52,8 +52,8 @@ export function Markdown({ text, growing = false }: { text: string; growing?: bo
   const { settled, last } = shown;
   return (
     <div class="markdown">
-      {settled.map((block, index) => <BlockView key={index} block={block} settled />)}
-      {last.open.map((block, index) => <BlockView key={settled.length + index} block={block} settled={!growing} />)}
+      {/* One list, so that a block which settles stays the same element: a new one has no height for a frame. */}
+      {[...settled, ...last.open].map((block, index) => <BlockView key={index} block={block} settled={index < settled.length || !growing} />)}
     </div>
   );
 }

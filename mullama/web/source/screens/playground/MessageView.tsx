@@ -30,12 +30,12 @@ export interface Actions {
 /** Characters of a text of the person that are shown at first. */
 const MOST_TYPED = 20_000;
 
-/** A message of the shown branch. */
+/** A message of the shown branch. The text stays the same element from its first piece on, so that nothing moves. */
 export const MessageView = memo(function MessageView(props: Props) {
   const { message, run } = props;
   return (
     <article class={`message ${message.role}`} aria-busy={run !== undefined} data-id={message.id}>
-      {run ? <Growing {...props} run={run} /> : <Whole {...props} />}
+      <Shown {...props} />
     </article>
   );
 });
@@ -44,30 +44,12 @@ function author(message: Message): string {
   return message.role === "user" ? "You" : message.role === "tool" ? `Result of ${message.call?.name ?? "a tool"}` : message.model || "Model";
 }
 
-/** An answer while it grows: the only part of the page that is drawn for each piece. */
-function Growing(props: Props & { run: Run }) {
-  const message = props.run.growing.value;
-  return (
-    <>
-      <Head {...props} />
-      <Content message={message} growing />
-      <footer class="quiet small"><Speed run={props.run} /></footer>
-    </>
-  );
-}
-
-function Speed({ run }: { run: Run }) {
-  const pieces = run.pieces.value;
-  if (!pieces) return <span>Waiting for the first token…</span>;
-  const seconds = (performance.now() - run.first) / 1000;
-  return <span>{count(pieces)} tokens{seconds > 0.5 && ` at ${Math.round(pieces / seconds)}/s`}, first after {span((run.first - run.begun) / 1000)}</span>;
-}
-
-function Whole(props: Props) {
-  const { message, busy, actions } = props;
+/** The parts of a message. Of an answer that grows, they are the only part of the page that is drawn for each piece. */
+function Shown(props: Props) {
+  const { run, busy, actions } = props;
+  const message = run ? run.growing.value : props.message;
   const [draft, setDraft] = useState<string | null>(null);
   const [source, setSource] = useState(false);
-  const mine = message.role === "user";
   if (draft !== null) {
     const close = () => setDraft(null);
     return <><Head {...props} /><Edit text={draft} change={setDraft} busy={busy} close={close} done={() => { close(); actions.edit(message, draft); }} /></>;
@@ -75,19 +57,29 @@ function Whole(props: Props) {
   return (
     <>
       <Head {...props} />
-      {source ? <pre class="body" tabIndex={0}>{visible(message.content)}</pre> : <Content message={message} growing={false} />}
-      <footer class="quiet small">
-        <Figures message={message} />
-        {mine && <button class="button plain small" data-edit disabled={busy} onClick={() => setDraft(message.content)}>Edit</button>}
-        {message.role === "assistant" && <button class="button plain small" disabled={busy} onClick={() => actions.again(message)}>Regenerate</button>}
-        {message.role === "assistant" && <button class="button plain small" aria-pressed={source} onClick={() => setSource(!source)}>Source</button>}
-        <CopyButton text={() => message.content} kind="plain small" />
-      </footer>
+      {source ? <pre class="body" tabIndex={0}>{visible(message.content)}</pre> : <Content message={message} growing={run !== undefined} />}
+      {!run && (
+        <footer class="quiet small">
+          <Figures message={message} />
+          {message.role === "user" && <button class="button plain small" data-edit disabled={busy} onClick={() => setDraft(message.content)}>Edit</button>}
+          {message.role === "assistant" && <button class="button plain small" disabled={busy} onClick={() => actions.again(message)}>Regenerate</button>}
+          {message.role === "assistant" && <button class="button plain small" aria-pressed={source} onClick={() => setSource(!source)}>Source</button>}
+          <CopyButton text={() => message.content} kind="plain small" />
+        </footer>
+      )}
     </>
   );
 }
 
-function Head({ message, versions, busy, actions }: Props) {
+/** The speed of an answer that grows. It is above the text, because everything below would move with each line. */
+function Speed({ run }: { run: Run }) {
+  const pieces = run.pieces.value;
+  const seconds = (performance.now() - run.first) / 1000;
+  const text = pieces ? `${count(pieces)} tokens${seconds > 0.5 ? ` at ${Math.round(pieces / seconds)}/s` : ""}, first after ${span((run.first - run.begun) / 1000)}` : "Waiting for the first token…";
+  return <span class="small growing">{text}</span>;
+}
+
+function Head({ message, versions, run, busy, actions }: Props) {
   const ids = versions.split(" ");
   const place = ids.indexOf(message.id);
   return (
@@ -100,6 +92,7 @@ function Head({ message, versions, busy, actions }: Props) {
           <button class="button plain small" aria-label="Later version" disabled={place === ids.length - 1 || busy} onClick={() => actions.show(ids[place + 1]!)}>›</button>
         </span>
       )}
+      {run && <Speed run={run} />}
     </header>
   );
 }
