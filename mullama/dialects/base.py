@@ -59,6 +59,8 @@ class ReplyContext(Struct, Generic[Op_co, Res_co], frozen=True, kw_only=True):
 class ResponseRequest(types.ChatRequest, frozen=True, kw_only=True):
     """A request of the Responses API: a conversation that may continue stored responses."""
 
+    shows_calls: bool = True
+    asks_approval: bool = True
     needs: tuple[str, ...] = ()
     """Ids of stored responses that complete the conversation.
 

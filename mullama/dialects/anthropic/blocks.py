@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mullama.chat import types
+from mullama.chat.tool_servers import function_name
 from mullama.dialects import fields, schema
 from mullama.dialects.media import from_base64, from_url
 from mullama.dialects.tools import MOST_MESSAGES, NAME, arguments_of
@@ -18,16 +19,26 @@ _TEXT = fields.text("text")
 _ROLES: dict[str, types.Role] = {"user": "user", "assistant": "assistant", "system": "system"}
 
 # Calls that ran on Anthropic's servers. Only their results are useful to another model.
-_SERVER_SIDE = ("server_tool_use", "redacted_thinking", "mcp_tool_use", "container_upload", "compaction")
+_SERVER_SIDE = ("server_tool_use", "redacted_thinking", "mcp_tool_listing", "container_upload", "compaction")
 
 
 class _Turn(Struct):
-    """Collects the blocks of a turn. Each tool result becomes a turn before it."""
+    """Collects the blocks of a turn. Each tool result becomes a turn before it.
+
+    The blocks before the result of a call that the server made are a turn of their own, before that result.
+    """
 
     parts: list[types.Part] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
     calls: list[types.ToolCall] = field(default_factory=list)
     results: list[types.Message] = field(default_factory=list)
+
+    def run(self, result: types.Message) -> None:
+        """Add the result of a call that the server made."""
+        if self.calls or self.parts or self.thinking:
+            self.results.append(_spoken("assistant", self))
+        self.results.append(result)
+        self.parts, self.thinking, self.calls = [], [], []
 
 
 def to_message(value: JSONValue, path: str) -> tuple[types.Message, ...]:
@@ -49,12 +60,16 @@ def to_message(value: JSONValue, path: str) -> tuple[types.Message, ...]:
 def _turns(role: types.Role, turn: _Turn) -> Iterator[types.Message]:
     yield from turn.results
     if turn.parts or turn.calls or turn.thinking or not turn.results:
-        yield types.Message(
-            role=role,
-            content=tuple(turn.parts),
-            thinking="\n".join(turn.thinking) or None,
-            tool_calls=tuple(turn.calls),
-        )
+        yield _spoken(role, turn)
+
+
+def _spoken(role: types.Role, turn: _Turn) -> types.Message:
+    return types.Message(
+        role=role,
+        content=tuple(turn.parts),
+        thinking="\n".join(turn.thinking) or None,
+        tool_calls=tuple(turn.calls),
+    )
 
 
 def _blocks(value: JSONValue, path: str) -> Iterator[fields.Body]:
@@ -73,6 +88,10 @@ def _read(block: fields.Body, turn: _Turn) -> None:
             turn.calls.append(_call(block))
         case "tool_result":
             turn.results.append(_result(block))
+        case "mcp_tool_use":
+            turn.calls.append(_server_call(block))
+        case "mcp_tool_result":
+            turn.run(_result(block))
         case kind if kind in _SERVER_SIDE:
             pass
         case _:
@@ -81,6 +100,12 @@ def _read(block: fields.Body, turn: _Turn) -> None:
 
 def _call(block: fields.Body) -> types.ToolCall:
     return types.ToolCall(id=block.need(_ID), name=block.need(NAME), arguments=arguments_of(block.raw("input")))
+
+
+def _server_call(block: fields.Body) -> types.ToolCall:
+    """Return a call of a tool of a server, by the name of its function."""
+    name = function_name(block.need(NAME.named("server_name")), block.need(NAME))
+    return types.ToolCall(id=block.need(_ID), name=name, arguments=arguments_of(block.raw("input")))
 
 
 def _result(block: fields.Body) -> types.Message:

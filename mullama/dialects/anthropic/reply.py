@@ -7,10 +7,11 @@ from typing import Any, Literal, assert_never
 
 from mullama.chat import types
 from mullama.dialects import schema
+from mullama.dialects.anthropic import mcp
 from mullama.dialects.anthropic.errors import envelope
 from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent
 from mullama.dialects.reply_values import prefixed
-from mullama.dialects.tools import arguments_object, arguments_text
+from mullama.dialects.tools import arguments_object, arguments_text, compact
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
 
@@ -72,6 +73,9 @@ def _blocks(choice: types.Choice, context: ReplyContext[types.ChatRequest, Any])
                 "name": part.name,
                 "input": arguments_object(part),
             }
+        elif isinstance(part, types.ToolRun):
+            if context.operation.shows_calls:
+                yield from mcp.run_blocks(part)
         elif not isinstance(part, types.TextRun):
             pass
         elif part.thinking:
@@ -112,6 +116,7 @@ class MessageStream:
         self._written = False  # whether the open tool_use has had any input
         self._last = types.Finished(reason=types.StopReason.STOP)
         self._ended = False
+        self._shows = context.operation.shows_calls
         self.whole: JSONValue = None
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
@@ -122,6 +127,10 @@ class MessageStream:
                 return self._thinking(event.text)
             case types.ToolCallStarted() | types.ToolCallDelta() | types.ToolCallFinished():
                 return tuple(self._tool(event))
+            case types.ToolStarted():
+                return tuple(self._server_call(event)) if self._shows else tuple(self._close())
+            case types.ToolEnded() if self._shows:
+                return (*self._open(mcp.result_block(event)), *self._close())
             case types.Started():
                 return (self._start(event), _PING)
             case types.Finished():
@@ -167,6 +176,12 @@ class MessageStream:
                     arguments = arguments_text(event.call)
                     yield self._delta(type="input_json_delta", partial_json=arguments)
                 yield from self._close()
+
+    def _server_call(self, event: types.ToolStarted) -> Iterator[Frame]:
+        """Yield the frames of a call that the server makes."""
+        yield from self._open(mcp.use_block(event))
+        yield self._delta(type="input_json_delta", partial_json=compact(event.arguments))
+        yield from self._close()
 
     def _open(self, block: dict[str, JSONValue]) -> tuple[Frame, ...]:
         """Close the open block and open this one at the next index."""
@@ -217,7 +232,9 @@ RESPONSE_SCHEMA = schema.exact(
     type=schema.constant("message"),
     role=schema.constant("assistant"),
     model=schema.STRING,
-    content=schema.listed(schema.record("type", type=schema.one_of("text", "thinking", "tool_use"))),
+    content=schema.listed(
+        schema.record("type", type=schema.one_of("text", "thinking", "tool_use", "mcp_tool_use", "mcp_tool_result"))
+    ),
     stop_reason=schema.one_of("end_turn", "stop_sequence", "max_tokens", "tool_use"),
     stop_sequence=schema.nullable(schema.STRING),
     usage=schema.exact(

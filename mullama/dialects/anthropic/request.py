@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from mullama.chat import types
+from mullama.chat.tool_servers import ToolServer
 from mullama.dialects import fields, schema
 from mullama.dialects.anthropic.blocks import MESSAGES, SYSTEM
+from mullama.dialects.anthropic.mcp import SERVERS, TOOLSET, tool_servers
 from mullama.dialects.base import WireRequest
 from mullama.dialects.foreign_fields import llama_server_warnings
 from mullama.dialects.formats import effort, json_schema
@@ -61,8 +63,9 @@ def decode_count(request: WireRequest) -> types.CountRequest:
 
 def _chat(body: fields.Body, model: str, limit: int | None) -> types.ChatRequest:
     messages = _messages(body)
+    servers = tool_servers(body, body.get(_TOOLS) or ())
     tools, skipped = _tools(body)
-    choice, parallel = _tool_choice(body, tools)
+    choice, parallel = _tool_choice(body, tools, servers)
     think, budget = _think(body)
     return types.ChatRequest(
         model=model,
@@ -80,6 +83,8 @@ def _chat(body: fields.Body, model: str, limit: int | None) -> types.ChatRequest
         tool_choice=choice,
         parallel_tool_calls=parallel,
         continue_final=messages[-1].role == "assistant" and not messages[-1].tool_calls,
+        tool_servers=servers,
+        shows_calls=bool(servers),
         user=_user(body),
         warnings=skipped + _ineffective(body) + llama_server_warnings(body, "/v1/messages"),
     )
@@ -101,6 +106,8 @@ def _tools(body: fields.Body) -> tuple[tuple[types.Tool, ...], tuple[str, ...]]:
     for i, value in enumerate(body.get(_TOOLS) or ()):
         one = fields.Body(value, f"tools[{i}]")
         kind = one.raw("type")
+        if kind == TOOLSET:
+            continue
         if kind not in (None, "custom"):
             skipped.append(f"tools[{i}] of type {str(kind)[:40]} was left out: it has no schema")
         else:
@@ -117,8 +124,13 @@ def _tool(one: fields.Body) -> types.Tool:
     )
 
 
-def _tool_choice(body: fields.Body, tools: tuple[types.Tool, ...]) -> tuple[types.ToolChoice, bool]:
-    """Return the choice, and True where several calls at once are allowed."""
+def _tool_choice(
+    body: fields.Body, tools: tuple[types.Tool, ...], servers: tuple[ToolServer, ...]
+) -> tuple[types.ToolChoice, bool]:
+    """Return the choice, and True where several calls at once are allowed.
+
+    servers: those of the request, whose tools are known later.
+    """
     choice = body.child("tool_choice")
     if choice is None:
         return types.ToolChoice(), True
@@ -134,7 +146,7 @@ def _tool_choice(body: fields.Body, tools: tuple[types.Tool, ...]) -> tuple[type
             chosen = types.ToolChoice(mode="required", names=(choice.need(NAME),))
         case _:
             raise fields.unfit(choice.at("type"), f"auto, any, tool or none, not {kind[:40]!r}")
-    return checked_choice(chosen, tools, "tool_choice"), not choice.get(_PARALLEL)
+    return chosen if servers else checked_choice(chosen, tools, "tool_choice"), not choice.get(_PARALLEL)
 
 
 def _think(body: fields.Body) -> tuple[bool | str | None, int | None]:
@@ -171,7 +183,7 @@ def _format(body: fields.Body) -> types.ResponseFormat | None:
 
 def _ineffective(body: fields.Body) -> tuple[str, ...]:
     """Return warnings for fields that have an effect on Anthropic's servers only."""
-    names = ("mcp_servers", "container", "context_management")
+    names = ("container", "context_management")
     return tuple(f"{name} has no effect here" for name in names if body.has(name))
 
 
@@ -182,7 +194,7 @@ def _user(body: fields.Body) -> str | None:
 
 _FIELDS: tuple[fields.Field[object], ...] = (
     fields.MODEL, MESSAGES, SYSTEM, fields.STREAM, _TEMPERATURE, _TOP_P, _TOP_K, STOP_SEQUENCES, _TOOLS,
-    KEEP_ALIVE, fields.record("tool_choice"), fields.record("thinking"), fields.record("output_config"),
+    SERVERS, KEEP_ALIVE, fields.record("tool_choice"), fields.record("thinking"), fields.record("output_config"),
     fields.record("metadata"),
 )  # fmt: skip
 COUNT_SCHEMA = fields.request_schema(*_FIELDS, required="messages")

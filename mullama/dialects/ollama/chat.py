@@ -218,6 +218,8 @@ class OllamaChatStream(LineStream):
             case types.ToolCallFinished():
                 self._joints.call()
                 return (self._line({"tool_calls": [tool_call(event.index, event.call)]}),)
+            case types.ToolStarted():
+                self._joints.call()
             case types.Finished():
                 self._reason = event.reason
             case types.Completed() if not self._ended:

@@ -133,6 +133,9 @@ class ChatChunkStream(EventStream):
                 return (self._thinking(event),)
             case types.ToolCallStarted() | types.ToolCallDelta() | types.ToolCallFinished():
                 return self._tool(event)
+            case types.ToolStarted():
+                self._joints[0].call()
+                return ()
             case types.Generated():
                 self._extras.note(event)
                 return ()

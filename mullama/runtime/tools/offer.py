@@ -145,6 +145,10 @@ def _checked(offered: Sequence[Offered], request: chat.ChatRequest) -> dict[str,
                 f"tools has {tool.name!r}, which is the name of a tool of this server",
                 hint="give the function another name", field="tools",
             )  # fmt: skip
+    known = {*tools, *(tool.name for tool in request.tools)}
+    for name in request.tool_choice.names:
+        if name not in known:
+            raise Invalid(f"tool_choice names {name!r}, which is not among the tools", field="tool_choice")
     if tools and request.n > 1:
         raise Unsupported(
             "a model with tools of this server gives one answer at a time", hint="send n: 1, or no n", field="n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mullama.chat.types import Answer, text_message
+from mullama.chat.types import Answer, ToolChoice, text_message
 from mullama.dialects import schema
 from mullama.dialects.base import Reply, ReplyContext, ResponseRequest, WireRequest
 from mullama.dialects.openai.responses.items import encode_text, full_item
@@ -33,6 +33,7 @@ def decode(request: WireRequest) -> CompactRequest:
     made = CompactRequest(
         **{
             **values, "stream": False, "store": False, "background": False, "tools": (), "format": None,
+            "tool_choice": ToolChoice(mode="none"),
             "max_tokens": _MOST_TOKENS, "think": False, "think_optional": True, "truncate": True,
         }
     )  # fmt: skip
@@ -46,7 +47,8 @@ def resume(request: CompactRequest, stored: Mapping[str, StoredObject]) -> Compa
 
 
 def _asking(request: CompactRequest) -> CompactRequest:
-    return replace(request, messages=(*request.messages, text_message("user", _INSTRUCTION)))
+    messages = (*request.messages, text_message("user", _INSTRUCTION))
+    return replace(request, messages=messages, tool_servers=(), approvals=())
 
 
 def encode(context: ReplyContext[CompactRequest, Answer]) -> Reply:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from mullama.chat.types import Message, Part, ToolCall, text_message
+from mullama.chat.types import Message, Part, TextPart, ToolCall, text_message
 from mullama.dialects import fields, schema
 from mullama.dialects.openai.messages import CONTENT, to_role
+from mullama.dialects.openai.responses import mcp
 from mullama.dialects.openai.responses.tools import flat
 from mullama.dialects.tools import MOST_MESSAGES, NAME, arguments_of, linked
 from mullama.errors import Invalid
 from mullama.names import JSONValue
 from mullama.struct import Struct, field
 
-Item = Mapping[str, JSONValue]
+Item = mcp.Item
 
 # The prefix of encoded reasoning, for clients that ask for encrypted content.
 _ENCODED = "mullama1."
@@ -24,7 +25,7 @@ _CALL_ID = fields.text("call_id", 256)
 _HIDDEN = fields.text("encrypted_content")
 _SUMMARY = "Summary of the conversation up to here:"
 _NAMESPACE = fields.text("namespace", 256)
-_ITEM_ID = re.compile(r"(?:msg|rs|fc|ctc)_([0-9a-f]{8,64})_[0-9a-f]{1,8}")
+_ITEM_ID = re.compile(r"(?:msg|rs|fc|ctc|mcp|mcpl|mcpr)_([0-9a-f]{8,64})_[0-9a-f]{1,8}")
 
 # Items of tools that ran on another server. The conversation continues without them.
 _SERVER_SIDE = frozenset(
@@ -41,10 +42,6 @@ _SERVER_SIDE = frozenset(
         "shell_call_output",
         "apply_patch_call",
         "apply_patch_call_output",
-        "mcp_list_tools",
-        "mcp_approval_request",
-        "mcp_approval_response",
-        "mcp_call",
         "tool_search_call",
         "tool_search_output",
         "additional_tools",
@@ -99,7 +96,10 @@ def _decode_text(value: str) -> str:
         return ""
 
 
-_PREFIXES = {"function_call": "fc", "reasoning": "rs", "custom_tool_call": "ctc"}
+_PREFIXES = {
+    "function_call": "fc", "reasoning": "rs", "custom_tool_call": "ctc", "mcp_call": "mcp", "mcp_list_tools": "mcpl",
+    "mcp_approval_request": "mcpr", "mcp_approval_response": "mcpa",
+}  # fmt: skip
 
 
 def full_item(item: Item, index: int, response: str) -> dict[str, JSONValue]:
@@ -150,19 +150,27 @@ class Turns(Struct):
         self.close()
         self.done.append(message)
 
+    def run(self, call: ToolCall, result: str | None) -> None:
+        """Add a call that the server makes, and its result; None for one that it makes now."""
+        self.calls.append(call)
+        content = (TextPart(text=result),) if result is not None else ()
+        self.add(Message(role="tool", content=content, tool_call_id=call.id, tool_name=call.name))
+
 
 def conversation(items: Iterable[Item], instructions: str | None) -> tuple[Message, ...]:
     """Return the turns of the items, after the instructions. References must be resolved before."""
     turns = Turns()
     if instructions:
         turns.add(text_message("system", instructions))
+    items = tuple(items)
+    asked = mcp.read_items(items)
     for i, item in enumerate(items):
-        _read(fields.Body(item, f"input[{i}]"), turns)
+        _read(fields.Body(item, f"input[{i}]"), turns, asked)
     turns.close()
     return linked(turns.done)
 
 
-def _read(item: fields.Body, turns: Turns) -> None:
+def _read(item: fields.Body, turns: Turns, asked: mcp.McpItems) -> None:
     kind = item.raw("type")
     match kind:
         case None | "message":
@@ -176,6 +184,14 @@ def _read(item: fields.Body, turns: Turns) -> None:
         case "compaction":
             if summary := _decode_text(item.get(_HIDDEN) or ""):
                 turns.add(text_message("assistant", f"{_SUMMARY}\n{summary}"))
+        case "mcp_call":
+            turns.run(mcp.call_of(item), mcp.result_of(item))
+        case "mcp_approval_request":
+            call = mcp.call_of(item)
+            if call.id not in asked.made:
+                turns.run(call, mcp.unmade(call.id, asked))
+        case "mcp_approval_response" | "mcp_list_tools":
+            pass
         case str() if kind in _SERVER_SIDE:
             pass
         case _:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mullama.chat.types import CountRequest, Message, Sampling, ToolChoice
+from mullama.chat.tool_servers import ToolServer, function_name
+from mullama.chat.types import CountRequest, Sampling, Tool, ToolChoice
 from mullama.dialects import fields, schema
 from mullama.dialects.base import ResponseRequest, WireRequest
 from mullama.dialects.foreign_fields import llama_server_warnings
@@ -18,6 +19,7 @@ from mullama.dialects.openai.responses.items import (
     items_of,
     referenced,
 )
+from mullama.dialects.openai.responses.mcp import read_items, tool_servers
 from mullama.dialects.openai.responses.tools import TOOLS, flat, known_tools, tool_warnings
 from mullama.dialects.sampling import KEEP_ALIVE, MOST_TOKEN, TOP_LOGPROBS, number_field
 from mullama.dialects.stored_objects import StoredObject
@@ -26,6 +28,7 @@ from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
 from mullama.struct import replace
 
+_MOST_CALLS = 2**31 - 1
 _INSTRUCTIONS = fields.text("instructions")
 _MAX_OUTPUT = fields.integer("max_output_tokens", 1, MOST_TOKEN)
 _TEMPERATURE = number_field("temperature")
@@ -34,6 +37,7 @@ _PRESENCE = number_field("presence_penalty")
 _FREQUENCY = number_field("frequency_penalty")
 _PARALLEL = fields.flag("parallel_tool_calls")
 _BACKGROUND = fields.flag("background")
+_MAX_CALLS = fields.integer("max_tool_calls", 0, _MOST_CALLS)
 _PREVIOUS = fields.text("previous_response_id", 256)
 _TRUNCATION = fields.choice("truncation", ("auto", "disabled"))
 _INCLUDE = fields.many("include", fields.to_text, schema.STRING, 64)
@@ -66,7 +70,7 @@ def _request(body: fields.Body) -> ResponseRequest:
     previous = body.get(_PREVIOUS)
     if not items and previous is None:
         raise Invalid("input is required", field="input")
-    known = known_tools(body)
+    known, servers = known_tools(body), tool_servers(body.get(TOOLS) or (), items)
     tools = tuple(one.tool for one in known)
     shape = body.child("text")
     store, parallel = body.get(STORE), body.get(_PARALLEL)
@@ -93,9 +97,11 @@ def _request(body: fields.Body) -> ResponseRequest:
         user=body.first(USER, SAFETY_IDENTIFIER),
         conversation=body.get(PROMPT_CACHE_KEY),
         tools=tools,
-        tool_choice=checked_choice(_choice(body), tools, "tool_choice"),
+        tool_choice=_checked_choice(body, tools, servers),
         parallel_tool_calls=True if parallel is None else parallel,
         truncate=body.get(_TRUNCATION) == "auto",
+        tool_servers=servers,
+        max_tool_calls=body.get(_MAX_CALLS),
         warnings=(*tool_warnings(body), *llama_server_warnings(body, "/v1/responses", read=_NATIVE)),
         needs=tuple(dict.fromkeys(needs)),
         items=items,
@@ -105,7 +111,7 @@ def _request(body: fields.Body) -> ResponseRequest:
         echo=body.picked(*_ECHOED),
     )
     body.get(METADATA)
-    return request if needs else replace(request, messages=_messages(request))
+    return request if needs else _complete(request)
 
 
 def _check_unsupported(body: fields.Body) -> None:
@@ -119,12 +125,19 @@ def _check_unsupported(body: fields.Body) -> None:
             )
 
 
-def _messages(request: ResponseRequest) -> tuple[Message, ...]:
+def _complete(request: ResponseRequest) -> ResponseRequest:
+    """Return the request with the turns of all its items."""
     instructions = request.echo.get("instructions")
     messages = conversation(request.items, instructions if isinstance(instructions, str) else None)
     if not messages:
         raise Invalid("input contains nothing to answer", field="input")
-    return messages
+    tools = fields.Body(request.echo).get(TOOLS) or ()
+    return replace(
+        request,
+        messages=messages,
+        approvals=read_items(request.items).pending,
+        tool_servers=tool_servers(tools, request.items),
+    )
 
 
 def _sampling(body: fields.Body) -> Sampling:
@@ -151,8 +164,21 @@ def _effort(body: fields.Body) -> bool | str | None:
     return reasoning.get(effort("effort"))
 
 
+def _checked_choice(body: fields.Body, tools: tuple[Tool, ...], servers: tuple[ToolServer, ...]) -> ToolChoice:
+    """Return the choice. One of a server's tools is checked when they are known."""
+    choice = _choice(body)
+    if choice is not None and choice.server and choice.server not in {server.label for server in servers}:
+        raise Invalid(f"tool_choice names {choice.server!r}, which is not among the tools", field="tool_choice")
+    return choice or ToolChoice() if servers else checked_choice(choice, tools, "tool_choice")
+
+
 def _choice(body: fields.Body) -> ToolChoice | None:
     value = body.raw("tool_choice")
+    if isinstance(value, dict) and value.get("type") == "mcp":
+        named = fields.Body(value, "tool_choice")
+        label, tool = named.need(fields.text("server_label", 256)), named.get(NAME)
+        names = (function_name(label, tool),) if tool else ()
+        return ToolChoice(mode="required", names=names, server=label)
     if isinstance(value, dict) and value.get("namespace") is not None:
         named = fields.Body(value, "tool_choice")
         name = flat(named.get(fields.text("namespace", 256)), named.need(NAME))
@@ -168,7 +194,7 @@ def resume(request: ResponseRequest, stored: Mapping[str, StoredObject]) -> Resp
     own = tuple(_resolved(item, i, stored) for i, item in enumerate(request.items))
     earlier = (*before.items, *output_of(before)) if before else ()
     complete = replace(request, items=(*earlier, *own), needs=())
-    return replace(complete, messages=_messages(complete))
+    return _complete(complete)
 
 
 def output_of(stored: StoredObject) -> tuple[Item, ...]:
@@ -206,7 +232,7 @@ def remember(request: ResponseRequest, data: JSONValue) -> StoredObject | None:
 _FIELDS: tuple[fields.Field[object], ...] = (
     fields.MODEL,
     fields.Field("input", lambda value, path: value, INPUT_SCHEMA),
-    _INSTRUCTIONS, _PREVIOUS, fields.STREAM, STORE, _BACKGROUND, TOOLS, TOOL_CHOICE, _PARALLEL, _MAX_OUTPUT,
+    _INSTRUCTIONS, _PREVIOUS, fields.STREAM, STORE, _BACKGROUND, TOOLS, TOOL_CHOICE, _PARALLEL, _MAX_OUTPUT, _MAX_CALLS,
     _TEMPERATURE, _TOP_P, _PRESENCE, _FREQUENCY, TOP_LOGPROBS, _TRUNCATION, _INCLUDE, METADATA,
     KEEP_ALIVE, fields.record("text"), fields.record("reasoning"), RETURN_PROGRESS, TIMINGS_PER_TOKEN,
     USER, SAFETY_IDENTIFIER, PROMPT_CACHE_KEY,

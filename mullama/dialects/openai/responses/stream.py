@@ -1,6 +1,7 @@
 """The Responses API's stream of numbered events; its last event contains the complete answer.
 
-One item is open at a time: reasoning, a message, or a call. A delta of another item closes it.
+One item is open at a time: reasoning, a message, or a call of the client's tools. A delta of another item closes it.
+Calls of the server's tools run at the same time, each in a place of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from mullama.dialects.base import Frame, Reply, ReplyContext, ResponseRequest, S
 from mullama.dialects.fields import Body
 from mullama.dialects.openai.errors import code_of, envelope
 from mullama.dialects.openai.native_form import progress_of
+from mullama.dialects.openai.responses import mcp
 from mullama.dialects.openai.responses.items import encode_text
 from mullama.dialects.openai.responses.reply import ResponseObject, usage_of
 from mullama.dialects.openai.responses.tools import Known, known_tools
@@ -25,7 +27,10 @@ from mullama.errors import MullamaError
 from mullama.names import JSONValue
 from mullama.struct import Struct, field, replace
 
-_PREFIX = {"reasoning": "rs", "message": "msg", "function_call": "fc", "custom_tool_call": "ctc"}
+_PREFIX = {
+    "reasoning": "rs", "message": "msg", "function_call": "fc", "custom_tool_call": "ctc", "mcp_call": "mcp",
+    "mcp_list_tools": "mcpl", "mcp_approval_request": "mcpr",
+}  # fmt: skip
 
 
 class _Open(Struct):
@@ -60,6 +65,7 @@ class ResponseStream(EventStream):
         self._number = 0
         self._output: list[JSONValue] = []
         self._item: _Open | None = None
+        self._running: dict[str, tuple[int, types.ToolStarted]] = {}  # calls of the server by id, with their places
         self._reason = types.StopReason.STOP
         self._begun = False
         self._timings: dict[str, JSONValue] = {}
@@ -83,6 +89,8 @@ class ResponseStream(EventStream):
                 return tuple(self._thinking(event.text))
             case types.ToolCallStarted() | types.ToolCallDelta() | types.ToolCallFinished():
                 return tuple(self._tool(event))
+            case types.ToolsListed() | types.ToolStarted() | types.ToolEnded() | types.ApprovalNeeded():
+                return tuple(self._server_tool(event))
             case types.Started(effective=effective):
                 self._object.begin(effective)
                 return tuple(self._begin())
@@ -117,11 +125,15 @@ class ResponseStream(EventStream):
 
     def _open(self, kind: str, **base: JSONValue) -> Iterator[Frame]:
         yield from self._close()
-        index = len(self._output)
-        id = f"{_PREFIX[kind]}_{self._context.id}_{index:x}"
+        index, id = self._next(kind)
         self._item = _Open(kind, index, {"id": id, "type": kind, **base})
         empty = self._finished_item(self._item, "in_progress")
         yield self._event("response.output_item.added", output_index=index, item=empty)
+
+    def _next(self, kind: str) -> tuple[int, str]:
+        """Return the place and the id of the next item."""
+        index = len(self._output)
+        return index, f"{_PREFIX[kind]}_{self._context.id}_{index:x}"
 
     def _finished_item(self, item: _Open, status: str) -> dict[str, JSONValue]:
         """Return the item with its text, which is empty while it is in progress."""
@@ -257,6 +269,65 @@ class ResponseStream(EventStream):
         item.text.append(text)
         return self._event(f"response.{name}.delta", **item.place, delta=text)
 
+    # Tools that the server calls.
+
+    def _server_tool(self, event: types.ToolEvent) -> Iterator[Frame]:
+        match event:
+            case types.ToolsListed():
+                yield from self._listed(event)
+            case types.ToolStarted():
+                yield from self._call_started(event)
+            case types.ToolEnded():
+                yield from self._call_ended(event)
+            case types.ApprovalNeeded():
+                yield from self._close()
+                index, id = self._next("mcp_approval_request")
+                item = mcp.approval_item(id, event)
+                self._output.append(item)
+                yield self._event("response.output_item.added", output_index=index, item=item)
+                yield self._event("response.output_item.done", output_index=index, item=item)
+
+    def _listed(self, event: types.ToolsListed) -> Iterator[Frame]:
+        yield from self._close()
+        index, id = self._next("mcp_list_tools")
+        item = mcp.list_item(id, event)
+        place: dict[str, JSONValue] = {"item_id": id, "output_index": index}
+        self._output.append(item)
+        yield self._event("response.output_item.added", output_index=index, item={**item, "tools": []})
+        yield self._event("response.mcp_list_tools.in_progress", **place)
+        yield self._event(f"response.mcp_list_tools.{'failed' if event.error else 'completed'}", **place)
+        yield self._event("response.output_item.done", output_index=index, item=item)
+
+    def _call_started(self, event: types.ToolStarted) -> Iterator[Frame]:
+        yield from self._close()
+        index, id = self._next("mcp_call")
+        item = mcp.call_item(id, event, None)
+        place: dict[str, JSONValue] = {"item_id": id, "output_index": index}
+        self._output.append(item)
+        self._running[event.id] = (index, event)
+        yield self._event("response.output_item.added", output_index=index, item={**item, "arguments": ""})
+        yield self._event("response.mcp_call.in_progress", **place)
+        yield self._event("response.mcp_call_arguments.delta", **place, delta=item["arguments"])
+        yield self._event("response.mcp_call_arguments.done", **place, arguments=item["arguments"])
+
+    def _call_ended(self, event: types.ToolEnded) -> Iterator[Frame]:
+        index, started = self._running.pop(event.id)
+        id = self._id_at(index)
+        item = self._output[index] = mcp.call_item(id, started, event)
+        outcome = "failed" if event.is_error else "completed"
+        yield self._event(f"response.mcp_call.{outcome}", item_id=id, output_index=index)
+        yield self._event("response.output_item.done", output_index=index, item=item)
+
+    def _end_calls(self) -> Iterator[Frame]:
+        """End the calls that the end of the answer interrupts."""
+        for index, started in self._running.values():
+            item = self._output[index] = mcp.call_item(self._id_at(index), started, None, "incomplete")
+            yield self._event("response.output_item.done", output_index=index, item=item)
+        self._running = {}
+
+    def _id_at(self, index: int) -> str:
+        return f"{_PREFIX['mcp_call']}_{self._context.id}_{index:x}"
+
     # The end.
 
     def _complete(self, event: types.Completed) -> Iterator[Frame]:
@@ -280,6 +351,7 @@ class ResponseStream(EventStream):
         """Yield the error in both forms that clients read, then the terminal event."""
         yield from self._begin()
         yield from self._close(cut=True)
+        yield from self._end_calls()
         inner = envelope(error)
         flat = {key: inner[key] for key in ("code", "message", "param")}
         yield self._event("error", **flat, error=inner)
@@ -290,7 +362,7 @@ class ResponseStream(EventStream):
     # Responses that are generated in the background.
 
     def at(self, status: str) -> dict[str, JSONValue]:
-        """Return the response with its finished items, in a status before its end."""
+        """Return the response with its finished items and running calls, in a status before its end."""
         return self._object.at(status, list(self._output))
 
     def cancel(self) -> Iterable[Frame]:
@@ -303,6 +375,7 @@ class ResponseStream(EventStream):
     def _cancelled(self) -> Iterator[Frame]:
         yield from self._begin()
         yield from self._close(cut=True)
+        yield from self._end_calls()
         self.whole = complete = self._object.at("cancelled", list(self._output))
         yield self._event("response.incomplete", response=complete)
 

@@ -40,7 +40,7 @@ def flat(namespace: str | None, name: str) -> str:
 
 
 def known_tools(body: Body) -> tuple[Known, ...]:
-    """Return the callable tools; other kinds run on OpenAI's servers only."""
+    """Return the tools that the client calls. Other kinds but those of `mcp` run on OpenAI's servers only."""
     found: list[Known] = []
     for i, value in enumerate(body.get(TOOLS) or ()):
         found += _known(Body(value, f"tools[{i}]"), None)
@@ -87,7 +87,7 @@ def tool_warnings(body: Body) -> tuple[str, ...]:
     warnings: list[str] = []
     for i, tool in enumerate(body.get(TOOLS) or ()):
         kind, shape = str(tool.get("type"))[:40], tool.get("format")
-        if kind not in ("function", "custom", "namespace"):
+        if kind not in ("function", "custom", "namespace", "mcp"):
             warnings.append(f"tools[{i}] of type {kind} was left out: it does not run here")
         elif kind == "custom" and isinstance(shape, Mapping) and shape.get("type") == "grammar":
             warnings.append(f"tools[{i}]: the grammar is part of the prompt and is not enforced")
