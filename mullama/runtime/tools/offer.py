@@ -93,7 +93,7 @@ def offer(request: chat.ChatRequest, model: str, toolbox: Toolbox, caller: Calle
 
     Raises `Invalid` for a request that they cannot be added to, and the errors of `Toolbox.find`.
     """
-    found = [(server, toolbox.find(server, caller)) for server in request.tool_servers]
+    found = [(server, _found(server, toolbox, caller)) for server in request.tool_servers]
     if request.tool_choice.mode == "none" and not request.approvals:
         return None
     rules, named = toolbox.rules(model), {one.name for _, one in found}
@@ -116,6 +116,18 @@ def offer(request: chat.ChatRequest, model: str, toolbox: Toolbox, caller: Calle
         limits=LoopLimits(turns=rules.turns, calls=request.max_tool_calls),
         listings=tuple(_listing(server, one) for server, one in found if not server.listed),
     )
+
+
+def _found(server: ToolServer, toolbox: Toolbox, caller: Caller) -> NamedServer:
+    """Return a server that a request names. Raises `Unsupported` for credentials, which the manifest declares."""
+    found = toolbox.find(server, caller)
+    if server.credentials:
+        place = f"{server.place}.{server.credentials}"
+        raise Unsupported(
+            f"{place} is not sent to the server of tools: the manifest declares the headers of mcp.{found.name}",
+            hint="leave it out", field=place,
+        )  # fmt: skip
+    return found
 
 
 def _of_server(server: ToolServer, tools: Iterable[ServerTool], rules: ToolRules) -> list[Offered]:

@@ -312,6 +312,11 @@ async def test_a_request_may_demand_more_approvals_than_the_manifest(server: Loc
     [
         ({"tool_servers": (ToolServer(label="other", place="tools[0]"),)}, Unsupported, "tools[0].server_url"),
         ({"tool_servers": (ToolServer(label="docs"), ToolServer(label="docs"))}, Invalid, "tools"),
+        (
+            {"tool_servers": (ToolServer(label="docs", credentials="headers", place="tools[0]"),)},
+            Unsupported,
+            "tools[0].headers",
+        ),
         ({"tools": (chat.Tool(name="docs__read"),)}, Invalid, "tools"),
         ({"n": 2}, Unsupported, "n"),
         ({"tool_choice": chat.ToolChoice(mode="required", server="other")}, Invalid, "tool_choice"),

@@ -72,6 +72,8 @@ class AnswerWriter:
                 )
             case types.ToolCallFinished() if self._open is not None and self._open.call == event.index:
                 yield from self._end("completed")
+            case types.ToolStarted():
+                yield from self._end("completed")
             case types.Finished():
                 self._reason = event.reason
                 yield from self._end("incomplete" if event.reason is types.StopReason.LENGTH else "completed")

@@ -1,0 +1,290 @@
+"""Tools that the server calls, with the official clients of the three APIs and a server of the official MCP SDK."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.clients.client_helpers import function, user
+from tests.e2e.stack import Stack, eventually, serving
+from tests.official_clients import anthropic, ollama, openai
+from tests.tools.notes_server import notes_server
+
+READ = 'call notes__read {"page": 7} then The note says: RESULT'
+BETA = ["mcp-client-2025-11-20"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("notes")
+
+
+@pytest.fixture(scope="module")
+def notes(folder: Path) -> Iterator[str]:
+    with notes_server(folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def stack(folder: Path, notes: str) -> Iterator[Stack]:
+    home = folder / "home"
+    home.mkdir()
+    (home / "words.script.json").write_text(json.dumps({"constraints": True}))
+    script = {"from": "./words.script.json", "limits": {"parallel": 8, "queue": 100}}
+    models = {
+        "script": {**script, "mcp": ["notes"]},
+        "careful": {**script, "mcp": ["notes"], "approve": ["read"]},
+        "bare": script,
+    }
+    servers = {"notes": {"url": notes, "timeout": "2s"}, "gone": {"url": "http://127.0.0.1:9/mcp", "timeout": "1s"}}
+    with serving(home, models, mcp=servers) as found:
+        eventually(lambda: b'"notes__read"' in _prompt(found.url), found.log)
+        yield found
+
+
+def _prompt(url: str) -> bytes:
+    """Return the prompt of the model with tools, which has them once their server is listed."""
+    body = {"model": "script", "messages": user("hello"), "_debug_render_only": True}
+    return httpx.post(f"{url}/api/chat", json=body, timeout=30).content.replace(b'\\"', b'"')
+
+
+@pytest.fixture(scope="module")
+def url(stack: Stack) -> str:
+    return stack.url
+
+
+@pytest.fixture(scope="module")
+def gpt(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def claude(url: str) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=url, api_key="none", max_retries=0, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def llama(url: str) -> Iterator[ollama.Client]:
+    client = ollama.Client(host=url, timeout=60)
+    yield client
+    client._client.close()
+
+
+# Responses
+
+
+def mcp(**more: Any) -> Any:
+    return [{"type": "mcp", "server_label": "notes", "require_approval": "never", **more}]
+
+
+def test_responses_list_and_call_the_tools_of_a_server(gpt: Any) -> None:
+    response = gpt.responses.create(model="bare", input=READ, tools=mcp())
+    listed, call, message = response.output
+    assert (listed.type, [tool.name for tool in listed.tools]) == ("mcp_list_tools", ["fail", "hold", "read"])
+    assert (call.type, call.server_label, call.name, json.loads(call.arguments)) == (
+        "mcp_call", "notes", "read", {"page": 7},
+    )  # fmt: skip
+    assert (call.output, call.error, call.status) == ("page 7", None, "completed")
+    assert response.output_text == "The note says: page 7"
+    assert (response.status, message.type) == ("completed", "message")
+
+
+def test_responses_stream_calls(gpt: Any) -> None:
+    with gpt.responses.stream(model="bare", input=READ, tools=mcp()) as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_response()
+    wanted = [kind for kind in kinds if ".mcp_" in kind]
+    assert wanted == [
+        "response.mcp_list_tools.in_progress", "response.mcp_list_tools.completed", "response.mcp_call.in_progress",
+        "response.mcp_call_arguments.delta", "response.mcp_call_arguments.done", "response.mcp_call.completed",
+    ]  # fmt: skip
+    assert final.output_text == "The note says: page 7"
+    assert [item.type for item in final.output] == ["mcp_list_tools", "mcp_call", "message"]
+
+
+def test_responses_show_the_calls_of_a_model_with_tools(gpt: Any) -> None:
+    response = gpt.responses.create(model="script", input=READ)
+    assert [item.type for item in response.output] == ["mcp_call", "message"]
+
+
+def test_responses_ask_for_an_approval_and_continue_with_it(gpt: Any) -> None:
+    asked = gpt.responses.create(model="careful", input=READ)
+    [request] = asked.output
+    assert (request.type, request.name) == ("mcp_approval_request", "read")
+    answer = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": True}
+    response = gpt.responses.create(model="careful", previous_response_id=asked.id, input=[answer])
+    call, message = response.output
+    assert (call.type, call.approval_request_id, call.output) == ("mcp_call", request.id, "page 7")
+    assert response.output_text == "The note says: page 7"
+    further = gpt.responses.create(model="careful", previous_response_id=response.id, input="say bye")
+    assert further.output_text == "bye"
+    assert message.type == "message"
+
+
+def test_responses_without_an_approval_make_no_call(gpt: Any) -> None:
+    asked = gpt.responses.create(model="bare", input=READ, tools=[{"type": "mcp", "server_label": "notes"}])
+    request = asked.output[-1]
+    assert request.type == "mcp_approval_request"
+    refused = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": False, "reason": "dear"}
+    with gpt.responses.stream(model="bare", previous_response_id=asked.id, input=[refused], tools=mcp()) as stream:
+        final = stream.get_final_response()
+    assert final.output_text == "The note says: Error: A person refused this call. The reason: dear"
+    later = gpt.responses.create(model="bare", previous_response_id=asked.id, input="say never mind")
+    assert later.output_text == "never mind"
+
+
+def test_responses_report_a_failed_call_and_a_call_that_hangs(gpt: Any) -> None:
+    failed = gpt.responses.create(model="script", input="call notes__fail {} then RESULT")
+    assert failed.output[0].status == "failed"
+    assert "no such page" in failed.output[0].error.content[0]["text"]
+    assert "no such page" in failed.output_text
+    hangs = gpt.responses.create(model="script", input="call notes__hold {} then RESULT")
+    assert hangs.output[0].status == "failed"
+    assert "2 s" in hangs.output_text
+
+
+def test_responses_answer_beside_a_server_that_is_down(gpt: Any) -> None:
+    tools = [{"type": "mcp", "server_label": "gone", "require_approval": "never"}]
+    response = gpt.responses.create(model="bare", input="say hello", tools=tools)
+    assert response.output[0].type == "mcp_list_tools"
+    assert response.output[0].error
+    assert response.output_text == "hello"
+
+
+def test_responses_mix_the_tools_of_the_client_and_of_the_server(gpt: Any) -> None:
+    calls = [{"name": "notes__read", "arguments": {"page": 1}}, {"name": "weather", "arguments": {}}]
+    text = "say " + "\n".join(f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls) + " then RESULT"
+    own = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
+    first = gpt.responses.create(model="script", input=text, tools=[own])
+    assert sorted(item.type for item in first.output) == ["function_call", "mcp_call"]
+    [mine] = [item for item in first.output if item.type == "function_call"]
+    result = {"type": "function_call_output", "call_id": mine.call_id, "output": "rain"}
+    second = gpt.responses.create(model="script", previous_response_id=first.id, input=[result], tools=[own])
+    assert second.output_text == "page 1 | rain"
+
+
+# Messages
+
+
+def servers(notes: str) -> Any:
+    return [{"type": "url", "name": "notes", "url": notes}]
+
+
+TOOLSET: Any = [{"type": "mcp_toolset", "mcp_server_name": "notes"}]
+
+
+def test_messages_call_the_tools_of_a_server(claude: Any, notes: str) -> None:
+    ask = {
+        "model": "bare", "max_tokens": 200, "messages": user(READ), "mcp_servers": servers(notes), "betas": BETA,
+        "tools": TOOLSET,
+    }  # fmt: skip
+    answer = claude.beta.messages.create(**ask)
+    use, result, text = answer.content
+    assert (use.type, use.server_name, use.name, use.input) == ("mcp_tool_use", "notes", "read", {"page": 7})
+    assert (result.type, result.tool_use_id, result.is_error) == ("mcp_tool_result", use.id, False)
+    assert result.content[0].text == "page 7"
+    assert text.text == "The note says: page 7"
+    assert answer.stop_reason == "end_turn"
+    with claude.beta.messages.stream(**ask) as stream:
+        final = stream.get_final_message()
+    assert [block.type for block in final.content] == ["mcp_tool_use", "mcp_tool_result", "text"]
+    assert final.content[0].input == {"page": 7}
+    history = [*user(READ), {"role": "assistant", "content": answer.content}, *user("say bye")]
+    assert claude.beta.messages.create(**{**ask, "messages": history}).content[0].text == "bye"
+
+
+def test_messages_hide_the_calls_of_a_model_with_tools(claude: Any) -> None:
+    answer = claude.messages.create(model="script", max_tokens=200, messages=user(READ))
+    assert [(block.type, block.text) for block in answer.content] == [("text", "The note says: page 7")]
+
+
+# Chat completions
+
+
+def test_chat_completions_hide_the_calls_of_a_model_with_tools(gpt: Any) -> None:
+    whole = gpt.chat.completions.create(model="script", messages=user(READ))
+    assert whole.choices[0].message.content == "The note says: page 7"
+    assert whole.choices[0].message.tool_calls is None
+    assert whole.choices[0].finish_reason == "stop"
+    options = {"include_usage": True}
+    chunks = list(gpt.chat.completions.create(model="script", messages=user(READ), stream=True, stream_options=options))
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "The note says: page 7"
+    assert chunks[-1].usage.prompt_tokens == whole.usage.prompt_tokens
+
+
+def test_chat_completions_give_the_client_its_own_calls(gpt: Any) -> None:
+    answer = gpt.chat.completions.create(
+        model="script", messages=user('call get_weather {"city": "Oslo"}'), tools=[function()]
+    )
+    [call] = answer.choices[0].message.tool_calls
+    assert (call.function.name, answer.choices[0].finish_reason) == ("get_weather", "tool_calls")
+
+
+def test_chat_completions_refuse_what_the_tools_cannot_have(gpt: Any) -> None:
+    with pytest.raises(openai.BadRequestError, match="one answer at a time"):
+        gpt.chat.completions.create(model="script", messages=user("hello"), n=2)
+    with pytest.raises(openai.BadRequestError, match="notes__read"):
+        gpt.chat.completions.create(model="script", messages=user("hello"), tools=[function("notes__read")])
+
+
+# Ollama
+
+
+def test_ollama_hides_the_calls_of_a_model_with_tools(llama: Any) -> None:
+    whole = llama.chat(model="script", messages=user(READ))
+    assert whole.message.content == "The note says: page 7"
+    assert not whole.message.tool_calls
+    parts = list(llama.chat(model="script", messages=user(READ), stream=True))
+    assert "".join(part.message.content or "" for part in parts) == "The note says: page 7"
+    assert parts[-1].done
+    assert parts[-1].eval_count == whole.eval_count
+
+
+# Servers that the manifest does not declare
+
+
+def test_a_server_that_the_manifest_does_not_declare_is_refused_in_each_dialect(gpt: Any, claude: Any) -> None:
+    other = "https://mcp.example.org/mcp"
+    with pytest.raises(openai.BadRequestError, match="does not know"):
+        gpt.responses.create(model="bare", input="hello", tools=mcp(server_url=other))
+    with pytest.raises(openai.BadRequestError, match="manifest declares"):
+        gpt.responses.create(model="bare", input="hello", tools=mcp(authorization="secret"))
+    named = [{"type": "url", "name": "notes", "url": other}]
+    with pytest.raises(anthropic.BadRequestError, match="does not know"):
+        claude.beta.messages.create(model="bare", max_tokens=9, messages=user("hello"), mcp_servers=named, betas=BETA)
+
+
+# Load, and clients that leave
+
+
+def test_a_client_that_leaves_cancels_the_call_at_the_server(url: str, folder: Path) -> None:
+    for name in ("held", "released"):
+        (folder / name).unlink(missing_ok=True)
+    body = {"model": "script", "input": "call notes__hold {} then RESULT", "stream": True}
+    with httpx.Client(timeout=60) as client, client.stream("POST", f"{url}/v1/responses", json=body) as stream:
+        for line in stream.iter_lines():
+            if "mcp_call_arguments.done" in line:
+                eventually((folder / "held").exists)
+                break
+    eventually((folder / "released").exists)
+
+
+def test_fifty_requests_with_calls_at_once(url: str) -> None:
+    def ask(page: int) -> str:
+        text = f'call notes__read {{"page": {page}}} then RESULT'
+        body = {"model": "script", "messages": user(text), "stream": bool(page % 2)}
+        reply = httpx.post(f"{url}/api/chat", json=body, timeout=120)
+        return "".join(json.loads(line)["message"]["content"] for line in reply.text.splitlines())
+
+    with ThreadPoolExecutor(50) as clients:
+        assert list(clients.map(ask, range(50))) == [f"page {page}" for page in range(50)]
+    metrics = httpx.get(f"{url}/metrics", timeout=30).text
+    assert 'mullama_tool_calls_total{result="ok",server="notes",tool="read"}' in metrics
