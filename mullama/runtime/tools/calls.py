@@ -7,7 +7,6 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from mullama.chat import types as chat
 from mullama.errors import MullamaError, Unavailable
@@ -111,5 +110,4 @@ async def end_tasks(tasks: set[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait(tasks)
+        await asyncio.wait(tasks)
