@@ -39,6 +39,7 @@ def notes_server(folder: Path) -> Iterator[str]:
 def main(folder: Path) -> None:
     import uvicorn
     from mcp.server.mcpserver import MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
 
     server = MCPServer("notes")
 
@@ -50,7 +51,7 @@ def main(folder: Path) -> None:
     @server.tool(structured_output=False)
     async def fail() -> str:
         """Fails."""
-        raise ValueError("no such page")
+        raise ToolError("no such page")
 
     @server.tool(structured_output=False)
     async def hold() -> str:
