@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from mullama.chat.types import ANY_DRAFT, Sampling, TextRequest, ToolChoice
+from mullama.chat.types import ANY_DRAFT, ChatRequest, Sampling, TextRequest, ToolChoice
 from mullama.struct import Struct, field, field_names, replace
 
 _Request = TypeVar("_Request", bound=TextRequest)
@@ -97,6 +97,8 @@ def _without(request: _Request, names: tuple[str, ...]) -> _Request:
     present = field_names(request)
     for name in names:
         changes |= {key: value for key, value in _LEFT_OUT.get(name, {}).items() if key in present}
+    if "tools" in changes and isinstance(request, ChatRequest):
+        changes["tools"] = request.tools[: request.server_tools]
     sampling = {name: None for name in names if name in _SAMPLING}
     if sampling:
         changes["sampling"] = replace(request.sampling, **sampling)

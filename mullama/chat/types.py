@@ -287,6 +287,8 @@ class ChatRequest(TextRequest, frozen=True, kw_only=True):
     """End the prompt with the start of the assistant's turn."""
     truncate: bool = False
     """Drop the oldest turns of a prompt that does not fit, instead of raising an error."""
+    server_tools: int = 0
+    """Number of tools, the first ones, that this server calls. No rule of the manifest removes them."""
     tool_servers: tuple[ToolServer, ...] = ()
     """Servers of tools that the request names, beside those of the model."""
     shows_calls: bool = False

@@ -72,3 +72,9 @@ def test_every_parameter_that_the_manifest_can_name_is_removed() -> None:
     assert bare == ChatRequest(model="m", messages=ASKED.messages)
     prompt = CompletionRequest(model="m", prompts=("x",), ignore_eos=True)
     assert every.apply(prompt) == CompletionRequest(model="m", prompts=("x",))
+
+
+def test_tools_that_the_server_calls_are_not_removed_from_requests() -> None:
+    tools = (Tool(name="docs__read"), Tool(name="weather"))
+    request = ChatRequest(model="m", messages=(), tools=tools, server_tools=1)
+    assert RequestRules(strip=("tools",)).apply(request).tools == tools[:1]

@@ -110,7 +110,7 @@ def offer(request: chat.ChatRequest, model: str, toolbox: Toolbox, caller: Calle
     asked = _chosen(request, tools.values())
     own = tuple(tools[function].as_tool() for function in sorted(tools))
     return ToolOffer(
-        request=replace(asked, tools=(*own, *request.tools)),
+        request=replace(asked, tools=(*own, *request.tools), server_tools=len(own)),
         tools=tools,
         clients=frozenset(tool.name for tool in request.tools),
         limits=LoopLimits(turns=rules.turns, calls=request.max_tool_calls),
