@@ -387,6 +387,7 @@ class StopReason(StrEnum):
     STOP_SEQUENCE = "stop_sequence"  # a string of the client's was met
     LENGTH = "length"  # the token limit or the context was reached
     TOOL_CALLS = "tool_calls"  # the model ended its turn with calls
+    TOOL_LIMIT = "tool_limit"  # the model calls tools again after its last turn with calls of the server
     CANCELLED = "cancelled"  # the client left, or a drain deadline passed
 
 

@@ -43,6 +43,8 @@ def stop_reason(reason: types.StopReason) -> str:
             return "max_tokens"
         case types.StopReason.TOOL_CALLS:
             return "tool_use"
+        case types.StopReason.TOOL_LIMIT:
+            return "pause_turn"
         case _:
             assert_never(reason)
 
@@ -235,7 +237,7 @@ RESPONSE_SCHEMA = schema.exact(
     content=schema.listed(
         schema.record("type", type=schema.one_of("text", "thinking", "tool_use", "mcp_tool_use", "mcp_tool_result"))
     ),
-    stop_reason=schema.one_of("end_turn", "stop_sequence", "max_tokens", "tool_use"),
+    stop_reason=schema.one_of("end_turn", "stop_sequence", "max_tokens", "tool_use", "pause_turn"),
     stop_sequence=schema.nullable(schema.STRING),
     usage=schema.exact(
         input_tokens=schema.COUNT,

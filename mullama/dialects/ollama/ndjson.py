@@ -35,7 +35,7 @@ def done_reason(reason: types.StopReason) -> str:
     match reason:
         case types.StopReason.STOP | types.StopReason.STOP_SEQUENCE | types.StopReason.TOOL_CALLS:
             return "stop"
-        case types.StopReason.LENGTH | types.StopReason.CANCELLED:
+        case types.StopReason.LENGTH | types.StopReason.TOOL_LIMIT | types.StopReason.CANCELLED:
             return "length"
         case _:
             assert_never(reason)

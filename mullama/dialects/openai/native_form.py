@@ -375,7 +375,7 @@ def _stop_type(reason: types.StopReason) -> str:
             return "eos"
         case types.StopReason.STOP_SEQUENCE:
             return "word"
-        case types.StopReason.LENGTH:
+        case types.StopReason.LENGTH | types.StopReason.TOOL_LIMIT:
             return "limit"
         case types.StopReason.CANCELLED:
             return "none"

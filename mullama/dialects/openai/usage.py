@@ -54,7 +54,7 @@ def finish_reason(reason: StopReason, calls: str = "tool_calls") -> str:
     match reason:
         case StopReason.STOP | StopReason.STOP_SEQUENCE:
             return "stop"
-        case StopReason.LENGTH | StopReason.CANCELLED:
+        case StopReason.LENGTH | StopReason.TOOL_LIMIT | StopReason.CANCELLED:
             return "length"
         case StopReason.TOOL_CALLS:
             return calls

@@ -193,9 +193,11 @@ class ToolAnswer:
             # The client answers its own calls in a new request, which has no place for the results of ours. The model
             # then makes them again, so none is made twice.
             return None
-        if closing or tokens_left(self._request.max_tokens, _tokens_of(turn)) == 0:
+        spent = tokens_left(self._request.max_tokens, _tokens_of(turn)) == 0
+        if closing or spent:
             if not turn.theirs:
-                turn.finished = replace(turn.finished, reason=chat.StopReason.LENGTH)
+                reason = chat.StopReason.LENGTH if spent else chat.StopReason.TOOL_LIMIT
+                turn.finished = replace(turn.finished, reason=reason)
             return None
         decision = decide(
             turn.calls, self._state, self._offer.tools, self._offer.limits,

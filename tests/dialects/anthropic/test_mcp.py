@@ -124,3 +124,8 @@ def test_parallel_calls_are_one_turn() -> None:
         ("tool", "1", 0),
         ("user", "Hi", 0),
     ]
+
+
+def test_an_answer_at_its_limit_of_calls_is_paused() -> None:
+    limited = types.Finished(reason=types.StopReason.TOOL_LIMIT)
+    assert reply(PATH, NAMED, run_of(BEGUN, ENDED, end=limited))["stop_reason"] == "pause_turn"

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from mullama.chat import types
 from mullama.chat.tool_servers import ALWAYS, NO_APPROVAL, Approval, ApprovalRule
 from mullama.errors import EngineFailed, Invalid, Unsupported
-from tests.dialects.wire import CALL, CONTEXT, STARTED, data, decode, endpoint, reply, run_of, stream
+from tests.dialects.wire import CALL, CONTEXT, HELLO, STARTED, data, decode, endpoint, reply, run_of, stream
 
 PATH = "/v1/responses"
 DOCS: dict[str, Any] = {"type": "mcp", "server_label": "docs"}
@@ -245,3 +245,10 @@ def test_a_compaction_offers_no_tools() -> None:
     request = decode("/v1/responses/compact", ASK)
     assert (request.tool_servers, request.tools, request.tool_choice.mode) == ((), (), "none")
     assert CONTEXT.operation is None
+
+
+def test_an_answer_at_its_limit_of_calls_says_so() -> None:
+    limited = types.Finished(reason=types.StopReason.TOOL_LIMIT)
+    body = reply(PATH, ASK, run_of(BEGUN, ENDED, end=limited))
+    assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": "max_tool_calls"})
+    assert reply("/v1/chat/completions", HELLO, run_of(end=limited))["choices"][0]["finish_reason"] == "length"

@@ -166,7 +166,7 @@ async def test_a_loop_of_equal_calls_ends(server: LocalServer) -> None:
     for answer in await both(service_with(server, tools), "loop"):
         assert [step[3] for step in steps(answer)] == ["page None", "page None", steps(answer)[2][3]]
         assert "was made 2 times" in steps(answer)[2][3]
-        assert answer.choices[0].reason is chat.StopReason.LENGTH
+        assert answer.choices[0].reason is chat.StopReason.TOOL_LIMIT
     assert len(tools.servers["docs"].seen) == 4
 
 
@@ -177,7 +177,7 @@ async def test_the_limit_of_turns_ends_the_answer(server: LocalServer) -> None:
     text = " then ".join(f'call docs__read {{"page": {page}}}' for page in range(5))
     for answer in await both(service_with(server, tools), text):
         assert [step[2]["page"] for step in steps(answer)] == [0, 1]
-        assert answer.choices[0].reason is chat.StopReason.LENGTH
+        assert answer.choices[0].reason is chat.StopReason.TOOL_LIMIT
 
 
 async def test_a_long_result_is_shortened_to_the_room_of_the_context(server: LocalServer) -> None:

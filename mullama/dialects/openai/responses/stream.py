@@ -335,13 +335,14 @@ class ResponseStream(EventStream):
         yield from self._begin()
         yield from self._close()
         cut = _is_cut(self._reason)
+        limit = "max_tool_calls" if self._reason is types.StopReason.TOOL_LIMIT else "max_output_tokens"
         status = "incomplete" if cut else "completed"
         complete = self._object.at(
             status,
             list(self._output),
             completed_at=None if cut else int(self._context.created + event.timings.total),
             usage=usage_of(event.usage),
-            incomplete={"reason": "max_output_tokens"} if cut else None,
+            incomplete={"reason": limit} if cut else None,
         )
         self._timings = {"timings": timings_of(event.usage, event.timings)}
         self.whole = complete
@@ -393,7 +394,7 @@ def _output_text(item: _Open) -> JSONValue:
 
 
 def _is_cut(reason: types.StopReason) -> bool:
-    return reason in (types.StopReason.LENGTH, types.StopReason.CANCELLED)
+    return reason in (types.StopReason.LENGTH, types.StopReason.TOOL_LIMIT, types.StopReason.CANCELLED)
 
 
 def encode(context: ReplyContext[ResponseRequest, types.Answer]) -> Reply:
