@@ -120,6 +120,7 @@ class GatewayService:
 
     async def _streamed(self, request: Any, caller: Caller) -> AsyncGenerator[Any, None]:
         """Yield the events of a request: of the next replica after one that was lost, else of the next model."""
+        _check_servers(request)
         tries = Tries(self._snapshot, self._peers, request, caller, self._metrics)
         attempts = events_until_text(lambda: self._attempt(tries, caller), _again(tries))
         async with aclosing(attempts) as stream:
@@ -194,6 +195,7 @@ class GatewayService:
 
     async def _folded(self, request: Any, caller: Caller) -> chat.Answer:
         """Return the whole answer. A replica that is lost before the end is followed by another one."""
+        _check_servers(request)
 
         async def attempt(tries: Tries[Any]) -> chat.Answer:
             folded = Fold()
@@ -329,3 +331,13 @@ def _counted(usage: chat.Usage, events: Sequence[Any]) -> chat.Usage:
             case _:
                 pass
     return usage
+
+
+def _check_servers(request: Any) -> None:
+    """Raise `Unsupported` for a request that names servers of tools."""
+    if isinstance(request, chat.ChatRequest) and request.tool_servers:
+        place = request.tool_servers[0].place
+        raise Unsupported(
+            f"{place} names a server of tools, and a cluster calls no tools",
+            hint="a server of one machine calls them", field=place,
+        )  # fmt: skip

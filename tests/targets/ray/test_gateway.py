@@ -129,6 +129,15 @@ async def test_every_dialect_is_answered_by_a_replica(client: httpx.AsyncClient)
     assert tokens["tokens"]
 
 
+async def test_a_server_of_tools_is_refused_in_the_dialect(client: httpx.AsyncClient) -> None:
+    tools = [{"type": "mcp", "server_label": "docs"}]
+    for stream in (True, False):
+        body = {"model": "a", "input": "who", "tools": tools, "stream": stream}
+        found = await client.post("/v1/responses", json=body)
+        assert found.status_code == 400
+        assert found.json()["error"]["param"] == "tools[0]"
+
+
 async def test_keys_names_and_routes_are_those_of_the_manifest(client: httpx.AsyncClient) -> None:
     listed = (await client.get("/v1/models")).json()["data"]
     assert {one["id"] for one in listed} == {"a", "r"}, "the key may not use b by its own name"
