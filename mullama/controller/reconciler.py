@@ -516,6 +516,7 @@ class Reconciler:
         self.tools.follow(self.current.snapshot.manifest, planned.tool_pins)
         if run.change.options.trigger in _ASKING:
             self.tools.accept([server_of(step) for step in plan.steps if step.kind == TOOLS])
+            await self.tools.first_look()  # so that the next request has the tools of new servers
         self._tell(planned.origin)
         await self._declare_references(planned)
         return result

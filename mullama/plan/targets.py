@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mullama.errors import Invalid, ManifestError, NotFound, Refused
-from mullama.manifest.spec import Group, Manifest, Peer, Route
+from mullama.manifest.spec import Group, Manifest, McpServer, Peer, Route
 from mullama.manifest.spec.readers import PEER_SIGN, moves_of, targets_of
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import ModelName, suggest
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Observed
 from mullama.plan.steps import Plan, Step
+from mullama.plan.tools import KIND as TOOLS
 from mullama.struct import Struct, replace
 
 
@@ -35,9 +36,9 @@ def targeted(desired: Manifest, applied: Manifest | None, names: Sequence[str]) 
     """Return the applied manifest with the targets of the desired one and what they need.
 
     desired, applied: without the models beside the manifest. names: models and routes. A route brings the models,
-    routes and peers that it leads to, and a model its entry in `moved` and its places in groups. A target that only the
-    applied manifest has is removed. Every other part stays as it is applied. When nothing is applied, the blocks
-    outside the models and routes are those of the desired manifest.
+    routes and peers that it leads to, and a model its servers of tools, its entry in `moved` and its places in groups.
+    A target that only the applied manifest has is removed. Every other part stays as it is applied. When nothing is
+    applied, the blocks outside the models and routes are those of the desired manifest.
 
     Raises `NotFound` for unknown names, and `Refused` if the targets need another part of the desired manifest.
     """
@@ -58,6 +59,7 @@ def targeted(desired: Manifest, applied: Manifest | None, names: Sequence[str]) 
         "models": models,
         "routes": routes,
         "peers": {**base.peers, **_peers_of(chosen, desired)},
+        "mcp": {**base.mcp, **_servers_of(chosen, desired)},
         "groups": _groups(base, desired, models, keys),
         "moved": tuple(move for move in moves if move.from_ not in present[move.kind]),
     }
@@ -88,7 +90,7 @@ def plan_targets(
     """
 
     def keeps(step: Step) -> bool:
-        return step.kind != "files" and (step.kind != "model" or step.subject in part.models or not served)
+        return step.kind not in ("files", TOOLS) and (step.kind != "model" or step.subject in part.models or not served)
 
     plan = make_plan(desired, observed, beside=beside, keeps=keeps)
     reason = undone_by(part.manifest, path)
@@ -171,6 +173,12 @@ def _peers_of(chosen: Collection[str], desired: Manifest) -> dict[str, Peer]:
     names = (name for route in desired.routes if route in chosen for name in _leads_to(desired.routes[route]))
     used = {name.rpartition(PEER_SIGN)[2] for name in names if PEER_SIGN in name}
     return {name: peer for name, peer in desired.peers.items() if name in used}
+
+
+def _servers_of(chosen: Collection[str], desired: Manifest) -> dict[str, McpServer]:
+    """Return the servers of tools that chosen models use."""
+    used = {server for name, model in desired.models.items() if name in chosen for server in model.mcp}
+    return {name: server for name, server in desired.mcp.items() if name in used}
 
 
 def _groups(base: Manifest, desired: Manifest, models: Mapping[str, object], keys: Collection[str]) -> dict[str, Group]:

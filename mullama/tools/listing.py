@@ -14,7 +14,7 @@ from typing import Final
 from mullama.chat.constraint.metaschema import malformed
 from mullama.chat.constraint.schema import enforceable
 from mullama.errors import Invalid
-from mullama.struct import Struct, field
+from mullama.struct import Struct, field, replace
 from mullama.tools.base import ServerTool
 from mullama.units import size
 
@@ -36,7 +36,8 @@ class ToolListing(Struct, frozen=True, kw_only=True):
 def usable_tools(listed: Iterable[ServerTool], allowed: Sequence[str]) -> ToolListing:
     """Return the listed tools with an allowed name that a model can have.
 
-    allowed: names or patterns. Work that takes some milliseconds for each tool: call it in a thread.
+    Their parameters have a type and properties, because some chat templates fail without them. allowed: names or
+    patterns. Work that takes some milliseconds for each tool: call it in a thread.
     """
     named = [(tool, [pattern for pattern in allowed if fnmatch.fnmatchcase(tool.name, pattern)]) for tool in listed]
     matched = {pattern for _, patterns in named for pattern in patterns}
@@ -55,7 +56,7 @@ def usable_tools(listed: Iterable[ServerTool], allowed: Sequence[str]) -> ToolLi
         if reason:
             left_out[_shown(tool.name)] = reason
         else:
-            usable.append(tool)
+            usable.append(replace(tool, parameters={"type": "object", "properties": {}, **tool.parameters}))
     for tool in usable[MOST_TOOLS:]:
         left_out[_shown(tool.name)] = f"is beyond the {MOST_TOOLS} tools of a server"
     unmatched = tuple(pattern for pattern in allowed if pattern not in matched and pattern != "*")

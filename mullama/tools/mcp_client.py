@@ -227,8 +227,9 @@ def _failure(reason: str) -> bytes:
 
 
 def _is_lost(error: MCPError) -> bool:
-    """Return True for an error that the server itself did not send."""
-    return error.error.code == types.CONNECTION_CLOSED or error.error.data == _OWN
+    """Return True for an error that the server itself did not send, and that concerns more than one call."""
+    own = error.error.data == _OWN or error.error.code == types.CONNECTION_CLOSED
+    return own and not error.error.message.startswith(_BROKEN_STREAM)
 
 
 def _first(error: BaseException) -> BaseException:
@@ -242,6 +243,8 @@ def _reason(error: BaseException) -> str:
     match error:
         case MCPError() if error.error.data == _OWN:
             return error.error.message
+        case MCPError() if error.error.message.startswith(_BROKEN_STREAM):
+            return "sent a stream of events that is too large or ends early"
         case MCPError() if error.error.code == types.CONNECTION_CLOSED:
             return "closed the connection"
         case MCPError():
@@ -258,6 +261,8 @@ def _reason(error: BaseException) -> str:
             return "closed the connection"
 
 
+_BROKEN_STREAM: Final = "SSE stream "
+"""The beginning of the messages of the SDK for the streams of one answer."""
 _UNREADABLE: Final = "Failed to parse JSON response: "
 
 

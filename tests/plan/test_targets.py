@@ -12,6 +12,7 @@ from mullama.manifest.tree import parse_resolved, revision
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
 from mullama.plan.targets import plan_targets, require_undisturbed, targeted, undone_by
+from mullama.plan.tools import ObservedTools
 
 
 def manifest(models: str, **blocks: Any) -> Manifest:
@@ -223,3 +224,21 @@ def test_a_route_brings_its_peers_and_no_other() -> None:
     assert sources(part.manifest) == "a"
     assert (set(part.manifest.peers), set(part.manifest.routes)) == ({"p", "q"}, {"far"})
     assert part.models == {"a"}
+
+
+def test_a_model_brings_its_servers_of_tools_and_no_drift_of_others() -> None:
+    servers = {"docs": {"url": "https://d/mcp"}, "web": {"from_host": "web"}}
+    applied = manifest("a b", mcp={"old": {"from_host": "old"}})
+    desired = manifest("a b", mcp=servers)
+    desired = desired.model_copy(
+        update={"models": {**desired.models, "a": desired.models["a"].model_copy(update={"mcp": ("docs",)})}}
+    )
+    part = targeted(desired, applied, ["a"])
+    assert set(part.manifest.mcp) == {"old", "docs"}
+    seen = Observed(
+        applied=Applied(generation=1, revision="r", manifest=part.manifest),
+        tools={"docs": ObservedTools(pinned={"x": "1"}, listed={})},
+    )
+    assert "tools" in [step.kind for step in make_plan(part.manifest, seen).steps]
+    plan = plan_targets(part, part.manifest, seen, served=True, path=None)
+    assert "tools" not in [step.kind for step in plan.steps]

@@ -27,6 +27,14 @@ def test_the_allowed_tools_are_sorted_by_name() -> None:
     assert (listing.left_out, listing.unmatched) == ({}, ())
 
 
+def test_parameters_have_a_type_and_properties() -> None:
+    """Some chat templates fail without them."""
+    (bare,) = usable_tools([ServerTool(server="docs", name="a", parameters={})], ("*",)).tools
+    assert bare.parameters == {"type": "object", "properties": {}}
+    (same,) = usable_tools([tool("a")], ("*",)).tools
+    assert same.parameters == OBJECT
+
+
 def test_names_that_the_server_does_not_have_are_reported() -> None:
     listing = usable_tools([tool("search")], ("serach", "write_*", "*"))
     assert listing.unmatched == ("serach", "write_*")

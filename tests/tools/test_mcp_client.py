@@ -241,6 +241,35 @@ async def test_a_call_that_hangs_is_a_result(stub: McpStub, docs: McpClient) -> 
     assert not (await docs.call("read", {"q": "x"}, seconds=FAR)).is_error
 
 
+def events(*data: str, end: str = "\n\n") -> bytes:
+    """An answer as a stream of events, which a server may send in place of JSON."""
+    body = "".join(f"event: message\ndata: {one}{end}" for one in data)
+    return response(body.encode(), kind="text/event-stream")
+
+
+async def test_an_answer_may_be_a_stream_of_events_and_has_the_same_bounds(stub: McpStub, docs: McpClient) -> None:
+    await docs.tools()
+
+    def answered(*parts: str) -> bytes:
+        note = json.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": {}})
+        extra = {"resultType": "complete"} if stub.revision == MODERN else {}
+        done = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {**text(*parts), **extra}})
+        return events(note, done)
+
+    stub.called = lambda name, arguments: answered("from a stream")
+    assert (await docs.call("read", {"q": "x"}, seconds=FAR)).text == "from a stream"
+    stub.called = lambda name, arguments: answered("x" * 5_000_000)
+    assert (await docs.call("read", {"q": "x"}, seconds=FAR)).is_error
+    stub.called = lambda name, arguments: events("{" * 5_000_000)
+    assert (await docs.call("read", {"q": "x"}, seconds=FAR)).is_error
+    stub.called = lambda name, arguments: events()
+    assert (await docs.call("read", {"q": "x"}, seconds=FAR)).is_error
+    stub.listed = lambda cursor: events()
+    assert "a stream of events that is too large or ends early" in await reason(docs.tools())
+    stub.called = lambda name, arguments: text("as before")
+    assert (await docs.call("read", {"q": "x"}, seconds=FAR)).text == "as before"
+
+
 async def test_a_schema_of_results_is_not_evaluated(stub: McpStub, docs: McpClient) -> None:
     """Its patterns are the server's, and one of them can take any time."""
     slow = {"type": "object", "properties": {"t": {"type": "string", "pattern": "^(a+)+$"}}}

@@ -22,7 +22,7 @@ from mullama.engines.base import (
     WeightsOptions,
 )
 from mullama.engines.observed_use import read_use, use_path
-from mullama.errors import Invalid, ModelUnavailable
+from mullama.errors import Invalid, ModelUnavailable, MullamaError
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.spec.readers import PEER_SIGN, targets_of, writes_text
 from mullama.manifest.tree import revision
@@ -229,7 +229,12 @@ class DeploymentBuilder:
 
     def _declared(self, model: Model, settings: ModelSettings) -> tuple[Prefix, ...]:
         """Return the text with which every conversation with a model begins."""
-        begin = warm_prefix(settings, self._tools(model)) if model.task == "chat" else Rendered(text="")
+        begin = Rendered(text="")
+        if model.task == "chat":
+            try:
+                begin = warm_prefix(settings, self._tools(model))
+            except MullamaError:  # of a template that fails for these tools: requests with them get the error
+                begin = warm_prefix(settings)
         return (Prefix(text=begin.text, joint=begin.joint),) if begin.text else ()
 
     def with_tools(self, deployment: Deployment) -> Deployment:

@@ -15,6 +15,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from mullama.chat.tool_servers import ToolServer
@@ -40,6 +41,7 @@ _LIST_AGAIN: Final = 300.0
 _ASKED_AT_MOST: Final = 60.0
 """Seconds between two looks at least, whatever a server says."""
 _NOTHING: Final = ToolListing()
+_SAME: Final = ToolChanges()
 
 _log = logging.getLogger(__name__)
 
@@ -70,11 +72,17 @@ class _Entry(Struct, kw_only=True):
     provider: Listed | None = None
     known: dict[str, ServerTool] = field(default_factory=dict)
     """The tools of the last list, by name. One whose digest is the same stays the same value, and so the same text."""
+    usable: tuple[ServerTool, ...] = ()
+    """Those that are as they are pinned, sorted by name."""
+    changes: ToolChanges = _SAME
+    """The tools that are listed otherwise than they are pinned."""
     listing: ToolListing = _NOTHING
     answers: bool = False
     fault: MullamaError | None = None
     failures: int = 0
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set after the first look."""
     follower: asyncio.Task[None] | None = None
 
 
@@ -119,9 +127,9 @@ class ToolBook:
                 self._entries[name] = entry
                 self._start(entry)
             elif entry.locked != locked.get(name):
-                before = self._usable(entry)
-                entry.locked = locked.get(name)
-                if self._usable(entry) != before:
+                entry.locked, before = locked.get(name), entry.usable
+                self._settle(entry)
+                if entry.usable != before:
                     self._changed()
 
     async def close(self) -> None:
@@ -167,6 +175,13 @@ class ToolBook:
         if looks:
             await asyncio.wait(looks, timeout=seconds)  # those that take longer continue
 
+    async def first_look(self, seconds: float = LOOK_SECONDS) -> None:
+        """Wait until each server was asked for its tools once, within this time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for entry in tuple(self._entries.values()):
+                    await entry.asked.wait()
+
     async def _look(self, entry: _Entry) -> None:
         async with entry.looking:
             try:
@@ -180,11 +195,12 @@ class ToolBook:
                 self._lost(entry, ToolsUnavailable(f"the server of tools {entry.name} failed: {type(error).__name__}"))
             else:
                 self._listed(entry, tools)
+            entry.asked.set()
 
     def _lost(self, entry: _Entry, error: MullamaError) -> None:
         entry.failures += 1
         new = entry.fault is None or entry.fault.message != error.message
-        before = self._usable(entry) if entry.answers else ()
+        before = entry.usable if entry.answers else ()
         entry.answers, entry.fault = False, error
         self._disconnect(entry)
         if self._entries.get(entry.name) is not entry:
@@ -197,8 +213,7 @@ class ToolBook:
     def _listed(self, entry: _Entry, tools: Iterable[ServerTool]) -> None:
         if self._entries.get(entry.name) is not entry:
             return
-        before, was = (self._usable(entry) if entry.answers else ()), self.changes(entry.name)
-        kept = entry.known
+        before, was, kept = (entry.usable if entry.answers else ()), entry.changes, entry.known
         entry.known = {
             tool.name: kept[tool.name] if tool.name in kept and kept[tool.name].digest == tool.digest else tool
             for tool in tools
@@ -208,12 +223,12 @@ class ToolBook:
         entry.answers, entry.fault, entry.failures = True, None, 0
         if self._pinned(entry) is None:
             self._pin(entry)
-        now, changes = self._usable(entry), self.changes(entry.name)
+        self._settle(entry)
         if returned:
-            self._note("tools-listed", entry.name, counted(len(now), "tool"))
-        if changes and changes != was:
-            self._note("tools-changed", entry.name, f"{changes}; models do not get them until they are accepted")
-        if now != before:
+            self._note("tools-listed", entry.name, counted(len(entry.usable), "tool"))
+        if entry.changes and entry.changes != was:
+            self._note("tools-changed", entry.name, f"{entry.changes}; models do not get them until they are accepted")
+        if entry.usable != before:
             self._changed()
 
     # Pins
@@ -244,20 +259,24 @@ class ToolBook:
         """Pin the tools of these servers as they are listed now, where the lock file does not pin them."""
         accepted = False
         for entry in (self._entries[name] for name in servers if name in self._entries):
-            if entry.locked is None and entry.answers and self.changes(entry.name):
+            if entry.locked is None and entry.answers and entry.changes:
                 self._pin(entry)
+                self._settle(entry)
                 self._note("tools-accepted", entry.name, f"pinned as listed: {counted(len(entry.known), 'tool')}")
                 accepted = True
         if accepted:
             self._changed()
 
     def changes(self, server: str) -> ToolChanges:
-        """Return the tools that a server lists otherwise than they are pinned; none for one that does not answer."""
+        """Return the tools that a server lists otherwise than they are pinned."""
         entry = self._entries.get(server)
-        pinned = self._pinned(entry) if entry is not None else None
-        if entry is None or pinned is None or not entry.answers:
-            return ToolChanges()
-        return compare_tools(pinned, pins_of(entry.known.values()))
+        return entry.changes if entry is not None else _SAME
+
+    def _settle(self, entry: _Entry) -> None:
+        """Compare the last list with the pins. A request reads the outcome, because digests take their time."""
+        pinned, listed = self._pinned(entry) or {}, pins_of(entry.known.values())
+        entry.usable = tuple(tool for name, tool in sorted(entry.known.items()) if pinned.get(name) == listed[name])
+        entry.changes = compare_tools(pinned, listed) if entry.listing is not _NOTHING else _SAME
 
     def observed(self, manifest: Manifest, locked: Mapping[str, ToolPins]) -> dict[str, ObservedTools]:
         """Return the tools of the servers of a manifest for a plan. locked: the pins of its lock file."""
@@ -294,7 +313,7 @@ class ToolBook:
         allowed = self._allowed(caller)
         names = [name for name in found.mcp if allowed is None or name in allowed]
         entries = (self._entries[name] for name in names if name in self._entries)
-        return tuple(tool for entry in entries if entry.answers for tool in self._usable(entry))
+        return tuple(tool for entry in entries if entry.answers for tool in entry.usable)
 
     def find(self, server: ToolServer, caller: Caller) -> NamedServer:
         """See `Toolbox`."""
@@ -312,7 +331,7 @@ class ToolBook:
             raise Denied(f"the key may not use the server of tools {entry.name}", authenticated=True)
         if not entry.answers:
             return NamedServer(name=entry.name, error=self.problem(entry.name))
-        return NamedServer(name=entry.name, tools=self._usable(entry))
+        return NamedServer(name=entry.name, tools=entry.usable)
 
     def provider(self, server: str) -> ToolProvider:
         """See `Toolbox`."""
@@ -336,12 +355,7 @@ class ToolBook:
     def prompt_of(self, model: Model) -> tuple[Tool, ...]:
         """Return the tools of a model as every prompt begins with them, also while their server does not answer."""
         entries = (self._entries[name] for name in model.mcp if name in self._entries)
-        return prompt_tools(tool for entry in entries for tool in self._usable(entry))
-
-    def _usable(self, entry: _Entry) -> tuple[ServerTool, ...]:
-        """Return the tools of the last list that are as they are pinned, sorted by name."""
-        pinned = self._pinned(entry) or {}
-        return tuple(tool for name, tool in sorted(entry.known.items()) if pinned.get(name) == tool.digest)
+        return prompt_tools(tool for entry in entries for tool in entry.usable)
 
     def _allowed(self, caller: Caller) -> Collection[str] | None:
         """Return the servers that a key may use; None for all."""
@@ -357,7 +371,7 @@ class ToolBook:
             return ""
         if not entry.answers:
             return entry.fault.message if entry.fault is not None else f"{server} is being asked for its tools"
-        parts = (str(self.changes(server)), summary(entry.listing))
+        parts = (str(entry.changes), summary(entry.listing))
         return "; ".join(filter(None, parts))
 
     def status(self) -> list[dict[str, Any]]:
@@ -366,8 +380,8 @@ class ToolBook:
             {
                 "name": name,
                 "state": "ready" if entry.answers else "unavailable" if entry.fault is not None else "connecting",
-                "tools": [tool.name for tool in self._usable(entry)],
-                "changed": bool(self.changes(name)),
+                "tools": [tool.name for tool in entry.usable],
+                "changed": bool(entry.changes),
                 "message": self.problem(name),
             }
             for name in self._manifest().mcp

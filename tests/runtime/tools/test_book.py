@@ -19,11 +19,12 @@ from mullama.tools.listing import ToolListing, usable_tools
 
 pytestmark = pytest.mark.anyio
 FAR = 20.0
+OBJECT: dict[str, Any] = {"type": "object", "properties": {}}
 ANYONE = Caller(dialect="openai", request_id="r")
 
 
 def tool(server: str, name: str, description: str = "") -> ServerTool:
-    return ServerTool(server=server, name=name, description=description, parameters={"type": "object"})
+    return ServerTool(server=server, name=name, description=description, parameters=dict(OBJECT))
 
 
 class World:
