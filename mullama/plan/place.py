@@ -114,6 +114,26 @@ def fitting(models: Iterable[PlacedModel], rooms: Iterable[HostRoom]) -> Callabl
     return fits
 
 
+def beside(
+    models: Iterable[PlacedModel], rooms: Iterable[HostRoom]
+) -> Callable[[str, Collection[str], Collection[str]], bool]:
+    """Return a function that tells whether a host with models has room to load some of them again beside the old ones.
+
+    It returns False where the memory of one of these is not known.
+    """
+    known, hosts = {model.name: model for model in models}, {room.name: room for room in rooms}
+
+    def has_room(host: str, have: Collection[str], again: Collection[str]) -> bool:
+        filled = _Filled(hosts[host])
+        for name in sorted(have):
+            if name in known:
+                filled.put(known[name])
+        needs = [filled.demand(known[name]) if name in known else _UNKNOWN for name in again]
+        return all(need.parts for need in needs) and filled.free >= sum(need.total for need in needs)
+
+    return has_room
+
+
 class _Filled:
     """A host with the replicas that are placed on it."""
 

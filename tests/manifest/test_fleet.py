@@ -161,3 +161,9 @@ def test_a_fleet_needs_a_host_that_is_not_away() -> None:
     loaded = read(M + fleet("gateways: [a]").replace(":1'}", ":1', away: true}"))
     assert present_hosts(loaded.manifest.fleet) == ("b",)
     assert any("every gateway is away" in str(warning) for warning in loaded.warnings)
+
+
+def test_a_rollout_without_unavailable_hosts_needs_a_surge() -> None:
+    [problem] = problems(M + fleet("rollout: {max_unavailable: 0}"))
+    assert "fleet.rollout.max_unavailable: allows no change without max_surge" in problem
+    assert not problems(M + fleet("rollout: {max_unavailable: 0, max_surge: 1}"))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mullama.plan.rollout import FleetChange, Wave, WaveOrder, rollout
+from mullama.plan.rollout import FleetChange, Surge, Wave, WaveOrder, rollout
+from mullama.struct import replace
 
 
 def told(order: WaveOrder) -> list[str]:
@@ -181,3 +182,101 @@ def test_an_empty_fleet_is_filled_at_once_after_its_canary(canary: int) -> None:
     fleet = change("", "a:x b:y c:z", gateways="abc")
     waves = told(rollout(fleet, canary=canary))
     assert waves[-2:] == ["change a:x b:y c:z" if not canary else "change b:y c:z", "route a:x b:y c:z"]
+
+
+def surging(most: int, may_have: str, beside: str = "") -> Surge:
+    """Hosts that may have each model, and hosts with room for the old and the new models."""
+    return Surge(most=most, may_have=lambda name: tuple(may_have), beside=lambda host, have, models: host in beside)
+
+
+def reloading(before: str, changed: str, gateways: str = "ab") -> FleetChange:
+    fleet = change(before, before, changed, gateways=gateways)
+    return replace(fleet, reloaded=fleet.changed)
+
+
+def test_a_surge_hands_the_model_over_changes_the_host_and_goes_back() -> None:
+    order = rollout(reloading("a:x b:", "a:x"), surge=surging(1, "ab"), max_unavailable=0)
+    assert told(order) == [
+        "change b:x", "route a:x b:x", "remove a:", "change a:x", "route a:x b:x", "remove b:",
+    ]  # fmt: skip
+    assert [dict(wave.routes)["x"] for wave in order.waves] == [("a",), ("b",), ("b",), ("b",), ("a",), ("a",)]
+    assert [wave.early for wave in order.waves] == [True, True, True, False, False, False]
+    assert order.blocked == ()
+
+
+def test_a_host_with_room_for_both_needs_no_surge() -> None:
+    assert told(rollout(reloading("a:x b:", "a:x"), surge=surging(1, "ab", "a"), max_unavailable=0)) == ["change a:x"]
+
+
+def test_without_room_elsewhere_the_model_pauses_or_the_change_is_blocked() -> None:
+    fleet = reloading("a:x b:y", "a:x")
+    full = rollout(fleet, surge=surging(1, "ab"), fits=lambda host, models: len(models) < 2)
+    assert (told(full), full.blocked) == (["change a:x"], ())
+    assert rollout(fleet, surge=surging(1, "a"), max_unavailable=0).blocked == ("x",)
+    live = change("a:x b:y", "a:x b:y", "a:x")  # nothing loads again
+    assert rollout(live, surge=surging(1, "a"), max_unavailable=0).blocked == ()
+
+
+def test_a_further_replica_serves_for_one_host_after_the_other() -> None:
+    order = rollout(reloading("a:x b:x c:", "a:x b:x", gateways="abc"), surge=surging(1, "abc"))
+    assert told(order) == [
+        "change c:x", "route a:x b:x c:x", "remove a:", "change a:x",
+        "route a:x b:x c:x", "remove b:", "change b:x",
+        "route a:x b:x c:x", "remove c:",
+    ]  # fmt: skip
+    routes = [dict(wave.routes)["x"] for wave in order.waves if wave.kind == "route"]
+    assert routes == [("b", "c"), ("a", "c"), ("a", "b")]
+
+
+def test_a_pause_after_the_canary_leaves_no_further_replica() -> None:
+    order = rollout(
+        reloading("a:x b:x c:", "a:x b:x", gateways="abc"), surge=surging(1, "abc"), canary=1, pause="manual"
+    )
+    first = next(index for index, wave in enumerate(order.waves) if wave.pause)
+    assert (order.waves[first].kind, order.waves[first].models) == ("remove", {"c": ()})
+    assert dict(order.waves[first].routes)["x"] == ("a", "b")
+
+
+def test_two_models_of_a_host_have_a_further_replica_each() -> None:
+    order = rollout(reloading("a:xy b: c:", "a:xy"), surge=surging(1, "abc"), max_unavailable=0)
+    assert told(order)[0] == "change b:x c:y"
+
+
+@given(changes(), st.integers(0, 3), st.integers(1, 3), st.integers(0, 2), st.integers(2, 8))
+@settings(max_examples=80, deadline=None)
+def test_laws_of_a_surge(fleet: FleetChange, most: int, further: int, canary: int, room: int) -> None:
+    """A model that is handed over always has a host to which the gateways lead, and no host is too full."""
+    fleet = replace(fleet, reloaded=fleet.changed)
+    order = rollout(
+        fleet, max_unavailable=most, surge=surging(further, HOSTS), canary=canary, pause=1.0,
+        fits=lambda host, models: len(models) <= room,
+    )  # fmt: skip
+    layout = {host: frozenset(names) for host, names in fleet.before.items()}
+    declared = {n: max(len(serving(fleet.before, n)), len(serving(fleet.after, n))) for n in MODELS}
+    after_of = {name: serving(fleet.after, name) for name in MODELS}
+    unchanged = {host: set(names) for host, names in fleet.changed.items()}
+    for wave in order.waves:
+        assert wave.hosts
+        for host in wave.hosts:
+            models = frozenset(wave.models[host])
+            grown = models - layout[host]
+            if wave.early and wave.kind == "change":
+                assert len(models) <= room
+                assert grown
+            if wave.kind == "remove" and wave.early:
+                assert not models - layout[host]
+            layout[host] = models
+            if wave.kind == "change" and not wave.early:
+                unchanged[host] -= set(fleet.changed[host])
+        for name, hosts in wave.routes.items():
+            assert hosts
+            if order.pauses == ():
+                assert set(hosts) <= serving(layout, name)
+        for name in MODELS:
+            if serving(fleet.before, name) and after_of[name]:
+                assert serving(layout, name)
+            before_and_after = serving(fleet.before, name) | serving(fleet.after, name)
+            assert len(serving(layout, name) - before_and_after) <= further
+            assert declared[name] or not serving(layout, name)
+    assert layout == {host: frozenset(names) for host, names in fleet.after.items()}
+    assert not any(unchanged.values())

@@ -15,7 +15,7 @@ from mullama.cli.on_fleet.fleet_call import fleet_of
 from mullama.cli.on_fleet.rollout import carry_out
 from mullama.errors import Refused
 from mullama.plan.steps import Step
-from mullama.targets.fleet.plan import FleetPlan
+from mullama.targets.fleet.plan import FleetPlan, blocked_text
 from mullama.targets.fleet.plan_views import fleet_lines, fleet_tree
 from mullama.targets.fleet.stages import stages_of
 
@@ -66,6 +66,8 @@ def _require_complete(plan: FleetPlan) -> None:
         raise error
     for unplaced in plan.draft.placement.unplaced:
         raise Refused(f"no place for a model: {unplaced.reason}", hint="nothing was changed")
+    for model in plan.draft.order.blocked:
+        raise Refused(blocked_text(model), hint="nothing was changed")
 
 
 def _confirmed(call: CommandContext, steps: Iterable[Step]) -> bool:

@@ -34,6 +34,10 @@ def check_fleet(manifest: Manifest, suggest: Suggestions, fail: _AddProblem, war
     if fleet.rollout.canary >= len(fleet.hosts):
         count = counted(len(fleet.hosts), "host")
         fail("fleet.rollout.canary", f"leaves no host for later: the fleet has {count}", "a smaller number")
+    if not fleet.rollout.max_unavailable and not fleet.rollout.max_surge:
+        fail(
+            "fleet.rollout.max_unavailable", "allows no change without max_surge", "max_unavailable: 1, or max_surge: 1"
+        )
     if fleet.rollout.pause and not fleet.rollout.canary:
         warn("fleet.rollout.pause", "no effect without canary", "")
     for name, model in manifest.models.items():

@@ -410,7 +410,8 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'away': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': False}},
     })
     s['FleetRollout'] = b.block('FleetRollout', 'Order in which changes reach the hosts.', {
-        'max_unavailable': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 10000, 'strict': True}, 'default': 1}},
+        'max_unavailable': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 0, 'le': 10000, 'strict': True}, 'default': 1}},
+        'max_surge': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 0, 'le': 10000, 'strict': True}, 'default': 0}},
         'canary': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 0, 'le': 10000, 'strict': True}, 'default': 0}},
         'pause': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.check_pause}, 'schema': {'type': 'union', 'choices': [{'type': 'literal', 'expected': ['manual']}, {'type': 'float'}]}}, 'default': 0.0}},
     })

@@ -63,8 +63,11 @@ class FleetHost(Block):
 class FleetRollout(Block):
     """Order in which changes reach the hosts."""
 
-    max_unavailable: Whole = Field(default=1, ge=1, le=10_000)
-    """Number of hosts that change their models at the same time."""
+    max_unavailable: Whole = Field(default=1, ge=0, le=10_000)
+    """Number of hosts that change their models at the same time. With 0 it is one host, and no model may pause."""
+    max_surge: Whole = Field(default=0, ge=0, le=10_000)
+    """Number of further replicas of a model on other hosts while it loads again on a host without room for the old and
+    the new one together."""
     canary: Whole = Field(default=0, ge=0, le=10_000)
     """Number of hosts that change first, one after the other; the others follow when all their models are ready."""
     pause: Pause = Field(default=0.0, examples=["30s", "manual"])

@@ -53,7 +53,7 @@ def host_manifest(fleet: Manifest, places: Mapping[str, Sequence[str]], host: st
     of the host.
     """
     gateway = host in gateways_of(fleet.fleet)
-    models = {name: _single(model) for name, model in fleet.models.items() if host in places.get(name, ())}
+    models = {name: of_one_host(model) for name, model in fleet.models.items() if host in places.get(name, ())}
     routes = dict(_routes(fleet, places, host, gateway=gateway))
     routes = {name: _without_dead_ends(route, models, routes) for name, route in routes.items()}
     used = {name.rpartition(PEER_SIGN)[2] for route in routes.values() for name in _leads_to(route)}
@@ -93,6 +93,16 @@ def with_new_routes(applied: Manifest, wanted: Manifest, kept: Collection[str]) 
     return _combined(wanted, {**wanted.models, **old}, wanted.peers, wanted.routes)
 
 
+def with_early_routes(applied: Manifest, routed: Manifest, models: Mapping[str, Model]) -> Manifest:
+    """Return the manifest of a host before its change: as applied, with these models and other routes.
+
+    routed: the manifest with these routes and their peers.
+    """
+    routes = {n: r for n, r in routed.routes.items() if n not in models or _leads_to(r)[0] == n}
+    base = applied.model_copy(update={"routes": routes, "models": dict(models)})
+    return _combined(base, models, {**applied.peers, **routed.peers}, routes)
+
+
 def _combined(
     wanted: Manifest, models: Mapping[str, Model], peers: Mapping[str, Peer], routes: Mapping[str, str | Route]
 ) -> Manifest:
@@ -112,7 +122,7 @@ def _combined(
     return wanted.model_copy(update=update)
 
 
-def _single(model: Model) -> Model:
+def of_one_host(model: Model) -> Model:
     """Return a model without its choice of hosts, so that a host loads nothing again when that changes."""
     return model.model_copy(update={"hosts": "any", "replicas": 1})
 

@@ -7,17 +7,24 @@ from typing import Any
 
 from mullama.errors import Invalid, MullamaError
 from mullama.manifest.checks.fleet import gateways_of
-from mullama.manifest.spec import Manifest
+from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.spec.readers import moves_of
 from mullama.manifest.tree import block_to_tree, manifest_to_tree
-from mullama.plan.changes import changed_blocks
+from mullama.plan.changes import changed_blocks, compare_models, highest_cost
 from mullama.plan.observed import KnownFiles
-from mullama.plan.place import FleetPlacement, fitting, place
-from mullama.plan.rollout import FleetChange, Pause, WaveKind, WaveOrder, rollout
-from mullama.plan.steps import Plan, Step, from_tree
+from mullama.plan.place import FleetPlacement, HostRoom, PlacedModel, beside, fitting, place
+from mullama.plan.rollout import FleetChange, Pause, Surge, WaveKind, WaveOrder, rollout
+from mullama.plan.steps import Cost, Plan, Step, from_tree
 from mullama.struct import Struct, field, replace
 from mullama.targets.fleet.away import WaitingModel, around_away, away_hosts, with_stand_ins
-from mullama.targets.fleet.host_manifest import host_manifest, own_blocks, with_new_routes, with_old_models
+from mullama.targets.fleet.host_manifest import (
+    host_manifest,
+    of_one_host,
+    own_blocks,
+    with_early_routes,
+    with_new_routes,
+    with_old_models,
+)
 from mullama.targets.fleet.hosts import FleetHostPort, on_each
 from mullama.targets.fleet.memory import placed_models, rooms
 from mullama.targets.fleet.observe import FleetObservation
@@ -30,6 +37,8 @@ class FleetStep(Struct, frozen=True, kw_only=True):
     manifests: Mapping[str, Manifest]
     models: Mapping[str, tuple[str, ...]]
     """The models of these hosts that must serve afterwards."""
+    early: bool = False
+    """True for a step of a surge, before the change of the hosts whose models it hands over."""
     canary: bool = False
     pause: Pause = 0.0
     """Time before the next step in seconds, or `manual`."""
@@ -52,7 +61,7 @@ class FleetDraft(Struct, frozen=True, kw_only=True):
     @property
     def possible(self) -> bool:
         """True if every host that is not away is known, and every model has its places."""
-        return not self.seen.faults and not self.placement.unplaced
+        return not self.seen.faults and not self.placement.unplaced and not self.order.blocked
 
 
 class FleetPlan(Struct, frozen=True, kw_only=True):
@@ -72,7 +81,8 @@ class FleetPlan(Struct, frozen=True, kw_only=True):
     def problems(self) -> tuple[str, ...]:
         """The reasons why an apply could not be carried out, each with its host or model."""
         faults = (str(error) for error in self.faults.values())
-        return (*faults, *(each.reason for each in self.draft.placement.unplaced))
+        unplaced = (each.reason for each in self.draft.placement.unplaced)
+        return (*faults, *unplaced, *(blocked_text(name) for name in self.draft.order.blocked))
 
     @property
     def changes(self) -> Iterator[Step]:
@@ -87,6 +97,14 @@ class FleetPlan(Struct, frozen=True, kw_only=True):
     @property
     def empty(self) -> bool:
         return all(plan.empty for plan in self.plans.values())
+
+
+def blocked_text(model: str) -> str:
+    """Return the reason why a model cannot change with `max_unavailable: 0`."""
+    return (
+        f"{model} would pause: no host has room for a further replica, and fleet.rollout.max_unavailable is 0"
+        " (1 allows the pause)"
+    )
 
 
 def draft_fleet(fleet: Manifest, seen: FleetObservation, files: Mapping[str, KnownFiles]) -> FleetDraft:
@@ -116,12 +134,27 @@ def draft_fleet(fleet: Manifest, seen: FleetObservation, files: Mapping[str, Kno
     order = rollout(
         change_of(fleet, seen, manifests),
         max_unavailable=rules.max_unavailable,
+        surge=_surge(fleet, models, hosts),
         canary=rules.canary,
         pause=rules.pause,
         fits=fitting(models, hosts),
     )
+    if order.blocked:
+        return replace(draft, order=order)
     steps = tuple(_steps(fleet, draft, manifests, found.returning, order))
     return replace(draft, manifests=manifests, order=order, steps=steps)
+
+
+def _surge(fleet: Manifest, models: Sequence[PlacedModel], hosts: Sequence[HostRoom]) -> Surge:
+    """Return the room for further replicas. A model that is to be unloaded before its change is not loaded beside."""
+    allowed = {model.name: model.hosts for model in models}
+    has_room = beside(models, hosts)
+
+    def swaps(host: str, have: frozenset[str], names: frozenset[str]) -> bool:
+        strategies = {fleet.models[name].rollout.strategy for name in names}
+        return "recreate" not in strategies and has_room(host, have, names)
+
+    return Surge(most=fleet.fleet.rollout.max_surge, may_have=lambda name: allowed.get(name, ()), beside=swaps)
 
 
 def current_places(fleet: Manifest, seen: FleetObservation) -> dict[str, list[str]]:
@@ -140,7 +173,7 @@ def _renamed(models: Iterable[str], fleet: Manifest) -> list[str]:
 
 def change_of(fleet: Manifest, seen: FleetObservation, manifests: Mapping[str, Manifest]) -> FleetChange:
     """Return the difference between the applied manifests and the wanted ones."""
-    changed, others, routed = {}, [], []
+    changed, reloaded, others, routed = {}, {}, [], []
     for name, host in seen.hosts.items():
         old, new = host.applied, manifests[name]
         before = dict(zip(_renamed(old.models, fleet), old.models, strict=True))
@@ -148,6 +181,11 @@ def change_of(fleet: Manifest, seen: FleetObservation, manifests: Mapping[str, M
             model
             for model, former in before.items()
             if model in new.models and (former != model or old.models[former] != new.models[model])
+        )
+        reloaded[name] = tuple(  # a renamed model is left out: an early step does not know it by its new name
+            model
+            for model in changed[name]
+            if before[model] == model and _loads_again(old.models[model], new.models[model])
         )
         rest = changed_blocks(old, new)
         if rest - {"routes", "peers"}:
@@ -158,10 +196,15 @@ def change_of(fleet: Manifest, seen: FleetObservation, manifests: Mapping[str, M
         before={name: _renamed(host.applied.models, fleet) for name, host in seen.hosts.items()},
         after={name: tuple(manifest.models) for name, manifest in manifests.items()},
         changed=changed,
+        reloaded=reloaded,
         others=others,
         routed=routed,
         gateways=[name for name in gateways_of(fleet.fleet) if name in seen.hosts],
     )
+
+
+def _loads_again(old: Model, new: Model) -> bool:
+    return highest_cost(compare_models(old, new)).rank >= Cost.CONTEXT.rank
 
 
 def _steps(
@@ -178,7 +221,11 @@ def _steps(
         now: dict[str, Manifest] = {}
         for name in wave.hosts:
             models, wanted = wave.models[name], manifests[name]
-            if wave.kind == "change":
+            if wave.early:
+                own = own_blocks(seen.hosts[name].applied)
+                routed = host_manifest(fleet, {**wave.routes, **returning}, name, own)
+                now[name] = with_early_routes(last[name], routed, _early_models(fleet, last[name], models))
+            elif wave.kind == "change":
                 now[name] = with_old_models(last[name], _with_models(wanted, models), models)
             else:
                 if (routes := {**wave.routes, **returning}) != places:  # not all models are at their places yet
@@ -189,7 +236,17 @@ def _steps(
         last |= now
         if now:
             serving = {name: tuple(manifest.models) for name, manifest in now.items()}
-            yield FleetStep(kind=wave.kind, manifests=now, models=serving, canary=wave.canary, pause=wave.pause)
+            yield FleetStep(
+                kind=wave.kind, manifests=now, models=serving, early=wave.early, canary=wave.canary, pause=wave.pause
+            )
+
+
+def _early_models(fleet: Manifest, applied: Manifest, names: Sequence[str]) -> dict[str, Model]:
+    """Return the applied models without those that leave, and the further replicas. names: all models, as desired."""
+    named = zip(_renamed(applied.models, fleet), applied.models.items(), strict=True)
+    kept = {former: model for name, (former, model) in named if name in names}
+    new = [name for name in names if name in fleet.models and name not in _renamed(kept, fleet)]
+    return {**kept, **{name: of_one_host(fleet.models[name]) for name in new}}
 
 
 def _with_models(wanted: Manifest, names: Sequence[str]) -> Manifest:

@@ -10,7 +10,7 @@ from mullama.plan.report import Line
 from mullama.plan.steps import to_tree
 from mullama.struct import replace
 from mullama.targets.fleet.away import WaitingModel
-from mullama.targets.fleet.plan import FleetPlan, FleetStep
+from mullama.targets.fleet.plan import FleetPlan, FleetStep, blocked_text
 from mullama.units import counted, duration_literal, printable
 
 FORMAT = "mullama.fleet-plan/1"
@@ -36,6 +36,7 @@ def fleet_lines(plan: FleetPlan) -> Iterator[Line]:
             yield from (replace(line, text=f"  {line.text}") for line in report.lines(own))
     for each in plan.draft.placement.unplaced:
         yield Line(printable(each.reason), "remove")
+    yield from (Line(printable(blocked_text(name)), "remove") for name in plan.draft.order.blocked)
     yield from (Line(printable(text)) for text in map(waiting_text, plan.draft.waiting))
     yield from (Line(text) for text in _order(plan.draft.steps))
     if pauses := plan.draft.order.pauses:
@@ -63,7 +64,8 @@ def _order(steps: tuple[FleetStep, ...]) -> Iterator[str]:
     for number, step in enumerate(steps, 1):
         hosts = _names([*step.manifests])
         pause = "" if not step.pause else f", then {_pause(step)}"
-        yield f"step {number}: {_KINDS[step.kind]} of {hosts}{' (canary)' if step.canary else ''}{pause}"
+        mark = " (canary)" if step.canary else " (surge)" if step.early else ""
+        yield f"step {number}: {_KINDS[step.kind]} of {hosts}{mark}{pause}"
 
 
 def _pause(step: FleetStep) -> str:
@@ -79,6 +81,8 @@ def _summary(plan: FleetPlan) -> str:
         reasons.append(f"{counted(len(plan.faults), 'host')} cannot be planned")
     if unplaced := plan.draft.placement.unplaced:
         reasons.append(f"{counted(len(unplaced), 'model')} cannot be placed")
+    if blocked := plan.draft.order.blocked:
+        reasons.append(f"{counted(len(blocked), 'model')} cannot change")
     skips = " ".join(f"--skip {name}" for name in [*plan.faults][:_NAMED])
     remedy = f"; {skips} plans without {'it' if len(plan.faults) == 1 else 'them'}" if _may_skip(plan) else ""
     return f"{' and '.join(reasons)}: apply would change nothing{remedy}"
@@ -103,11 +107,13 @@ def fleet_tree(plan: FleetPlan) -> dict[str, Any]:
         "steps": [
             {
                 "kind": step.kind, "hosts": list(step.manifests), "canary": step.canary, "pause": step.pause,
+                "surge": step.early,
                 "models": {name: list(models) for name, models in step.models.items()},
             }
             for step in plan.draft.steps
         ],
         "pauses": list(plan.draft.order.pauses),
+        "blocked": list(plan.draft.order.blocked),
         "away": list(plan.draft.away),
         "waiting": [
             {

@@ -8,6 +8,7 @@ from mullama.targets.fleet.plan import FleetDraft, FleetStep, tree_for
 from mullama.targets.fleet.undo import StepMark
 
 _TITLES = {"change": "change the models", "route": "route to the new places", "remove": "remove what is elsewhere"}
+_EARLY = {"change": "add further replicas", "route": "route around the change", "remove": "hand over the models"}
 
 
 def stages_of(draft: FleetDraft, *, fleet: str, fence: int, by: str, version: str) -> list[Stage]:
@@ -19,7 +20,7 @@ def stages_of(draft: FleetDraft, *, fleet: str, fence: int, by: str, version: st
     def stage(number: int, step: FleetStep) -> Stage:
         mark = str(StepMark(fleet, fence, number))
         return Stage(
-            title="canary: change the models" if step.canary else _TITLES[step.kind],
+            title="canary: change the models" if step.canary else (_EARLY if step.early else _TITLES)[step.kind],
             steps={
                 host: HostStep(
                     manifest=tree_for(manifest, draft.seen.hosts[host].version, version), fence=fence, mark=mark, by=by

@@ -158,6 +158,39 @@ def test_the_settings_of_all_hosts_change_with_the_canary_first() -> None:
     assert "step 1: models of a (canary), then wait for 30s" in lines(plan)
 
 
+def test_a_surge_keeps_a_model_that_would_pause_in_reach() -> None:
+    """Each host has room for one model, and x loads again for its longer context."""
+    head = "  rollout: {max_unavailable: 0, max_surge: 1}\n"
+    text = "models: {x: {from: /m/1.gguf, hosts: [a, b]}, y: {from: /m/2.gguf, hosts: [c]}}"
+    hosts = three(ram=1)
+    carried_out(planned(head + text, *hosts), hosts)
+    longer = text.replace("hosts: [a, b]", "hosts: [a, b], context: {size: 256}")
+    plan = planned(head + longer, *hosts)
+    assert steps(plan) == ["change b", "route ac", "remove a", "change a", "route abc", "remove b"]
+    assert lines(plan)[-7:-3] == [
+        "step 1: models of b (surge)", "step 2: routes of a, c (surge)", "step 3: removals of a (surge)",
+        "step 4: models of a",
+    ]  # fmt: skip
+    carried_out(plan, hosts)
+    assert [[*host.applied.models] for host in hosts] == [["x"], [], ["y"]]
+    assert planned(head + longer, *hosts).empty
+    assert steps(planned("  rollout: {max_surge: 1}\n" + text, *three(ram=64))) == ["change ac"]
+
+
+def test_a_model_that_would_pause_without_room_elsewhere_is_named() -> None:
+    head = "  rollout: {max_unavailable: 0, max_surge: 1}\n"
+    text = "models: {x: {from: /m/1.gguf, hosts: [a]}}"
+    hosts = three(ram=1)
+    carried_out(planned(head + text, *hosts), hosts)
+    longer = text.replace("hosts: [a]", "hosts: [a], context: {size: 256}")
+    plan = planned(head + longer, *hosts)
+    assert not plan.complete
+    assert lines(plan)[-2].startswith("x would pause: no host has room for a further replica")
+    assert lines(plan)[-1] == "1 model cannot change: apply would change nothing"
+    assert fleet_tree(plan)["blocked"] == ["x"]
+    assert steps(planned(longer, *hosts)) == ["change a"]
+
+
 def test_a_changed_route_reaches_the_hosts_without_their_models() -> None:
     hosts = three()
     carried_out(planned(MODELS, *hosts), hosts)
