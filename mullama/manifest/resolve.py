@@ -22,6 +22,7 @@ _PATHS = (
     ("sync", "git", "webhook", "secret", "from_file"),
     ("sync", "git", "verify", "ssh_signers"),
     ("sync", "git", "known_hosts"),
+    ("clients", "*", "file"),
     ("server", "tls", "cert"),
     ("server", "tls", "key"),
     ("server", "tls", "client_ca"),

@@ -1,4 +1,5 @@
-"""Expands short forms: `chat: SPEC`, a template or a drafter as text, a Modelfile's parameters, a route to one model.
+"""Expands short forms: `chat: SPEC`, a template or a drafter as text, a Modelfile's parameters, a route to one
+model, a client.
 
 Each layer (the manifest, a profile, defaults) is expanded before layers are merged, so a short form overrides the same
 fields as its long form.
@@ -25,7 +26,17 @@ def expand(root: Fields, report: Diagnostics, path: str = "") -> Fields:
     if isinstance(routes, Fields):
         entries = {key: _route(node) for key, node in routes.entries.items()}
         root = root.put("routes", Fields(entries, routes.keys, routes.place))
+    clients = root.get("clients")
+    if isinstance(clients, Fields):
+        entries = {key: _client(node) for key, node in clients.entries.items()}
+        root = root.put("clients", Fields(entries, clients.keys, clients.place))
     return root
+
+
+def _client(node: Node) -> Node:
+    """Return a client in its long form; the name of a model is short for it."""
+    is_short = isinstance(node, Leaf) and not is_null(node)
+    return empty(node.place).put("model", node) if is_short else node
 
 
 def _models(models: Fields, report: Diagnostics, path: str) -> Fields:

@@ -50,6 +50,7 @@ COSTS: Mapping[str, Cost] = {
     "fleet": Cost.LIVE,
     "fleet.placement": Cost.NONE,
     "fleet.rollout": Cost.NONE,
+    "clients": Cost.NONE,
     "observability": Cost.LIVE,
     "models.*.description": Cost.NONE,
     "models.*.from": Cost.FILES,

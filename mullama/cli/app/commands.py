@@ -25,7 +25,14 @@ class Command(NamedTuple):
         return self.module.partition(".")[0]
 
 
-GROUPS = {"manifest": "Manifest", "models": "Models", "inference": "Inference", "server": "Server", "shell": "Shell"}
+GROUPS = {
+    "manifest": "Manifest",
+    "models": "Models",
+    "inference": "Inference",
+    "server": "Server",
+    "clients": "Clients",
+    "shell": "Shell",
+}
 """Headings of `mullama --help`, in order, by the folder of the commands."""
 
 
@@ -85,5 +92,7 @@ COMMANDS = (
     Command("daemon", "server.daemon", "start, stop or inspect the background server"),
     Command("events", "server.logs", "print the events of the server as they occur"),
     Command("requests", "server.requests", "list the captured requests, or show one with its prompt and answer"),
+    Command("clients", "clients.clients", "show, make and undo the edits of the configuration files of agents"),
+    Command("launch", "clients.launch", "start a coding agent for a model of the server"),
     Command("completions", "shell.completions", "print the completion script of a shell"),
 )

@@ -38,6 +38,9 @@ SYSTEM = {
     "CUDA_VISIBLE_DEVICES": "GPUs that mullama may use; also `HIP_`, `ROCR_` and `GGML_VK_VISIBLE_DEVICES`",
     "RAY_DASHBOARD_ADDRESS": "address of the dashboard for `--on ray`; Ray's own variable",
     "RAY_AUTH_TOKEN": "token for a cluster of Ray with token authentication; Ray's own variable",
+    "PATH": "folders in which `mullama launch` looks for a program",
+    "CODEX_HOME": "folder of the files that `mullama clients` edits; variables of clients with the same meaning are "
+    "`CLAUDE_CONFIG_DIR`, `OPENCODE_CONFIG`, `CONTINUE_GLOBAL_DIR` and `LLM_USER_PATH`",
 }
 """Variables of the operating system and of libraries."""
 

@@ -23,7 +23,6 @@ COMMANDS: Mapping[str, str] = {
     "push": "share a manifest that names the source of the weights, or use mullama bundle export",
     "signin": f"{_ACCOUNTS}; mullama login saves a hub token",
     "signout": f"{_ACCOUNTS}; mullama login --remove deletes the hub token",
-    "launch": "set the base URL of the application to http://127.0.0.1:11434",
     "convert": "a GGUF file is needed: convert the model with llama.cpp, or pull a GGUF repository",
     "from-config": "a manifest replaces the TOML file: mullama apply -f FILE",
     "speak": "speech is not generated",

@@ -11,6 +11,7 @@ from mullama.chat.template_arguments import TEMPLATE_ARGUMENTS
 from mullama.chat.transcription.languages import language_name
 from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
+from mullama.manifest.checks.clients import check_clients
 from mullama.manifest.checks.fleet import check_fleet
 from mullama.manifest.checks.groups import check_groups
 from mullama.manifest.checks.routes import check_peers, check_routes
@@ -54,6 +55,7 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     check_routes(draft.manifest, draft.names, draft.suggest, fail, warn)
     check_peers(draft.manifest, fail, warn)
     check_groups(draft.manifest, draft.names, draft.suggest, fail, warn)
+    check_clients(draft.manifest, draft.names, draft.suggest, fail, warn)
     if draft.has("fleet"):
         check_fleet(draft.manifest, draft.suggest, fail, warn)
     if draft.has("mcp"):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         Block,
         Budget,
         Captures,
+        ClientConfig,
+        ClientKey,
         Context,
         Draft,
         Embedding,
@@ -83,7 +85,8 @@ else:
         globals().update(emit.blocks(), Block=CompiledBlock)
 
 __all__ = [
-    "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Captures", "Context", "DialectName", "Draft", "Embedding",
+    "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Captures", "ClientConfig", "ClientKey", "Context",
+    "DialectName", "Draft", "Embedding",
     "Fleet", "FleetHost", "FleetRollout", "GitSync", "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource",
     "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage", "McpServer", "Memory", "Metadata", "Model", "Moved",
     "Observability", "Otlp", "Parameters", "Peer", "Policy", "Probe", "Prune", "RateLimit", "RequestParameters",

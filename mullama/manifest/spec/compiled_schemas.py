@@ -422,6 +422,16 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'share': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': False}},
         'rollout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['FleetRollout'], 'default': b.default('FleetRollout')}},
     })
+    s['ClientKey'] = b.block('ClientKey', 'The API key of a client. Its file gets the name of the variable, never the key.', {
+        'from_env': {'type': 'model-field', 'schema': {'type': 'str', 'pattern': '^[A-Za-z_][A-Za-z0-9_]*$'}},
+    })
+    s['ClientConfig'] = b.block('ClientConfig', 'The configuration of one client. A name alone is short for `model`.', {
+        'model': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
+        'key': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['ClientKey']}, 'default': None}},
+        'url': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_client_url}, 'schema': {'type': 'str'}}}, 'default': None}},
+        'context': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': 1, 'le': 2147483647}}, 'default': None}},
+        'file': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
+    })
     s['LogParts'] = b.block('LogParts', 'Minimum levels of parts of the log; the other parts have the level of the log.', {
         'requests': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'literal', 'expected': ['debug', 'info', 'warning', 'error']}}, 'default': None}},
         'http': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'literal', 'expected': ['debug', 'info', 'warning', 'error']}}, 'default': None}},
@@ -484,6 +494,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'prune': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Prune'], 'default': b.default('Prune')}},
         'sync': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Sync'], 'default': b.default('Sync')}},
         'fleet': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Fleet'], 'default': b.default('Fleet')}},
+        'clients': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['ClientConfig']}, 'default': {}}},
         'observability': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Observability'], 'default': b.default('Observability')}},
     })
     s['Policy'] = b.block('Policy', 'Rules of `mullama diff --policy FILE`. A rule that is left out allows everything.', {

@@ -25,7 +25,16 @@ from mullama.manifest.spec.model import (
 from mullama.manifest.spec.observability import Captures, Logs, Observability, Otlp, Webhook
 from mullama.manifest.spec.parameters import Parameters
 from mullama.manifest.spec.policy import Policy
-from mullama.manifest.spec.routes import AnyRoute, Group, Peer, RequestParameters, Route, RouteTarget
+from mullama.manifest.spec.routes import (
+    AnyRoute,
+    ClientConfig,
+    ClientKey,
+    Group,
+    Peer,
+    RequestParameters,
+    Route,
+    RouteTarget,
+)
 from mullama.manifest.spec.server import (
     Auth,
     HubSource,
@@ -48,7 +57,8 @@ from mullama.manifest.spec.tools import McpServer, Search
 from mullama.manifest.spec.values import Block
 
 __all__ = [
-    "AdapterRef", "Auth", "Block", "Budget", "Captures", "Context", "Draft", "Embedding", "Fleet",
+    "AdapterRef", "Auth", "Block", "Budget", "Captures", "ClientConfig", "ClientKey", "Context", "Draft", "Embedding",
+    "Fleet",
     "FleetHost", "FleetRollout", "GitSync", "Gpu", "Group",
     "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage",
     "McpServer", "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Peer", "Policy",
@@ -93,5 +103,7 @@ class Manifest(Block):
     """Updates from a changed manifest."""
     fleet: Fleet = Fleet()
     """Several servers that this manifest describes; without hosts it describes one."""
+    clients: dict[str, ClientConfig] = Field(default={}, examples=[{"codex": {"model": "chat"}}])
+    """Coding agents and other programs that use this server, by name. `mullama clients apply` edits their files."""
     observability: Observability = Observability()
     """Metrics and logs."""

@@ -19,6 +19,9 @@ from mullama.names import parse_source
 from mullama.units import parse_duration, parse_rate, parse_size, rate_literal
 
 DialectName = Literal["ollama", "openai", "anthropic"]
+ClientName = Literal[
+    "claude-code", "codex", "opencode", "aider", "goose", "continue", "zed", "cline", "vscode", "open-webui", "llm",
+]  # fmt: skip
 OnError = Literal["unavailable", "overloaded", "timeout"]
 EVERY_ERROR: tuple[OnError, ...] = ("unavailable", "overloaded", "timeout")
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
@@ -257,6 +260,17 @@ def moves_of(moved: Iterable[Any], kind: str) -> dict[str, str]:
 _GIT_REF = re.compile(r"(?!.*\.\.)(?!.*//)[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}")
 _GIT_SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^\s-][^\s]*")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def check_client_url(value: str) -> str:
+    """Check the address that a client uses: without a secret, a query and a fragment. A final `/v1` and `/` are left
+    out."""
+    parts = _http_address(value)
+    if parts is not None and parts.username is not None:
+        raise InvalidValue("the address of a client has no secret", "use its key: {from_env: NAME}")
+    if parts is None or parts.query or parts.fragment:
+        raise InvalidValue(f"{masked(value)[:80]!r} is not the address of a server", _PEER_HINT)
+    return value.rstrip("/").removesuffix("/v1")
 
 
 def check_git_url(value: str) -> str:

@@ -1,11 +1,18 @@
-"""The blocks of routes, peers and groups, and the rules for the parameters of requests."""
+"""The blocks of the names that clients use: routes, peers, groups, and the clients themselves."""
 
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from mullama.manifest.spec.parameters import Parameters
-from mullama.manifest.spec.readers import EVERY_ERROR, OnError, check_peer_url, route_form
+from mullama.manifest.spec.readers import (
+    EVERY_ERROR,
+    MOST_TOKENS,
+    OnError,
+    check_client_url,
+    check_peer_url,
+    route_form,
+)
 from mullama.manifest.spec.server import SecretRef
 from mullama.manifest.spec.values import Block, Duration, Flag, Text, Whole
 
@@ -92,3 +99,28 @@ class Group(Block):
     """Names of the models. Models that share a context count once."""
     max: Whole = Field(default=1, ge=1)
     """Maximum number of loaded models."""
+
+
+class ClientKey(Block):
+    """The API key of a client. Its file gets the name of the variable, never the key."""
+
+    from_env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", examples=["MULLAMA_API_KEY"])
+    """Environment variable with the key, in the environment of the client."""
+
+
+class ClientConfig(Block):
+    """The configuration of one client. A name alone is short for `model`."""
+
+    model: Text | None = Field(default=None, examples=["chat"])
+    """Name of a model or route; None for the default model."""
+    key: ClientKey | None = None
+    """The API key, for a server with keys."""
+    url: Annotated[str, AfterValidator(check_client_url)] | None = Field(
+        default=None, examples=["https://llm.example.org"]
+    )
+    """Address of the server; None for the first one of `server.listen`, as it is reached from this machine."""
+    context: Whole | None = Field(default=None, ge=1, le=MOST_TOKENS, examples=[32768])
+    """Tokens that the client may use for a conversation; None for the context of the model."""
+    file: Text | None = Field(default=None, examples=["./.codex/config.toml"])
+    """The configuration file, relative to the manifest; None for that of the user. A client of several files has the
+    others at their usual places."""

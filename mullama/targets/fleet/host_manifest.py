@@ -71,6 +71,7 @@ def host_manifest(fleet: Manifest, places: Mapping[str, Sequence[str]], host: st
             "routes": routes,
             "moved": _moved(fleet, models, routes),
             "fleet": Fleet(),
+            "clients": {},
         }
     )
 

@@ -1,0 +1,1 @@
+"""Commands for coding agents and other programs that use a server."""
