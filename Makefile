@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 BENCH = $${XDG_CACHE_HOME:-$$HOME/.cache}/mullama-bench
 .DEFAULT_GOAL := help
-.PHONY: help up test coverage clients check fmt docs ui site dist bench ray real soak laws hosts pins vulkan-sim
+.PHONY: help up test coverage clients agents check fmt docs ui site dist bench ray real soak laws hosts pins vulkan-sim
 
 help:
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -33,6 +33,12 @@ clients: ## test the served APIs with clients of other projects (langchain, lite
 	@.ci/clients
 	MULLAMA_PYTHON=$(CURDIR)/$(BIN)/python .venv-clients/bin/python -m pytest -q -W default --disable-warnings \
 	  -o asyncio_mode=auto --timeout=240 tests/clients/foreign
+
+agents: ## drive coding agents through a task over a server (Claude Code, Codex, OpenCode, Aider, Cline, Continue, llm)
+	@.ci/install test
+	@.ci/agents
+	PATH=$(CURDIR)/.venv-agents/bin:$(CURDIR)/.venv-agents/node_modules/.bin:$$PATH \
+	  $(BIN)/python -m pytest -q -m agents --timeout=600 tests/clients/agents
 
 check: ## check style, types, import contracts, language and generated files
 	@.ci/install test check
