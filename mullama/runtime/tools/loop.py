@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from mullama.chat import types as chat
+from mullama.chat.tool_servers import function_name
 from mullama.names import JSONValue
 from mullama.struct import Struct, field, replace
 from mullama.tools.base import ServerTool
@@ -29,12 +30,22 @@ class Offered(Struct, frozen=True, kw_only=True):
     """Its name in the prompt, which begins with `label`."""
     label: str
     """The name of its server at the client."""
+    prompt: chat.Tool
+    """The tool as the model sees it."""
     approve: bool = False
     """A person must approve each call."""
 
-    def as_tool(self) -> chat.Tool:
-        """Return the tool as the model sees it."""
-        return chat.Tool(name=self.function, description=self.tool.description, parameters=self.tool.parameters)
+
+def offered_tool(tool: ServerTool, *, label: str = "", approve: bool = False) -> Offered:
+    """Return a tool to offer. label: the name of its server at the client; "" for that in the manifest."""
+    function = function_name(label or tool.server, tool.name)
+    return Offered(
+        tool=tool,
+        function=function,
+        label=label or tool.server,
+        prompt=chat.Tool(name=function, description=tool.description, parameters=tool.parameters),
+        approve=approve,
+    )
 
 
 class LoopLimits(Struct, frozen=True, kw_only=True):
@@ -81,22 +92,22 @@ class Decision(Struct, frozen=True, kw_only=True):
     """The next answer of the model is the last one, and further calls in it are not made."""
 
 
-def is_ours(name: str, offered: Mapping[str, Offered], clients: Iterable[str]) -> bool:
+def is_ours(name: str, tools: Mapping[str, Offered], clients: Iterable[str]) -> bool:
     """Return True if this server answers a call of this function: it has the tool, or neither side has it.
 
     clients: the names of the client's own tools. Without any, a call of an unknown function would reach a client that
     expects none.
     """
     own = frozenset(clients)
-    if name in offered or name in own:
-        return name in offered
-    return not own or any(name.startswith(f"{tool.label}__") for tool in offered.values())
+    if name in tools or name in own:
+        return name in tools
+    return not own or any(name.startswith(f"{tool.label}__") for tool in tools.values())
 
 
 def decide(
     calls: Sequence[chat.ToolCall],
     state: LoopState,
-    offered: Mapping[str, Offered],
+    tools: Mapping[str, Offered],
     limits: LoopLimits,
     *,
     asks: bool,
@@ -108,7 +119,7 @@ def decide(
     """
     verdicts: list[Verdict] = []
     for call in calls:
-        verdict, state = _decide_one(call, state, offered, limits, asks=asks)
+        verdict, state = _decide_one(call, state, tools, limits, asks=asks)
         verdicts.append(verdict)
     state = replace(state, turns=state.turns + 1)
     asked = any(verdict.action == "ask" for verdict in verdicts)
@@ -118,11 +129,11 @@ def decide(
 
 
 def _decide_one(
-    call: chat.ToolCall, state: LoopState, offered: Mapping[str, Offered], limits: LoopLimits, *, asks: bool
+    call: chat.ToolCall, state: LoopState, tools: Mapping[str, Offered], limits: LoopLimits, *, asks: bool
 ) -> tuple[Verdict, LoopState]:
-    tool = offered.get(call.name)
+    tool = tools.get(call.name)
     if tool is None:
-        names = ", ".join(sorted(offered)) or "none"
+        names = ", ".join(sorted(tools)) or "none"
         return Verdict(
             call=call, action="refuse", refusal=f"There is no tool {call.name}. The tools are: {names}."
         ), state

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from mullama.chat import types as chat
-from mullama.chat.tool_servers import ToolServer, function_name
+from mullama.chat.tool_servers import ToolServer
 from mullama.errors import Invalid, Unsupported
 from mullama.runtime.base import Caller
-from mullama.runtime.tools.loop import LoopLimits, Offered
+from mullama.runtime.tools.loop import LoopLimits, Offered, offered_tool
 from mullama.struct import Struct, replace
 from mullama.tools.base import ServerTool, ToolProvider
 
@@ -88,8 +88,27 @@ class ToolOffer(Struct, frozen=True, kw_only=True):
     """The servers that the request names, whose tools the conversation does not list yet."""
 
 
-def offer(request: chat.ChatRequest, model: str, toolbox: Toolbox, caller: Caller) -> ToolOffer | None:
+class OfferedTools:
+    """The tools of models as requests offer them: made once, and again when they or the rules of the model change."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[tuple[ServerTool, ...], ToolRules, tuple[Offered, ...]]] = {}
+
+    def of(self, model: str, tools: tuple[ServerTool, ...], rules: ToolRules) -> tuple[Offered, ...]:
+        """Return these tools of a model, in the order of their functions."""
+        made = self._made.get(model)
+        if made is None or made[0] != tools or made[1] != rules:
+            offered = (offered_tool(tool, approve=rules.needs_approval(tool)) for tool in tools)
+            made = self._made[model] = (tools, rules, tuple(sorted(offered, key=lambda one: one.function)))
+        return made[2]
+
+
+def offer(
+    request: chat.ChatRequest, model: str, toolbox: Toolbox, caller: Caller, known: OfferedTools
+) -> ToolOffer | None:
     """Return the tools that this server offers for a request to a model; None for none.
+
+    known: the tools of models that were offered before.
 
     Raises `Invalid` for a request that they cannot be added to, and the errors of `Toolbox.find`.
     """
@@ -97,18 +116,14 @@ def offer(request: chat.ChatRequest, model: str, toolbox: Toolbox, caller: Calle
     if request.tool_choice.mode == "none" and not request.approvals:
         return None
     rules, named = toolbox.rules(model), {one.name for _, one in found}
-    offered = [
-        Offered(tool=tool, function=tool.function, label=tool.server, approve=rules.needs_approval(tool))
-        for tool in toolbox.tools_of(model, caller)
-        if tool.server not in named
-    ]
+    offered = [one for one in known.of(model, toolbox.tools_of(model, caller), rules) if one.tool.server not in named]
     for server, one in found:
         offered += _of_server(server, one.tools, rules)
     if not offered and not found and not request.approvals:
         return None
     tools = _checked(offered, request)
     asked = _chosen(request, tools.values())
-    own = tuple(tools[function].as_tool() for function in sorted(tools))
+    own = tuple(tools[function].prompt for function in sorted(tools))
     return ToolOffer(
         request=replace(asked, tools=(*own, *request.tools), server_tools=len(own)),
         tools=tools,
@@ -133,12 +148,7 @@ def _found(server: ToolServer, toolbox: Toolbox, caller: Caller) -> NamedServer:
 def _of_server(server: ToolServer, tools: Iterable[ServerTool], rules: ToolRules) -> list[Offered]:
     """Return the tools of a server that the request names, as far as the request allows them."""
     return [
-        Offered(
-            tool=tool,
-            function=function_name(server.label, tool.name),
-            label=server.label,
-            approve=rules.needs_approval(tool) or server.approve.needs(tool.name),
-        )
+        offered_tool(tool, label=server.label, approve=rules.needs_approval(tool) or server.approve.needs(tool.name))
         for tool in tools
         if server.offers(tool.name)
     ]

@@ -19,7 +19,7 @@ from mullama.errors import Internal
 from mullama.runtime.base import Access, Admission, Caller, Service
 from mullama.runtime.tools.answer import AnswerSettings, RunTurn, ToolAnswer
 from mullama.runtime.tools.calls import CallRunner
-from mullama.runtime.tools.offer import Toolbox, ToolOffer, offer
+from mullama.runtime.tools.offer import OfferedTools, Toolbox, ToolOffer, offer
 from mullama.struct import replace
 
 
@@ -35,6 +35,7 @@ class ToolService:
     ) -> None:
         """first_model: returns the name of the model that answers a request unless it fails, or raises its error."""
         self._inner, self._first_model, self._toolbox, self._calls = inner, first_model, toolbox, calls
+        self._offered = OfferedTools()
 
     def events(
         self, request: chat.ChatRequest | chat.CompletionRequest, caller: Caller
@@ -64,7 +65,7 @@ class ToolService:
     def _offer(self, request: chat.ChatRequest, caller: Caller) -> tuple[str, ToolOffer | None]:
         """Return the model that answers first, and the tools that this server offers it."""
         model = self._first_model(request, caller)
-        return model, offer(request, model, self._toolbox, caller)
+        return model, offer(request, model, self._toolbox, caller, self._offered)
 
     async def _streamed(self, request: chat.ChatRequest, caller: Caller) -> AsyncGenerator[Sequence[chat.Event], None]:
         model, found = self._offer(request, caller)

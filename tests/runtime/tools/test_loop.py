@@ -17,6 +17,7 @@ from mullama.runtime.tools.loop import (
     continued,
     decide,
     is_ours,
+    offered_tool,
     room_for_results,
     share_of,
     shortened,
@@ -28,12 +29,8 @@ from mullama.tools.base import ServerTool
 
 
 def offered(*names: str, approve: bool = False) -> dict[str, Offered]:
-    return {
-        f"docs__{name}": Offered(
-            tool=ServerTool(server="docs", name=name), function=f"docs__{name}", label="docs", approve=approve
-        )
-        for name in names
-    }
+    made = (offered_tool(ServerTool(server="docs", name=name), approve=approve) for name in names)
+    return {one.function: one for one in made}
 
 
 def call(name: str, id: str = "call_1", **arguments: Any) -> chat.ToolCall:
