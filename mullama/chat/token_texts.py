@@ -17,6 +17,8 @@ from mullama.errors import Invalid
 
 JOINTS = range(0xE000, 0xE0F0)
 """Code points of the characters that can be a joint."""
+_SHORT = 512  # characters
+_MOST_SEEN = 4096
 
 
 class TokenTexts:
@@ -27,6 +29,7 @@ class TokenTexts:
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._texts = sorted({_lower(text) for text in texts if len(text) > 1})
+        self._seen: dict[str, bool] = {}  # short texts: those of tools come with every request
 
     @cached_property
     def _begins(self) -> re.Pattern[str]:
@@ -46,6 +49,16 @@ class TokenTexts:
         """Return True if `broken` changes this text."""
         if not self._texts or len(text) < 2:
             return False
+        if len(text) > _SHORT:
+            return self._found_in(text)
+        found = self._seen.get(text)
+        if found is None:
+            if len(self._seen) >= _MOST_SEEN:
+                self._seen.clear()
+            found = self._seen[text] = self._found_in(text)
+        return found
+
+    def _found_in(self, text: str) -> bool:
         if self._begins.search(text) and self._first.search(text):
             return True
         return bool(self._begun(text) or self._ended(text))

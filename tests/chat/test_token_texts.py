@@ -84,3 +84,10 @@ def test_the_joint_is_a_character_that_no_content_holds() -> None:
 )
 def test_marks_of_turns_are_known_by_their_form(text: str, is_mark: bool) -> None:
     assert is_turn_mark(text) is is_mark
+
+
+def test_any_number_of_texts_is_searched() -> None:
+    texts = TokenTexts(("<|end|>",))
+    for _ in range(2):
+        assert all(texts.occurs_in(f"{number}<|end|>") for number in range(5000))
+        assert not any(texts.occurs_in(f"{number} ends") for number in range(5000))

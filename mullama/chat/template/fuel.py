@@ -43,6 +43,9 @@ class Fuel:
             raise OutOfFuel(f"it writes more than {MAX_OUTPUT} characters")
 
 
+_SCALARS = frozenset({int, float, bool, type(None)})
+
+
 def budget(nodes: int, messages: int) -> int:
     """Return the ticks for a conversation of this size.
 
@@ -71,6 +74,10 @@ def weigh(value: object, cap: int = MAX_ITEMS) -> int:
             stack.extend(item.values())  # type: ignore[attr-defined]
         elif kind is list or kind is tuple:
             stack.extend(item)  # type: ignore[arg-type]
+        elif kind is str:
+            total += len(item) >> 6  # type: ignore[arg-type]
+        elif kind in _SCALARS:
+            pass
         elif isinstance(item, str):
             total += len(item) >> 6
         elif not isinstance(item, int | float | None):

@@ -76,11 +76,11 @@ def _described(schema: Mapping[str, JSONValue]) -> Mapping[str, JSONValue]:
 
 def plain(value: JSONValue) -> object:
     """Return a JSON value of dicts and lists alone."""
+    if value is None or isinstance(value, str | int | float):  # before the checks of abstract classes, which take long
+        return value
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(item) for item in value]
-    return value
+    return [plain(item) for item in value]
 
 
 def _plain_message(message: Message, traits: Traits, names: Mapping[str, str]) -> Plain:
