@@ -40,7 +40,7 @@ def _opened(name: str, server: McpServer, env: Mapping[str, str]) -> Listed:
         sdk: Any = importlib.import_module("mullama.tools.mcp_client")
     except ModuleNotFoundError as error:
         raise ToolsUnavailable(
-            f"the server of tools {name} needs the package {error.name}, which is not installed",
+            f"the server of tools {name} needs the package mcp, which is not installed",
             hint="pip install 'mullama[mcp]' installs it",
         ) from error
     place = (

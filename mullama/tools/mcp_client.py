@@ -71,6 +71,8 @@ class McpClient:
         self._end = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._legacy = False
+        """The next connection begins with `initialize`: the server did not answer the question for its revisions."""
         self._errors = ErrorOutput()
         self.listing = ToolListing()
         """The last list of its tools."""
@@ -161,6 +163,7 @@ class McpClient:
             if self._owner is owner:
                 self._drop()
             owner.cancel()
+            self._legacy = not self._legacy
             raise self._unavailable(f"did not answer in {self._seconds:g} s") from error
 
     def _drop(self) -> None:
@@ -195,7 +198,7 @@ class McpClient:
             streams: Any = command_streams(self._place, most, self._errors)
         else:
             streams = _http_streams(self._place, Guard(seconds=self._seconds, most=most))
-        return Client(streams, client_info=info)
+        return Client(streams, client_info=info, mode="legacy" if self._legacy else "auto")
 
     def _unavailable(self, reason: str) -> ToolsUnavailable:
         last = self._errors.last_line

@@ -16,6 +16,8 @@ from mullama.errors import ToolsUnavailable
 from mullama.tools.host_file import HostCommand
 from mullama.tools.listing import summary
 from mullama.tools.mcp_client import MOST_PAGES, HttpAddress, McpClient, cut
+from tests.runtime.runtime_fixture import until
+from tests.server.server_fixture import StubRuntime, manifest, running_server
 from tests.tools.mcp_stub import LEGACY, MODERN, McpStub, response, text, tool
 
 pytestmark = pytest.mark.anyio
@@ -346,6 +348,67 @@ async def test_a_message_of_a_command_has_a_bound(command: HostCommand) -> None:
     await files.aclose()
 
 
+async def test_a_command_may_write_other_lines_and_ignore_what_it_does_not_know(tmp_path: Path) -> None:
+    """Servers before 2026 know no question for revisions, and some print a banner."""
+    quiet = '    elif "id" in r:\n        pass\n'
+    script = tmp_path / "server.py"
+    script.write_text("print('Server started on stdio')\n" + SCRIPT[: SCRIPT.index('    elif "id" in r:')] + quiet)
+    files = client(HostCommand(command=sys.executable, args=(str(script),)), seconds=1.0)
+    assert "did not answer in 1 s" in await reason(files.tools())
+    assert [one.name for one in await files.tools()] == ["env"]
+    await files.aclose()
+
+
+# Servers of the SDK, and mullama itself
+
+
+SDK_SCRIPT = """
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("adder")
+
+@server.tool()
+def add(a: int, b: int) -> int:
+    "Adds two numbers."
+    return a + b
+
+@server.tool()
+def fail() -> str:
+    "Fails."
+    raise ValueError("no luck")
+
+server.run("stdio")
+"""
+
+
+async def test_a_command_made_with_the_sdk_is_a_server(tmp_path: Path) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(SDK_SCRIPT)
+    adder = client(HostCommand(command=sys.executable, args=(str(script),)), seconds=60.0)
+    tools = await adder.tools()
+    assert [one.function for one in tools] == ["docs__add", "docs__fail"]
+    assert (tools[0].description, adder.listing.left_out) == ("Adds two numbers.", {})
+    assert (await adder.call("add", {"a": 2, "b": 3}, seconds=FAR)).text == "5"
+    failed = await adder.call("fail", {}, seconds=FAR)
+    assert (failed.is_error, "fail" in failed.text) == (True, True)
+    wrong = await adder.call("add", {"a": "x"}, seconds=FAR)
+    assert wrong.is_error
+    assert (await adder.call("none", {}, seconds=FAR)).is_error
+    await adder.aclose()
+
+
+async def test_another_mullama_is_a_server_of_tools() -> None:
+    with running_server(StubRuntime(manifest=manifest(server={"mcp": "read"}))) as server:
+        other = client(HttpAddress(url=f"http://127.0.0.1:{server.port}/mcp"))
+        tools = await other.tools()
+        assert {"status", "diff", "models"} <= {one.name for one in tools}
+        assert other.listing.left_out == {}
+        result = await other.call("status", {}, seconds=FAR)
+        assert not result.is_error
+        assert "mullama" in result.text or "state" in result.text
+        await other.aclose()
+
+
 @pytest.mark.parametrize(
     ("place", "expected"),
     [
@@ -374,7 +437,7 @@ async def test_a_command_that_stays_is_ended_with_its_children(tmp_path: Path) -
     await files.aclose()
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 2
-    assert not any(map(_lives, pids))
+    await until(lambda: not any(map(_lives, pids)), FAR)  # a child is not waited for, and takes its time to end
 
 
 def _lives(pid: int) -> bool:
