@@ -41,6 +41,7 @@ def stack(folder: Path, notes: str) -> Iterator[Stack]:
         "script": {**script, "mcp": ["notes"]},
         "careful": {**script, "mcp": ["notes"], "approve": ["read"]},
         "bare": script,
+        "tiny": {"from": "builtin:tiny", "mcp": ["notes"], "parameters": {"temperature": 0}},
     }
     servers = {"notes": {"url": notes, "timeout": "2s"}, "gone": {"url": "http://127.0.0.1:9/mcp", "timeout": "1s"}}
     with serving(home, models, mcp=servers) as found:
@@ -139,6 +140,33 @@ def test_responses_without_an_approval_make_no_call(gpt: Any) -> None:
     assert final.output_text == "The note says: Error: A person refused this call. The reason: dear"
     later = gpt.responses.create(model="bare", previous_response_id=asked.id, input="say never mind")
     assert later.output_text == "never mind"
+
+
+def test_a_real_model_makes_a_call_that_the_request_demands(gpt: Any) -> None:
+    chosen = {"type": "mcp", "server_label": "notes", "name": "read"}
+    response = gpt.responses.create(model="tiny", input="Read page 3.", tools=mcp(), tool_choice=chosen)
+    [call] = [item for item in response.output if item.type == "mcp_call"]
+    assert (call.name, call.output) == ("read", f"page {json.loads(call.arguments)['page']}")
+    assert response.usage.input_tokens_details.cached_tokens > 0  # the second turn continues the first one
+
+
+def test_a_response_in_the_background_makes_calls_and_can_be_cancelled_in_one(gpt: Any, folder: Path) -> None:
+    made = gpt.responses.create(model="script", input=READ, background=True)
+    eventually(lambda: gpt.responses.retrieve(made.id).status == "completed")
+    assert gpt.responses.retrieve(made.id).output_text == "The note says: page 7"
+    (folder / "held").unlink(missing_ok=True)
+    made = gpt.responses.create(model="script", input="call notes__hold {} then RESULT", background=True)
+    eventually((folder / "held").exists)
+    [call] = gpt.responses.cancel(made.id).output
+    assert (call.type, call.status) == ("mcp_call", "incomplete")
+
+
+def test_the_tools_of_a_model_and_of_a_request_count_as_input(gpt: Any) -> None:
+    counts = [
+        gpt.responses.input_tokens.count(input="hello", **more).input_tokens
+        for more in ({"model": "bare"}, {"model": "script"}, {"model": "bare", "tools": mcp()})
+    ]
+    assert counts[0] < counts[1] == counts[2]
 
 
 def test_responses_report_a_failed_call_and_a_call_that_hangs(gpt: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
@@ -421,6 +423,38 @@ async def test_fifty_answers_with_calls_at_once(server: LocalServer) -> None:
     answers = await asyncio.gather(*map(ask, range(50)))
     assert answers == [f"page {page}" for page in range(50)]
     assert server.metrics.tool_calls == {("docs", "read", "ok"): 50}
+
+
+async def test_a_fallback_answers_with_the_tools_of_the_model_that_failed(server: LocalServer) -> None:
+    route = {"to": ["a"], "fallback": ["b"], "on_error": ["unavailable"]}
+    models = {
+        "a": {"from": server.script("a", constraints=True, on_load="crash exit")},
+        "b": {"from": server.script("b", constraints=True)},
+    }
+    await server.apply(models, routes={"r": route})
+    tools = await Tools.of(docs={"read": read})
+    tools.models = {"a": ("docs",)}
+    service = service_with(server, tools)
+    request = request_of("r", "call docs__read {} then RESULT")
+    whole = await service.answer(request, CALLER)
+    assert isinstance(whole, chat.Answer)
+    for answer in (whole, fold(await events_of(service, replace(request, stream=True)))):
+        assert steps(answer) == [("docs", "read", {}, "page None", False), "page None"]
+        assert answer.effective is not None
+        assert answer.effective.model == "b"
+
+
+async def test_a_worker_that_dies_between_two_turns_is_replaced(server: LocalServer) -> None:
+    await server.apply({"a": {"from": server.script(constraints=True)}})
+
+    async def kill(_: Mapping[str, Any]) -> str:
+        [pid] = server.pool.pids()
+        os.kill(pid, signal.SIGKILL)
+        return "killed"
+
+    service = service_with(server, await Tools.of(docs={"kill": kill}))
+    for answer in await both(service, "call docs__kill {} then RESULT"):
+        assert steps(answer)[-1] == "killed"
 
 
 async def test_a_request_without_tools_passes_unchanged(server: LocalServer) -> None:
