@@ -511,6 +511,8 @@ class Reconciler:
         else:
             if run.change.options.trigger not in ("start", "watch", "drift"):
                 self._pool.clear_attempts()
+            if not self.current.started:  # the servers of tools are asked while the models load
+                self.tools.follow(planned.desired, planned.tool_pins)
             result = await self._execute(run, planned)
         self.status.applied(result, self.current.snapshot.deployments, valid=run.change.proves_valid)
         self.tools.follow(self.current.snapshot.manifest, planned.tool_pins)

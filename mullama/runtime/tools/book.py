@@ -110,6 +110,7 @@ class ToolBook:
         self._entries: dict[str, _Entry] = {}
         self._pins: dict[str, dict[str, Any]] | None = None  # read with the first server
         self._closing: set[asyncio.Task[None]] = set()
+        self._looks: set[asyncio.Task[None]] = set()
 
     # The servers of the manifest
 
@@ -137,6 +138,9 @@ class ToolBook:
         for entry in self._entries.values():
             self._drop(entry)
         self._entries.clear()
+        for look in self._looks:
+            look.cancel()
+        await asyncio.gather(*self._looks, return_exceptions=True)
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _start(self, entry: _Entry, seconds: float = 0.0) -> None:
@@ -171,7 +175,10 @@ class ToolBook:
 
     async def refresh(self, seconds: float = LOOK_SECONDS) -> None:
         """List the tools of all servers as they are now, within this time."""
-        looks = [asyncio.ensure_future(self._look(entry)) for entry in self._entries.values()]
+        looks = [asyncio.create_task(self._look(entry)) for entry in self._entries.values()]
+        for look in looks:
+            self._looks.add(look)
+            look.add_done_callback(self._looks.discard)
         if looks:
             await asyncio.wait(looks, timeout=seconds)  # those that take longer continue
 
@@ -196,6 +203,8 @@ class ToolBook:
             else:
                 self._listed(entry, tools)
             entry.asked.set()
+            if self._entries.get(entry.name) is not entry:  # dropped since
+                self._disconnect(entry)
 
     def _lost(self, entry: _Entry, error: MullamaError) -> None:
         entry.failures += 1

@@ -346,3 +346,54 @@ async def test_a_removed_server_is_closed(desk: Desk) -> None:
         desk.book.provider("docs")
     await desk.book.close()
     assert desk.world.closed == ["docs"]
+
+
+async def test_a_server_that_is_dropped_while_it_is_asked_is_closed(desk: Desk) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    class Slow(Provider):
+        async def tools(self) -> tuple[ServerTool, ...]:
+            asked.set()
+            await answer.wait()
+            return await super().tools()
+
+    async def connect(name: str, server: McpServer, env: Mapping[str, str]) -> Provider:
+        desk.world.opened.append(name)
+        return Slow(desk.world, name, server)
+
+    desk.book = ToolBook(
+        lambda: desk.manifest, {}, desk.world, lambda *_: None, lambda: None, connect=connect, pause=desk.world.pause
+    )
+    desk.book.follow(desk.manifest, {})
+    await asked.wait()
+    waiting = asyncio.create_task(desk.book.refresh(FAR))
+    await asyncio.sleep(0)
+    desk.book.follow(manifest({}), {})
+    answer.set()
+    await waiting
+    await desk.book.close()
+    assert desk.world.closed == desk.world.opened
+    assert desk.world.disk == {}
+
+
+async def test_a_first_look_waits_no_longer_than_its_time(desk: Desk) -> None:
+    await asyncio.wait_for(desk.book.first_look(), FAR)  # noqa: TID251 - the end of a test that failed
+    answer = asyncio.Event()
+
+    class Slow(Provider):
+        async def tools(self) -> tuple[ServerTool, ...]:
+            await answer.wait()
+            return await super().tools()
+
+    async def connect(name: str, server: McpServer, env: Mapping[str, str]) -> Provider:
+        return Slow(desk.world, name, server)
+
+    desk.book = ToolBook(
+        lambda: desk.manifest, {}, desk.world, lambda *_: None, lambda: None, connect=connect, pause=desk.world.pause
+    )
+    desk.book.follow(desk.manifest, {})
+    await desk.book.first_look(0.01)
+    assert desk.book.status()[0]["state"] == "connecting"
+    answer.set()
+    await desk.book.first_look(FAR)
+    assert desk.book.status()[0]["state"] == "ready"
