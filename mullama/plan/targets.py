@@ -74,6 +74,14 @@ def targeted(desired: Manifest, applied: Manifest | None, names: Sequence[str]) 
     return TargetedManifest(manifest=manifest, targets=targets, models=frozenset(planned))
 
 
+def names_of(names: Iterable[str], desired: Manifest, applied: Manifest) -> tuple[str, ...]:
+    """Return the names of models and routes as the manifests spell them, with those that routes among them lead to.
+
+    Raises `NotFound` for a name that neither manifest has.
+    """
+    return tuple(_with_needs(_found(names, desired, applied), desired))
+
+
 def plan_targets(
     part: TargetedManifest,
     desired: Manifest,

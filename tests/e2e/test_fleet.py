@@ -199,3 +199,16 @@ def test_a_fleet_is_changed_around_a_host_that_does_not_answer(fleet: RealFleet)
     assert "  - moves" in shown
     command(fleet, "apply", "--yes")
     assert {name: models for name, models in fleet.models().items() if name != "a"} == {"b": ["stays"], "c": ["moves"]}
+
+
+def test_a_target_and_a_saved_plan_change_one_model_of_a_fleet(fleet: RealFleet) -> None:
+    fleet.declare("one: {from: builtin:tiny, hosts: [a]}, two: {from: builtin:tiny, hosts: [b]}")
+    command(fleet, "apply", "--yes")
+    fleet.declare("one: {from: builtin:tiny, hosts: [a], system: Hi}, two: {from: builtin:tiny, hosts: [c]}")
+    assert "only one" in command(fleet, "diff", "--target", "one", "--out", "plan.json", code=2)
+    command(fleet, "apply", "--yes", "--plan", "plan.json", "--offline")
+    assert fleet.models() == {"a": ["one"], "b": ["two"], "c": []}
+    assert fleet.hosts["a"].get("/api/v1/stack")["manifest"]["models"]["one"]["system"] == "Hi"
+    assert "the plan is stale" in command(fleet, "apply", "--yes", "--plan", "plan.json", code=10)
+    command(fleet, "apply", "--yes", "--target", "two")
+    assert fleet.models() == {"a": ["one"], "b": [], "c": ["two"]}

@@ -12,8 +12,14 @@ from mullama.cli.app.context import CommandContext, UsageError
 from mullama.cli.app.exit_codes import DONE, REFUSED
 from mullama.cli.manifest.fleet_diff import fleet_plan
 from mullama.cli.on_fleet.fleet_call import fleet_of
+from mullama.cli.on_fleet.plan_file import (
+    SavedFleetPlan,
+    load_fleet_plan,
+    require_fresh,
+    require_same_manifest,
+)
 from mullama.cli.on_fleet.rollout import carry_out
-from mullama.errors import Refused
+from mullama.errors import Refused, Unavailable
 from mullama.plan.steps import Step
 from mullama.targets.fleet.plan import FleetPlan, blocked_text
 from mullama.targets.fleet.plan_views import fleet_lines, fleet_tree
@@ -22,7 +28,7 @@ from mullama.targets.fleet.stages import stages_of
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
 
-_FOR_ONE_SERVER = ("plan", "target", "refresh_only", "offline", "locked", "log_level", "no_wait")
+_FOR_ONE_SERVER = ("refresh_only", "locked", "log_level", "no_wait")
 
 
 def apply_fleet(call: CommandContext, loaded: LoadedManifest) -> int:
@@ -31,15 +37,23 @@ def apply_fleet(call: CommandContext, loaded: LoadedManifest) -> int:
         if getattr(call.options, name):
             option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} is for one server, and the manifest is of a fleet", hint=f"leave out {option}")
-    if not loaded.manifest.models and not call.options.allow_empty:
+    saved = load_fleet_plan(call.folder / call.options.plan) if call.options.plan is not None else None
+    targets = _targets(call, saved)
+    if not loaded.manifest.models and not targets and not call.options.allow_empty:
         raise Refused(
             "the manifest has no models: applying it would remove every model of the fleet",
             hint="--allow-empty applies it",
         )
-    fleet = fleet_of(call, loaded)
-    plan = fleet_plan(call, fleet)
+    fleet = fleet_of(call, loaded, saved.away if saved is not None else ())
+    if saved is not None:
+        require_same_manifest(saved, fleet.loaded.manifest)
+    plan = fleet_plan(call, fleet, targets)
     _show(call, plan)
     _require_complete(plan)
+    if saved is not None:
+        require_fresh(saved, plan)
+    if call.options.offline:
+        _require_stored(plan)
     if not plan.draft.steps:
         return DONE
     if not _confirmed(call, plan.changes):
@@ -49,9 +63,36 @@ def apply_fleet(call: CommandContext, loaded: LoadedManifest) -> int:
     return carry_out(
         call,
         fleet,
-        lambda fence: stages_of(plan.draft, fleet=fleet.name, fence=fence, by=user(), version=mullama.__version__),
+        lambda fence: stages_of(
+            plan.draft,
+            fleet=fleet.name,
+            fence=fence,
+            by=user(),
+            version=mullama.__version__,
+            offline=call.options.offline,
+        ),
         revisions,
     )
+
+
+def _targets(call: CommandContext, saved: SavedFleetPlan | None) -> tuple[str, ...]:
+    """Return the names of --target, or those of the saved plan. Raise `UsageError` if both are given and differ."""
+    given = tuple(call.options.target)
+    if saved is None:
+        return given
+    if given and not set(given) <= set(saved.targets):
+        raise UsageError("--target: the saved plan has other targets", hint="leave out --target, or save another plan")
+    return saved.targets
+
+
+def _require_stored(plan: FleetPlan) -> None:
+    """Raise `Unavailable` if a host would download files."""
+    for name, own in plan.plans.items():
+        lacking = [step.subject for step in own.steps if step.bytes_download != 0]
+        if lacking:
+            raise Unavailable(
+                f"--offline: {name} lacks the files of {', '.join(lacking[:8])}", hint="nothing was changed"
+            )
 
 
 def _show(call: CommandContext, plan: FleetPlan) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import mullama
 from mullama.cli.app.context import CommandContext, UsageError
 from mullama.cli.manifest.findings import show_findings
 from mullama.cli.on_fleet.fleet_call import FleetCall, fleet_of
+from mullama.cli.on_fleet.plan_file import save_fleet_plan
 from mullama.errors import MullamaError
 from mullama.manifest.spec import Manifest
 from mullama.plan import findings
@@ -24,16 +25,14 @@ if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
 
 
-_FOR_ONE_SERVER = ("target", "out", "policy")
-
-
 def show_fleet(call: CommandContext, loaded: LoadedManifest) -> FleetPlan:
     """Show the plans of all hosts in the format of the command, and return them."""
-    for name in _FOR_ONE_SERVER:
-        if getattr(call.options, name):
-            raise UsageError(f"--{name} is for one server, and the manifest is of a fleet", hint=f"leave out --{name}")
+    if call.options.policy:
+        raise UsageError("--policy is for one server, and the manifest is of a fleet", hint="leave out --policy")
     fleet = fleet_of(call, loaded)
-    plan = fleet_plan(call, fleet)
+    plan = fleet_plan(call, fleet, call.options.target)
+    if call.options.out:
+        save_fleet_plan(call.folder / call.options.out, plan, fleet.loaded.manifest)
     match call.options.format:
         case "json":
             call.terminal.json(fleet_tree(plan))
@@ -49,13 +48,16 @@ def show_fleet(call: CommandContext, loaded: LoadedManifest) -> FleetPlan:
     return plan
 
 
-def fleet_plan(call: CommandContext, fleet: FleetCall) -> FleetPlan:
-    """Observe all hosts of a fleet and return their plans. Changes nothing; the role `read` is enough."""
+def fleet_plan(call: CommandContext, fleet: FleetCall, targets: Sequence[str]) -> FleetPlan:
+    """Observe all hosts of a fleet and return their plans. Changes nothing; the role `read` is enough.
+
+    targets: the models and routes that the plan is limited to; none for the whole manifest.
+    """
     require_fleet_options(call)
     loaded, hosts = fleet.loaded, tuple(fleet.hosts.values())
     seen = observe_fleet(hosts, mullama.__version__)
     seen = FleetObservation(hosts=seen.hosts, faults=_in_order(loaded.manifest, {**fleet.faults, **seen.faults}))
-    draft = draft_fleet(loaded.manifest, seen, known_files(call, loaded))
+    draft = draft_fleet(loaded.manifest, seen, known_files(call, loaded), targets)
     plan = plan_fleet(draft, hosts, mullama.__version__)
     return replace(plan, plans={name: located(own, loaded.places) for name, own in plan.plans.items()})
 

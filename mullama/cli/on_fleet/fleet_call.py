@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from mullama.cli.api_client.discover import is_remote, load_manifest, manifest_text, user
@@ -52,27 +53,27 @@ def find_fleet(call: CommandContext) -> FleetCall | None:
     return fleet
 
 
-def fleet_of(call: CommandContext, loaded: LoadedManifest) -> FleetCall:
-    """Return the fleet of a manifest, with a client of each host that is not away by the manifest or --skip."""
+def fleet_of(call: CommandContext, loaded: LoadedManifest, away: Iterable[str] = ()) -> FleetCall:
+    """Return the fleet of a manifest, with a client of each host that is not away by the manifest, --skip or `away`."""
     from mullama.targets.fleet.away import away_hosts, skipping
     from mullama.targets.fleet.hosts import remote_host
 
     try:
-        manifest = skipping(loaded.manifest, getattr(call.options, "skip", ()))
+        manifest = skipping(loaded.manifest, (*getattr(call.options, "skip", ()), *away))
     except MullamaError as error:
         raise UsageError(f"--skip: {error.message}", hint=error.hint) from error
-    loaded, away = replace(loaded, manifest=manifest), away_hosts(manifest)
+    loaded, absent = replace(loaded, manifest=manifest), away_hosts(manifest)
     hosts: dict[str, RemoteHost] = {}
     faults: dict[str, MullamaError] = {}
     for name, host in manifest.fleet.hosts.items():
-        if name in away:
+        if name in absent:
             continue
         try:
             hosts[name] = remote_host(name, host, call.env)
         except MullamaError as error:
             faults[name] = error
     name = manifest.metadata.name or "fleet"
-    return FleetCall(name=name, loaded=loaded, hosts=hosts, faults=faults, away=away)
+    return FleetCall(name=name, loaded=loaded, hosts=hosts, faults=faults, away=absent)
 
 
 def _loaded(call: CommandContext) -> LoadedManifest | None:

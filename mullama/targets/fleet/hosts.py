@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode
@@ -38,6 +38,10 @@ class HostStep(Struct, frozen=True, kw_only=True):
     mark: str
     """`NAME/FENCE.STEP`, for the history of the host."""
     by: str
+    targets: tuple[str, ...] = ()
+    """The models and routes that the change is limited to; empty for the whole manifest."""
+    offline: bool = False
+    """The host downloads nothing."""
 
 
 class FleetHostPort(Protocol):
@@ -50,8 +54,8 @@ class FleetHostPort(Protocol):
         """Return the JSON of a GET within `CALL_SECONDS`."""
         ...
 
-    def plan(self, manifest: Mapping[str, Any]) -> Any:
-        """Return the JSON of the plan that the host makes for a resolved manifest."""
+    def plan(self, manifest: Mapping[str, Any], targets: Sequence[str] = ()) -> Any:
+        """Return the JSON of the plan that the host makes for a resolved manifest, or for these targets of it."""
         ...
 
     def lease(self) -> Mapping[str, Any]: ...
@@ -82,8 +86,10 @@ class RemoteHost:
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         return self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
 
-    def plan(self, manifest: Mapping[str, Any]) -> Any:
-        options = {"trigger": "apply", "allow_empty": True}
+    def plan(self, manifest: Mapping[str, Any], targets: Sequence[str] = ()) -> Any:
+        options: dict[str, Any] = {"trigger": "apply", "allow_empty": True}
+        if targets:
+            options["targets"] = list(targets)
         return self._ask("POST", "/api/v1/plan", {"manifest": manifest, "options": options})
 
     def lease(self) -> Mapping[str, Any]:
@@ -104,7 +110,9 @@ class RemoteHost:
             body: dict[str, Any] = {"to": step.to, "by": step.by, "fence": step.fence, "fleet": step.mark}
         else:
             method, path = "PUT", "/api/v1/stack"
-            options = {"allow_empty": True, "fence": step.fence, "trigger": "apply", "by": step.by}
+            options: dict[str, Any] = {"allow_empty": True, "fence": step.fence, "trigger": "apply", "by": step.by}
+            options |= {"offline": True} if step.offline else {}
+            options |= {"targets": list(step.targets)} if step.targets else {}
             body = {"manifest": step.manifest, "origin": {"fleet": step.mark}, "options": options}
         headers = {} if step.expect is None else {"If-Match": f'"{step.expect}"'}
         with self._limited(within, stop):

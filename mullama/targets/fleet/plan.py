@@ -27,7 +27,8 @@ from mullama.targets.fleet.host_manifest import (
 )
 from mullama.targets.fleet.hosts import FleetHostPort, on_each
 from mullama.targets.fleet.memory import placed_models, rooms
-from mullama.targets.fleet.observe import FleetObservation
+from mullama.targets.fleet.observe import FleetObservation, HostObservation
+from mullama.targets.fleet.targets import fleet_part, here, limited
 
 
 class FleetStep(Struct, frozen=True, kw_only=True):
@@ -57,6 +58,12 @@ class FleetDraft(Struct, frozen=True, kw_only=True):
     """The hosts that the plan leaves out."""
     waiting: tuple[WaitingModel, ...] = ()
     """The models that have fewer replicas than declared until these hosts return."""
+    targets: tuple[str, ...] = ()
+    """The models and routes that the plan is limited to; empty for the whole manifest."""
+
+    def targets_on(self, host: str) -> tuple[str, ...]:
+        """Return the targets that a host has, before or after the change."""
+        return here(self.targets, self.seen.hosts[host].applied, self.manifests[host])
 
     @property
     def possible(self) -> bool:
@@ -107,15 +114,21 @@ def blocked_text(model: str) -> str:
     )
 
 
-def draft_fleet(fleet: Manifest, seen: FleetObservation, files: Mapping[str, KnownFiles]) -> FleetDraft:
+def draft_fleet(
+    fleet: Manifest, seen: FleetObservation, files: Mapping[str, KnownFiles], targets: Sequence[str] = ()
+) -> FleetDraft:
     """Return the placement, the manifests of the hosts, and the order of their changes.
 
     Nothing is placed while a host is unknown: its models would seem to be missing. One that is away is left out.
-    files: by source.
+    files: by source. targets: models and routes to which the change is limited; none for the whole manifest. Raises
+    `NotFound` for an unknown one, and `Refused` for targets that need another part of the manifest.
     """
     away = away_hosts(fleet)
     if seen.faults:
         return FleetDraft(seen=seen, placement=FleetPlacement(), manifests={}, away=away)
+    if targets:
+        part = fleet_part(fleet, {name: host.applied for name, host in seen.hosts.items()}, targets)
+        fleet, targets = part.fleet, part.targets
     current = current_places(fleet, seen)
     # A model that leaves the fleet needs its room until it is removed.
     leaving = {name: model for host in seen.hosts.values() for name, model in host.applied.models.items()}
@@ -123,13 +136,12 @@ def draft_fleet(fleet: Manifest, seen: FleetObservation, files: Mapping[str, Kno
     models, hosts = placed_models(everything, seen, files), rooms(fleet, seen)
     wanted = with_stand_ins((model for model in models if model.name in fleet.models), fleet, current)
     found = around_away(fleet, place(wanted, hosts, current, fleet.fleet.placement), current)
-    draft = FleetDraft(seen=seen, placement=found.placement, manifests={}, away=away, waiting=found.waiting)
+    draft = FleetDraft(seen=seen, placement=found.placement, manifests={}, away=away, waiting=found.waiting,
+                       targets=tuple(targets))  # fmt: skip
     if not draft.possible:
         return draft
     places = {**found.placement.hosts, **found.returning}
-    manifests = {
-        name: host_manifest(fleet, places, name, own_blocks(host.applied)) for name, host in seen.hosts.items()
-    }
+    manifests = {name: _wanted(fleet, places, host, draft.targets) for name, host in seen.hosts.items()}
     rules = fleet.fleet.rollout
     order = rollout(
         change_of(fleet, seen, manifests),
@@ -155,6 +167,14 @@ def _surge(fleet: Manifest, models: Sequence[PlacedModel], hosts: Sequence[HostR
         return "recreate" not in strategies and has_room(host, have, names)
 
     return Surge(most=fleet.fleet.rollout.max_surge, may_have=lambda name: allowed.get(name, ()), beside=swaps)
+
+
+def _wanted(
+    fleet: Manifest, places: Mapping[str, Sequence[str]], host: HostObservation, targets: Sequence[str]
+) -> Manifest:
+    """Return the manifest of a host for these places; with targets, as applied but for them."""
+    manifest = host_manifest(fleet, places, host.name, own_blocks(host.applied))
+    return limited(manifest, host.applied, targets) if targets else manifest
 
 
 def current_places(fleet: Manifest, seen: FleetObservation) -> dict[str, list[str]]:
@@ -222,15 +242,13 @@ def _steps(
         for name in wave.hosts:
             models, wanted = wave.models[name], manifests[name]
             if wave.early:
-                own = own_blocks(seen.hosts[name].applied)
-                routed = host_manifest(fleet, {**wave.routes, **returning}, name, own)
+                routed = _wanted(fleet, {**wave.routes, **returning}, seen.hosts[name], draft.targets)
                 now[name] = with_early_routes(last[name], routed, _early_models(fleet, last[name], models))
             elif wave.kind == "change":
                 now[name] = with_old_models(last[name], _with_models(wanted, models), models)
             else:
                 if (routes := {**wave.routes, **returning}) != places:  # not all models are at their places yet
-                    own = own_blocks(seen.hosts[name].applied)
-                    wanted = host_manifest(fleet, routes, name, own)
+                    wanted = _wanted(fleet, routes, seen.hosts[name], draft.targets)
                 now[name] = with_new_routes(last[name], wanted, models)
         now = {name: manifest for name, manifest in now.items() if manifest != last[name]}
         last |= now
@@ -268,7 +286,11 @@ def plan_fleet(draft: FleetDraft, hosts: Sequence[FleetHostPort], version: str) 
 
 
 def _plan_of(host: FleetHostPort, draft: FleetDraft, version: str) -> Plan:
-    answer = host.plan(tree_for(draft.manifests[host.name], draft.seen.hosts[host.name].version, version))
+    seen, manifest = draft.seen.hosts[host.name], draft.manifests[host.name]
+    targets = draft.targets_on(host.name)
+    if draft.targets and not targets:
+        return Plan(base=seen.revision, desired=seen.revision, generation=0, targets=draft.targets)
+    answer = host.plan(tree_for(manifest, seen.version, version), targets)
     try:
         return from_tree(answer)
     except Invalid as error:

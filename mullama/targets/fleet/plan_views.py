@@ -38,6 +38,8 @@ def fleet_lines(plan: FleetPlan) -> Iterator[Line]:
         yield Line(printable(each.reason), "remove")
     yield from (Line(printable(blocked_text(name)), "remove") for name in plan.draft.order.blocked)
     yield from (Line(printable(text)) for text in map(waiting_text, plan.draft.waiting))
+    if targets := plan.draft.targets:
+        yield Line(f"only {printable(_names(targets))} and what they need are planned: the rest was not looked at")
     yield from (Line(text) for text in _order(plan.draft.steps))
     if pauses := plan.draft.order.pauses:
         yield Line(
@@ -115,6 +117,7 @@ def fleet_tree(plan: FleetPlan) -> dict[str, Any]:
         "pauses": list(plan.draft.order.pauses),
         "blocked": list(plan.draft.order.blocked),
         "away": list(plan.draft.away),
+        "targets": list(plan.draft.targets),
         "waiting": [
             {
                 "model": each.model, "replicas": each.replicas, "hosts": list(each.hosts), "away": list(each.away),

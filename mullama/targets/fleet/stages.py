@@ -5,14 +5,18 @@ from __future__ import annotations
 from mullama.targets.fleet.execute import Stage
 from mullama.targets.fleet.hosts import HostStep
 from mullama.targets.fleet.plan import FleetDraft, FleetStep, tree_for
+from mullama.targets.fleet.targets import here
 from mullama.targets.fleet.undo import StepMark
 
 _TITLES = {"change": "change the models", "route": "route to the new places", "remove": "remove what is elsewhere"}
 _EARLY = {"change": "add further replicas", "route": "route around the change", "remove": "hand over the models"}
 
 
-def stages_of(draft: FleetDraft, *, fleet: str, fence: int, by: str, version: str) -> list[Stage]:
+def stages_of(
+    draft: FleetDraft, *, fleet: str, fence: int, by: str, version: str, offline: bool = False
+) -> list[Stage]:
     """Return a stage for each step of a plan. by: the author, for the history of the hosts. version: of this program.
+    offline: the hosts download nothing.
 
     After a step that adds or changes models, the models of its hosts must not have failed.
     """
@@ -23,7 +27,12 @@ def stages_of(draft: FleetDraft, *, fleet: str, fence: int, by: str, version: st
             title="canary: change the models" if step.canary else (_EARLY if step.early else _TITLES)[step.kind],
             steps={
                 host: HostStep(
-                    manifest=tree_for(manifest, draft.seen.hosts[host].version, version), fence=fence, mark=mark, by=by
+                    manifest=tree_for(manifest, draft.seen.hosts[host].version, version),
+                    fence=fence,
+                    mark=mark,
+                    by=by,
+                    targets=here(draft.targets, draft.seen.hosts[host].applied, manifest),
+                    offline=offline,
                 )
                 for host, manifest in step.manifests.items()
             },

@@ -25,9 +25,7 @@ def write(text: str) -> None:
     Path("mullama.yaml").write_text(text)
 
 
-@pytest.mark.parametrize(
-    "option", [["--target", "m"], ["--offline"], ["--locked"], ["--no-wait"], ["--plan", "p.json"]]
-)
+@pytest.mark.parametrize("option", [["--locked"], ["--no-wait"]])
 def test_an_option_for_one_server_is_refused(run: Run, option: list[str]) -> None:
     write(FLEET)
     ran = run("apply", "--yes", *option)

@@ -12,6 +12,7 @@ import pytest
 import mullama
 from mullama.client.address import ServerAddress
 from mullama.plan.steps import Action, Cause, Cost, Plan, Step, to_tree
+from mullama.struct import replace
 from tests.cli.conftest import Ran
 from tests.cli.tinyserver import Answer, Asked, TcpServer, TinyServer, handler, serving
 
@@ -162,11 +163,69 @@ def test_a_key_that_this_machine_lacks_is_named(run: Run, fleet: Fleet, monkeypa
 
 
 def test_options_for_one_server_are_refused(run: Run, fleet: Fleet, tmp_path: Path) -> None:
-    for options in (["--host", fleet["a"].url], ["--target", "x"], ["--out", "p"], ["--policy", "q"]):
+    for options in (["--host", fleet["a"].url], ["--policy", "q"]):
         ran = run("diff", *options)
         assert ran.code == 1
         assert "the manifest" in ran.err
         assert "fleet" in ran.err
+
+
+def test_a_target_limits_the_plan_of_each_host(run: Run, fleet: Fleet) -> None:
+    ran = run("diff", "--target", "y")
+    assert ran.code == 2
+    assert "  + x  files  new" not in ran.out
+    assert "only y and what they need are planned: the rest was not looked at" in ran.out
+    asked = [asked.body for server in fleet.values() for asked in server.asked if asked.path == "/api/v1/plan"]
+    assert (asked[0]["options"]["targets"], [*asked[0]["manifest"]["models"]]) == (["y"], ["y"])
+    assert "there is no model or route 'nosuch' to target" in run("diff", "--target", "nosuch").err
+
+
+def test_a_saved_plan_is_applied_only_if_the_hosts_answer_the_same(run: Run, fleet: Fleet, tmp_path: Path) -> None:
+    assert run("diff", "--out", "p.json", "--target", "x", "--skip", "b").code == 2
+    saved = json.loads((tmp_path / "p.json").read_text())
+    assert (saved["targets"], saved["away"], saved["hosts"]["a"]["revision"]) == (["x"], ["b"], "ra")
+    assert "secret-of-the-fleet" not in json.dumps(saved)
+
+    fleet["a"].answers["GET /api/v1/fleet/lease"] = Answer({"error": {"kind": "conflict", "message": "held"}}, 409)
+    ran = run("apply", "--yes", "--plan", "p.json")
+    assert "stale" not in ran.err  # the plan is the same, and the lease is what is missing
+    assert not fleet["b"].asked
+
+    fleet["a"].answers["GET /api/v1/stack"] = Answer({"manifest": {"mullama": "v1"}, "revision": "r9"})
+    ran = run("apply", "--yes", "--plan", "p.json")
+    assert (ran.code, "the plan is stale: a changed since it was saved" in ran.err) == (10, True)
+    (tmp_path / "mullama.yaml").write_text((tmp_path / "mullama.yaml").read_text() + "metadata: {name: other}\n")
+    ran = run("apply", "--yes", "--plan", "p.json")
+    assert (ran.code, "saved for another manifest than the one on disk" in ran.err) == (10, True)
+
+
+def test_a_file_that_is_no_plan_of_a_fleet_is_named(run: Run, fleet: Fleet, tmp_path: Path) -> None:
+    for text in (
+        "",
+        "[]",
+        "{}",
+        '{"format": "mullama.plan/1", "manifest": {}, "targets": [], "away": [], "hosts": {}}',
+    ):
+        (tmp_path / "p.json").write_text(text)
+        ran = run("apply", "--yes", "--plan", "p.json")
+        assert "p.json" in ran.err
+        assert "Traceback" not in ran.err
+        assert ran.code != 0
+    fleet["b"].answers["GET /api/v1/status"] = Answer({"version": "9.1.0", "machine": {}})
+    ran = run("diff", "--out", "q.json")
+    assert "q.json is not written: b: runs mullama 9.1.0" in ran.err
+    assert not (tmp_path / "q.json").exists()
+
+
+def test_a_fleet_downloads_nothing_offline(run: Run, fleet: Fleet) -> None:
+    def lacking(asked: Asked) -> Answer:
+        step = replace(ADD, bytes_download=9)
+        return Answer(to_tree(Plan(base="", desired="d", generation=1, steps=(step,))))
+
+    fleet["a"].answers["POST /api/v1/plan"] = lacking
+    ran = run("apply", "--yes", "--offline")
+    assert (ran.code, "--offline: a lacks the files of x" in ran.err) == (11, True)
+    assert not any(asked.path == "/api/v1/fleet/lease" for asked in fleet["a"].asked)
 
 
 def test_a_git_base_compares_the_manifests_without_any_host(run: Run, fleet: Fleet, tmp_path: Path) -> None:

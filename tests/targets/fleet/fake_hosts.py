@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mullama.client.http import StreamStop
@@ -53,7 +53,7 @@ class FakeHost:
             case _:
                 raise NotFound(path)
 
-    def plan(self, manifest: Mapping[str, Any]) -> Any:
+    def plan(self, manifest: Mapping[str, Any], targets: Sequence[str] = ()) -> Any:
         self._answer()
         raise NotFound("/api/v1/plan")
 

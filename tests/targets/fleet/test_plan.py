@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -53,7 +53,7 @@ class PlannedHost:
             return {"version": self.version, "machine": machine}
         return {"manifest": manifest_to_tree(self.applied), "revision": revision(self.applied)}
 
-    def plan(self, manifest: Mapping[str, Any]) -> Any:
+    def plan(self, manifest: Mapping[str, Any], targets: Sequence[str] = ()) -> Any:
         self.planned.append(manifest)
         live = {
             n: LiveModel(name=n, revision=revision(m), state="ready", memory=1) for n, m in self.applied.models.items()
