@@ -45,14 +45,7 @@ def stack(folder: Path, notes: str) -> Iterator[Stack]:
     }
     servers = {"notes": {"url": notes, "timeout": "2s"}, "gone": {"url": "http://127.0.0.1:9/mcp", "timeout": "1s"}}
     with serving(home, models, mcp=servers) as found:
-        eventually(lambda: b'"notes__read"' in _prompt(found.url), found.log)
         yield found
-
-
-def _prompt(url: str) -> bytes:
-    """Return the prompt of the model with tools, which has them once their server is listed."""
-    body = {"model": "script", "messages": user("hello"), "_debug_render_only": True}
-    return httpx.post(f"{url}/api/chat", json=body, timeout=30).content.replace(b'\\"', b'"')
 
 
 @pytest.fixture(scope="module")

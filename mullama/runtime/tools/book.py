@@ -184,10 +184,7 @@ class ToolBook:
 
     async def first_look(self, seconds: float = LOOK_SECONDS) -> None:
         """Wait until each server was asked for its tools once, within this time."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                for entry in tuple(self._entries.values()):
-                    await entry.asked.wait()
+        await _asked(self._entries.values(), seconds)
 
     async def _look(self, entry: _Entry) -> None:
         async with entry.looking:
@@ -314,6 +311,12 @@ class ToolBook:
             return ToolRules()
         return ToolRules(turns=found.tool_turns, approve=patterns_of(found), seconds=found.limits.timeout)
 
+    async def asked(self, model: str, servers: Collection[ToolServer]) -> None:
+        """See `Toolbox`."""
+        found = self._manifest().models.get(model)
+        names = self._entries.keys() if servers else found.mcp if found is not None else ()
+        await _asked((self._entries[name] for name in names if name in self._entries), LOOK_SECONDS)
+
     def tools_of(self, model: str, caller: Caller) -> tuple[ServerTool, ...]:
         """See `Toolbox`."""
         found = self._manifest().models.get(model)
@@ -396,6 +399,17 @@ class ToolBook:
             for name in self._manifest().mcp
             if (entry := self._entries.get(name)) is not None
         ]
+
+
+async def _asked(entries: Iterable[_Entry], seconds: float) -> None:
+    """Wait until each of these servers was asked for its tools once, within this time."""
+    waiting = [entry for entry in entries if not entry.asked.is_set()]
+    if not waiting:
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            for entry in waiting:
+                await entry.asked.wait()
 
 
 def patterns_of(model: Model) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from mullama.chat import types as chat
@@ -52,6 +52,13 @@ class Toolbox(Protocol):
 
     def rules(self, model: str) -> ToolRules:
         """Return the rules of a model; the defaults for a model of a peer."""
+        ...
+
+    async def asked(self, model: str, servers: Collection[ToolServer]) -> None:
+        """Wait until each server of a model was asked for its tools once; every server if the request names any.
+
+        So the first requests after a start have their tools. Ends after some seconds in any case.
+        """
         ...
 
     def tools_of(self, model: str, caller: Caller) -> tuple[ServerTool, ...]:

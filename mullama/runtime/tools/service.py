@@ -47,11 +47,11 @@ class ToolService:
     async def answer(self, operation: Operation, caller: Caller) -> Result:
         match operation:
             case chat.ChatRequest() if self._may_offer(operation):
-                model, found = self._offer(operation, caller)
+                model, found = await self._offer(operation, caller)
                 if found is not None:
                     return await self._folded(self._answer(found, caller, model, self._whole))
             case chat.CountRequest(chat=asked) | chat.RenderRequest(chat=asked) if self._may_offer(asked):
-                _, found = self._offer(asked, caller)
+                _, found = await self._offer(asked, caller)
                 if found is not None:
                     return await self._inner.answer(replace(operation, chat=found.request), caller)
             case _:
@@ -62,13 +62,14 @@ class ToolService:
         """Return True for a request that may get tools of this server, or asks for some."""
         return self._toolbox.active or bool(request.tool_servers or request.approvals)
 
-    def _offer(self, request: chat.ChatRequest, caller: Caller) -> tuple[str, ToolOffer | None]:
+    async def _offer(self, request: chat.ChatRequest, caller: Caller) -> tuple[str, ToolOffer | None]:
         """Return the model that answers first, and the tools that this server offers it."""
         model = self._first_model(request, caller)
+        await self._toolbox.asked(model, request.tool_servers)
         return model, offer(request, model, self._toolbox, caller, self._offered)
 
     async def _streamed(self, request: chat.ChatRequest, caller: Caller) -> AsyncGenerator[Sequence[chat.Event], None]:
-        model, found = self._offer(request, caller)
+        model, found = await self._offer(request, caller)
         stream = (
             self._inner.events(request, caller)
             if found is None

@@ -139,6 +139,27 @@ async def desk() -> AsyncIterator[Desk]:
     await made.book.close()
 
 
+@pytest.mark.parametrize(
+    ("model", "servers", "names"),
+    [("chat", (), 2), ("other", (ToolServer(label="docs"),), 2), ("other", (), 0)],
+)
+async def test_the_first_request_waits_for_the_first_list_of_its_servers(
+    desk: Desk, model: str, servers: tuple[ToolServer, ...], names: int
+) -> None:
+    desk.book.follow(desk.manifest, {})
+    assert desk.names() == []
+    await desk.book.asked(model, servers)
+    assert len(desk.names()) == names
+
+
+async def test_a_request_does_not_wait_again_for_a_server_that_is_down(desk: Desk) -> None:
+    desk.world.lists["docs"] = ToolsUnavailable("it is down")
+    await desk.follow()
+    waiting = desk.book.asked("chat", ())
+    with pytest.raises(StopIteration):  # without a switch to another task
+        waiting.send(None)
+
+
 async def test_a_model_gets_the_tools_of_its_servers(desk: Desk) -> None:
     assert (desk.book.active, desk.names()) == (False, [])
     await desk.follow()

@@ -73,6 +73,7 @@ async def test_a_call_is_made_and_the_answer_follows_its_result(server: LocalSer
         assert choice.reason is chat.StopReason.STOP
         assert choice.text == "it says: page 7"
     assert tools.servers["docs"].seen == [("read", {"page": 7})] * 2
+    assert tools.waited == ["a", "a"]
 
 
 async def test_a_stream_is_one_answer_whose_usage_is_the_sum_of_its_turns(server: LocalServer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -57,6 +57,7 @@ class Tools:
         self.models: Mapping[str, tuple[str, ...]] | None = None
         self.listed: dict[str, tuple[ServerTool, ...]] = {}
         self.down = ""
+        self.waited: list[str] = []
 
     @classmethod
     async def of(cls, **servers: Mapping[str, Work]) -> Tools:
@@ -68,6 +69,9 @@ class Tools:
 
     def rules(self, model: str) -> ToolRules:
         return self.rule
+
+    async def asked(self, model: str, servers: Collection[ToolServer]) -> None:
+        self.waited.append(model)
 
     def tools_of(self, model: str, caller: Caller) -> tuple[ServerTool, ...]:
         names = tuple(self.servers) if self.models is None else self.models.get(model, ())
