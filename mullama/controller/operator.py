@@ -560,6 +560,13 @@ class LocalOperator:
                     Gauge(name="mullama_model_checkpoints_used", help=_USED, labels=labels, value=stats.restored),
                 ]
         others = [gauge for part in self._metrics.gauges for gauge in part()]
+        gauges += [
+            Gauge(
+                name="mullama_tool_server_ready", help="1 if it lists its tools.", labels={"server": one["name"]},
+                value=one["state"] == "ready",
+            )
+            for one in self._reconciler.tools.status()
+        ]  # fmt: skip
         return gauges + self._pool_gauges(current) + self._device_gauges(current) + others
 
     def _device_gauges(self, current: Current) -> list[Gauge]:

@@ -96,6 +96,11 @@ def container_parts(given: ExportInput, host_names: tuple[str, ...] = ()) -> Con
     for name, peer in manifest.peers.items():
         if is_loopback(urlsplit(peer.url).hostname or ""):
             notes.append(f"peers.{name}.url: in a container, {peer.url} is the container itself")
+    for name, tools in manifest.mcp.items():
+        if tools.url is not None and is_loopback(urlsplit(tools.url).hostname or ""):
+            notes.append(f"mcp.{name}.url: in a container, {tools.url} is the container itself")
+        elif tools.from_host is not None:
+            notes.append(f"mcp.{name}.from_host: the container needs the command, and /etc/mullama/mcp.json with it")
     scaled = [name for name, model in manifest.models.items() if model.scale is not None]
     if scaled:
         notes.append(f"models.{scaled[0]}.scale is left out: a server has one replica of each model")

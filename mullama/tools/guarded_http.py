@@ -10,7 +10,6 @@ import asyncio
 import ipaddress
 import json
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -64,7 +63,7 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
     def __init__(self, guard: Guard, failure: Callable[[str], bytes], *, reads: bool) -> None:
         self._guard, self._failure, self._reads = guard, failure, reads
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context(), max_connections=None, max_keepalive_connections=8,
+            ssl_context=httpx2.create_ssl_context(), max_connections=None, max_keepalive_connections=8,
             keepalive_expiry=60.0, network_backend=_CheckedAddresses(guard.allowed),
         )  # fmt: skip
 

@@ -132,7 +132,7 @@ class McpClient:
             self._drop()
             raise self._unavailable(_reason(error)) from error
         except ValueError:
-            return ToolResult(text="The tool sent a result of a wrong form.", is_error=True)
+            return ToolResult(text="The tool sent a result of a wrong form, or asks for input.", is_error=True)
         return ToolResult(text=cut(_text(found), self._most), is_error=found.is_error)
 
     async def aclose(self) -> None:

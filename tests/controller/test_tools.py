@@ -99,6 +99,7 @@ async def test_a_server_that_is_down_keeps_no_model_from_serving(served: LocalSe
     await until(lambda: "not reachable" in served.condition("ToolsReady")["message"])
     found = served.condition("ToolsReady")
     assert (found["status"], found["reason"]) == (False, "ToolsUnavailable")
+    assert 'mullama_tool_server_ready{server="docs"} 0.0' in served.operator.metrics()
     assert served.operator.status()["state"] == "ready"
     assert served.status("a")["state"] == "ready"
     assert "hello" in await served.ask("a", "say: hello")
