@@ -37,6 +37,7 @@ SYSTEM = {
     "HTTPS_PROXY": "proxy for downloads; also `HTTP_PROXY` and `NO_PROXY`",
     "CUDA_VISIBLE_DEVICES": "GPUs that mullama may use; also `HIP_`, `ROCR_` and `GGML_VK_VISIBLE_DEVICES`",
     "RAY_DASHBOARD_ADDRESS": "address of the dashboard for `--on ray`; Ray's own variable",
+    "BRAVE_API_KEY": "key of Brave Search for a server with `--enable-search`",
     "RAY_AUTH_TOKEN": "token for a cluster of Ray with token authentication; Ray's own variable",
     "PATH": "folders in which `mullama launch` looks for a program",
     "CODEX_HOME": "folder of the files that `mullama clients` edits; variables of clients with the same meaning are "

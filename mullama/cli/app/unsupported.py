@@ -63,7 +63,6 @@ _NO_DRAFT = _in_model("draft")
 _RATE = "auth.keys.NAME.rate and limits.rate of a model in the manifest limit requests and tokens"
 _TLS = "server.tls in the manifest names the certificate and its key"
 _NO_PLACEMENT = "gpu.layers, gpu.split and gpu.experts in the manifest place the layers"
-_NO_SEARCH = "mullama calls no tools; a client searches and sends the result as a tool message"
 _NO_TOOLS = "the server calls no tools of other servers; a client offers tools in its requests"
 _MCP = "the server serves the protocol at /mcp, and mullama mcp over standard input and output"
 _PAGE = "mullama ui prints the address of the web page; server.ui in the manifest switches it"
@@ -94,7 +93,6 @@ EVERYWHERE: Mapping[str, str] = {
     "--no-kv-cache": "the KV cache is always used",
     "--prefix-cache-n": "prefixes are kept as long as the cache has room",
     "--chat-template": _in_model("template"), "--jinja-explicit": _in_model("template"),
-    "--enable-search": _NO_SEARCH, "--search-embedding-model": _NO_SEARCH,
     "--enable-thinking": "use run --think, or the field `think` of a request",
     "--token-source": _TOKEN, "--token": "other users could read it in the process list; use --token-file or HF_TOKEN",
     "--max-edge": _MEDIA_LIMITS, "--max-num-images": _MEDIA_LIMITS, "--max-image-length": _MEDIA_LIMITS,

@@ -40,6 +40,8 @@ class Conversation(Struct, kw_only=True):
     """Thinking on or off, or its level; None for the model's default."""
     keep_alive: float | None = None
     """Seconds the model stays loaded after the answer; None for the model's default."""
+    search: bool = False
+    """Let the model search the web."""
     remember: bool = True
     """Send earlier messages along with the next question."""
     verbose: bool = False
@@ -68,6 +70,8 @@ class Conversation(Struct, kw_only=True):
             body["think"] = self.think
         if self.keep_alive is not None:
             body["keep_alive"] = self.keep_alive
+        if self.search:
+            body["web_search"] = True
         return body
 
     def add(self, turn: ChatTurn) -> None:

@@ -60,6 +60,9 @@ def conversation_options(parser: Parser) -> None:
         metavar="|".join(LEVELS),
         help="let the model think before it answers, or not",
     )
+    parser.add_argument(
+        "--enable-search", action="store_true", help="let the model search the web, as search of the manifest declares"
+    )
     parser.add_argument("--hidethinking", action="store_true", help="do not print the thinking")
     parser.add_argument("--keepalive", type=keep_alive, metavar="TIME", help="time the model stays loaded afterwards")
     parser.add_argument("--stats", "--verbose", action="store_true", help="print token counts and speed to stderr")
@@ -83,6 +86,7 @@ def conversation_of(call: CommandContext, model: str, saved: ChatLog | None = No
         format=_format(call),
         think=think_level(options.think) if options.think is not None else None,
         keep_alive=options.keepalive,
+        search=options.enable_search,
         verbose=options.stats,
         show_thinking=not options.hidethinking,
     )

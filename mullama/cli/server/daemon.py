@@ -11,7 +11,7 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, json_opt
 from mullama.cli.app.exit_codes import DONE, NO_CONNECTION
 from mullama.cli.server import background, logs
 from mullama.cli.server.ensure import instance_options, start_server
-from mullama.cli.server.serve import implicit_options, implicit_settings, overlay_of
+from mullama.cli.server.serve import BRAVE, implicit_options, implicit_settings, overlay_of
 
 ACTIONS = ("start", "stop", "restart", "status", "logs")
 
@@ -100,8 +100,18 @@ def _settings_of(call: CommandContext, server: FoundServer) -> dict[str, object]
     ]
     if default in added and models:
         models.append(default)
+    search = manifest.get("search") or {}
+    ranking = search.get("embed")
+    if ranking in manifest["models"]:
+        models = [spec for spec in models if spec.partition("=")[0] != ranking]
     models.sort(key=lambda spec: spec.partition("=")[0] != default)  # the first of --model is the default model
-    return {"http_addr": host, "http_port": int(port), **({"model": models} if models and default else {})}
+    return {
+        "http_addr": host,
+        "http_port": int(port),
+        **({"model": models} if models and default else {}),
+        **({"enable_search": search.get("url") or BRAVE} if search else {}),
+        **({"search_embedding_model": f"{ranking}={manifest['models'][ranking]['from']}"} if ranking else {}),
+    }
 
 
 def _status(call: CommandContext) -> int:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 11434
+BRAVE = "brave"
+"""The value of --enable-search without an address."""
+_BRAVE_KEY = "BRAVE_API_KEY"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 # Options that make an implicit manifest, by their attribute in the parsed arguments.
@@ -29,6 +32,8 @@ _IMPLICIT_OPTIONS = {
     "context_size": "--context-size",
     "threads": "--threads",
     "require_api_key": "--require-api-key",
+    "enable_search": "--enable-search",
+    "search_embedding_model": "--search-embedding-model",
 }
 
 
@@ -67,6 +72,15 @@ def implicit_options(parser: Parser) -> None:
     parser.add_argument(
         "--require-api-key", action="store_true", default=None,
         help="without a manifest: require the API key in MULLAMA_API_KEY",
+    )  # fmt: skip
+    parser.add_argument(
+        "--enable-search", nargs="?", const=BRAVE, metavar="URL",
+        help="without a manifest: let the models search the web, by the SearXNG server at URL, or by Brave Search with "
+        f"the key in {_BRAVE_KEY}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--search-embedding-model", metavar="SPEC",
+        help="without a manifest: an embedding model that ranks the passages of a search",
     )  # fmt: skip
 
 
@@ -175,7 +189,8 @@ def _implicit_start(call: CommandContext, settings: Mapping[str, object]) -> Sta
     chosen = _chosen_models(call, settings)
     default = chosen.default
     routes = {"routes": {"default": default}} if default in chosen.declared else {}
-    text = to_yaml(_implicit_tree(settings) | {"models": chosen.declared} | routes)
+    ranking = _ranking_model(settings, chosen)
+    text = to_yaml(_implicit_tree(settings, ranking) | {"models": {**chosen.declared, **ranking}} | routes)
     try:
         loaded = load_text(text, name="<the command line>", base_dir=str(call.folder), profiles=(), env=call.env)
     except ManifestError as error:  # its places are those of a generated text
@@ -194,8 +209,34 @@ def _implicit_start(call: CommandContext, settings: Mapping[str, object]) -> Sta
     )
 
 
-def _implicit_tree(settings: Mapping[str, object]) -> dict[str, object]:
+def _ranking_model(settings: Mapping[str, object], chosen: _ChosenModels) -> dict[str, Mapping[str, object]]:
+    """Return the model of --search-embedding-model by its name; {} without the option."""
+    spec = settings.get("search_embedding_model")
+    if not isinstance(spec, str):
+        return {}
+    if "enable_search" not in settings:
+        raise UsageError("--search-embedding-model needs --enable-search", hint="it ranks the passages of a search")
+    from mullama.names import model_name_of
+
+    given, source = _named(spec)
+    name = given or model_name_of(source)
+    if name in {*chosen.declared, *chosen.copied}:
+        raise UsageError(f"{name} is a model of its own already", hint="--search-embedding-model NAME=SPEC renames it")
+    return {name: {"from": source, "task": "embedding", "search": False}}
+
+
+def _search_block(value: object, ranking: Mapping[str, object]) -> dict[str, object]:
+    """Return the block `search` of --enable-search. ranking: has the name of the embedding model, if there is one."""
+    engine: dict[str, object] = {"provider": "searxng", "url": value}
+    if value == BRAVE:
+        engine = {"provider": "brave", "key": {"from_env": _BRAVE_KEY}}
+    return {**engine, **({"embed": name} if (name := next(iter(ranking), None)) else {})}
+
+
+def _implicit_tree(settings: Mapping[str, object], ranking: Mapping[str, object]) -> dict[str, object]:
     tree: dict[str, object] = {"mullama": "v1", "server": {"listen": [_implicit_address(settings)]}}
+    if "enable_search" in settings:
+        tree["search"] = _search_block(settings["enable_search"], ranking)
     if settings.get("require_api_key"):
         key = {"secret": {"from_env": "MULLAMA_API_KEY"}, "roles": ["infer", "admin", "read"]}
         tree["auth"] = {"keys": {"cli": key}}
@@ -204,6 +245,7 @@ def _implicit_tree(settings: Mapping[str, object]) -> dict[str, object]:
     defaults = {
         **({"context": context} if context else {}),
         **({"gpu": {"layers": settings["gpu_layers"]}} if "gpu_layers" in settings else {}),
+        **({"search": True} if "enable_search" in settings else {}),
     }
     if defaults:
         tree["defaults"] = defaults

@@ -10,7 +10,7 @@ from mullama.cli.inference.session_log import ChatTurn
 
 
 def test_a_request_has_the_earlier_messages_and_the_settings() -> None:
-    conversation = Conversation(model="m", system="Be kind.", think="low", keep_alive=5.0, format="json")
+    conversation = Conversation(model="m", system="Be kind.", think="low", keep_alive=5.0, format="json", search=True)
     conversation.add(ChatTurn(question="a", answer="b"))
     conversation.set_parameter("temperature", "0.5")
     conversation.set_parameter("stop", "x", "y")
@@ -27,6 +27,7 @@ def test_a_request_has_the_earlier_messages_and_the_settings() -> None:
         "format": "json",
         "think": "low",
         "keep_alive": 5.0,
+        "web_search": True,
     }
 
 

@@ -136,6 +136,62 @@ def test_a_restart_keeps_the_settings_of_models_that_were_added_elsewhere(tmp_pa
     assert daemon._settings_of(call, server) == at, "it was started without --model"
 
 
+def searching(started: Started) -> tuple[Any, dict[str, bool]]:
+    manifest = started.calls[-1][0].manifest
+    return manifest.search, {name: model.search for name, model in manifest.models.items()}
+
+
+def test_a_search_of_the_command_line(run: Run, started: Started) -> None:
+    assert run("serve", "--model", "builtin:tiny", "--enable-search", "http://127.0.0.1:8888").code == 0
+    search, models = searching(started)
+    assert (search.provider, search.url, search.embed, models) == (
+        "searxng",
+        "http://127.0.0.1:8888",
+        None,
+        {"tiny": True},
+    )
+    ran = run("serve", "--model", "builtin:tiny", "--enable-search", "--search-embedding-model", "rank=/m/e.gguf")
+    assert (ran.code, ran.err) == (0, "")
+    search, models = searching(started)
+    assert (search.provider, search.key.from_env, search.embed) == ("brave", "BRAVE_API_KEY", "rank")
+    assert models == {"tiny": True, "rank": False}
+    assert started.calls[-1][0].manifest.models["rank"].task == "embedding"
+    run("serve", "--model", "builtin:tiny")
+    assert searching(started) == (None, {"tiny": False})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--search-embedding-model", "/m/e.gguf"), "--search-embedding-model needs --enable-search"),
+        (
+            ("--model", "e=/m/e.gguf", "--enable-search", "--search-embedding-model", "e=/m/f.gguf"),
+            "e is a model of its own already",
+        ),
+        (("--enable-search", "not an address"), "search.url: 'not an address' is not the address of a search engine"),
+    ],
+)
+def test_a_search_that_cannot_be_made(run: Run, started: Started, arguments: tuple[str, ...], message: str) -> None:
+    ran = run("serve", "--model", "builtin:tiny", *arguments)
+    assert ran.code == 4
+    assert message in ran.err
+    assert not started.calls
+
+
+def test_a_restart_keeps_the_search(tmp_path: Path, tiny: TinyServer) -> None:
+    terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO(), {})
+    call = CommandContext(Namespace(), terminal, {"MULLAMA_STATE_DIR": str(tmp_path / "state")}, tmp_path)
+    server = FoundServer(client=Client(ServerAddress.parse(tiny.url)))
+    models = {"x": {"from": "/m/x.gguf"}, "rank": {"from": "/m/e.gguf"}}
+    tree = {"server": {"listen": ["127.0.0.1:8080"]}, "models": models, "routes": {"default": "x"}}
+    engine = {"provider": "searxng", "url": "http://127.0.0.1:8888", "embed": "rank"}
+    tiny.answers["GET /api/v1/stack"] = Answer({"manifest": {**tree, "search": engine}})
+    assert daemon._settings_of(call, server) == {
+        "http_addr": "127.0.0.1", "http_port": 8080, "model": ["x=/m/x.gguf"],
+        "enable_search": "http://127.0.0.1:8888", "search_embedding_model": "rank=/m/e.gguf",
+    }  # fmt: skip
+
+
 def test_an_option_that_an_added_model_would_not_follow_is_refused(run: Run, tmp_path: Path, started: Started) -> None:
     add(tmp_path, "127.0.0.1:11434", mine=TREE)
 

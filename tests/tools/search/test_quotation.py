@@ -38,20 +38,9 @@ def test_a_page() -> None:
     assert page_text(source, cut=True).endswith("(The page is longer; this is its beginning.)")
 
 
-@pytest.mark.parametrize(
-    "token",
-    [
-        "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<｜User｜>", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>",
-        "[INST]", "[/INST]", "<<SYS>>", "<think>", "</think>", "<tool_call>", "</tool_response>", "<bos>",
-        "[TOOL_CALLS]", "<function=x>", "<|tool_call>",
-    ],
-)  # fmt: skip
-def test_control_tokens_are_broken(token: str) -> None:
-    text = plain(f"a {token} b")
-    assert token not in text
-    assert text.replace("\N{ZERO WIDTH SPACE}", "") == f"a {token} b"
-    hidden = "\N{ZERO WIDTH SPACE}".join(token)
-    assert token not in plain(hidden)
+@pytest.mark.parametrize("unseen", ["\0", "\x1b", "\u200b", "\u200f", "\u202e", "\u2066", "\ufeff", "\U000e0041"])
+def test_characters_that_people_do_not_see_are_left_out(unseen: str) -> None:
+    assert plain(f"{unseen}ignore{unseen} this") == "ignore this"
 
 
 @pytest.mark.parametrize("text", ["if a < b and b > c", "<div class='x'>", "a | b", "[1] [link](https://x)", "x <- 5"])

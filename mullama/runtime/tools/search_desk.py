@@ -1,0 +1,119 @@
+"""The search of the web that the manifest in force declares. Belongs to the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import assert_never
+
+from mullama.chat import types as chat
+from mullama.errors import Internal, MullamaError, ToolsUnavailable
+from mullama.manifest.spec import Manifest, Search
+from mullama.reconcile.secrets import read_secret
+from mullama.runtime.base import Caller, Service
+from mullama.tools.base import ServerTool, ToolProvider
+from mullama.tools.search.base import Embed, SearchEngine, Vector
+from mullama.tools.search.brave import ADDRESS, BraveEngine
+from mullama.tools.search.mcp_search import McpEngine
+from mullama.tools.search.page_reader import PageReader
+from mullama.tools.search.provider import SERVER, SearchTools, search_tools
+from mullama.tools.search.searxng import SearxngEngine
+
+EmbedBy = Callable[[str, str, Sequence[str]], Awaitable[tuple[Vector, Sequence[Vector]]]]
+"""Returns the vectors of a question and of passages by a model, which the first argument names."""
+
+_CALLER = Caller(dialect="mullama", request_id="search", roles=("infer",))
+_PROMPTS = (("query",), ("passage", "document"))
+"""Names of the prompts of a question and of passages, as embedding models declare them."""
+
+
+class SearchDesk:
+    """Opens the search with the first call, and again after a change of its block or of its key.
+
+    server: returns a server of tools by its name, for `provider: mcp`. embed: the vectors of a model.
+    """
+
+    def __init__(self, env: Mapping[str, str], server: Callable[[str], ToolProvider], embed: EmbedBy) -> None:
+        self._env, self._server, self._embed = env, server, embed
+        self._search: Search | None = None
+        self._opened: tuple[str | None, SearchTools] | None = None
+        self._reader = PageReader()
+
+    def follow(self, manifest: Manifest) -> None:
+        """Search as a manifest declares it from now on. Calls in progress end as they began."""
+        if manifest.search != self._search:
+            self._search, self._opened = manifest.search, None
+
+    @property
+    def tools(self) -> tuple[ServerTool, ...]:
+        """The tools of a search, sorted by name; none where the manifest declares no search."""
+        return search_tools(self._search) if self._search is not None else ()
+
+    @property
+    def seconds(self) -> float:
+        """The most seconds of one call: of the search engine, and of the pages after it."""
+        return 2 * self._search.timeout if self._search is not None else 0.0
+
+    def provider(self) -> ToolProvider:
+        """Return the tools to call. Raises `ToolsUnavailable` without a search, and for a key that cannot be read."""
+        search = self._search
+        if search is None:
+            raise ToolsUnavailable("the manifest declares no search of the web")
+        try:
+            key = read_secret(search.key, "search.key", self._env) if search.key is not None else None
+        except MullamaError as error:
+            raise ToolsUnavailable(error.message, hint=error.hint) from error
+        if self._opened is None or self._opened[0] != key:
+            self._opened = key, SearchTools(search, self._engine(search, key), self._by(search), reader=self._reader)
+        return self._opened[1]
+
+    async def close(self) -> None:
+        """End the process that reads pages."""
+        await self._reader.aclose()
+
+    def _engine(self, search: Search, key: str | None) -> SearchEngine:
+        match search.provider:
+            case "searxng":
+                return SearxngEngine(search.url or "", key)
+            case "brave":
+                return BraveEngine(key or "", search.url or ADDRESS)
+            case "mcp":
+                name = search.server or ""
+
+                async def opened() -> ToolProvider:
+                    return self._server(name)
+
+                return McpEngine(name, opened, search.tool or "")
+            case _:
+                assert_never(search.provider)
+
+    def _by(self, search: Search) -> Embed | None:
+        model, embed = search.embed, self._embed
+        if model is None:
+            return None
+
+        async def vectors(question: str, passages: Sequence[str]) -> tuple[Vector, Sequence[Vector]]:
+            return await embed(model, question, passages)
+
+        return vectors
+
+
+def embed_by(service: Service) -> EmbedBy:
+    """Return the vectors of the models of a service, with their prompts for questions and for passages."""
+
+    async def embed(model: str, question: str, passages: Sequence[str]) -> tuple[Vector, Sequence[Vector]]:
+        declared = service.access().manifest.models.get(model)
+        known = declared.embedding.prompts if declared is not None else {}
+        found: list[Sequence[Vector]] = []
+        for texts, names in zip(((question,), tuple(passages)), _PROMPTS, strict=True):
+            prompt = next((name for name in names if name in known), None)
+            answer = await service.answer(chat.EmbedRequest(model=model, inputs=texts, prompt=prompt), _CALLER)
+            if not isinstance(answer, chat.Vectors):
+                raise Internal("texts have another result than vectors")
+            found.append(answer.vectors)
+        return found[0][0], found[1]
+
+    return embed
+
+
+SEARCH = SERVER
+"""The name of the search among the servers of tools."""
