@@ -1,7 +1,7 @@
 """The result of a search as a model reads it: numbered sources with quotations of their pages. Pure.
 
-Pages are written by strangers: their texts stand in quotation lines and are called data. Control tokens in them are plain
-text to every model, as in all results of tools.
+Pages are written by strangers: their texts stand in quotation lines and are called data. Control tokens in them are
+plain text to every model, as in all results of tools.
 """
 
 from __future__ import annotations
