@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
+from mullama.names import JSONValue
 from mullama.struct import Struct, equality_without
 
 LONGEST_FUNCTION = 64
@@ -59,6 +60,12 @@ class ToolServer(Struct, frozen=True, kw_only=True):
     """The conversation has the list of its tools already."""
     credentials: str = ""
     """The field of the request with headers or a token for the server, relative to `place`; "" for none."""
+    search: bool = False
+    """It is the search of the web of this server, and no server that the manifest declares under the label."""
+    optional: bool = False
+    """The request is answered without it where the manifest declares none."""
+    fixed: tuple[tuple[str, JSONValue], ...] = ()
+    """Arguments that the request sets in each call of its tools, unseen by the model."""
     place: str = ""
     """Its place in the request, for errors; no part of `==`."""
 
@@ -80,3 +87,22 @@ class Approval(Struct, frozen=True, kw_only=True):
     approved: bool
     reason: str = ""
     """The person's reason."""
+
+
+SEARCH_LABEL = "search"
+"""The name of the search of the web among the servers of tools; a manifest declares no server of this name."""
+
+
+def search_server(
+    place: str, *, only: tuple[str, ...] | None = None, optional: bool = True, within: tuple[str, ...] = (),
+    outside: tuple[str, ...] = (),
+) -> ToolServer:  # fmt: skip
+    """Return the search of the web that a request asks for.
+
+    within: domains, each with or without a path, to which pages must belong. outside: domains of no page.
+    """
+    given: tuple[tuple[str, JSONValue], ...] = (("within", list(within)), ("outside", list(outside)))
+    return ToolServer(
+        label=SEARCH_LABEL, search=True, optional=optional, only=only, listed=True, place=place,
+        fixed=tuple((name, value) for name, value in given if value),
+    )  # fmt: skip

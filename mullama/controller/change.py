@@ -160,11 +160,6 @@ def check_one_machine(manifest: Manifest) -> None:
             f"models.{scaled}.scale: a server of one machine has one replica of each model",
             hint="mullama apply --on ray scales it on a cluster; without scale the model is served here",
         )
-    searching = next((name for name, model in manifest.models.items() if model.search), None)
-    if searching is not None:
-        raise Refused(
-            f"models.{searching}.search: this server does not call tools for models yet", hint="remove search"
-        )
 
 
 def check_protected(plan: Plan, served: Mapping[str, Model]) -> None:

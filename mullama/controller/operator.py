@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from mullama import __version__
+from mullama.chat.tool_servers import SEARCH_LABEL
 from mullama.controller.change import Change, preview_tree
 from mullama.controller.conditions import Condition, Reason, condition, tools_ready
 from mullama.controller.current import Current
@@ -341,7 +342,8 @@ class LocalOperator:
             found.append(condition(Condition.DRIFTED, True, Reason.UNLOADED, unloaded))
         elif live.changed:
             found.append(condition(Condition.DRIFTED, True, Reason.FILES_CHANGED, changed_on_disk(live.changed)))
-        used = [server for server in self._reconciler.tools.status() if server["name"] in deployment.model.mcp]
+        names = {*deployment.model.mcp, *((SEARCH_LABEL,) if deployment.model.search else ())}
+        used = [server for server in self._reconciler.tools.status() if server["name"] in names]
         found += [one for one in tools_ready(used) if not one["status"]]
         if degraded is not None:
             found.append(condition(Condition.DEGRADED, True, why, live.message))

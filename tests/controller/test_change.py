@@ -29,7 +29,6 @@ def step(action: Action, *, pause: bool = False) -> Step:
 
 GUARDED = manifest(a={"protect": True})
 ONE = manifest(a={})
-SEARCHING = ONE.model_copy(update={"models": {"a": ONE.models["a"].model_copy(update={"search": True})}})
 
 
 @pytest.mark.parametrize(
@@ -41,7 +40,6 @@ SEARCHING = ONE.model_copy(update={"models": {"a": ONE.models["a"].model_copy(up
         (ONE, ONE, made(), ApplyOptions(expect="before"), False, None),
         (ONE, manifest(), made(), ApplyOptions(), False, Refused),
         (ONE, manifest(a={"scale": {"max": 2}}), made(), ApplyOptions(), False, Refused),
-        (ONE, SEARCHING, made(), ApplyOptions(), False, Refused),
         (ONE, manifest(), made(), ApplyOptions(allow_empty=True), False, None),
         (manifest(), manifest(), made(), ApplyOptions(), False, None),
     ],

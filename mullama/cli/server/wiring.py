@@ -52,6 +52,7 @@ from mullama.runtime.serving.service import ModelService
 from mullama.runtime.serving.usage_log import UsageLog
 from mullama.runtime.span_queue import SpanQueue
 from mullama.runtime.tools.calls import CallRunner
+from mullama.runtime.tools.search_desk import embed_by
 from mullama.runtime.tools.service import ToolService
 from mullama.runtime.worker.spawn import SpawnedWorker
 from mullama.server import log
@@ -248,6 +249,7 @@ class _Process(Struct, kw_only=True):
             spans,
             peers,
         )
+        reconciler.tools.search.embed = embed_by(models)
         runner = CallRunner(reconciler.tools, metrics, spans, event_log.note)
         service = ToolService(models, models.first_model, reconciler.tools, runner)
         kept = StreamKeeper(lambda: reconciler.current.snapshot.manifest.server.resumable, metrics.streams)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from mullama.chat import types
 from mullama.chat.inventory import Loaded, LoadModel
 from mullama.chat.media import MOST_MEDIA
+from mullama.chat.tool_servers import search_server
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest
 from mullama.dialects.formats import THINK
@@ -119,6 +120,8 @@ MESSAGE_SCHEMA = schema.record(
     tool_call_id=schema.nullable(schema.STRING),
 )
 MESSAGES = fields.many("messages", message, MESSAGE_SCHEMA, MOST_MESSAGES)
+WEB_SEARCH = fields.flag("web_search")
+"""A field of mullama: let the model search the web."""
 _TOOLS = fields.many("tools", _tool, TOOL_SCHEMA, MOST_TOOLS)
 
 
@@ -150,6 +153,7 @@ def decode(request: WireRequest) -> types.ChatRequest | LoadModel | types.Render
         tool_choice=checked_choice(body.get(TOOL_CHOICE), tools, "tool_choice"),
         continue_final=messages[-1].role == "assistant" and not messages[-1].tool_calls,
         truncate=True if truncate is None else truncate,
+        tool_servers=(search_server("web_search", optional=False),) if body.get(WEB_SEARCH) else (),
         warnings=options.warnings + shift_warning(body),
     )
     return types.RenderRequest(chat=chat) if body.get(RENDER_ONLY) else chat
@@ -242,7 +246,7 @@ class OllamaChatStream(LineStream):
 
 
 CHAT_FIELDS: tuple[fields.Field[object], ...] = (
-    fields.MODEL, MESSAGES, fields.STREAM, _TOOLS, TOOL_CHOICE, *GENERATION,
+    fields.MODEL, MESSAGES, fields.STREAM, _TOOLS, TOOL_CHOICE, WEB_SEARCH, *GENERATION,
 )  # fmt: skip
 
 ENDPOINTS = (

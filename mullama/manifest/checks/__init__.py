@@ -15,7 +15,7 @@ from mullama.manifest.checks.clients import check_clients
 from mullama.manifest.checks.fleet import check_fleet
 from mullama.manifest.checks.groups import check_groups
 from mullama.manifest.checks.routes import check_peers, check_routes
-from mullama.manifest.checks.tools import check_names, check_search, check_servers, check_use
+from mullama.manifest.checks.tools import check_names, check_search, check_servers, check_use, server_names
 from mullama.manifest.diagnostics import Suggestions
 from mullama.manifest.spec import GitSync, Gpu, Hardware, Manifest, Model, Route, SecretRef, Webhook
 from mullama.manifest.spec.readers import writes_text
@@ -231,7 +231,7 @@ def _keys(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
         _key_name(name, path, fail)
         _secret(key.secret, f"{path}.secret", fail)
         if draft.has("mcp"):
-            check_names(key.mcp or (), f"{path}.mcp", draft.manifest.mcp, draft.suggest, fail)
+            check_names(key.mcp or (), f"{path}.mcp", server_names(draft.manifest), draft.suggest, fail)
         for index, scope in enumerate(key.models):
             if any(c in scope for c in "*?["):
                 if scope != "*" and not _matches_any(scope, callable_names):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
+from mullama.chat.tool_servers import SEARCH_LABEL
 from mullama.manifest.checks.routes import is_local
 from mullama.manifest.diagnostics import Suggestions
 from mullama.manifest.spec import Manifest, Model
@@ -13,7 +14,7 @@ from mullama.manifest.spec import Manifest, Model
 _AddProblem = Callable[[str, str, str], None]
 _NAME: Final = re.compile(r"(?=.{1,32}$)[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*")
 _NAME_HINT: Final = "at most 32 letters, digits and '-', and single '_' between them"
-_OWN: Final = ("search",)
+_OWN: Final = (SEARCH_LABEL,)
 """Names of providers of mullama itself."""
 
 
@@ -105,6 +106,11 @@ def check_use(model: Model, path: str, servers: Collection[str], suggest: Sugges
     if not isinstance(model.approve, str):
         for index, pattern in _repeated(model.approve):
             fail(f"{path}.approve[{index}]", f"{pattern} is listed twice", "keep one of them")
+
+
+def server_names(manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of all servers of tools, with that of the search of the web."""
+    return (*manifest.mcp, *(_OWN if manifest.search is not None else ()))
 
 
 def check_names(

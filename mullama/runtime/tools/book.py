@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
-from mullama.chat.tool_servers import ToolServer
+from mullama.chat.tool_servers import SEARCH_LABEL, ToolServer
 from mullama.chat.types import Tool
 from mullama.errors import Denied, MullamaError, ToolsUnavailable, Unsupported
 from mullama.manifest.spec import Manifest, McpServer, Model
@@ -28,6 +28,7 @@ from mullama.plan.tools import ObservedTools, ToolChanges, ToolPins, compare_too
 from mullama.reconcile.tool_servers import Listed, open_server, pins_of
 from mullama.runtime.base import Caller
 from mullama.runtime.tools.offer import NamedServer, ToolRules
+from mullama.runtime.tools.search_desk import SearchDesk
 from mullama.struct import Struct, field
 from mullama.tools.base import ServerTool, ToolProvider, ToolResult, prompt_tools
 from mullama.tools.listing import ToolListing, summary
@@ -111,6 +112,7 @@ class ToolBook:
         self._pins: dict[str, dict[str, Any]] | None = None  # read with the first server
         self._closing: set[asyncio.Task[None]] = set()
         self._looks: set[asyncio.Task[None]] = set()
+        self.search = SearchDesk(env, self.provider)
 
     # The servers of the manifest
 
@@ -119,6 +121,10 @@ class ToolBook:
 
         A server that no model uses can be named by a request, so it is opened, too.
         """
+        searched = self.search.tools
+        self.search.follow(manifest)
+        if self.search.tools != searched:
+            self._changed()
         for name in [name for name, entry in self._entries.items() if manifest.mcp.get(name) != entry.server]:
             self._drop(self._entries.pop(name))
         for name, server in manifest.mcp.items():
@@ -141,6 +147,7 @@ class ToolBook:
         for look in self._looks:
             look.cancel()
         await asyncio.gather(*self._looks, return_exceptions=True)
+        await self.search.close()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _start(self, entry: _Entry, seconds: float = 0.0) -> None:
@@ -302,7 +309,7 @@ class ToolBook:
     @property
     def active(self) -> bool:
         """See `Toolbox`."""
-        return bool(self._entries)
+        return bool(self._entries or self.search.tools)
 
     def rules(self, model: str) -> ToolRules:
         """See `Toolbox`."""
@@ -325,10 +332,14 @@ class ToolBook:
         allowed = self._allowed(caller)
         names = [name for name in found.mcp if allowed is None or name in allowed]
         entries = (self._entries[name] for name in names if name in self._entries)
-        return tuple(tool for entry in entries if entry.answers for tool in entry.usable)
+        listed = tuple(tool for entry in entries if entry.answers for tool in entry.usable)
+        searches = found.search and (allowed is None or SEARCH_LABEL in allowed)
+        return (*listed, *(self.search.tools if searches else ()))
 
     def find(self, server: ToolServer, caller: Caller) -> NamedServer:
         """See `Toolbox`."""
+        if server.search:
+            return self._find_search(server, caller)
         declared = self._manifest().mcp
         named = [n for n, s in declared.items() if s.url == server.url] if server.url else [server.label]
         entry = self._entries.get(named[0]) if named else None
@@ -345,8 +356,25 @@ class ToolBook:
             return NamedServer(name=entry.name, error=self.problem(entry.name))
         return NamedServer(name=entry.name, tools=entry.usable)
 
+    def _find_search(self, server: ToolServer, caller: Caller) -> NamedServer:
+        tools, allowed = self.search.tools, self._allowed(caller)
+        if tools and (allowed is None or SEARCH_LABEL in allowed):
+            return NamedServer(name=SEARCH_LABEL, tools=tools)
+        if server.optional:
+            reason = "the key may not search" if tools else "the manifest declares no search"
+            return NamedServer(name=SEARCH_LABEL, error=f"the web is not searched: {reason}")
+        if tools:
+            raise Denied("the key may not search the web", authenticated=True)
+        raise Unsupported(
+            f"{server.place or 'the request'} asks for a search of the web, and this server has none",
+            hint="search in the manifest declares one, or mullama serve --enable-search",
+            field=server.place or None,
+        )
+
     def provider(self, server: str) -> ToolProvider:
         """See `Toolbox`."""
+        if server == SEARCH_LABEL:
+            return self.search.provider()
         entry = self._entries.get(server)
         if entry is None or entry.provider is None:
             raise ToolsUnavailable(f"the server of tools {server} is not connected")
@@ -361,13 +389,16 @@ class ToolBook:
 
     def seconds(self, server: str) -> float:
         """See `Toolbox`."""
+        if server == SEARCH_LABEL:
+            return self.search.seconds
         entry = self._entries.get(server)
         return entry.server.timeout if entry is not None else LOOK_SECONDS
 
     def prompt_of(self, model: Model) -> tuple[Tool, ...]:
         """Return the tools of a model as every prompt begins with them, also while their server does not answer."""
         entries = (self._entries[name] for name in model.mcp if name in self._entries)
-        return prompt_tools(tool for entry in entries for tool in entry.usable)
+        listed = tuple(tool for entry in entries for tool in entry.usable)
+        return prompt_tools((*listed, *(self.search.tools if model.search else ())))
 
     def _allowed(self, caller: Caller) -> Collection[str] | None:
         """Return the servers that a key may use; None for all."""
@@ -387,8 +418,17 @@ class ToolBook:
         return "; ".join(filter(None, parts))
 
     def status(self) -> list[dict[str, Any]]:
-        """Return each server with its state and its tools, in the order of the manifest."""
-        return [
+        """Return each server with its state and its tools, in the order of the manifest, then the search."""
+        search = [
+            {
+                "name": SEARCH_LABEL,
+                "state": "unavailable" if self.search.problem else "ready",
+                "tools": [tool.name for tool in self.search.tools],
+                "changed": False,
+                "message": self.search.problem,
+            }
+        ]
+        servers = [
             {
                 "name": name,
                 "state": "ready" if entry.answers else "unavailable" if entry.fault is not None else "connecting",
@@ -399,6 +439,7 @@ class ToolBook:
             for name in self._manifest().mcp
             if (entry := self._entries.get(name)) is not None
         ]
+        return [*servers, *(search if self.search.tools else [])]
 
 
 async def _asked(entries: Iterable[_Entry], seconds: float) -> None:

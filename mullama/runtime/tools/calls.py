@@ -49,7 +49,7 @@ class CallRunner:
         seconds = self._toolbox.seconds(tool.tool.server)
         if left is not None:
             seconds = max(0.0, min(seconds, left))
-        arguments = {} if isinstance(call.arguments, str) else call.arguments
+        arguments = {**({} if isinstance(call.arguments, str) else call.arguments), **dict(tool.fixed)}
         limit = asyncio.timeout(seconds)
         try:
             async with limit:

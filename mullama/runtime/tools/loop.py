@@ -34,9 +34,13 @@ class Offered(Struct, frozen=True, kw_only=True):
     """The tool as the model sees it."""
     approve: bool = False
     """A person must approve each call."""
+    fixed: tuple[tuple[str, JSONValue], ...] = ()
+    """Arguments that the request sets in each call, unseen by the model."""
 
 
-def offered_tool(tool: ServerTool, *, label: str = "", approve: bool = False) -> Offered:
+def offered_tool(
+    tool: ServerTool, *, label: str = "", approve: bool = False, fixed: tuple[tuple[str, JSONValue], ...] = ()
+) -> Offered:
     """Return a tool to offer. label: the name of its server at the client; "" for that in the manifest."""
     function = function_name(label or tool.server, tool.name)
     return Offered(
@@ -45,6 +49,7 @@ def offered_tool(tool: ServerTool, *, label: str = "", approve: bool = False) ->
         label=label or tool.server,
         prompt=chat.Tool(name=function, description=tool.description, parameters=tool.parameters),
         approve=approve,
+        fixed=fixed,
     )
 
 

@@ -129,7 +129,7 @@ def offer(
     if not offered and not found and not request.approvals:
         return None
     tools = _checked(offered, request)
-    asked = _chosen(request, tools.values())
+    asked = _chosen(_warned(request, found), tools.values())
     own = tuple(tools[function].prompt for function in sorted(tools))
     return ToolOffer(
         request=replace(asked, tools=(*own, *request.tools), server_tools=len(own)),
@@ -152,10 +152,21 @@ def _found(server: ToolServer, toolbox: Toolbox, caller: Caller) -> NamedServer:
     return found
 
 
+def _warned(request: chat.ChatRequest, found: Iterable[tuple[ToolServer, NamedServer]]) -> chat.ChatRequest:
+    """Return the request with a warning for each optional server that is not there."""
+    missing = tuple(f"{server.place}: {one.error}" for server, one in found if server.optional and one.error)
+    return replace(request, warnings=(*request.warnings, *missing)) if missing else request
+
+
 def _of_server(server: ToolServer, tools: Iterable[ServerTool], rules: ToolRules) -> list[Offered]:
     """Return the tools of a server that the request names, as far as the request allows them."""
     return [
-        offered_tool(tool, label=server.label, approve=rules.needs_approval(tool) or server.approve.needs(tool.name))
+        offered_tool(
+            tool,
+            label=server.label,
+            approve=rules.needs_approval(tool) or server.approve.needs(tool.name),
+            fixed=server.fixed,
+        )
         for tool in tools
         if server.offers(tool.name)
     ]

@@ -10,12 +10,13 @@ from mullama.errors import Internal, MullamaError, ToolsUnavailable
 from mullama.manifest.spec import Manifest, Search
 from mullama.reconcile.secrets import read_secret
 from mullama.runtime.base import Caller, Service
+from mullama.sources.network import Allowed, is_public
 from mullama.tools.base import ServerTool, ToolProvider
 from mullama.tools.search.base import Embed, SearchEngine, Vector
 from mullama.tools.search.brave import ADDRESS, BraveEngine
 from mullama.tools.search.mcp_search import McpEngine
-from mullama.tools.search.page_reader import PageReader
-from mullama.tools.search.provider import SERVER, SearchTools, search_tools
+from mullama.tools.search.page_reader import PageReader, require_parser
+from mullama.tools.search.provider import SearchTools, search_tools
 from mullama.tools.search.searxng import SearxngEngine
 
 EmbedBy = Callable[[str, str, Sequence[str]], Awaitable[tuple[Vector, Sequence[Vector]]]]
@@ -29,24 +30,36 @@ _PROMPTS = (("query",), ("passage", "document"))
 class SearchDesk:
     """Opens the search with the first call, and again after a change of its block or of its key.
 
-    server: returns a server of tools by its name, for `provider: mcp`. embed: the vectors of a model.
+    server: returns a server of tools by its name, for `provider: mcp`. allowed: decides on the addresses of pages.
     """
 
-    def __init__(self, env: Mapping[str, str], server: Callable[[str], ToolProvider], embed: EmbedBy) -> None:
-        self._env, self._server, self._embed = env, server, embed
+    def __init__(
+        self, env: Mapping[str, str], server: Callable[[str], ToolProvider], *, allowed: Allowed = is_public
+    ) -> None:
+        self._env, self._server, self._allowed = env, server, allowed
+        self.embed: EmbedBy | None = None
+        """Set by the composition root, which makes the models after the tools."""
         self._search: Search | None = None
         self._opened: tuple[str | None, SearchTools] | None = None
         self._reader = PageReader()
+        self.tools: tuple[ServerTool, ...] = ()
+        """The tools of a search, sorted by name; none where the manifest declares no search."""
+        self.problem = ""
+        """The reason why searches fail or read no pages, as a clause; "" for none."""
 
     def follow(self, manifest: Manifest) -> None:
         """Search as a manifest declares it from now on. Calls in progress end as they began."""
         if manifest.search != self._search:
             self._search, self._opened = manifest.search, None
-
-    @property
-    def tools(self) -> tuple[ServerTool, ...]:
-        """The tools of a search, sorted by name; none where the manifest declares no search."""
-        return search_tools(self._search) if self._search is not None else ()
+            self.tools = search_tools(manifest.search) if manifest.search is not None else ()
+        self.problem = ""
+        if self._search is not None:
+            try:
+                self._key(self._search)
+                if self._search.pages:
+                    require_parser()
+            except MullamaError as error:
+                self.problem = error.message
 
     @property
     def seconds(self) -> float:
@@ -59,16 +72,23 @@ class SearchDesk:
         if search is None:
             raise ToolsUnavailable("the manifest declares no search of the web")
         try:
-            key = read_secret(search.key, "search.key", self._env) if search.key is not None else None
+            key = self._key(search)
         except MullamaError as error:
+            self.problem = error.message
             raise ToolsUnavailable(error.message, hint=error.hint) from error
         if self._opened is None or self._opened[0] != key:
-            self._opened = key, SearchTools(search, self._engine(search, key), self._by(search), reader=self._reader)
+            tools = SearchTools(
+                search, self._engine(search, key), self._by(search), allowed=self._allowed, reader=self._reader
+            )
+            self._opened = key, tools
         return self._opened[1]
 
     async def close(self) -> None:
         """End the process that reads pages."""
         await self._reader.aclose()
+
+    def _key(self, search: Search) -> str | None:
+        return read_secret(search.key, "search.key", self._env) if search.key is not None else None
 
     def _engine(self, search: Search, key: str | None) -> SearchEngine:
         match search.provider:
@@ -87,12 +107,14 @@ class SearchDesk:
                 assert_never(search.provider)
 
     def _by(self, search: Search) -> Embed | None:
-        model, embed = search.embed, self._embed
+        model = search.embed
         if model is None:
             return None
 
         async def vectors(question: str, passages: Sequence[str]) -> tuple[Vector, Sequence[Vector]]:
-            return await embed(model, question, passages)
+            if self.embed is None:
+                raise ToolsUnavailable("no model computes vectors yet")
+            return await self.embed(model, question, passages)
 
         return vectors
 
@@ -113,7 +135,3 @@ def embed_by(service: Service) -> EmbedBy:
         return found[0][0], found[1]
 
     return embed
-
-
-SEARCH = SERVER
-"""The name of the search among the servers of tools."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
+from mullama.chat.tool_servers import SEARCH_LABEL
 from mullama.errors import MullamaError, Refused, TimedOut, ToolsUnavailable
 from mullama.manifest.spec import Search
 from mullama.manifest.spec.web_origins import canonical_host, host_pattern
@@ -22,8 +23,6 @@ from mullama.tools.search.quotation import QuotedPage, citations, page_text, sea
 from mullama.tools.search.ranking import Passage, best, passages_of, vector_scores, word_scores
 from mullama.tools.search.web_requests import FetchedPage, fetch_page
 
-SERVER: Final = "search"
-"""Name of the provider among the servers of tools; a manifest declares no server of this name."""
 _MOST_QUERY: Final = 400
 _MOST_SEARCH: Final = 8000
 """Characters of all passages of a search."""
@@ -51,7 +50,7 @@ def search_tools(search: Search) -> tuple[ServerTool, ...]:
     pages = "any of its allowed hosts, or one that a search returned" if search.allow else "one that a search returned"
     return (
         ServerTool(
-            server=SERVER,
+            server=SEARCH_LABEL,
             name="fetch_page",
             description="Read a page of the web as text.",
             parameters=_object(
@@ -59,7 +58,7 @@ def search_tools(search: Search) -> tuple[ServerTool, ...]:
             ),
         ),
         ServerTool(
-            server=SERVER,
+            server=SEARCH_LABEL,
             name="search",
             description="Search the web. The result is a numbered list of pages with quotations.",
             parameters=_object({"query": query, "count": count}, "query"),
@@ -81,8 +80,22 @@ class _Read(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+class _Domains(Struct, frozen=True, kw_only=True):
+    """The part of the web that one request is limited to, in domains that may have a path (`example.org/blog`)."""
+
+    within: tuple[str, ...] = ()
+    """Every page for none."""
+    outside: tuple[str, ...] = ()
+
+    def has(self, url: str) -> bool:
+        """Return True for an address that the request allows."""
+        return (not self.within or any(_belongs(url, one) for one in self.within)) and not any(
+            _belongs(url, one) for one in self.outside
+        )
+
+
 class SearchTools:
-    """Implements `ToolProvider`.
+    """Implements `ToolProvider`. Calls may have the arguments `within` and `outside`, which a request sets: domains.
 
     search: the block of the manifest. engine: the search engine. embed: the vectors of the model that it declares; None
     for an order by words. allowed: decides on the addresses of pages.
@@ -135,7 +148,7 @@ class SearchTools:
         query = query.strip()[:_MOST_QUERY]
         limit = min(count, self._search.results)
         found = await self._engine.search(query, limit, seconds=min(seconds, self._search.timeout))
-        hits = _usable(found, self._permits)[:limit]
+        hits = _usable(found, self._permits, _domains(arguments))[:limit]
         for hit in hits:
             self._remember(hit.url)
         pages = await self._read_all([hit.url for hit in hits[: self._search.pages]], end)
@@ -148,6 +161,8 @@ class SearchTools:
             return _failed("url is the address of a page")
         url = url.strip()
         self._check_address(url)
+        if not _domains(arguments).has(url):
+            raise Refused(f"{url[:80]} is not a page of the domains that the request allows")
         try:
             async with asyncio.timeout(seconds):
                 page = await self._read(url, seconds)
@@ -257,12 +272,29 @@ class SearchTools:
         return nearest, await asyncio.to_thread(vector_scores, question, vectors)
 
 
-def _usable(hits: Sequence[Hit], permits: Callable[[str], bool]) -> tuple[Hit, ...]:
-    """Return each page once, of hosts that are permitted."""
+def _domains(arguments: Mapping[str, JSONValue]) -> _Domains:
+    def texts(name: str) -> tuple[str, ...]:
+        value = arguments.get(name)
+        return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list | tuple) else ()
+
+    return _Domains(within=texts("within"), outside=texts("outside"))
+
+
+def _belongs(url: str, domain: str) -> bool:
+    """Return True for a page of a domain or of one below it, and under its path if it has one."""
+    host, slash, path = domain.partition("://")[2].partition("/") if "://" in domain else domain.partition("/")
+    own, wanted = canonical_host(_host(url) or ""), canonical_host(host)
+    if own != wanted and not own.endswith(f".{wanted}"):
+        return False
+    return not slash or f"{urlsplit(url).path}/".startswith(f"/{path.rstrip('/')}/".replace("//", "/"))
+
+
+def _usable(hits: Sequence[Hit], permits: Callable[[str], bool], domains: _Domains) -> tuple[Hit, ...]:
+    """Return each page once, of hosts that are permitted and domains that the request allows."""
     found: dict[str, Hit] = {}
     for hit in hits:
         host = _host(hit.url)
-        if host is not None and permits(host):
+        if host is not None and permits(host) and domains.has(hit.url):
             found.setdefault(hit.url.partition("#")[0], hit)
     return tuple(found.values())
 
