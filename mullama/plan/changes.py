@@ -132,10 +132,10 @@ def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, .
     before, after = block_to_tree(old), block_to_tree(new)
     given = _given(old).keys() | _given(new).keys()
     found: dict[str, tuple[FieldChange, ...]] = {}
-    for block in before:
+    for block in Manifest.model_fields:
         if block in _NOT_COMPARED:
             continue
-        one, other = dict(leaves_of(before[block], block)), dict(leaves_of(after[block], block))
+        one, other = (dict(leaves_of(tree[block], block)) if block in tree else {} for tree in (before, after))
         changes = tuple(_changes(one, other, ""))
         # A new or removed entry shows the fields that are set in it, without those that have their default.
         shown = tuple(c for c in changes if (c.path in one and c.path in other) or c.path in given)
@@ -146,7 +146,7 @@ def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, .
     for rename in renames:
         block = rename.path.partition(".")[0]
         found[block] = (rename, *found.get(block, ()))
-    return {block: found[block] for block in before if block in found}
+    return {block: found[block] for block in Manifest.model_fields if block in found}
 
 
 def _renamed(old: Manifest, new: Manifest) -> tuple[Manifest, list[FieldChange]]:

@@ -11,6 +11,7 @@ from hypothesis import given
 from mullama.manifest.spec.definitions import Block, Manifest, Model
 from mullama.manifest.tree import parse_resolved
 from mullama.plan.changes import COSTS, changed_blocks, compare_models, compare_rest, cost_of
+from mullama.plan.steps import Cost
 from tests.plan.builders import MODELS, manifest
 
 
@@ -84,3 +85,19 @@ def test_the_changed_blocks_are_those_with_changed_fields(old: dict[str, Any], n
     one, other = (parse_resolved({"mullama": "v1", "models": models, **blocks}) for blocks in (old, new))
     assert changed_blocks(one, other) == compare_rest(one, other).keys()
     assert bool(changed_blocks(one, other)) == (old != new)
+
+
+def test_a_block_that_is_added_or_removed_shows_its_fields() -> None:
+    tree = {"mullama": "v1", "models": {"a": {"from": "builtin:tiny"}}}
+    without = Manifest.model_validate(tree)
+    search = {"provider": "brave", "key": {"from_env": "K"}, "results": 7}
+    with_search = Manifest.model_validate({**tree, "search": search})
+    for old, new in ((without, with_search), (with_search, without)):
+        found = compare_rest(old, new)
+        assert list(found) == ["search"]
+        shown = {change.path: (change.cost, change.sensitive) for change in found["search"]}
+        assert shown == {
+            "search.provider": (Cost.LIVE, False),
+            "search.key.from_env": (Cost.LIVE, True),
+            "search.results": (Cost.LIVE, False),
+        }

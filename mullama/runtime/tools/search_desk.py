@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import assert_never
+from typing import TYPE_CHECKING
 
 from mullama.chat import types as chat
 from mullama.errors import Internal, MullamaError, ToolsUnavailable
 from mullama.manifest.spec import Manifest, Search
 from mullama.reconcile.secrets import read_secret
 from mullama.runtime.base import Caller, Service
-from mullama.sources.network import Allowed, is_public
 from mullama.tools.base import ServerTool, ToolProvider
-from mullama.tools.search.base import Embed, SearchEngine, Vector
-from mullama.tools.search.brave import ADDRESS, BraveEngine
-from mullama.tools.search.mcp_search import McpEngine
+from mullama.tools.search.base import Embed, Vector
+from mullama.tools.search.declared import search_tools
 from mullama.tools.search.page_reader import PageReader, require_parser
-from mullama.tools.search.provider import SearchTools, search_tools
-from mullama.tools.search.searxng import SearxngEngine
+
+if TYPE_CHECKING:
+    from mullama.sources.network import Allowed
+    from mullama.tools.search.provider import SearchTools
 
 EmbedBy = Callable[[str, str, Sequence[str]], Awaitable[tuple[Vector, Sequence[Vector]]]]
 """Returns the vectors of a question and of passages by a model, which the first argument names."""
@@ -30,11 +30,12 @@ _PROMPTS = (("query",), ("passage", "document"))
 class SearchDesk:
     """Opens the search with the first call, and again after a change of its block or of its key.
 
-    server: returns a server of tools by its name, for `provider: mcp`. allowed: decides on the addresses of pages.
+    server: returns a server of tools by its name, for `provider: mcp`. allowed: decides on the addresses of
+    pages; None for those that are public.
     """
 
     def __init__(
-        self, env: Mapping[str, str], server: Callable[[str], ToolProvider], *, allowed: Allowed = is_public
+        self, env: Mapping[str, str], server: Callable[[str], ToolProvider], *, allowed: Allowed | None = None
     ) -> None:
         self._env, self._server, self._allowed = env, server, allowed
         self.embed: EmbedBy | None = None
@@ -77,9 +78,9 @@ class SearchDesk:
             self.problem = error.message
             raise ToolsUnavailable(error.message, hint=error.hint) from error
         if self._opened is None or self._opened[0] != key:
-            tools = SearchTools(
-                search, self._engine(search, key), self._by(search), allowed=self._allowed, reader=self._reader
-            )
+            from mullama.tools.search.opening import open_search  # with an HTTP client, which few servers need
+
+            tools = open_search(search, key, self._server, self._by(search), reader=self._reader, allowed=self._allowed)
             self._opened = key, tools
         return self._opened[1]
 
@@ -89,22 +90,6 @@ class SearchDesk:
 
     def _key(self, search: Search) -> str | None:
         return read_secret(search.key, "search.key", self._env) if search.key is not None else None
-
-    def _engine(self, search: Search, key: str | None) -> SearchEngine:
-        match search.provider:
-            case "searxng":
-                return SearxngEngine(search.url or "", key)
-            case "brave":
-                return BraveEngine(key or "", search.url or ADDRESS)
-            case "mcp":
-                name = search.server or ""
-
-                async def opened() -> ToolProvider:
-                    return self._server(name)
-
-                return McpEngine(name, opened, search.tool or "")
-            case _:
-                assert_never(search.provider)
 
     def _by(self, search: Search) -> Embed | None:
         model = search.embed

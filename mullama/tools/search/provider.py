@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from mullama.chat.tool_servers import SEARCH_LABEL
 from mullama.errors import MullamaError, Refused, TimedOut, ToolsUnavailable
 from mullama.manifest.spec import Search
 from mullama.manifest.spec.web_origins import canonical_host, host_pattern
@@ -18,12 +17,12 @@ from mullama.struct import Struct
 from mullama.tools.base import ServerTool, ToolResult
 from mullama.tools.search.base import Embed, Hit, SearchEngine
 from mullama.tools.search.charset import decoded
+from mullama.tools.search.declared import MOST_QUERY, search_tools
 from mullama.tools.search.page_reader import PageReader, PageText, require_parser
 from mullama.tools.search.quotation import QuotedPage, citations, page_text, search_text
 from mullama.tools.search.ranking import Passage, best, passages_of, vector_scores, word_scores
 from mullama.tools.search.web_requests import FetchedPage, fetch_page
 
-_MOST_QUERY: Final = 400
 _MOST_SEARCH: Final = 8000
 """Characters of all passages of a search."""
 _MOST_PAGE: Final = 16_000
@@ -33,41 +32,6 @@ _MOST_EMBEDDED: Final = 64
 _EACH: Final = 4
 _REMEMBERED: Final = 4096
 _HTML: Final = ("text/html", "application/xhtml+xml", "application/xml", "text/xml")
-
-
-def search_tools(search: Search) -> tuple[ServerTool, ...]:
-    """Return the tools as the manifest declares them."""
-    query: JSONValue = {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": _MOST_QUERY,
-        "description": "words to search for",
-    }
-    count: JSONValue = {
-        "type": "integer", "minimum": 1, "maximum": search.results,
-        "description": f"number of pages; {search.results} by default",
-    }  # fmt: skip
-    pages = "any of its allowed hosts, or one that a search returned" if search.allow else "one that a search returned"
-    return (
-        ServerTool(
-            server=SEARCH_LABEL,
-            name="fetch_page",
-            description="Read a page of the web as text.",
-            parameters=_object(
-                {"url": {"type": "string", "minLength": 1, "description": f"address of the page: {pages}"}}, "url"
-            ),
-        ),
-        ServerTool(
-            server=SEARCH_LABEL,
-            name="search",
-            description="Search the web. The result is a numbered list of pages with quotations.",
-            parameters=_object({"query": query, "count": count}, "query"),
-        ),
-    )
-
-
-def _object(properties: dict[str, JSONValue], required: str) -> dict[str, JSONValue]:
-    return {"type": "object", "properties": properties, "required": [required], "additionalProperties": False}
 
 
 class _Read(Struct, frozen=True, kw_only=True):
@@ -145,7 +109,7 @@ class SearchTools:
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             return _failed(f"count is a number from 1 to {self._search.results}")
         end = asyncio.get_running_loop().time() + seconds
-        query = query.strip()[:_MOST_QUERY]
+        query = query.strip()[:MOST_QUERY]
         limit = min(count, self._search.results)
         found = await self._engine.search(query, limit, seconds=min(seconds, self._search.timeout))
         hits = _usable(found, self._permits, _domains(arguments))[:limit]

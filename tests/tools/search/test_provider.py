@@ -11,8 +11,9 @@ from mullama.errors import ToolsUnavailable, Unavailable
 from mullama.manifest.spec import Search
 from mullama.tools.base import ToolResult, prompt_tools
 from mullama.tools.search.base import Embed, Hit, Vector
+from mullama.tools.search.declared import search_tools
 from mullama.tools.search.page_reader import PageReader
-from mullama.tools.search.provider import SearchTools, search_tools
+from mullama.tools.search.provider import SearchTools
 from mullama.tools.search.searxng import SearxngEngine
 from tests.tools.search.stub_web import StubWeb, only_here
 
