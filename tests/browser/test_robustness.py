@@ -81,9 +81,17 @@ def test_a_server_that_stops_and_returns_loses_nothing_that_is_written(plan: Any
     stack.down()
     plan.get_by_role("alert").get_by_text("The connection to the server is lost").wait_for()
     typed(plan, "896", "768")
-    plan.get_by_role("button", name="Try now").click()
+    plan.get_by_role("link", name="Metrics").click()
+    plan.get_by_text("This screen is loaded when the server answers again").wait_for()
+    plan.get_by_role("link", name="Plan", exact=True).click()
+    plan.get_by_text("The text is planned when the server answers again").wait_for()
+    assert "768" in draft(plan)
+    plan.get_by_role("link", name="Metrics").click()
     stack.serve()
     stack.ready()
+    plan.get_by_role("button", name="Try now").or_(plan.get_by_role("heading", name="Metrics")).first.click()
+    plan.get_by_role("heading", name="Metrics").wait_for()
+    plan.get_by_role("link", name="Plan", exact=True).click()
     plan.get_by_role("alert").get_by_text("The connection to the server is lost").wait_for(state="detached")
     plan.get_by_role("region", name="Plan").get_by_text("768", exact=True).wait_for()
     assert "768" in draft(plan)
@@ -93,8 +101,12 @@ def test_a_wrong_key_is_asked_for_again(page: Any, stack: Stack) -> None:
     opened(page, stack)
     entered(page, "wrong")
     page.get_by_text("does not accept the key of this tab").wait_for()
+    page.get_by_role("status").get_by_text("a key is needed").wait_for()
     entered(page, EYE)
     page.get_by_role("rowheader", name="tiny").wait_for()
+    page.get_by_role("button", name="Forget the key").click()
+    page.get_by_label("API key", exact=True).wait_for()
+    assert page.get_by_role("rowheader", name="tiny").count() == 0
 
 
 def test_a_key_that_was_rotated_takes_no_key_of_the_writer(plan: Any, rotated: str) -> None:

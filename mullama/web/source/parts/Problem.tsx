@@ -1,6 +1,6 @@
 /** An error with its hint, where the person is looking. */
 
-import { ApiError, keyEntered } from "../api/client.ts";
+import { ApiError, key, keyEntered } from "../api/client.ts";
 import { visible } from "../format/text.ts";
 
 /** Show an error. `title` names what failed. */
@@ -13,7 +13,7 @@ export function Problem({ title, error }: { title: string; error: unknown }) {
       <p>{visible(message)}</p>
       {hint && <p class="quiet">{visible(hint)}</p>}
       {error instanceof ApiError && (error.status === 401 || error.status === 403) && (
-        <p><button class="button" onClick={() => (keyEntered.value = true)}>Use another key</button></p>
+        <p><button class="button" onClick={() => (keyEntered.value = true)}>{key.value ? "Use another key" : "Enter a key"}</button></p>
       )}
     </div>
   );

@@ -33,6 +33,7 @@ export function Progress({ progress }: { progress: RunProgress }) {
           ))}
         </ul>
       )}
+      {!result && progress.waiting && <p class="notice">{progress.waiting}</p>}
       {progress.notes.map((text, index) => <p key={index} class="notice">{text}</p>)}
     </div>
   );
@@ -49,7 +50,7 @@ function Transfer({ one }: { one: Download }) {
           {amount}{one.speed !== null && left !== null && <span class="quiet"> · {bytes(one.speed)}/s · {span(left)} left</span>}
         </span>
       </p>
-      {one.total !== null && <Bar value={one.done} whole={one.total} label={`${amount} of ${one.file}`} />}
+      {one.total !== null && <Bar value={one.done} whole={one.total} label={`${amount} of ${one.file}`} ends />}
       {one.message && <p class="quiet">{one.message}</p>}
     </li>
   );

@@ -22,10 +22,12 @@ export interface RunProgress {
   downloads: Map<string, Download>;
   models: Map<string, { state: string; message: string }>;
   notes: string[];
+  /** Why the run waits, and for what. */
+  waiting: string;
   result: ApplyLine | null;
 }
 
-export const NOTHING: RunProgress = { phase: "", downloads: new Map(), models: new Map(), notes: [], result: null };
+export const NOTHING: RunProgress = { phase: "", downloads: new Map(), models: new Map(), notes: [], waiting: "", result: null };
 
 /** Phases in words. */
 export const PHASES: Record<string, string> = {
@@ -55,13 +57,18 @@ export function fold(before: RunProgress, line: ApplyLine, now: number): RunProg
     case "step":
       return { ...before, models: new Map(before.models).set(line.model ?? "", { state: line.state ?? "", message: line.message ?? "" }) };
     case "warning":
+      return { ...before, notes: [...before.notes, text(line)] };
     case "waiting":
-      return { ...before, notes: [...before.notes, [line.model, line.message].filter(Boolean).join(": ")] };
+      return { ...before, waiting: text(line) };
     case "result":
       return { ...before, result: line };
     default:
       return before;
   }
+}
+
+function text(line: ApplyLine): string {
+  return [line.model, line.message].filter(Boolean).join(": ");
 }
 
 function transferred(known: Download | undefined, line: ApplyLine, now: number): Download {

@@ -29,7 +29,7 @@ export function KeyDialog() {
         <h2 id="key-title">This server wants an API key</h2>
         <p class="quiet">
           {key.value ? "The server does not accept the key of this tab." : "A key with the role read shows the server; admin also changes it."}
-          {" "}It is kept until the tab is closed.
+          {" "}The page keeps a key until the tab is closed.
         </p>
         <label class="field">
           <span>API key</span>

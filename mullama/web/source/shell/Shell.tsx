@@ -72,6 +72,12 @@ export function Shell() {
   );
 }
 
+/** Forget the key, and all that was read with it. Drafts and conversations are kept. */
+function forget(): void {
+  forgetKey();
+  window.location.reload();
+}
+
 function focusMain(event: Event): void {
   event.preventDefault();
   document.getElementById("main")?.focus();
@@ -83,12 +89,12 @@ function ServerState() {
   return (
     <footer class="server">
       <p role="status">
-        <StateMark state={lost ? "lost" : known ? known.state : "connecting"} />
+        {lost && keyWanted.value ? <StateMark state="degraded" word="a key is needed" /> : <StateMark state={lost ? "lost" : known ? known.state : "connecting"} />}
       </p>
       {known && <p class="quiet small">mullama {known.version} · <a href="licenses.txt">licences</a></p>}
       <p class="actions">
         <button class="button plain small" onClick={turn}>Theme: {theme.value}</button>
-        {key.value && <button class="button plain small" onClick={forgetKey}>Forget the key</button>}
+        {key.value && <button class="button plain small" onClick={forget}>Forget the key</button>}
       </p>
     </footer>
   );

@@ -15,7 +15,7 @@ export function Now({ model, document }: { model: Model; document: ModelDocument
       <header><h2 id="now-title">Now</h2></header>
       <dl class="facts details">
         {model.progress !== null && (
-          <><dt>Load</dt><dd>{Math.round(model.progress * 100)} %<Bar value={model.progress} whole={1} label={`${Math.round(model.progress * 100)} % loaded`} /></dd></>
+          <><dt>Load</dt><dd>{Math.round(model.progress * 100)} %<Bar value={model.progress} whole={1} label={`${Math.round(model.progress * 100)} % loaded`} ends /></dd></>
         )}
         <dt>Requests</dt>
         <dd>{model.active} of {model.parallel} at once{model.waiting > 0 && `, ${count(model.waiting)} waiting`}</dd>

@@ -42,7 +42,7 @@ const Row = memo(function Row({ model }: { model: Model }) {
       </th>
       <td role="cell" class="wide">
         <StateMark state={model.state} />
-        {model.progress !== null && <Bar value={model.progress} whole={1} label={`${Math.round(model.progress * 100)} % loaded`} />}
+        {model.progress !== null && <Bar value={model.progress} whole={1} label={`${Math.round(model.progress * 100)} % loaded`} ends />}
         <Reasons model={model} />
         <LastError model={model} />
       </td>

@@ -11,7 +11,7 @@ import { Problem } from "../../parts/Problem.tsx";
 import { Progress } from "../../parts/Progress.tsx";
 import { useRun } from "../../parts/useRun.ts";
 import { refusedStorage } from "../../state/browserStorage.ts";
-import { status } from "../../state/live.ts";
+import { connection, status } from "../../state/live.ts";
 import { Editor, type Place } from "./Editor.tsx";
 import { Mistakes } from "./Mistakes.tsx";
 import { Profiles } from "./Profiles.tsx";
@@ -110,7 +110,7 @@ function Steps({ manifest, jump }: { manifest: ManifestState; jump: (mistake: Mi
         {held && !edited && !stale && <p class="notice"><strong>Held.</strong> The saved file {held.message.split(";")[0]} models, so it waits for a confirmation.</p>}
         {mistakes.length > 0 && <Mistakes mistakes={mistakes} path={file.path} jump={jump} />}
         {result?.warnings.map((one, index) => <p key={index} class="notice">{one.line !== null && `line ${one.line}: `}{one.message}</p>)}
-        {plan ? <PlanView plan={plan} /> : !result && manifest.planError == null && <p class="quiet">Planning…</p>}
+        {plan ? <PlanView plan={plan} /> : !result && manifest.planError == null && <p class="quiet">{connection.value === "lost" ? "The text is planned when the server answers again." : "Planning…"}</p>}
       </div>
     </section>
   );

@@ -36,10 +36,13 @@ export interface ManifestState {
   reread: (saved: boolean) => Promise<void>;
 }
 
+/** The newest read of the file in this tab, so that the text can be read and written while the server is away. */
+let newest: { file: ManifestText; key: string } | null = null;
+
 /** Read the file, follow its changes, and plan the text while it is written. */
 export function useManifest(): ManifestState {
-  const [file, setFile] = useState<ManifestText | null>(null);
-  const [draft, setDraft] = useState<Draft>({ text: "", digest: "" });
+  const [file, setFile] = useState<ManifestText | null>(() => (newest?.key === key.value ? newest.file : null));
+  const [draft, setDraft] = useState<Draft>(() => (file ? kept(file.path) ?? file : { text: "", digest: "" }));
   const [version, setVersion] = useState(0);
   const [profiles, setProfiles] = useState<string[] | null>(null);
   const [known, setKnown] = useState<string[]>([]);
@@ -53,6 +56,7 @@ export function useManifest(): ManifestState {
     const { file: before, draft: mine } = now.current;
     const untouched = before !== null && mine.text === before.text;
     const stored = before === null ? kept(found.path) : null;
+    newest = { file: found, key: key.value };
     setFile(found);
     setReadError(null);
     if (stored && stored.text !== found.text) replace(stored);
