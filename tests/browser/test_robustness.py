@@ -23,19 +23,20 @@ auth:
   keys:
     ops: {secret: {from_file: ops.key}, roles: [admin]}
     eye: {secret: {from_file: eye.key}, roles: [read]}
+    talk: {secret: {from_file: talk.key}, roles: [infer]}
 models:
   tiny:
     from: builtin:tiny
     context: {size: 1024}
 """
-OPS, EYE = "key-of-the-operators", "key-of-a-reader-of-the-status"
+OPS, EYE, TALK = "key-of-the-operators", "key-of-a-reader-of-the-status", "key-of-one-who-talks"
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A server with a key for each role, whose secrets are files, at a fixed port."""
     with stack_in(tmp_path_factory.mktemp("robust")) as found:
-        for name, secret in (("ops", OPS), ("eye", EYE)):
+        for name, secret in (("ops", OPS), ("eye", EYE), ("talk", TALK)):
             (found.home / f"{name}.key").write_text(secret)
             (found.home / f"{name}.key").chmod(0o600)
         found.write_text(TEXT.replace("PORT", "0"))
@@ -129,6 +130,18 @@ def test_a_reader_sees_the_status_and_is_told_what_the_plan_needs(page: Any, sta
     page.get_by_role("button", name="Use another key").click()
     entered(page, OPS)
     page.get_by_text("Nothing to change").wait_for()
+
+
+def test_a_key_that_may_only_talk_finds_the_models_in_the_playground(page: Any, stack: Stack) -> None:
+    opened(page, stack, "playground")
+    entered(page, TALK)
+    page.get_by_label("Message", exact=True).fill("Hi")
+    page.get_by_role("button", name="Send").click()
+    page.get_by_role("button", name="Regenerate").wait_for()
+    assert page.get_by_label("Model", exact=True).input_value() == "tiny"
+    page.get_by_role("status").get_by_text("the key may not read").wait_for()
+    page.get_by_role("link", name="Overview").click()
+    page.get_by_role("alert").get_by_text("use a key with the role read").wait_for()
 
 
 def test_two_tabs_have_their_own_keys_and_drafts_and_one_theme(plan: Any, stack: Stack) -> None:

@@ -8,7 +8,7 @@ import { Guard } from "../parts/Guard.tsx";
 import { Lazy } from "../parts/Lazy.tsx";
 import { StateMark } from "../parts/StateMark.tsx";
 import { Overview } from "../screens/overview/Overview.tsx";
-import { connection, status } from "../state/live.ts";
+import { connection, refusal, status } from "../state/live.ts";
 import { KeyDialog } from "./KeyDialog.tsx";
 import { Notices } from "./Notices.tsx";
 import { link, parts } from "./router.ts";
@@ -83,13 +83,17 @@ function focusMain(event: Event): void {
   document.getElementById("main")?.focus();
 }
 
+/** Why a server that answers shows no status, by the status of its answer. */
+const REFUSALS: Record<number, string> = { 401: "a key is needed", 403: "the key may not read" };
+
 function ServerState() {
   const known = status.value;
   const lost = connection.value === "lost";
+  const refused = REFUSALS[refusal.value?.status ?? 0];
   return (
     <footer class="server">
       <p role="status">
-        {lost && keyWanted.value ? <StateMark state="degraded" word="a key is needed" /> : <StateMark state={lost ? "lost" : known ? known.state : "connecting"} />}
+        {lost && refused ? <StateMark state="degraded" word={refused} /> : <StateMark state={lost ? "lost" : known ? known.state : "connecting"} />}
       </p>
       {known && <p class="quiet small">mullama {known.version} · <a href="licenses.txt">licences</a></p>}
       <p class="actions">

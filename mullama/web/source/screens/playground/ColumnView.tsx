@@ -2,7 +2,6 @@
 
 import { useEffect, useRef } from "preact/hooks";
 
-import type { Model } from "../../api/types.ts";
 import { count } from "../../format/units.ts";
 import { Bar } from "../../parts/Bar.tsx";
 import { branch, lineOf, openCalls } from "../../state/conversations.ts";
@@ -12,11 +11,12 @@ import { Messages } from "./Messages.tsx";
 import { Results } from "./Results.tsx";
 import { runOf } from "./runs.ts";
 import type { Run } from "./runs.ts";
+import type { ChatModel } from "./useModels.ts";
 
 interface Props {
   conversation: Conversation;
   column: Column;
-  models: Model[];
+  models: ChatModel[];
   /** Called with the present values, so that the functions of `Actions` can stay the same. */
   show: (column: Column, id: string) => void;
   edit: (column: Column, message: Message, text: string) => void;

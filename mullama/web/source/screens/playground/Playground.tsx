@@ -3,8 +3,8 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 
 import { Empty } from "../../parts/Empty.tsx";
+import { Problem } from "../../parts/Problem.tsx";
 import { open, parts, replace } from "../../shell/router.ts";
-import { models } from "../../state/live.ts";
 import * as store from "../../state/conversationStore.ts";
 import { added, branch, created, exported, lineOf, message, newestLeaf, openCalls, withLeaf } from "../../state/conversations.ts";
 import type { Column, Conversation, Medium, Message } from "../../state/conversations.ts";
@@ -16,6 +16,8 @@ import { EXPORT_NAME, List } from "./List.tsx";
 import { LoadTest } from "./LoadTest.tsx";
 import { begin, finished, runs, stopAll } from "./runs.ts";
 import { Settings } from "./Settings.tsx";
+import { useModels } from "./useModels.ts";
+import type { ChatModel } from "./useModels.ts";
 
 const SCREEN = "playground";
 const LOAD = "load";
@@ -24,7 +26,8 @@ const WITH = "with";
 /** The screen. Its address names the conversation; `#/playground/with/NAME` begins one with that model. */
 export function Playground() {
   useEffect(() => { if (!store.loaded.value) void store.load(); }, []);
-  const usable = models.value.filter((model) => model.state !== "failed");
+  const { known, error } = useModels();
+  const usable = known ?? [];
   const first = (usable.find((model) => model.is_default) ?? usable[0])?.name ?? "";
   const id = parts.value[1];
   const newest = store.loaded.value ? store.conversations.value[0]?.id : undefined;
@@ -39,6 +42,7 @@ export function Playground() {
     replace(SCREEN, next.id);
   }, [wanted, ready]);
   const blank = useMemo(() => created(""), [id]);
+  if (!known) return error ? <Problem title="The models could not be read" error={error} /> : <p class="quiet" aria-busy="true">Connecting…</p>;
   if (!first) return <Empty title="No model is served">Declare one in the manifest, and run <code>mullama apply</code>.</Empty>;
   if (id === LOAD) return <LoadTest models={usable.map((model) => model.name)} first={first} />;
   if (!ready || wanted !== undefined) return <p class="quiet" aria-busy="true">Loading…</p>;
@@ -48,7 +52,7 @@ export function Playground() {
 
 interface ChatProps {
   conversation: Conversation;
-  models: typeof models.value;
+  models: ChatModel[];
   first: string;
 }
 

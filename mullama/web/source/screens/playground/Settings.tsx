@@ -2,16 +2,16 @@
 
 import { useEffect } from "preact/hooks";
 
-import type { Model } from "../../api/types.ts";
 import { branch } from "../../state/conversations.ts";
 import type { Conversation } from "../../state/conversations.ts";
 import { facts, wantFacts } from "./facts.ts";
 import { Parameters } from "./Parameters.tsx";
 import { ShowAs } from "./ShowAs.tsx";
+import type { ChatModel } from "./useModels.ts";
 
 interface Props {
   conversation: Conversation;
-  models: Model[];
+  models: ChatModel[];
   change: (parts: Partial<Conversation>) => void;
   /** The field whose content cannot be sent; empty for none. */
   mistake: string;
