@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mullama.cli.page.cells import PageCell, cell
-from mullama.cli.page.live import LiveView, severity
+from mullama.cli.page.live import LiveView, models_of, severity
 from mullama.cli.page.model_table import reason, state_cell
 from mullama.units import counted, duration, size
 
@@ -60,7 +60,7 @@ def _rows(view: LiveView, model: Mapping[str, Any], now: float) -> Iterator[tupl
     yield "residency", cell(_residency(model, now))
     if model.get("worker"):
         yield "worker", cell(f"pid {model['worker']}")
-    events = [event for event in view.events if name in str(event.get("subject") or "").split(", ")]
+    events = [event for event in view.events if name in models_of(event)]
     for event in reversed(events[-_EVENTS:]):
         bad = severity(event)
         shown = cell(f"{duration(max(0.0, now - event['when']))} ago, {event['kind']}: {event.get('message') or ''}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mullama.cli.page.cells import CellTone, PageCell, PageColumn, cell
-from mullama.cli.page.live import severity
+from mullama.cli.page.live import models_of, severity
 from mullama.units import duration
 
 EVENT_COLUMNS = (
@@ -37,7 +37,8 @@ def event_rows(events: Sequence[Mapping[str, Any]], wanted: str = "") -> list[tu
     words = wanted.casefold().split()
     found: list[tuple[str, tuple[PageCell, ...]]] = []
     for event in reversed(events):
-        text = f"{event.get('kind')} {event.get('subject') or ''} {event.get('message') or ''}".casefold()
+        named = " ".join(models_of(event))
+        text = f"{event.get('kind')} {event.get('subject') or ''} {named} {event.get('message') or ''}".casefold()
         if all(word in text for word in words):
             found.append((str(event["id"]), _event_cells(event)))
     return found
@@ -45,10 +46,13 @@ def event_rows(events: Sequence[Mapping[str, Any]], wanted: str = "") -> list[tu
 
 def _event_cells(event: Mapping[str, Any]) -> tuple[PageCell, ...]:
     sign, tone = _SIGNS[severity(event)]
+    kind = str(event.get("kind"))
+    # The subject of a worker is a digest, which names no model.
+    subject = ", ".join(models_of(event)) if kind.startswith("worker") else event.get("subject") or ""
     return (
-        cell(f"{sign} {event.get('kind')}", tone),
+        cell(f"{sign} {kind}", tone),
         cell(time.strftime("%H:%M:%S", time.localtime(event["when"])), "dim"),
-        cell(event.get("subject") or "", "strong"),
+        cell(subject, "strong"),
         cell(event.get("message") or ""),
     )
 
@@ -58,7 +62,11 @@ def event_details(event: Mapping[str, Any]) -> tuple[tuple[str, PageCell], ...]:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["when"]))
     first = {"when": when, **{name: event.get(name) for name in ("kind", "subject", "message")}}
     rest = {name: value for name, value in event.items() if name not in (*first, "id")}
-    return tuple((name, cell(value)) for name, value in {**first, **rest}.items() if value)
+    return tuple((name, cell(_plain(value))) for name, value in {**first, **rest}.items() if value)
+
+
+def _plain(value: object) -> object:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def usage_columns(subject: str) -> tuple[PageColumn, ...]:

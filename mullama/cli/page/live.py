@@ -36,7 +36,7 @@ class LiveView(Struct, frozen=True, kw_only=True):
 
     def last_error(self, name: str) -> Mapping[str, Any] | None:
         """Return the newest event that reports a failure of this model."""
-        named = (event for event in reversed(self.events) if name in str(event.get("subject") or "").split(", "))
+        named = (event for event in reversed(self.events) if name in models_of(event))
         found: Mapping[str, Any] | None = next((event for event in named if severity(event) == "error"), None)
         return found
 
@@ -54,6 +54,12 @@ def taken(view: LiveView, update: Mapping[str, Any]) -> LiveView:
     events = (*events, *(event for event in update.get("events") or () if event["id"] > last))[-KEPT_EVENTS:]
     samples = (*view.samples, update["sample"])[-KEPT_SAMPLES:] if update.get("sample") else view.samples
     return replace(view, status=status, events=events, samples=samples)
+
+
+def models_of(event: Mapping[str, Any]) -> Sequence[str]:
+    """Return the names of the models that an event is about. An earlier version names them in the subject alone."""
+    found: Sequence[str] = event.get("models") or str(event.get("subject") or "").split(", ")
+    return found
 
 
 def severity(event: Mapping[str, Any]) -> str:

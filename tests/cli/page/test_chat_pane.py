@@ -164,6 +164,24 @@ async def test_a_question_of_several_lines_is_edited_and_sent(page: Any, server:
     assert server.questions() == [["one\ntwo"], ["one\ntwox"]]
 
 
+async def test_fast_keys_keep_their_order_and_none_is_lost(page: Any, server: ChatServer) -> None:
+    from textual.events import Key
+
+    server.answers += [Stream(said("A"), said(**END)), Stream(said("B"), said(**END))]
+    async with running(page):
+        field = page.query_one("#composer")
+        await until(lambda: page.focused is field, lambda: str(page.focused))
+        await shown(page, "chat")
+        for key in (*"one", "ctrl+j", *"two", "enter", *"three"):  # faster than the page takes them
+            page._driver.send_message(Key(key, key if len(key) == 1 else None))
+        await until(lambda: field.text == "three", lambda: repr(field.text))
+        await shown(page, "A")
+        await shown(page, "tokens/s")
+        page._driver.send_message(Key("enter", None))
+        await shown(page, "B")
+    assert [question[-1] for question in server.questions()] == ["one\ntwo", "three"]
+
+
 async def test_conversations_are_kept_and_opened_again(page: Any, server: ChatServer, tmp_path: Path) -> None:
     server.answers += [Stream(said("Paris."), said(**END)), Stream(said("Rome."), said(**END))]
     async with running(page) as pilot:

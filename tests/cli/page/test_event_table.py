@@ -19,6 +19,13 @@ def test_events_are_shown_newest_first_with_a_sign_for_their_weight() -> None:
     ]  # fmt: skip
 
 
+def test_an_event_of_a_worker_names_its_models() -> None:
+    worker = {**event(1, "worker-failed", "70ada60add86d965", "killed"), "models": ["chat", "coder"]}
+    ((_, cells),) = event_rows([worker], "coder")
+    assert [cells[0].text, cells[2].text] == ["✗ worker-failed", "chat, coder"]
+    assert dict(event_details(worker))["models"].text == "chat, coder"
+
+
 def test_a_filter_has_to_match_every_word() -> None:
     assert [id for id, _ in event_rows(EVENTS, "CHAT memory")] == ["2"]
     assert event_rows(EVENTS, "chat later") == []

@@ -61,6 +61,14 @@ def test_the_last_error_of_a_model_is_the_newest_failure_that_names_it() -> None
     assert view.last_error("c") is None
 
 
+def test_the_failure_of_a_worker_is_that_of_its_models() -> None:
+    view = begun({**event(1, "worker-failed", "70ada60a", "killed"), "models": ["a", "b"]})
+    found = view.last_error("b")
+    assert found is not None
+    assert found["message"] == "killed"
+    assert view.last_error("c") is None
+
+
 @pytest.mark.parametrize(
     ("kind", "word"),
     [("applied", "plain"), ("worker-failed", "error"), ("degraded", "error"), ("held", "warning")],

@@ -122,15 +122,15 @@ class ChatPane(Pane):
         elif not self._settings.model:
             self.action_model()
         else:
-            await self._ask(event.text.strip("\n"))
+            await self._ask(event.text)
 
     async def _ask(self, text: str) -> None:
         try:
-            turn = turn_of(self.page.server.call, text, reads=self._settings.reads_media)
+            turn = turn_of(self.page.server.call, text.strip("\n"), reads=self._settings.reads_media)
         except MullamaError as error:
             self.failed(error)  # the text stays in the field
             return
-        self.query_one(Composer).clear()
+        self.query_one(Composer).take(text)
         await self._send(turn)
 
     async def _send(self, turn: ChatTurn) -> None:

@@ -106,12 +106,15 @@ class TurnView(Vertical):
             self.query_one(".thought", Static).update(Content(inert(self._thinking)))
 
 
+_NEW_LINE = "ctrl+j,shift+enter,alt+enter"
+
+
 class Composer(TextArea):
     """The field for a question: Enter sends it, Ctrl-J or Shift-Enter begins a new line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "Send", priority=True),
-        Binding("ctrl+j,shift+enter,alt+enter", "line", "New line", key_display="^j", priority=True),
+        Binding("enter", "send", "Send"),
+        Binding(_NEW_LINE, "line", "New line", key_display="^j"),
     ]
 
     class Sent(Message):
@@ -137,10 +140,21 @@ class Composer(TextArea):
     def action_line(self) -> None:
         self.insert("\n")
 
+    def take(self, text: str) -> None:
+        """Remove a text that was sent, and keep the keys since then."""
+        self.text = self.text.removeprefix(text)
+        self.move_cursor(self.document.end)
+
     async def _on_key(self, event: Key) -> None:
+        """Act on keys in their order: a binding with priority would pass keys that this field has not read yet."""
         if event.key == "escape":
-            event.stop()
-            event.prevent_default()
             self.post_message(self.Left())
+        elif event.key == "enter":
+            self.action_send()
+        elif event.key in _NEW_LINE.split(","):
+            self.action_line()
+        else:
+            await super()._on_key(event)
             return
-        await super()._on_key(event)
+        event.stop()
+        event.prevent_default()
