@@ -309,3 +309,22 @@ def test_fifty_requests_with_calls_at_once(url: str) -> None:
         assert list(clients.map(ask, range(50))) == [f"page {page}" for page in range(50)]
     metrics = httpx.get(f"{url}/metrics", timeout=30).text
     assert 'mullama_tool_calls_total{result="ok",server="notes",tool="read"}' in metrics
+
+
+def test_a_model_of_a_peer_gets_the_servers_that_the_request_names(stack: Stack, notes: str, tmp_path: Path) -> None:
+    blocks = {
+        "mcp": {"notes": {"url": notes}},
+        "peers": {"back": {"url": stack.url}},
+        "routes": {"far": {"to": ["bare@back"]}, "furnished": {"to": ["script@back"]}},
+    }
+    with (
+        serving(tmp_path, {"demo": {"from": "builtin:tiny"}}, **blocks) as front,
+        openai.OpenAI(base_url=f"{front.url}/v1", api_key="none", max_retries=0, timeout=60) as gpt,
+    ):
+        for stream in (False, True):
+            made: Any = gpt.responses.create(model="far", input=READ, tools=mcp(), stream=stream)
+            response = list(made)[-1].response if stream else made
+            assert [item.type for item in response.output] == ["mcp_list_tools", "mcp_call", "message"]
+            assert response.output[-1].content[0].text == "The note says: page 7"
+        answer = gpt.chat.completions.create(model="furnished", messages=user(READ))
+        assert answer.choices[0].message.content == "The note says: page 7"

@@ -252,3 +252,18 @@ def test_an_answer_at_its_limit_of_calls_says_so() -> None:
     body = reply(PATH, ASK, run_of(BEGUN, ENDED, end=limited))
     assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": "max_tool_calls"})
     assert reply("/v1/chat/completions", HELLO, run_of(end=limited))["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
+def test_texts_around_a_hidden_call_are_lines_of_their_own(path: str) -> None:
+    events = run_of(types.TextDelta(text="Let me look."), BEGUN, ENDED, types.TextDelta(text="It says 1."))
+    whole = reply(path, HELLO, events)
+    message = whole["choices"][0]["message"] if "choices" in whole else whole["message"]
+    assert message["content"] == "Let me look.\nIt says 1."
+    assert "tool_calls" not in message
+    pieces = [
+        (event["choices"][0]["delta"] if "choices" in event else event["message"]).get("content") or ""
+        for event in data(path, HELLO, events)
+        if event.get("choices") != []
+    ]
+    assert "".join(pieces) == message["content"]

@@ -506,3 +506,20 @@ def test_a_turn_that_the_client_clears_does_not_hold_up_the_one_before() -> None
     driven.send("input_audio_buffer.append", audio=sound(300))
     driven.take(driven.session.transcribed(driven.transcripts[0].id, "Hello", done=True))
     assert kinds(driven.send("input_audio_buffer.clear")) == ["input_audio_buffer.cleared", "response.created"]
+
+
+def test_calls_of_the_servers_tools_are_hidden_and_separate_the_texts() -> None:
+    driven = Driven()
+    driven.say("What is on page 1?")
+    driven.send("response.create")
+    events = driven.answer(
+        *HEAD,
+        types.TextDelta(text="Let me look."),
+        types.ToolStarted(id="call_1", server="docs", name="read", arguments={"page": 1}),
+        types.ToolEnded(id="call_1", text="page 1"),
+        types.TextDelta(text="It is empty."),
+        *END,
+    )
+    done = [event["text"] for event in events if event["type"] == "response.output_text.done"]
+    assert done == ["Let me look.", "It is empty."]
+    assert not [event for event in events if "mcp" in event["type"]]
