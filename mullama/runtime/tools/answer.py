@@ -19,6 +19,7 @@ from mullama.runtime.tools.loop import (
     Offered,
     Verdict,
     added,
+    beginning,
     continued,
     decide,
     is_ours,
@@ -296,11 +297,12 @@ class ToolAnswer:
         size = len(text.encode("utf-8", "surrogatepass"))
         if size <= most:
             return text, size
+        begun = beginning(text, most)
         try:
-            pieces = await self._count(text)
+            pieces = await self._count(begun)
         except MullamaError:  # the model is gone or cannot count; its next turn reports that
             return text[: 2 * most], most
-        return shortened(pieces, most), min(len(pieces), most)
+        return shortened(pieces, most, whole=begun == text), min(len(pieces), most)
 
     # Approvals.
 

@@ -20,6 +20,8 @@ _SMALLEST = 32
 """Tokens of a result, also in a context that is full."""
 _NOTE = 16
 """Tokens of the sentence after a shortened result, at most."""
+_LONGEST_TOKEN = 32
+"""Characters of a token, at most in almost all texts: a text of longer tokens is shortened more than it must be."""
 
 
 class Offered(Struct, frozen=True, kw_only=True):
@@ -225,13 +227,22 @@ def share_of(room: int, waiting: int) -> int:
     return max(_SMALLEST, room // max(1, waiting))
 
 
-def shortened(pieces: Sequence[bytes], most: int) -> str:
-    """Return the text of these tokens, at most `most` of them, with the number of those that are left out."""
-    if len(pieces) <= most:
+def beginning(text: str, most: int) -> str:
+    """Return the part of a text that decides on its first tokens, at most `most`: the rest need not be tokenized."""
+    return text[: most * _LONGEST_TOKEN]
+
+
+def shortened(pieces: Sequence[bytes], most: int, *, whole: bool = True) -> str:
+    """Return the text of these tokens, at most `most` of them, with a remark on those that are left out.
+
+    whole: False for the tokens of a beginning of a text.
+    """
+    if whole and len(pieces) <= most:
         return b"".join(pieces).decode("utf-8", "replace")
     kept = max(0, most - _NOTE)
     text = b"".join(pieces[:kept]).decode("utf-8", "ignore")
-    return f"{text}\n[{len(pieces) - kept} of {len(pieces)} tokens are left out]"
+    missing = f"{len(pieces) - kept} of {len(pieces)} tokens are" if whole else "the rest is"
+    return f"{text}\n[{missing} left out]"
 
 
 def summed(one: chat.Usage, other: chat.Usage) -> chat.Usage:

@@ -13,6 +13,7 @@ from mullama.runtime.tools.loop import (
     LoopLimits,
     LoopState,
     Offered,
+    beginning,
     canonical,
     continued,
     decide,
@@ -209,6 +210,12 @@ def test_a_long_result_keeps_its_beginning_and_names_what_is_missing() -> None:
     pieces = [b"ab"] * 100
     assert shortened(pieces, 100) == "ab" * 100
     assert shortened(pieces, 40) == "ab" * 24 + "\n[76 of 100 tokens are left out]"
+
+
+def test_only_the_beginning_of_a_very_long_result_is_tokenized() -> None:
+    assert beginning("x" * 100, 4) == "x" * 100
+    assert beginning("x" * 1000, 4) == "x" * 128
+    assert shortened([b"ab"] * 40, 40, whole=False) == "ab" * 24 + "\n[the rest is left out]"
 
 
 def test_a_character_is_not_cut_in_half() -> None:

@@ -183,16 +183,21 @@ async def test_the_limit_of_turns_ends_the_answer(server: LocalServer) -> None:
         assert answer.choices[0].reason is chat.StopReason.TOOL_LIMIT
 
 
-async def test_a_long_result_is_shortened_to_the_room_of_the_context(server: LocalServer) -> None:
+@pytest.mark.parametrize(
+    ("length", "end"), [(30_000, "of 10000 tokens are left out]"), (2_000_000, "[the rest is left out]")]
+)
+async def test_a_long_result_is_shortened_to_the_room_of_the_context(
+    length: int, end: str, server: LocalServer
+) -> None:
     await server.apply({"a": {"from": server.script(constraints=True, context=2048), "context": {"size": 2048}}})
 
     async def long(_: Mapping[str, Any]) -> str:
-        return "x" * 60_000
+        return "x" * length
 
     service = service_with(server, await Tools.of(docs={"long": long}))
     for answer in await both(service, "call docs__long {} then done"):
         [(_, _, _, text, _), done] = steps(answer)
-        assert text.endswith("of 20000 tokens are left out]")
+        assert text.endswith(end)
         assert 1000 < len(text) < 3 * 2048
         assert done == "done"
 
