@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mullama.cli.app.context import CommandContext
+from mullama.cli.app.context import CommandContext, UsageError
 from mullama.cli.app.text_files import read_text
 from mullama.client.address import ServerAddress
 from mullama.errors import Conflict, Denied, Invalid, Kind, ManifestError, MullamaError, NotFound, Unavailable
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 NAMES = ("mullama.yaml", "mullama.yml")
 # A key that may change the addresses, also in another spelling: the escape of a quoted key.
 _OTHER_ADDRESSES = re.compile(rb"(?:server|profiles)[\"']?\s*:|\\")
+
+# A manifest without these words has no fleet, and need not be loaded. Text with an escape may spell them otherwise.
+_HINTS = re.compile(rb"(?:fleet|include|profiles)[\"']?\s*:|\\")
 
 
 class FoundServer(NamedTuple):
@@ -312,8 +315,39 @@ def _is_open(address: ServerAddress) -> bool:
     return True
 
 
+def fleet_manifest(call: CommandContext) -> LoadedManifest | None:
+    """Return the manifest of the command if it is of a fleet; None where --host names one server.
+
+    Problems of a manifest without the word `fleet` are not raised: `status` and `logs` of a server are read beside a
+    broken manifest.
+    """
+    text = None if is_remote(call) else manifest_text(call)
+    if text is None or _HINTS.search(text) is None:
+        return None
+    try:
+        loaded = load_manifest(call)
+    except ManifestError:
+        if b"fleet" in text:
+            raise
+        return None
+    return loaded if loaded.manifest.fleet.hosts else None
+
+
+def refuse_fleet(call: CommandContext) -> None:
+    """Raise `UsageError` for a manifest with the word `fleet` and its hosts: the command asks one server."""
+    if b"fleet" not in (manifest_text(call) or b"") or (loaded := fleet_manifest(call)) is None:
+        return
+    hosts = loaded.manifest.fleet.hosts
+    some = ", ".join(f"{name} {host.url}" for name, host in [*hosts.items()][:4])
+    raise UsageError(
+        "the command asks one server, and the manifest describes a fleet",
+        hint=f"--host URL names one of its hosts: {some}{', …' if len(hosts) > 4 else ''}",
+    )
+
+
 def require(call: CommandContext) -> FoundServer:
-    """Return the server of the command; raise `Unavailable` if none is running."""
+    """Return the server of the command; raise `Unavailable` if none is running, `UsageError` for a fleet."""
+    refuse_fleet(call)
     server = find(call)
     if server is None and not has_manifest(call):
         server = _just_started(call, [ServerAddress()])

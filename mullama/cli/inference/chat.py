@@ -21,6 +21,7 @@ from mullama.cli.inference.options import (
 from mullama.cli.inference.session_store import ChatStore, SessionKeeper, list_sessions, session_name
 from mullama.cli.inference.stream import StreamedAnswer, answered, ask, counts, show, turn_of
 from mullama.cli.models.load import declared_fields, default_model, resolve_model
+from mullama.cli.on_fleet.serving import serving_host
 from mullama.cli.server.ensure import ensure_server, model_path
 from mullama.errors import MullamaError
 from mullama.units import counted
@@ -66,8 +67,8 @@ def chat_options(parser: Parser) -> None:
 def chat(call: CommandContext) -> int:
     """Talk to a model line by line. Without its name, open the page on a terminal if its extra is installed."""
     saved, keeper = loaded_session(call), session_keeper(call)
-    server = ensure_server(call)
     name = call.options.named or call.options.model or (saved.model if saved else None)
+    server = serving_host(call, name, declared_fields(call)) or ensure_server(call)
     if not (name or keeper) and call.terminal.interactive and call.terminal.live:
         from mullama.cli.page.start import has_page, open_chat
 

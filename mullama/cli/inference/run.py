@@ -21,6 +21,7 @@ from mullama.cli.inference.options import (
 from mullama.cli.inference.stream import StreamedAnswer, answered, ask, counts, show, turn_of
 from mullama.cli.inference.tokens import embeddings_of
 from mullama.cli.models.load import declared_fields, default_model, resolve_model
+from mullama.cli.on_fleet.serving import serving_host
 from mullama.cli.server.ensure import ensure_server
 
 
@@ -60,8 +61,9 @@ def run(call: CommandContext) -> int:
     """Ask one question; an embedding model returns the embedding of the prompt. Without a prompt, start the REPL."""
     name, prompt = _model_and_prompt(call)
     saved, keeper = loaded_session(call), session_keeper(call)
-    server = ensure_server(call)
-    conversation = conversation_of(call, name or (saved.model if saved else default_model(server)), saved)
+    asked = name or (saved.model if saved else None)
+    server = serving_host(call, asked, declared_fields(call)) or ensure_server(call)
+    conversation = conversation_of(call, asked or default_model(server), saved)
     if prompt is None and call.options.image:
         raise UsageError("-i needs a question", hint='mullama run MODEL "What is this?" -i FILE')
     model = resolve_model(call, server, conversation.model, declared_fields(call))

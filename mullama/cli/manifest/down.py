@@ -7,6 +7,7 @@ from typing import Any
 from mullama.cli.api_client.discover import FoundServer, find
 from mullama.cli.app.context import CommandContext, Parser, manifest_options, server_options, timeout_option, yes_option
 from mullama.cli.app.exit_codes import DONE, REFUSED
+from mullama.cli.on_fleet.fleet_call import find_fleet
 from mullama.cli.on_ray.options import on_cluster, place_options
 from mullama.cli.server.background import stop
 from mullama.errors import Unavailable
@@ -29,11 +30,15 @@ def down(call: CommandContext) -> int:
         from mullama.cli.on_ray import commands
 
         return commands.down(call)
+    if (fleet := find_fleet(call)) is not None:
+        from mullama.cli.manifest.fleet_down import down as down_fleet
+
+        return down_fleet(call, fleet, plan_of)
     server = find(call)
     if server is None:
         call.terminal.line("no server is running; nothing to stop")
         return DONE
-    call.terminal.toned(_plan(server))
+    call.terminal.toned(plan_of(server))
     if not may_stop(call):
         call.terminal.note("nothing was changed")
         return REFUSED
@@ -42,7 +47,7 @@ def down(call: CommandContext) -> int:
     return DONE
 
 
-def _plan(server: FoundServer) -> tuple[Line, ...]:
+def plan_of(server: FoundServer) -> tuple[Line, ...]:
     """Return a line for each model with the memory that it frees, then one for the server.
 
     A server that does not answer has only its own line.

@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mullama.cli.api_client.discover import FoundServer, find, is_remote
+from mullama.cli.api_client.discover import find, is_remote
 from mullama.cli.app.context import CommandContext, Parser, json_option
 from mullama.cli.app.exit_codes import DONE
+from mullama.cli.on_fleet.fleet_call import FleetCall, find_fleet
 from mullama.cli.server.ensure import instance_options
 from mullama.errors import masked
 from mullama.units import ago, counted, size
@@ -17,6 +18,7 @@ from mullama.units import ago, counted, size
 if TYPE_CHECKING:
     from mullama.cli.models.declared import Declared
 
+_HEADS: tuple[str, ...] = ("NAME", "ID", "SIZE", "QUANTIZATION", "MODIFIED")
 Rows = builtins.list[dict[str, Any]]
 
 
@@ -31,8 +33,14 @@ def list_options(parser: Parser) -> None:
 
 def list(call: CommandContext) -> int:
     """List the models of the server, else those of the manifest. Files that models share count once."""
+    if not _looks_here(call) and (fleet := find_fleet(call)) is not None:
+        return _list_fleet(call, fleet)
     server = find(call)
-    rows = _served(server) if server is not None and (is_remote(call) or not _looks_here(call)) else _local(call)
+    rows = (
+        _served(server.client.get("/api/models"))
+        if server is not None and (is_remote(call) or not _looks_here(call))
+        else _local(call)
+    )
     rows = [row for row in rows if row["name"].lower().startswith(call.options.prefix.lower())]
     total = sum({row["digest"] or row["source"]: row["size_bytes"] or 0 for row in rows}.values())
     includes = _newer_includes(call) if call.options.outdated and not is_remote(call) else {}
@@ -41,7 +49,7 @@ def list(call: CommandContext) -> int:
         call.terminal.json({"models": rows, "total_count": len(rows), "total_size_bytes": total, **more})
         return DONE
     options = call.options
-    heads: tuple[str, ...] = ("NAME", "ID", "SIZE", "QUANTIZATION", "MODIFIED")
+    heads = _HEADS
     if call.options.outdated:
         heads = (*heads, "UPDATE")
     if call.options.verbose:
@@ -132,8 +140,27 @@ def _unused(call: CommandContext, used: set[str]) -> Rows:
     ]
 
 
-def _served(server: FoundServer) -> Rows:
-    """Ask a server for its models. It answers without the manifest, whose modules take long to import."""
+def _list_fleet(call: CommandContext, fleet: FleetCall) -> int:
+    """List the models of all hosts, each with its host. Files that hosts share count on each of them."""
+    from mullama.cli.on_fleet import views
+
+    answers = views.ask(fleet, "/api/models")
+    prefix = call.options.prefix.lower()
+    found = [(name, row) for name, tree in views.good(answers).items() for row in _served(tree)]
+    found = [(name, row) for name, row in found if row["name"].lower().startswith(prefix)]
+    if call.options.json:
+        call.terminal.json({"format": "mullama.fleet-list/1", "models": [{"host": name, **row} for name, row in found]})
+    else:
+        more = ("SOURCE", "PATH") if call.options.verbose else ()
+        rows = ((name, *_cells(row, verbose=call.options.verbose, outdated=False)) for name, row in found)
+        call.terminal.table(("HOST", *_HEADS, *more), rows)
+        names = {row["name"] for _, row in found}
+        call.terminal.line(f"{counted(len(names), 'model')} on {counted(len(views.good(answers)), 'host')}")
+    return views.note_errors(call, fleet, answers)
+
+
+def _served(tree: Mapping[str, Any]) -> Rows:
+    """Return the models of a server's answer. It answers without the manifest, whose modules take long to import."""
     return [
         {
             "name": model["name"],
@@ -146,7 +173,7 @@ def _served(server: FoundServer) -> Rows:
             "source": model["source"],
             "stored": model.get("stored", bool(model["size"])),
         }
-        for model in server.client.get("/api/models")["models"]
+        for model in tree["models"]
         if not model.get("route_of")
     ]
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from mullama.cli.api_client.discover import is_remote, load_manifest, manifest_text, user
+from mullama.cli.api_client.discover import fleet_manifest, user
 from mullama.cli.app.context import CommandContext, UsageError
-from mullama.errors import ManifestError, MullamaError
-from mullama.struct import replace
+from mullama.errors import MullamaError
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
     from mullama.targets.fleet.hosts import RemoteHost
-
-# A manifest without these words has no fleet, and need not be loaded. Text with an escape may spell them otherwise.
-_HINTS = re.compile(rb"(?:fleet|include|profiles)[\"']?\s*:|\\")
 
 
 class FleetCall(NamedTuple):
@@ -44,8 +39,8 @@ def find_fleet(call: CommandContext) -> FleetCall | None:
 
     Raises `NotFound` or `Denied` for the key of a host that cannot be read here.
     """
-    loaded = _loaded(call)
-    if loaded is None or not loaded.manifest.fleet.hosts:
+    loaded = fleet_manifest(call)
+    if loaded is None:
         return None
     fleet = fleet_of(call, loaded)
     for error in fleet.faults.values():
@@ -55,6 +50,7 @@ def find_fleet(call: CommandContext) -> FleetCall | None:
 
 def fleet_of(call: CommandContext, loaded: LoadedManifest, away: Iterable[str] = ()) -> FleetCall:
     """Return the fleet of a manifest, with a client of each host that is not away by the manifest, --skip or `away`."""
+    from mullama.struct import replace
     from mullama.targets.fleet.away import away_hosts, skipping
     from mullama.targets.fleet.hosts import remote_host
 
@@ -74,20 +70,3 @@ def fleet_of(call: CommandContext, loaded: LoadedManifest, away: Iterable[str] =
             faults[name] = error
     name = manifest.metadata.name or "fleet"
     return FleetCall(name=name, loaded=loaded, hosts=hosts, faults=faults, away=absent)
-
-
-def _loaded(call: CommandContext) -> LoadedManifest | None:
-    """Return the manifest of the command if it may have a fleet.
-
-    Problems of a manifest without the word `fleet` are not raised: `status` and `logs` of a server are read beside a
-    broken manifest.
-    """
-    text = None if is_remote(call) else manifest_text(call)
-    if text is None or _HINTS.search(text) is None:
-        return None
-    try:
-        return load_manifest(call)
-    except ManifestError:
-        if b"fleet" in text:
-            raise
-        return None

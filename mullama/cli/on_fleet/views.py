@@ -105,6 +105,21 @@ def _model_row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
     return (str(row["name"]), name, str(row["state"]), str(row["active"]), str(row["waiting"]), memory)
 
 
+def loaded(
+    call: CommandContext, fleet: FleetCall, wanted: Callable[[CommandContext, Mapping[str, Any]], Sequence[Any]],
+    heads: Sequence[str], cells: Callable[[Mapping[str, Any]], Sequence[str]],
+) -> int:  # fmt: skip
+    """List the models that the hosts have in memory. wanted: returns those of a status. cells: returns those of one."""
+    answers = ask(fleet, "/api/v1/status")
+    rows = [(name, model) for name, tree in good(answers).items() for model in wanted(call, tree)]
+    if call.options.json:
+        models = [{"host": name, **model} for name, model in rows]
+        call.terminal.json({"format": "mullama.fleet-ps/1", "fleet": fleet.name, "models": models})
+    else:
+        call.terminal.table(("HOST", *heads), ((name, *cells(model)) for name, model in rows))
+    return note_errors(call, fleet, answers)
+
+
 def usage_rows(call: CommandContext, fleet: FleetCall, query: Mapping[str, str]) -> tuple[dict[str, Any], int]:
     """Return the usage of all hosts as one document whose rows have `host`, and the exit code."""
     answers = ask(fleet, "/api/v1/usage", query)

@@ -25,9 +25,13 @@ def instance_options(parser: Parser, *, other_f: bool = False) -> None:
 
 
 def ensure_server(call: CommandContext) -> FoundServer:
-    """Return the running server; if none is running, start one, with or without a manifest."""
+    """Return the running server; if none is running, start one, with or without a manifest.
+
+    Raises `UsageError` for the manifest of a fleet.
+    """
     if discover.is_remote(call):
         return discover.require(call)
+    discover.refuse_fleet(call)
     server = discover.find(call)
     return server if server is not None else start_server(call)
 

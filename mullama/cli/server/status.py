@@ -242,20 +242,31 @@ def ps_options(parser: Parser) -> None:
 
 def ps(call: CommandContext) -> int:
     """List the models that are in memory now."""
+    if (fleet := find_fleet(call)) is not None:
+        from mullama.cli.on_fleet import views
+
+        return views.loaded(call, fleet, _wanted, _LOADED, _loaded)
     tree = require(call).client.get("/api/v1/status")
-    prefix = call.options.prefix.lower()
-    models = [m for m in tree.get("models") or () if m["name"].lower().startswith(prefix)]
-    models = [m for m in models if call.options.all or m.get("memory")]
+    models = _wanted(call, tree)
     if call.options.json:
         call.terminal.json({"models": models, "memory": tree.get("memory")})
         return DONE
-    heads = ("NAME", "STATE", "SIZE", "PROCESSOR", "CONTEXT", "ACTIVE", "UNTIL")
-    call.terminal.table(heads, map(_loaded, models))
+    call.terminal.table(_LOADED, map(_loaded, models))
     legend = "; * is the default model" if any(model.get("is_default") for model in models) else ""
     call.terminal.line(_total(tree, models) + legend)
     for text in filter(None, map(_drafts, models)):
         call.terminal.line(text)
     return DONE
+
+
+_LOADED = ("NAME", "STATE", "SIZE", "PROCESSOR", "CONTEXT", "ACTIVE", "UNTIL")
+
+
+def _wanted(call: CommandContext, tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the models of a status that `ps` lists."""
+    prefix = call.options.prefix.lower()
+    models = [model for model in tree.get("models") or () if model["name"].lower().startswith(prefix)]
+    return [model for model in models if call.options.all or model.get("memory")]
 
 
 def _loaded(model: Mapping[str, Any]) -> tuple[str, ...]:

@@ -80,8 +80,8 @@ class RemoteHost:
     """A host behind its address. Implements `FleetHostPort`. within: seconds for a call that answers at once."""
 
     def __init__(self, name: str, client: Client, *, within: float = CALL_SECONDS) -> None:
-        self.name = name
-        self._client, self._within = client, within
+        self.name, self.client = name, client
+        self._within = within
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         return self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
@@ -116,16 +116,16 @@ class RemoteHost:
             body = {"manifest": step.manifest, "origin": {"fleet": step.mark}, "options": options}
         headers = {} if step.expect is None else {"If-Match": f'"{step.expect}"'}
         with self._limited(within, stop):
-            yield from self._client.lines(method, path, body, headers=headers, stop=stop)
+            yield from self.client.lines(method, path, body, headers=headers, stop=stop)
 
     def events(self, path: str, query: Mapping[str, str], stop: StreamStop) -> Iterator[Mapping[str, Any]]:
         with named(self.name):
-            yield from self._client.events(f"{path}?{urlencode(query)}", stop=stop)
+            yield from self.client.events(f"{path}?{urlencode(query)}", stop=stop)
 
     def _ask(self, method: str, path: str, tree: Mapping[str, Any] | None = None) -> Any:
         stop = StreamStop()
         with self._limited(self._within, stop):
-            return self._client.request(method, path, tree, within=self._within, stop=stop)
+            return self.client.request(method, path, tree, within=self._within, stop=stop)
 
     @contextlib.contextmanager
     def _limited(self, seconds: float, stop: StreamStop) -> Iterator[None]:
