@@ -23,6 +23,8 @@ from mullama.struct import Struct
 from mullama.units import size
 
 _MOST_ERROR: Final = 64 * 1024
+_MOST_RESUMED: Final = 8
+"""Times that answers are continued, for each request that was sent."""
 _REDIRECTS: Final = range(300, 400)
 Socket = httpcore2.AsyncNetworkStream
 
@@ -44,7 +46,7 @@ def open_client(
     """Return a client within the limits, which uses no proxy.
 
     headers: sent with each request. failure: returns the body of a failed request for its reason, a clause without the
-    name of the server. reads: send GET requests, too; without it, they are answered with 405 here.
+    name of the server. reads: send GET requests, too; without it, only those that continue an answer which broke off.
     """
     own = {"user-agent": f"mullama/{__version__}", "accept-encoding": "identity"}
     return httpx2.AsyncClient(
@@ -62,19 +64,28 @@ class _Unusable(Exception):
 class _GuardedTransport(httpx2.AsyncBaseTransport):
     def __init__(self, guard: Guard, failure: Callable[[str], bytes], *, reads: bool) -> None:
         self._guard, self._failure, self._reads = guard, failure, reads
+        self._sent = self._resumed = 0
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=httpx2.create_ssl_context(), max_connections=None, max_keepalive_connections=8,
             keepalive_expiry=60.0, network_backend=_CheckedAddresses(guard.allowed),
         )  # fmt: skip
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if request.method == "GET" and not self._reads:
+        if request.method == "GET" and not self._reads and not self._may_resume(request):
             return httpx2.Response(405, request=request)
+        self._sent += request.method != "GET"
         try:
             return await self._answer(request)
         except (_Unusable, httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as e:
             body = self._failure(_reason(e))
             return httpx2.Response(502, headers={"content-type": "application/json"}, content=body, request=request)
+
+    def _may_resume(self, request: httpx2.Request) -> bool:
+        """Return True for a request that continues an answer which broke off, as long as there are not too many."""
+        if "last-event-id" not in request.headers or self._resumed >= _MOST_RESUMED * self._sent:
+            return False
+        self._resumed += 1
+        return True
 
     async def _answer(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url

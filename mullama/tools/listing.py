@@ -16,7 +16,7 @@ from mullama.chat.constraint.schema import enforceable
 from mullama.errors import Invalid
 from mullama.struct import Struct, field, replace
 from mullama.tools.base import ServerTool
-from mullama.units import size
+from mullama.units import printable, size
 
 MOST_TOOLS: Final = 256
 _LONGEST_NAME: Final = 128
@@ -54,7 +54,7 @@ def usable_tools(listed: Iterable[ServerTool], allowed: Sequence[str]) -> ToolLi
         else:
             reason = _mistake(tool)
         if reason:
-            left_out[_shown(tool.name)] = reason
+            left_out[_shown(tool.name)] = printable(reason)[:300]  # it quotes the schema
         else:
             usable.append(replace(tool, parameters={"type": "object", "properties": {}, **tool.parameters}))
     for tool in usable[MOST_TOOLS:]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mullama.tools.base import ServerTool
+from mullama.chat.constraint import build
+from mullama.chat.constraint.schema import ENFORCED, UNENFORCED
+from mullama.chat.families import GENERIC, Family
+from mullama.tools.base import ServerTool, prompt_tools
 from mullama.tools.listing import MOST_TOOLS, ToolListing, summary, usable_tools
 
 OBJECT: dict[str, Any] = {"type": "object", "properties": {"q": {"type": "string"}}}
@@ -92,3 +98,33 @@ def test_a_server_has_a_bound_of_tools() -> None:
     assert len(listing.tools) == MOST_TOOLS
     assert len(listing.left_out) == 5
     assert summary(listing).endswith("2 more are left out")
+
+
+KEYWORDS = sorted(ENFORCED | UNENFORCED | {"description", "$defs"})
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
+WORDS = st.sampled_from(["object", "string", "#", "#/properties/a", "(a+)+$"])
+VALUES = st.recursive(
+    SCALARS | WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(KEYWORDS) | st.text(max_size=4), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=140), st.dictionaries(st.sampled_from(KEYWORDS), VALUES, max_size=6)), max_size=4
+    )
+)
+def test_each_listed_tool_is_usable_or_left_out(listed: list[tuple[str, dict[str, Any]]]) -> None:
+    tools = [ServerTool(server="docs", name=name, description=name, parameters=schema) for name, schema in listed]
+    listing = usable_tools(tools, ("*",))
+    functions = [found.function for found in listing.tools]
+    assert len(set(functions)) == len(functions)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", function) for function in functions)
+    assert summary(listing).isprintable()
+    built = build(Family(name="generic", calls=GENERIC), tools=prompt_tools(listing.tools))
+    assert (built.constraint is None) == (not listing.tools)

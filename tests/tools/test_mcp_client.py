@@ -272,6 +272,25 @@ async def test_an_answer_may_be_a_stream_of_events_and_has_the_same_bounds(stub:
     assert (await docs.call("read", {"q": "x"}, seconds=FAR)).text == "as before"
 
 
+async def test_an_answer_that_breaks_off_is_continued_and_not_without_end() -> None:
+    """Servers of 2025-11-25 close the stream of a long call, and the client asks for the rest."""
+    async with McpStub(LEGACY).running() as stub:
+        docs = client(HttpAddress(url=stub.url))
+        await docs.tools()
+        assert "GET" not in stub.methods  # no stream of the server's own messages
+        begun = response(b"id: 1\nretry: 1\ndata: \n\n", kind="text/event-stream")
+        stub.called = lambda name, arguments: begun
+        rest = json.dumps({"jsonrpc": "2.0", "id": 1, "result": text("the rest")})
+        stub.other = lambda method: events(rest) if method == "GET" else None
+        assert (await docs.call("read", {"q": "x"}, seconds=FAR)).text == "the rest"
+        assert dict(stub.seen)["GET"]["last-event-id"] == "1"
+        stub.other = lambda method: begun if method == "GET" else None
+        assert (await docs.call("read", {"q": "x"}, seconds=FAR)).is_error
+        posts = len([method for method in stub.methods if method != "GET"])
+        assert stub.methods.count("GET") <= 8 * posts
+        await docs.aclose()
+
+
 async def test_a_schema_of_results_is_not_evaluated(stub: McpStub, docs: McpClient) -> None:
     """Its patterns are the server's, and one of them can take any time."""
     slow = {"type": "object", "properties": {"t": {"type": "string", "pattern": "^(a+)+$"}}}
