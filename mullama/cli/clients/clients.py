@@ -139,7 +139,7 @@ def _show(call: CommandContext, found: _ClientPlans) -> None:
         for change in plan.changes:
             call.terminal.line(f"  {change}")
     for name in found.stale:
-        call.terminal.line(f"{name} is not declared any more: mullama clients undo {name} takes its edits back")
+        call.terminal.line(f"{name} is not declared any more: mullama clients undo {name} --all takes its edits back")
     for note in found.notes:
         call.terminal.note(f"note: {note}")
     if call.options.action == "diff":

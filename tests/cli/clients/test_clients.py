@@ -189,7 +189,9 @@ def test_a_client_that_is_not_declared_any_more_is_named(run: Run, home: Path) -
     assert run("clients", "apply", "--yes").code == 0
     (home.parent / "mullama.yaml").write_text(MANIFEST.replace("  codex: chat\n", ""))
     ran = run("clients", "diff")
-    assert (ran.code, "codex is not declared any more: mullama clients undo codex" in ran.out) == (2, True)
+    assert (ran.code, "codex is not declared any more: mullama clients undo codex --all" in ran.out) == (2, True)
+    assert run("clients", "undo", "codex", "--all", "--yes").code == 0
+    assert run("clients", "diff").code == 0
 
 
 def test_an_undo_needs_no_valid_manifest(run: Run, home: Path) -> None:
