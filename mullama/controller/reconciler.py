@@ -155,13 +155,16 @@ class Reconciler:
         """Return the plan that an apply of this change would carry out now; raise as `preview`."""
         return (await self.preview(change)).plan
 
-    async def preview(self, change: Change) -> PlannedChange:
+    async def preview(self, change: Change, *, asks: bool = True) -> PlannedChange:
         """Return the change with the plan that an apply of it would carry out now.
+
+        asks: list the tools of servers first; else those of the last list count.
 
         Raises what the options of the change forbid, as an apply would: a stale plan, an empty manifest, a source
         that is not locked, and, offline, a source that is not stored. A plan for protected models is returned.
         """
-        await self.tools.refresh()
+        if asks:
+            await self.tools.refresh()
         planned = await self._plan(change)
         self._check_options(change, planned)
         if change.options.offline:

@@ -57,7 +57,7 @@ class ManifestEditor:
             origin=replace(origin, profiles=chosen),
             options=ApplyOptions(allow_empty=True),
         )
-        planned = await self._reconciler.preview(change)
+        planned = await self._reconciler.preview(change, asks=False)  # a plan for each edit
         return {
             "problems": [],
             "warnings": [one.tree() for one in loaded.warnings],

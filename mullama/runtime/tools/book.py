@@ -39,8 +39,8 @@ LOOK_SECONDS: Final = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _LIST_AGAIN: Final = 300.0
 """Seconds between two looks at a server that answers and does not say how long its list holds."""
-_ASKED_AT_MOST: Final = 60.0
-"""Seconds between two looks at least, whatever a server says."""
+_ASKED_AT_MOST, _ASKED_AT_LEAST = 60.0, 3600.0
+"""The least and the most seconds between two looks, whatever a server says."""
 _NOTHING: Final = ToolListing()
 _SAME: Final = ToolChanges()
 
@@ -176,7 +176,7 @@ class ToolBook:
             await self._look(entry)
             if entry.answers:
                 keeps = entry.provider.keeps if entry.provider is not None else None
-                await self._pause(max(keeps or _LIST_AGAIN, _ASKED_AT_MOST))
+                await self._pause(min(max(keeps or _LIST_AGAIN, _ASKED_AT_MOST), _ASKED_AT_LEAST))
             else:
                 await self._pause(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(entry.failures - 1, 10)))
 

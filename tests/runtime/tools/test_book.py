@@ -418,3 +418,13 @@ async def test_a_first_look_waits_no_longer_than_its_time(desk: Desk) -> None:
     answer.set()
     await desk.book.first_look(FAR)
     assert desk.book.status()[0]["state"] == "ready"
+
+
+@pytest.mark.parametrize(("keeps", "pause"), [(None, 300), (0.001, 60), (600.0, 600), (1e12, 3600)])
+async def test_a_server_decides_within_bounds_on_the_time_of_its_list(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, keeps: float | None, pause: float
+) -> None:
+    monkeypatch.setattr(Provider, "keeps", keeps)
+    desk.book.follow(desk.manifest, {})
+    await desk.world.waiting.wait()
+    assert desk.world.waits == [pause]
