@@ -42,7 +42,7 @@ def put(text: str, path: Sequence[PathStep], value: Any) -> str:
                 table[key] = tomlkit.inline_table() if inline else tomlkit.table(is_super_table=only_tables)
             table = table[key]
         _set(table, keys[-1], value)
-        made = tomlkit.dumps(document)
+        made: str = tomlkit.dumps(document)
         if not text.endswith("\n\n"):
             made = made.rstrip("\n") + "\n"
     except TOMLKitError as error:
