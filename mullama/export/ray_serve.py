@@ -17,7 +17,7 @@ from typing import Any
 from mullama.errors import Invalid, Unsupported
 from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.spec import Manifest, Model, Server
-from mullama.manifest.tree import manifest_to_tree
+from mullama.manifest.tree import block_to_tree, manifest_to_tree
 from mullama.plan.changes import cost_of, leaves_of
 from mullama.plan.fit import need_at, placement
 from mullama.plan.observed import Device, KnownFiles, Machine
@@ -167,7 +167,7 @@ def resources(given: RayInput, name: str) -> Resources:
 
 def replica_manifest(given: RayInput, name: str) -> dict[str, Any]:
     """Return the manifest of a replica as a resolved tree: one model, which loads at the start, and no routes."""
-    whole = manifest_to_tree(given.manifest)
+    server = block_to_tree(given.manifest.server)
     model = _model_tree(given.manifest.models[name])
     model["residency"] = {**model["residency"], "load": "at_start"}
     model["residency"].pop("ttl", None)  # the number of replicas decides
@@ -177,9 +177,9 @@ def replica_manifest(given: RayInput, name: str) -> dict[str, Any]:
     model["protect"] = False
     return {
         "mullama": "v1",
-        "sources": whole["sources"],
-        "server": {"limits": whole["server"]["limits"], "fetch_media": whole["server"]["fetch_media"]},
-        "observability": {"logs": whole["observability"]["logs"]},
+        "sources": block_to_tree(given.manifest.sources),
+        "server": {"limits": server["limits"], "fetch_media": server["fetch_media"]},
+        "observability": {"logs": block_to_tree(given.manifest.observability.logs)},
         "models": {name: model},
     }
 

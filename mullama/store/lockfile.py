@@ -59,7 +59,7 @@ def render(
     tools: Mapping[str, ToolPins] | None = None,
 ) -> str:
     """Return the text of a lock file. tools: the pins of each server of tools by its name."""
-    sources = {source: _entry_tree(entry) for source, entry in sorted(lock.items())}
+    sources = {source: entry_tree(entry) for source, entry in sorted(lock.items())}
     tree: dict[str, Any] = {"mullama.lock": FORMAT, "sources": sources}
     if includes:
         tree["includes"] = {source: to_tree(pin) for source, pin in includes.items()}
@@ -117,7 +117,8 @@ def _parts(text: str, name: str) -> dict[str, dict[str, Any]]:
     return parts
 
 
-def _entry_tree(entry: LockEntry) -> dict[str, Any]:
+def entry_tree(entry: LockEntry) -> dict[str, Any]:
+    """Return an entry as the file has it under `sources`."""
     tree: dict[str, Any] = {
         "resolved": entry.resolved,
         "revision": entry.revision,

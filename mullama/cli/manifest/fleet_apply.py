@@ -64,7 +64,7 @@ def apply_fleet(call: CommandContext, loaded: LoadedManifest) -> int:
         call,
         fleet,
         lambda fence: stages_of(
-            plan.draft,
+            plan,
             fleet=fleet.name,
             fence=fence,
             by=user(),

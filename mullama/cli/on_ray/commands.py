@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ from mullama.cli.app.context import CommandContext, UsageError
 from mullama.cli.app.exit_codes import DIFFERS, DONE, PARTLY, REFUSED
 from mullama.cli.on_ray.options import DEFAULT_ADDRESS
 from mullama.errors import Conflict, NotFound, Refused
-from mullama.names import LOCK_NAME
 from mullama.plan import report
 from mullama.struct import Struct, replace
 
@@ -100,9 +98,14 @@ def down(call: CommandContext) -> int:
             return DONE
         for line in _step_lines(steps):
             call.terminal.line(line)
-        if call.terminal.interactive and not call.options.yes and not call.terminal.confirm("Remove them?"):
-            call.terminal.note("nothing was changed")
-            return REFUSED
+        if not call.options.yes:
+            if not call.terminal.interactive:
+                raise Refused(
+                    "down removes these applications, and there is no terminal to confirm it", hint="--yes confirms it"
+                )
+            if not call.terminal.confirm("Remove them?"):
+                call.terminal.note("nothing was changed")
+                return REFUSED
         target.apply(steps, generation_of(_snapshot(cluster, target.stack)))
         call.terminal.line("the applications are removed")
         return DONE
@@ -199,6 +202,7 @@ def _plan(
     from mullama.plan.observed import Applied, Observed
     from mullama.plan.steps import Cause
     from mullama.reconcile.files import Files, read_lock
+    from mullama.store.lockfile import entry_tree
     from mullama.targets.ray.cluster import generation_of, history_after, plan_ray
 
     present = _snapshot(cluster, target.stack)
@@ -209,13 +213,15 @@ def _plan(
         before = parse_resolved(present["manifest"])
         applied = Applied(generation=number, revision=revision(before), manifest=before)
     old = [applied.manifest] if applied else []
-    files = Files.here(call.env).known([manifest, *old], read_lock(path))
+    lock = read_lock(path)
+    files = Files.here(call.env).known([manifest, *old], lock)
     _require_known(manifest, files)
     plan = make_plan(manifest, Observed(applied=applied, files=files))
     plan = replace(plan, steps=tuple(step for step in plan.steps if step.cause is Cause.DESIRED))
     given = RayInput(
         manifest=manifest, version=__version__, stack=target.stack, generation=number + 1, files=files,
-        lock=_lock_entries(path), keys=_keys(manifest, call.env), history=history_after(present),
+        lock={source: entry_tree(entry) for source, entry in lock.items()},
+        keys=_keys(manifest, call.env), history=history_after(present),
     )  # fmt: skip
     steps = plan_ray(cluster, applications(given), target.stack)
     return PreparedApply(target=target, cluster=cluster, given=given, plan=plan, steps=steps, generation=generation)
@@ -231,15 +237,6 @@ def _require_known(manifest: Manifest, files: Mapping[str, KnownFiles]) -> None:
                     f"models.{name}: {source} is not in the lock file, so its replicas could get different files",
                     hint="mullama lock pins it",
                 )
-
-
-def _lock_entries(path: str | None) -> dict[str, Any]:
-    """Return the entries of the lock file as JSON."""
-    lock = Path(path).with_name(LOCK_NAME) if path else None
-    if lock is None or not lock.is_file():
-        return {}
-    found = json.loads(lock.read_text(encoding="utf-8")).get("sources", {})
-    return dict(found)
 
 
 def _keys(manifest: Manifest, env: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -305,5 +302,7 @@ def _carry_out(call: CommandContext, prepared: PreparedApply, question: str) -> 
             )
     prepared.target.apply(prepared.steps, prepared.generation)
     if not options.json:
-        call.terminal.line(f"revision {prepared.given.generation} serves on {prepared.target.dashboard.address}")
+        number, address = prepared.steps.generation, prepared.target.dashboard.address
+        served = f"revision {number} serves on {address}"  # the present one where the gateway is kept
+        call.terminal.line(served if number is not None else f"the applications on {address} are removed")
     return DONE

@@ -24,10 +24,26 @@ _LONGEST_WAIT = 3600.0
 """The most seconds of a Retry-After that are sent on."""
 
 
+def _trust(name: str, peer: Peer) -> ssl.SSLContext:
+    """Return the certificate authorities of a peer. Raises `PeerLost` for a file that cannot be read."""
+    try:
+        return ssl.create_default_context(cafile=peer.ca_file)
+    except OSError as error:
+        reason = (
+            "holds no certificate in PEM form"
+            if isinstance(error, ssl.SSLError)
+            else (error.strerror or str(error)).lower()
+        )
+        raise PeerLost(
+            f"the certificate authorities of peer {name} cannot be read from {peer.ca_file}: {reason}",
+            hint=f"check peers.{name}.ca_file, or fleet.hosts.{name}.ca_file of a fleet",
+        ) from error
+
+
 class PeerClient:
     """Sends requests to a peer. name: of the peer, for errors. key: its API key; None for none.
 
-    Raises `PeerLost` for a key that no header can have.
+    Raises `PeerLost` for a key that no header can have, and for certificate authorities that cannot be read.
     """
 
     def __init__(self, name: str, peer: Peer, key: str | None) -> None:
@@ -40,7 +56,7 @@ class PeerClient:
         self._open, self._retired = 0, False
         self._headers: _Headers = {"accept": "text/event-stream, application/json", "user-agent": "mullama"}
         self._headers |= {"authorization": f"Bearer {key}"} if key is not None else {}
-        secure = ssl.create_default_context(cafile=peer.ca_file) if peer.url.startswith("https://") else None
+        secure = _trust(name, peer) if peer.url.startswith("https://") else None
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=secure, max_connections=None, max_keepalive_connections=64, keepalive_expiry=_IDLE
         )

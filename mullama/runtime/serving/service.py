@@ -13,13 +13,13 @@ from typing import Protocol, TypeVar, assert_never
 from mullama.chat import inventory as inv
 from mullama.chat import types as chat
 from mullama.chat.answer import Fold
-from mullama.chat.transcription import Transcribed, Transcript, TranscriptionRequest
+from mullama.chat.transcription import TranscriptionRequest
 from mullama.dialects import base as dialect
 from mullama.dialects.resumable_streams import CancelStream, FindStreams, ResumeStream
 from mullama.dialects.sessions import OpenSession
 from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
 from mullama.engines.base import Embed, Embedded, Prompt
-from mullama.errors import Denied, EngineFailed, Internal, Invalid, MullamaError, NotFound, Unavailable, Unsupported
+from mullama.errors import Denied, EngineFailed, Invalid, MullamaError, NotFound, Unavailable, Unsupported
 from mullama.manifest.spec.readers import PEER_SIGN
 from mullama.offload import LARGE, compute
 from mullama.runtime.base import Access, Admission, Caller, Tracer
@@ -54,7 +54,7 @@ from mullama.runtime.serving.vectors import (
     with_declared,
 )
 from mullama.runtime.snapshot import Deployment, Snapshot, key_of
-from mullama.runtime.sound.transcription import Transcription, TranscriptionEvents
+from mullama.runtime.sound.transcription import Transcription, TranscriptionEvents, transcript_of
 from mullama.runtime.worker.inbox import Inbox
 from mullama.struct import replace
 
@@ -212,13 +212,6 @@ class ModelService:
             async for events in stream:
                 yield events
 
-    async def _transcript(self, request: TranscriptionRequest, caller: Caller) -> Transcript:
-        async with aclosing(self.transcribe(request, caller)) as stream:
-            async for events in stream:
-                if isinstance(events[-1], Transcribed):
-                    return events[-1].transcript
-        raise Internal("a transcription ended without its last event")
-
     async def _answered(
         self, request: R, caller: Caller, attempt: Callable[[R, Caller, LastAttempt], Awaitable[_T]]
     ) -> _T:
@@ -347,7 +340,7 @@ class ModelService:
             case chat.RerankRequest():
                 return await self._answered(operation, caller, self._rerank)
             case TranscriptionRequest():
-                return await self._transcript(operation, caller)
+                return await transcript_of(self.transcribe(operation, caller))
             case chat.CountRequest():
                 async with self._with_media(operation.chat, caller) as request:
                     first = self._local(Tries(self._snapshot, self._peers, request, caller))

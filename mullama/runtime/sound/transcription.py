@@ -19,7 +19,7 @@ from mullama.chat.transcription import (
 from mullama.chat.transcription.joining import TranscriptJoiner
 from mullama.chat.transcription.languages import language_name
 from mullama.chat.transcription.prompts import TranscriptReader, messages_for
-from mullama.errors import Unsupported
+from mullama.errors import Internal, Unsupported
 from mullama.runtime.base import Caller
 from mullama.runtime.metering import LastAttempt, Metered, RequestResult
 from mullama.runtime.snapshot import Deployment
@@ -40,6 +40,15 @@ _TIMED = 6.0
 """Seconds of speech after which a pause ends a window whose times are shown."""
 _FILLED = 2 / 3
 """Share of a window after which a pause ends it, if no times are shown."""
+
+
+async def transcript_of(stream: TranscriptionEvents) -> Transcript:
+    """Return the transcript at the end of a transcription, and close it. Raises `Internal` without one."""
+    async with aclosing(stream):
+        async for events in stream:
+            if isinstance(events[-1], Transcribed):
+                return events[-1].transcript
+    raise Internal("a transcription ended without its last event")
 
 
 class Transcription:

@@ -78,6 +78,8 @@ class FleetPlan(Struct, frozen=True, kw_only=True):
     plans: Mapping[str, Plan] = field(default_factory=dict)
     faults: Mapping[str, MullamaError] = field(default_factory=dict)
     """The hosts that cannot be observed, and those that refuse their manifest."""
+    trees: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By host, the manifest at the end as it was sent: a large one takes long to write."""
 
     @property
     def complete(self) -> bool:
@@ -277,20 +279,22 @@ def plan_fleet(draft: FleetDraft, hosts: Sequence[FleetHostPort], version: str) 
     """Ask each host for the plan of its manifest, all at the same time."""
     if not draft.possible:
         return FleetPlan(draft=draft, faults=draft.seen.faults)
-    answers = on_each(hosts, lambda host: _plan_of(host, draft, version))
+    trees = {name: tree_for(draft.manifests[name], seen.version, version) for name, seen in draft.seen.hosts.items()}
+    answers = on_each(hosts, lambda host: _plan_of(host, draft, trees[host.name]))
     return FleetPlan(
         draft=draft,
+        trees=trees,
         plans={name: answer for name, answer in answers.items() if isinstance(answer, Plan)},
         faults={name: answer for name, answer in answers.items() if isinstance(answer, MullamaError)},
     )
 
 
-def _plan_of(host: FleetHostPort, draft: FleetDraft, version: str) -> Plan:
-    seen, manifest = draft.seen.hosts[host.name], draft.manifests[host.name]
+def _plan_of(host: FleetHostPort, draft: FleetDraft, tree: Mapping[str, Any]) -> Plan:
+    seen = draft.seen.hosts[host.name]
     targets = draft.targets_on(host.name)
     if draft.targets and not targets:
         return Plan(base=seen.revision, desired=seen.revision, generation=0, targets=draft.targets)
-    answer = host.plan(tree_for(manifest, seen.version, version), targets)
+    answer = host.plan(tree, targets)
     try:
         return from_tree(answer)
     except Invalid as error:

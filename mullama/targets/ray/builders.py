@@ -42,6 +42,7 @@ class ModelDeployment:
         return await self._replica.ask(operation, caller)
 
     def check_health(self) -> None:
+        # Serve calls it each period, and replaces a replica where it raises or does not return.
         self._replica.check_health()
 
     async def __del__(self) -> None:

@@ -49,7 +49,11 @@ class Gateway:
         self._value = await asyncio.to_thread(snapshot_of, config, self._env)
 
     def check_health(self) -> None:
-        """Raise nothing: a gateway that runs is healthy."""
+        """Raise nothing: a gateway that runs is healthy.
+
+        Serve calls it each period, and replaces a replica where it raises or does not return. A lost model is no
+        reason: requests for it are refused by the gateway, and another gateway would refuse them, too.
+        """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -17,7 +17,7 @@ from mullama.dialects import base as dialect
 from mullama.dialects.resumable_streams import CancelStream, FindStreams, ResumeStream
 from mullama.dialects.sessions import OpenSession
 from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
-from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound, TimedOut, Unsupported
+from mullama.errors import Denied, Invalid, MullamaError, NotFound, TimedOut, Unsupported
 from mullama.manifest.spec import Manifest
 from mullama.runtime.base import Access, Admission, Caller
 from mullama.runtime.metering import RequestResult
@@ -30,6 +30,7 @@ from mullama.runtime.serving.model_info import cards, show_card
 from mullama.runtime.serving.repeats import events_until_text
 from mullama.runtime.serving.tries import R, Tries, declared, default_model, first_model
 from mullama.runtime.snapshot import Deployment, Snapshot
+from mullama.runtime.sound.transcription import transcript_of
 from mullama.struct import Struct, field, replace
 from mullama.targets.ray.wire import RemoteError, is_lost, sent, unpacked
 
@@ -176,7 +177,7 @@ class GatewayService:
             case chat.ChatRequest() | chat.CompletionRequest():
                 return await self._folded(operation, caller)
             case TranscriptionRequest():
-                return await self._transcript(operation, caller)
+                return await transcript_of(self.transcribe(operation, caller))
             case chat.EmbedRequest() | chat.RerankRequest():
                 return await self._routed(operation, caller, self._vectors)
             case chat.CountRequest() | chat.RenderRequest():
@@ -206,13 +207,6 @@ class GatewayService:
             return folded.answer
 
         return await self._routed(request, caller, attempt)
-
-    async def _transcript(self, request: TranscriptionRequest, caller: Caller) -> Any:
-        async with aclosing(self.transcribe(request, caller)) as stream:
-            async for events in stream:
-                if isinstance(events[-1], Transcribed):
-                    return events[-1].transcript
-        raise Internal("a transcription ended without its last event")
 
     async def _routed(self, request: R, caller: Caller, attempt: Callable[[Tries[R]], Awaitable[_T]]) -> _T:
         """Return the result of the first attempt that does not fail: on another replica, or the next model."""

@@ -107,7 +107,9 @@ def test_a_stack_is_planned_applied_shown_undone_and_removed(run: Run, serve: Fa
     assert (undone.code, "revision 3 serves" in undone.out) == (0, True)
     missing = run("undo", "--on", "ray", "--yes", "--to", "9")
     assert (missing.code, "kept: 2, 1" in missing.err) == (3, True)
-    assert run("down", "--on", "ray").code == 0
+    refused = run("down", "--on", "ray")
+    assert (refused.code, "no terminal to confirm it" in refused.err, len(serve.configs) > 1) == (9, True, True)
+    assert run("down", "--on", "ray", "--yes").code == 0
     assert serve.configs == {"other": OTHER}
     assert "no application of the stack demo" in run("down", "--on", "ray").out
     assert run("undo", "--on", "ray", "--yes").code == 3

@@ -6,7 +6,7 @@ from mullama.manifest.spec import Manifest
 from mullama.plan.observed import Machine
 from mullama.plan.place import FleetPlacement
 from mullama.targets.fleet.observe import FleetObservation, HostObservation
-from mullama.targets.fleet.plan import FleetDraft, FleetStep
+from mullama.targets.fleet.plan import FleetDraft, FleetPlan, FleetStep, tree_for
 from mullama.targets.fleet.stages import stages_of
 
 
@@ -26,9 +26,11 @@ def test_each_step_is_a_stage_with_the_manifest_of_each_host() -> None:
         FleetStep(kind="change", manifests={"b": manifest("m")}, models={"b": ("m",)}),
         FleetStep(kind="remove", manifests={"a": manifest(), "b": manifest()}, models={"a": (), "b": ()}),
     )
-    draft = FleetDraft(seen=seen, placement=FleetPlacement(), manifests={}, steps=steps)
+    ends = {"a": manifest(), "b": manifest()}
+    draft = FleetDraft(seen=seen, placement=FleetPlacement(), manifests=ends, steps=steps)
+    trees = {name: tree_for(end, "0.2.0", "0.2.0") for name, end in ends.items()}
 
-    stages = stages_of(draft, fleet="prod", fence=7, by="ann", version="0.2.0")
+    stages = stages_of(FleetPlan(draft=draft, trees=trees), fleet="prod", fence=7, by="ann", version="0.2.0")
 
     assert [(stage.title, list(stage.steps), stage.pause) for stage in stages] == [
         ("canary: change the models", ["a"], "manual"),
@@ -39,3 +41,4 @@ def test_each_step_is_a_stage_with_the_manifest_of_each_host() -> None:
     step = stages[0].steps["a"]
     assert step.manifest is not None
     assert (list(step.manifest["models"]), step.mark, step.fence, step.by) == (["m"], "prod/7.1", 7, "ann")
+    assert stages[2].steps["a"].manifest is trees["a"]  # a large manifest takes long to write

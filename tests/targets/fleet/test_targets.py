@@ -94,6 +94,5 @@ def test_an_unknown_target_is_named() -> None:
 
 def test_each_host_gets_the_targets_that_it_has() -> None:
     hosts = served(MODELS)
-    draft = part(CHANGED, hosts, "y").draft
-    [stage] = stages_of(draft, fleet="f", fence=1, by="ann", version="0.2.0", offline=True)
+    [stage] = stages_of(part(CHANGED, hosts, "y"), fleet="f", fence=1, by="ann", version="0.2.0", offline=True)
     assert [(name, step.targets, step.offline) for name, step in stage.steps.items()] == [("c", ("y",), True)]
