@@ -33,6 +33,7 @@ def key_report(
                 "name": name,
                 "roles": list(key.roles),
                 "models": list(key.models),
+                "mcp": None if key.mcp is None else list(key.mcp),
                 "priority": key.priority,
                 "secret": _place(key),
                 "in_force": name in in_force,

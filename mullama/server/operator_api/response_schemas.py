@@ -391,6 +391,7 @@ _KEY = record(
     name=TEXT,
     roles=array(one_of("infer", "admin", "read", "files")),
     models=_TEXTS,
+    mcp=nullable(_TEXTS),
     priority={"type": "integer"},
     secret={"type": "string", "description": "the place of the secret"},
     in_force=FLAG,

@@ -15,7 +15,7 @@ from tests.runtime.runtime_fixture import LocalServer
 
 KEYS = {
     "ci": {"secret": {"from_env": "CI_KEY"}, "rate": {"requests": "60/m"}, "models": ["a*"], "priority": 3},
-    "ops": {"secret": {"from_file": "/run/ops"}, "roles": ["admin"]},
+    "ops": {"secret": {"from_file": "/run/ops"}, "roles": ["admin"], "mcp": []},
 }
 MANIFEST = Manifest.model_validate({"mullama": "v1", "auth": {"keys": KEYS}})
 USED = {"key": "ci", "requests": 5, "errors": 1, "prompt_tokens": 70, "generated_tokens": 9, "cached_tokens": 3}
@@ -26,12 +26,12 @@ def test_a_key_has_its_rights_and_its_use() -> None:
     report = key_report(MANIFEST, {"ci"}, {"ci": [limit]}, [USED], {"ci": 1200})
     ci, ops = report["keys"]
     assert ci == {
-        "name": "ci", "roles": ["infer"], "models": ["a*"], "priority": 3, "secret": "from_env CI_KEY",
+        "name": "ci", "roles": ["infer"], "models": ["a*"], "mcp": None, "priority": 3, "secret": "from_env CI_KEY",
         "in_force": True, "limits": [limit], "last_used": 1200,
         "usage": {"requests": 5, "errors": 1, "prompt_tokens": 70, "generated_tokens": 9},
     }  # fmt: skip
     assert (ops["secret"], ops["in_force"], ops["limits"], ops["last_used"]) == ("from_file /run/ops", False, [], None)
-    assert ops["usage"]["requests"] == 0
+    assert (ops["usage"]["requests"], ops["mcp"]) == (0, [])
 
 
 def test_without_records_the_use_is_unknown_and_not_zero() -> None:
