@@ -321,6 +321,9 @@ _USAGE = record(
     prompt_tokens=COUNT, cached_tokens=COUNT, completion_tokens=COUNT, reasoning_tokens=COUNT, draft_tokens=COUNT,
     draft_accepted=COUNT,
 )  # fmt: skip
+_CALL = partly(
+    record(server=TEXT, name=TEXT, arguments=TREE, text=TEXT, is_error=FLAG, seconds=_SECONDS), "arguments", "text"
+)
 CAPTURE = partly(
     record(
         id=COUNT,
@@ -344,6 +347,8 @@ CAPTURE = partly(
         path=nullable(TEXT),
         body=nullable(TEXT),
         omitted=TEXT,
+        turn=COUNT,
+        calls=array(_CALL),
         masked=FLAG,
     ),
     "prompt",
