@@ -538,6 +538,17 @@ class ToolStarted(Struct, frozen=True, kw_only=True):
     arguments: Mapping[str, JSONValue]
     approval: str | None = None
     """The id of the question that a person has answered; None for a call without one."""
+    search: bool = False
+    """It is a tool of the search of the web."""
+
+
+class Citation(Struct, frozen=True, kw_only=True):
+    """A page that a result of a tool quotes."""
+
+    url: str
+    title: str = ""
+    text: str = ""
+    """The quoted passages."""
 
 
 class ToolEnded(Struct, frozen=True, kw_only=True):
@@ -547,6 +558,10 @@ class ToolEnded(Struct, frozen=True, kw_only=True):
     text: str
     """The result, or the error, as the model reads it."""
     is_error: bool = False
+    citations: tuple[Citation, ...] = ()
+    """The pages of a search."""
+    first: int = 1
+    """The number by which the result names the first of them."""
 
 
 class ApprovalNeeded(Struct, frozen=True, kw_only=True):

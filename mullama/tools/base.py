@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from mullama.chat.tool_servers import function_name
-from mullama.chat.types import Tool
+from mullama.chat.types import Citation, Tool
 from mullama.names import JSONValue
 from mullama.struct import Struct, field
 
@@ -42,15 +42,6 @@ class ServerTool(Struct, frozen=True, kw_only=True):
         shown = [self.name, self.description, self.parameters]
         text = json.dumps(shown, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-class Citation(Struct, frozen=True, kw_only=True):
-    """A source of a part of a result."""
-
-    url: str
-    title: str = ""
-    text: str = ""
-    """The passage of the source."""
 
 
 class ToolResult(Struct, frozen=True, kw_only=True):

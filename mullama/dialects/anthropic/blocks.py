@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from mullama.chat import types
 from mullama.chat.tool_servers import function_name
 from mullama.dialects import fields, schema
+from mullama.dialects.anthropic import web_search
 from mullama.dialects.media import from_base64, from_url
 from mullama.dialects.tools import MOST_MESSAGES, NAME, arguments_of
 from mullama.errors import Invalid, Unsupported
@@ -32,6 +33,8 @@ class _Turn(Struct):
     thinking: list[str] = field(default_factory=list)
     calls: list[types.ToolCall] = field(default_factory=list)
     results: list[types.Message] = field(default_factory=list)
+    searches: set[str] = field(default_factory=set)
+    """The ids of the searches that have no result yet."""
 
     def run(self, result: types.Message) -> None:
         """Add the result of a call that the server made."""
@@ -54,6 +57,7 @@ def to_message(value: JSONValue, path: str) -> tuple[types.Message, ...]:
     else:
         for block in _blocks(content, body.at("content")):
             _read(block, turn)
+    turn.calls = [call for call in turn.calls if call.id not in turn.searches]
     return tuple(_turns(_ROLES[role], turn))
 
 
@@ -88,6 +92,11 @@ def _read(block: fields.Body, turn: _Turn) -> None:
             turn.calls.append(_call(block))
         case "tool_result":
             turn.results.append(_result(block))
+        case "server_tool_use" if (call := web_search.call_of(block)) is not None:
+            turn.calls.append(call)
+            turn.searches.add(call.id)
+        case "web_search_tool_result" | "web_fetch_tool_result":
+            _search_result(block, turn)
         case "mcp_tool_use":
             turn.calls.append(_server_call(block))
         case "mcp_tool_result":
@@ -96,6 +105,16 @@ def _read(block: fields.Body, turn: _Turn) -> None:
             pass
         case _:
             turn.parts += _parts(block)
+
+
+def _search_result(block: fields.Body, turn: _Turn) -> None:
+    """Add the result of a search. One of another server has no text that a model can read, only its titles."""
+    id, text = block.get(_ID.named("tool_use_id")) or "", web_search.result_text(block)
+    if id in turn.searches and text is not None:
+        turn.searches.discard(id)
+        turn.run(types.Message(role="tool", content=(types.TextPart(text=text),), tool_call_id=id))
+    else:
+        turn.parts += _search_results(block)
 
 
 def _call(block: fields.Body) -> types.ToolCall:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, assert_never
 
 from mullama.chat import types
+from mullama.chat.citations import pages_of
 from mullama.dialects import schema
-from mullama.dialects.anthropic import mcp
+from mullama.dialects.anthropic import mcp, web_search
 from mullama.dialects.anthropic.errors import envelope
 from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent
 from mullama.dialects.reply_values import prefixed
@@ -67,6 +68,7 @@ def _message(context: ReplyContext[types.ChatRequest, Any]) -> dict[str, JSONVal
 
 
 def _blocks(choice: types.Choice, context: ReplyContext[types.ChatRequest, Any]) -> Iterator[JSONValue]:
+    pages = pages_of(choice.parts)
     for part in choice.parts:
         if isinstance(part, types.ToolCall):
             yield {
@@ -77,14 +79,15 @@ def _blocks(choice: types.Choice, context: ReplyContext[types.ChatRequest, Any])
             }
         elif isinstance(part, types.ToolRun):
             if context.operation.shows_calls:
-                yield from mcp.run_blocks(part)
+                yield from (web_search if part.started.search else mcp).run_blocks(part)
         elif not isinstance(part, types.TextRun):
             pass
         elif part.thinking:
             yield {"type": "thinking", "thinking": part.text, "signature": _signature(context)}
         elif part.text:
             # Without `citations`: Anthropic's own clients accept its absence, and others refuse null.
-            yield {"type": "text", "text": part.text}
+            found = web_search.citations(part.text, pages) if context.operation.shows_calls else []
+            yield {"type": "text", "text": part.text, **({"citations": found} if found else {})}
 
 
 def encode(context: ReplyContext[types.ChatRequest, types.Answer]) -> Reply:
@@ -119,6 +122,9 @@ class MessageStream:
         self._last = types.Finished(reason=types.StopReason.STOP)
         self._ended = False
         self._shows = context.operation.shows_calls
+        self._started: dict[str, types.ToolStarted] = {}  # the searches of the web by the ids of their calls
+        self._pages: list[types.ToolEnded] = []  # the results of searches
+        self._text_block: list[str] = []  # the text of the open block after a search
         self.whole: JSONValue = None
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
@@ -132,7 +138,7 @@ class MessageStream:
             case types.ToolStarted():
                 return tuple(self._server_call(event)) if self._shows else tuple(self._close())
             case types.ToolEnded() if self._shows:
-                return (*self._open(mcp.result_block(event)), *self._close())
+                return (*self._open(self._result(event)), *self._close())
             case types.Started():
                 return (self._start(event), _PING)
             case types.Finished():
@@ -150,6 +156,8 @@ class MessageStream:
         return _event("message_start", message=message)
 
     def _text(self, text: str) -> tuple[Frame, ...]:
+        if self._pages:
+            self._text_block.append(text)
         if self._block == "text":
             return (self._delta(type="text_delta", text=text),)
         if not text:
@@ -181,9 +189,25 @@ class MessageStream:
 
     def _server_call(self, event: types.ToolStarted) -> Iterator[Frame]:
         """Yield the frames of a call that the server makes."""
-        yield from self._open(mcp.use_block(event))
+        if event.search:
+            self._started[event.id] = event
+        yield from self._open((web_search if event.search else mcp).use_block(event))
         yield self._delta(type="input_json_delta", partial_json=compact(event.arguments))
         yield from self._close()
+
+    def _result(self, event: types.ToolEnded) -> dict[str, JSONValue]:
+        started = self._started.get(event.id)
+        if started is None:
+            return mcp.result_block(event)
+        self._pages.append(event)
+        return web_search.result_block(started, event)
+
+    def _cited(self) -> Iterator[Frame]:
+        """Yield the citations of the open text."""
+        pages = [page for one in sorted(self._pages, key=lambda one: one.first) for page in one.citations]
+        for one in web_search.citations("".join(self._text_block), pages):
+            yield self._delta(type="citations_delta", citation=one)
+        self._text_block = []
 
     def _open(self, block: dict[str, JSONValue]) -> tuple[Frame, ...]:
         """Close the open block and open this one at the next index."""
@@ -195,6 +219,8 @@ class MessageStream:
     def _close(self) -> Iterator[Frame]:
         if self._block == "thinking":
             yield self._delta(type="signature_delta", signature=_signature(self._context))
+        if self._block == "text" and self._pages:
+            yield from self._cited()
         if self._block:
             self._block = ""
             yield _event("content_block_stop", index=self._index)
@@ -229,14 +255,16 @@ def _event(name: str, **data: JSONValue) -> Frame:
     return Frame(event=name, data={"type": name, **data})
 
 
+_BLOCK_KINDS = (
+    "text", "thinking", "tool_use", "mcp_tool_use", "mcp_tool_result", "server_tool_use", "web_search_tool_result",
+    "web_fetch_tool_result",
+)  # fmt: skip
 RESPONSE_SCHEMA = schema.exact(
     id=schema.STRING,
     type=schema.constant("message"),
     role=schema.constant("assistant"),
     model=schema.STRING,
-    content=schema.listed(
-        schema.record("type", type=schema.one_of("text", "thinking", "tool_use", "mcp_tool_use", "mcp_tool_result"))
-    ),
+    content=schema.listed(schema.record("type", type=schema.one_of(*_BLOCK_KINDS))),
     stop_reason=schema.one_of("end_turn", "stop_sequence", "max_tokens", "tool_use", "pause_turn"),
     stop_sequence=schema.nullable(schema.STRING),
     usage=schema.exact(

@@ -7,6 +7,7 @@ from mullama.chat.tool_servers import ToolServer
 from mullama.dialects import fields, schema
 from mullama.dialects.anthropic.blocks import MESSAGES, SYSTEM
 from mullama.dialects.anthropic.mcp import SERVERS, TOOLSET, tool_servers
+from mullama.dialects.anthropic.web_search import most_uses, search_servers, tool_of
 from mullama.dialects.base import WireRequest
 from mullama.dialects.foreign_fields import llama_server_warnings
 from mullama.dialects.formats import effort, json_schema
@@ -63,7 +64,8 @@ def decode_count(request: WireRequest) -> types.CountRequest:
 
 def _chat(body: fields.Body, model: str, limit: int | None) -> types.ChatRequest:
     messages = _messages(body)
-    servers = tool_servers(body, body.get(_TOOLS) or ())
+    declared = body.get(_TOOLS) or ()
+    servers = (*tool_servers(body, declared), *search_servers(declared))
     tools, skipped = _tools(body)
     choice, parallel = _tool_choice(body, tools, servers)
     think, budget = _think(body)
@@ -85,6 +87,7 @@ def _chat(body: fields.Body, model: str, limit: int | None) -> types.ChatRequest
         continue_final=messages[-1].role == "assistant" and not messages[-1].tool_calls,
         tool_servers=servers,
         shows_calls=bool(servers),
+        max_tool_calls=most_uses(declared),
         user=_user(body),
         warnings=skipped + _ineffective(body) + llama_server_warnings(body, "/v1/messages"),
     )
@@ -106,7 +109,7 @@ def _tools(body: fields.Body) -> tuple[tuple[types.Tool, ...], tuple[str, ...]]:
     for i, value in enumerate(body.get(_TOOLS) or ()):
         one = fields.Body(value, f"tools[{i}]")
         kind = one.raw("type")
-        if kind == TOOLSET:
+        if kind == TOOLSET or tool_of(kind) is not None:
             continue
         if kind not in (None, "custom"):
             skipped.append(f"tools[{i}] of type {str(kind)[:40]} was left out: it has no schema")

@@ -11,6 +11,7 @@ from mullama.dialects.formats import THINK, effort
 from mullama.dialects.openai.messages import MESSAGES
 from mullama.dialects.openai.native_form import NO_OPTIONS, ReplyOptions
 from mullama.dialects.openai.request_fields import COMMON, METADATA, STORE, include_usage, read_common
+from mullama.dialects.openai.web_search import OPTIONS, search_of_options
 from mullama.dialects.resumable_streams import CONVERSATION_HEADER
 from mullama.dialects.sampling import TOP_LOGPROBS
 from mullama.dialects.tools import (
@@ -64,7 +65,7 @@ _FUNCTIONS = fields.many("functions", fields.to_record, schema.record("name", na
 CHAT_FIELDS: tuple[fields.Field[object], ...] = (
     fields.MODEL, MESSAGES, fields.STREAM, *COMMON, _TOOLS, TOOL_CHOICE, _FUNCTIONS, _PARALLEL, _LOGPROBS,
     TOP_LOGPROBS, THINK, _EFFORT, _KWARGS, _CONTINUE, _GENERATION_PROMPT,
-    fields.record("stream_options"), fields.record("reasoning"), STORE, METADATA,
+    fields.record("stream_options"), fields.record("reasoning"), fields.record(OPTIONS), STORE, METADATA,
 )  # fmt: skip
 REQUEST_SCHEMA = fields.request_schema(*CHAT_FIELDS, required="messages")
 
@@ -123,6 +124,7 @@ def read_chat(body: fields.Body) -> ChatCall:
         open_answer=body.get(_GENERATION_PROMPT) is not False,
         continue_final=continued,
         truncate=body.get(_TRUNCATE) or False,
+        tool_servers=search_of_options(body),
         include_usage=include_usage(body),
         inline_thinking=reasoning_format in ("none", "deepseek-legacy"),
         separate_thinking=reasoning_format != "none",

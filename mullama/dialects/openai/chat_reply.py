@@ -8,6 +8,7 @@ from typing import Any
 
 from mullama.chat import types
 from mullama.chat.answer import Fold
+from mullama.chat.citations import pages_of
 from mullama.dialects import schema
 from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent
 from mullama.dialects.openai import native_form
@@ -20,6 +21,7 @@ from mullama.dialects.openai.usage import (
     timings_of,
     usage_of,
 )
+from mullama.dialects.openai.web_search import chat_annotations
 from mullama.dialects.reply_values import logprob_entries, prefixed
 from mullama.dialects.tools import arguments_text
 from mullama.names import JSONValue
@@ -75,7 +77,7 @@ def _message(operation: ChatCall, choice: types.Choice) -> dict[str, JSONValue]:
         "role": "assistant",
         "content": None if choice.tool_calls and not text else text,
         "refusal": None,
-        "annotations": [],
+        "annotations": chat_annotations(text, pages_of(choice.parts)),
         **(_reasoning(choice.thinking) if operation.separate_thinking else {}),
         **_calls(operation, choice),
     }
@@ -122,6 +124,9 @@ class ChatChunkStream(EventStream):
         self._extras = native_form.StreamExtras(context.operation, context.context_size)
         self._context: ReplyContext[ChatCall, Any] = context
         self._fold = Fold() if context.operation.store else None
+        self._written_text: list[str] = []
+        self._keeps_text = context.operation.n == 1
+        self._pages: list[types.ToolEnded] = []  # the results of searches
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         if self._fold is not None and isinstance(event, types.Event):
@@ -135,6 +140,9 @@ class ChatChunkStream(EventStream):
                 return self._tool(event)
             case types.ToolStarted():
                 self._joints[0].call()
+                return ()
+            case types.ToolEnded() if event.citations:
+                self._pages.append(event)
                 return ()
             case types.Generated():
                 self._extras.note(event)
@@ -174,6 +182,7 @@ class ChatChunkStream(EventStream):
         if choice in self._inside:
             self._inside.discard(choice)
             text = _CLOSE + text
+        self._note(choice, text)
         return self._chunk(choice, {"content": text}, tokens=tokens)
 
     def _thinking(self, event: types.ThinkingDelta) -> Frame:
@@ -183,7 +192,13 @@ class ChatChunkStream(EventStream):
             return self._chunk(event.choice, separate, tokens=event.logprobs)
         opening = "" if event.choice in self._inside else _OPEN
         self._inside.add(event.choice)
+        self._note(event.choice, opening + text)
         return self._chunk(event.choice, {"content": opening + text, **separate}, tokens=event.logprobs)
+
+    def _note(self, choice: int, text: str) -> None:
+        """Keep the text of an answer with calls of this server, which may name pages; it has one choice."""
+        if choice == 0 and self._keeps_text:
+            self._written_text.append(text)
 
     def _tool(self, event: types.ToolCallStarted | types.ToolCallDelta | types.ToolCallFinished) -> tuple[Frame, ...]:
         """Return the frames of a call: the name, then the arguments in pieces or as one."""
@@ -222,6 +237,9 @@ class ChatChunkStream(EventStream):
     def _closing(self, event: types.Finished) -> Iterator[Frame]:
         if event.choice in self._inside:
             yield self._text(event.choice, "", ())
+        pages = [page for one in sorted(self._pages, key=lambda one: one.first) for page in one.citations]
+        if found := chat_annotations("".join(self._written_text), pages):
+            yield self._chunk(event.choice, {"annotations": found})
 
     def _end(self, event: types.Finished, more: dict[str, JSONValue]) -> Frame:
         reason = finish_reason(event.reason, _calls_reason(self._operation))

@@ -89,7 +89,6 @@ COMMON: tuple[fields.Field[object], ...] = (
 _INEFFECTIVE = {
     "prediction": "predicted output has no effect",
     "audio": "answers are text",
-    "web_search_options": "mullama does not search the web",
     "t_max_predict_ms": "limits.timeout of the manifest bounds an answer",
     "t_max_prompt_ms": "limits.timeout of the manifest bounds an answer",
     "sse_ping_interval": "a silent stream sends a ping every ten seconds",

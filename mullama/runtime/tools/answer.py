@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from mullama.chat import types as chat
+from mullama.chat.tool_servers import SEARCH_LABEL
 from mullama.errors import Internal, MullamaError
 from mullama.runtime.base import Caller, MadeCall
 from mullama.runtime.serving.completion import timed_out
@@ -33,6 +34,7 @@ from mullama.runtime.tools.loop import (
 from mullama.runtime.tools.offer import ToolOffer
 from mullama.struct import Struct, field, replace
 from mullama.tools.base import ToolResult
+from mullama.tools.search.quotation import renumbered
 
 Events = Sequence[chat.Event]
 RunTurn = Callable[[chat.ChatRequest, Caller], AsyncIterator[Events]]
@@ -89,6 +91,7 @@ class ToolAnswer:
         self._state = LoopState()
         self._usage, self._timings = chat.Usage(), chat.Timings(answers=0)
         self._made: list[MadeCall] = []
+        self._pages = 0  # those that searches found so far
         self._client_calls = 0
         self._used = 0
         """Tokens of the conversation so far."""
@@ -269,14 +272,18 @@ class ToolAnswer:
             result, seconds = await self._calls.make(
                 verdict.tool, verdict.call, self._caller, self._settings.model, left
             )
-            text = result.text
+            first, pages = self._pages + 1, result.citations
+            self._pages += len(pages)
+            text = renumbered(result.text, first) if pages else result.text
             if room is not None:
                 share, waiting = share_of(room, waiting), waiting - 1
                 text, tokens = await self._trimmed(text, share)
                 room = max(0, room - tokens)
             texts[verdict.call.id] = _ERROR + text if result.is_error else text
             self._made.append(_made(verdict.tool, verdict.call, replace(result, text=text), seconds))
-            ended.append(chat.ToolEnded(id=verdict.call.id, text=text, is_error=result.is_error))
+            ended.append(
+                chat.ToolEnded(id=verdict.call.id, text=text, is_error=result.is_error, citations=pages, first=first)
+            )
             progress.set()
 
         tasks = {asyncio.create_task(make(verdict)) for verdict in verdicts}
@@ -338,8 +345,9 @@ def _object(call: chat.ToolCall) -> dict[str, Any]:
 
 def _started(call: chat.ToolCall, tool: Offered, approval: str | None = None) -> chat.ToolStarted:
     return chat.ToolStarted(
-        id=call.id, server=tool.label, name=tool.tool.name, arguments=_object(call), approval=approval
-    )
+        id=call.id, server=tool.label, name=tool.tool.name, arguments=_object(call), approval=approval,
+        search=tool.tool.server == SEARCH_LABEL,
+    )  # fmt: skip
 
 
 def _made(tool: Offered, call: chat.ToolCall, result: ToolResult, seconds: float) -> MadeCall:

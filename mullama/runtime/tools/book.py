@@ -321,7 +321,8 @@ class ToolBook:
     async def asked(self, model: str, servers: Collection[ToolServer]) -> None:
         """See `Toolbox`."""
         found = self._manifest().models.get(model)
-        names = self._entries.keys() if servers else found.mcp if found is not None else ()
+        others = any(not server.search for server in servers)
+        names = self._entries.keys() if others else found.mcp if found is not None else ()
         await _asked((self._entries[name] for name in names if name in self._entries), LOOK_SECONDS)
 
     def tools_of(self, model: str, caller: Caller) -> tuple[ServerTool, ...]:

@@ -94,6 +94,11 @@ class ToolOffer(Struct, frozen=True, kw_only=True):
     listings: tuple[chat.ToolsListed, ...] = ()
     """The servers that the request names, whose tools the conversation does not list yet."""
 
+    @property
+    def empty(self) -> bool:
+        """True if the server has nothing to call and nothing to list: the request is answered as one without tools."""
+        return not (self.tools or self.listings or self.request.approvals)
+
 
 class OfferedTools:
     """The tools of models as requests offer them: made once, and again when they or the rules of the model change."""
@@ -129,6 +134,8 @@ def offer(
     if not offered and not found and not request.approvals:
         return None
     tools = _checked(offered, request)
+    if request.tool_choice.mode == "required" and not tools and not request.tools:
+        raise Invalid("tool_choice asks for a call, but there are no tools", field="tool_choice")
     asked = _chosen(_warned(request, found), tools.values())
     own = tuple(tools[function].prompt for function in sorted(tools))
     return ToolOffer(

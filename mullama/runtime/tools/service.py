@@ -48,7 +48,9 @@ class ToolService:
         match operation:
             case chat.ChatRequest() if self._may_offer(operation):
                 model, found = await self._offer(operation, caller)
-                if found is not None:
+                if found is not None and found.empty:
+                    operation = found.request
+                elif found is not None:
                     return await self._folded(self._answer(found, caller, model, self._whole))
             case chat.CountRequest(chat=asked) | chat.RenderRequest(chat=asked) if self._may_offer(asked):
                 _, found = await self._offer(asked, caller)
@@ -71,8 +73,8 @@ class ToolService:
     async def _streamed(self, request: chat.ChatRequest, caller: Caller) -> AsyncGenerator[Sequence[chat.Event], None]:
         model, found = await self._offer(request, caller)
         stream = (
-            self._inner.events(request, caller)
-            if found is None
+            self._inner.events(request if found is None else found.request, caller)
+            if found is None or found.empty
             else self._answer(found, caller, model, self._inner.events).events()
         )
         async with aclosing(cast(Any, stream)) as batches:

@@ -116,7 +116,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(more: Any, words: str) -> No
 
 def test_tools_of_other_kinds_are_left_out_with_a_warning() -> None:
     operation = decode(
-        PATH, {**ASK, "tools": [{"type": "web_search"}, {"type": "shell"}, {"type": "function", "name": "f"}]}
+        PATH, {**ASK, "tools": [{"type": "file_search"}, {"type": "shell"}, {"type": "function", "name": "f"}]}
     )
 
     assert [tool.name for tool in operation.tools] == ["f"]

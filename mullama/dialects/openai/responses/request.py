@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from mullama.chat.tool_servers import ToolServer, function_name
+from mullama.chat.tool_servers import SEARCH_LABEL, ToolServer, function_name
 from mullama.chat.types import CountRequest, Sampling, Tool, ToolChoice
 from mullama.dialects import fields, schema
 from mullama.dialects.base import ResponseRequest, WireRequest
@@ -21,6 +21,7 @@ from mullama.dialects.openai.responses.items import (
 )
 from mullama.dialects.openai.responses.mcp import read_items, tool_servers
 from mullama.dialects.openai.responses.tools import TOOLS, flat, known_tools, tool_warnings
+from mullama.dialects.openai.web_search import KINDS, search_servers
 from mullama.dialects.sampling import KEEP_ALIVE, MOST_TOKEN, TOP_LOGPROBS, number_field
 from mullama.dialects.stored_objects import StoredObject
 from mullama.dialects.tools import NAME, TOOL_CHOICE, checked_choice
@@ -70,7 +71,7 @@ def _request(body: fields.Body) -> ResponseRequest:
     previous = body.get(_PREVIOUS)
     if not items and previous is None:
         raise Invalid("input is required", field="input")
-    known, servers = known_tools(body), tool_servers(body.get(TOOLS) or (), items)
+    known, servers = known_tools(body), _servers(body.get(TOOLS) or (), items)
     tools = tuple(one.tool for one in known)
     shape = body.child("text")
     store, parallel = body.get(STORE), body.get(_PARALLEL)
@@ -136,8 +137,13 @@ def _complete(request: ResponseRequest) -> ResponseRequest:
         request,
         messages=messages,
         approvals=read_items(request.items).pending,
-        tool_servers=tool_servers(tools, request.items),
+        tool_servers=_servers(tools, request.items),
     )
+
+
+def _servers(tools: Sequence[Item], items: Sequence[Item]) -> tuple[ToolServer, ...]:
+    """Return the servers of tools that a request names, and the search of the web."""
+    return (*tool_servers(tools, items), *search_servers(tools))
 
 
 def _sampling(body: fields.Body) -> Sampling:
@@ -179,6 +185,8 @@ def _choice(body: fields.Body) -> ToolChoice | None:
         label, tool = named.need(fields.text("server_label", 256)), named.get(NAME)
         names = (function_name(label, tool),) if tool else ()
         return ToolChoice(mode="required", names=names, server=label)
+    if isinstance(value, dict) and value.get("type") in KINDS:
+        return ToolChoice(mode="required", server=SEARCH_LABEL)
     if isinstance(value, dict) and value.get("namespace") is not None:
         named = fields.Body(value, "tool_choice")
         name = flat(named.get(fields.text("namespace", 256)), named.need(NAME))

@@ -13,6 +13,7 @@ from mullama.chat import types
 from mullama.chat.answer import unfold
 from mullama.dialects.base import Frame, Reply, ReplyContext, ResponseRequest, StreamEvent
 from mullama.dialects.fields import Body
+from mullama.dialects.openai import web_search
 from mullama.dialects.openai.errors import code_of, envelope
 from mullama.dialects.openai.native_form import progress_of
 from mullama.dialects.openai.responses import mcp
@@ -29,7 +30,7 @@ from mullama.struct import Struct, field, replace
 
 _PREFIX = {
     "reasoning": "rs", "message": "msg", "function_call": "fc", "custom_tool_call": "ctc", "mcp_call": "mcp",
-    "mcp_list_tools": "mcpl", "mcp_approval_request": "mcpr",
+    "mcp_list_tools": "mcpl", "mcp_approval_request": "mcpr", "web_search_call": "ws",
 }  # fmt: skip
 
 
@@ -41,6 +42,7 @@ class _Open(Struct):
     base: dict[str, JSONValue]
     text: list[str] = field(default_factory=list)
     logprobs: list[JSONValue] = field(default_factory=list)
+    annotations: list[JSONValue] = field(default_factory=list)
 
     @property
     def place(self) -> dict[str, JSONValue]:
@@ -66,6 +68,7 @@ class ResponseStream(EventStream):
         self._output: list[JSONValue] = []
         self._item: _Open | None = None
         self._running: dict[str, tuple[int, types.ToolStarted]] = {}  # calls of the server by id, with their places
+        self._pages: list[types.ToolEnded] = []  # the results of searches
         self._reason = types.StopReason.STOP
         self._begun = False
         self._timings: dict[str, JSONValue] = {}
@@ -176,6 +179,7 @@ class ResponseStream(EventStream):
         match item.kind:
             case "message":
                 place = {**place, "content_index": 0}
+                yield from self._annotated(item, place)
                 yield self._event("response.output_text.done", **place, text=text, logprobs=item.logprobs)
                 yield self._event("response.content_part.done", **place, part=_output_text(item))
             case "reasoning" if self._summary:
@@ -197,6 +201,14 @@ class ResponseStream(EventStream):
                 )
             case _:
                 yield self._event("response.custom_tool_call_input.done", **place, input=text)
+
+    def _annotated(self, item: _Open, place: dict[str, JSONValue]) -> Iterator[Frame]:
+        """Add the pages that a message names to it."""
+        pages = [page for one in sorted(self._pages, key=lambda one: one.first) for page in one.citations]
+        item.annotations = web_search.response_annotations(item.written, pages)
+        for index, one in enumerate(item.annotations):
+            kind = "response.output_text.annotation.added"
+            yield self._event(kind, **place, annotation_index=index, annotation=one)
 
     # Deltas.
 
@@ -300,11 +312,16 @@ class ResponseStream(EventStream):
 
     def _call_started(self, event: types.ToolStarted) -> Iterator[Frame]:
         yield from self._close()
-        index, id = self._next("mcp_call")
-        item = mcp.call_item(id, event, None)
+        index, id = self._next("web_search_call" if event.search else "mcp_call")
+        item = _call_item(id, event, None)
         place: dict[str, JSONValue] = {"item_id": id, "output_index": index}
         self._output.append(item)
         self._running[event.id] = (index, event)
+        if event.search:
+            yield self._event("response.output_item.added", output_index=index, item=item)
+            yield self._event("response.web_search_call.in_progress", **place)
+            yield self._event("response.web_search_call.searching", **place)
+            return
         yield self._event("response.output_item.added", output_index=index, item={**item, "arguments": ""})
         yield self._event("response.mcp_call.in_progress", **place)
         yield self._event("response.mcp_call_arguments.delta", **place, delta=item["arguments"])
@@ -312,21 +329,26 @@ class ResponseStream(EventStream):
 
     def _call_ended(self, event: types.ToolEnded) -> Iterator[Frame]:
         index, started = self._running.pop(event.id)
-        id = self._id_at(index)
-        item = self._output[index] = mcp.call_item(id, started, event)
-        outcome = "failed" if event.is_error else "completed"
-        yield self._event(f"response.mcp_call.{outcome}", item_id=id, output_index=index)
+        id = self._id_at(index, started)
+        item = self._output[index] = _call_item(id, started, event)
+        if started.search:
+            self._pages.append(event)
+            yield self._event("response.web_search_call.completed", item_id=id, output_index=index)
+        else:
+            outcome = "failed" if event.is_error else "completed"
+            yield self._event(f"response.mcp_call.{outcome}", item_id=id, output_index=index)
         yield self._event("response.output_item.done", output_index=index, item=item)
 
     def _end_calls(self) -> Iterator[Frame]:
         """End the calls that the end of the answer interrupts."""
         for index, started in self._running.values():
-            item = self._output[index] = mcp.call_item(self._id_at(index), started, None, "incomplete")
+            item = self._output[index] = _call_item(self._id_at(index, started), started, None, "incomplete")
             yield self._event("response.output_item.done", output_index=index, item=item)
         self._running = {}
 
-    def _id_at(self, index: int) -> str:
-        return f"{_PREFIX['mcp_call']}_{self._context.id}_{index:x}"
+    def _id_at(self, index: int, started: types.ToolStarted) -> str:
+        kind = "web_search_call" if started.search else "mcp_call"
+        return f"{_PREFIX[kind]}_{self._context.id}_{index:x}"
 
     # The end.
 
@@ -388,9 +410,18 @@ def _output_text(item: _Open) -> JSONValue:
     return {
         "type": "output_text",
         "text": item.written,
-        "annotations": [],
+        "annotations": item.annotations,
         "logprobs": list(item.logprobs),
     }
+
+
+def _call_item(
+    id: str, started: types.ToolStarted, ended: types.ToolEnded | None, status: str = ""
+) -> dict[str, JSONValue]:
+    """Return the item of a call that the server makes: of a search of the web, or of a tool of a server."""
+    if started.search:
+        return web_search.call_item(id, started, ended, status)
+    return mcp.call_item(id, started, ended, status)
 
 
 def _is_cut(reason: types.StopReason) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from mullama.chat.types import Tool
 from mullama.dialects import schema
 from mullama.dialects.fields import Body, many, record, to_record
+from mullama.dialects.openai.web_search import KINDS
 from mullama.dialects.tools import DESCRIPTION, MOST_TOOLS, NAME, compact, function_tool, unique
 from mullama.names import JSONValue
 from mullama.struct import Struct
@@ -87,7 +88,7 @@ def tool_warnings(body: Body) -> tuple[str, ...]:
     warnings: list[str] = []
     for i, tool in enumerate(body.get(TOOLS) or ()):
         kind, shape = str(tool.get("type"))[:40], tool.get("format")
-        if kind not in ("function", "custom", "namespace", "mcp"):
+        if kind not in ("function", "custom", "namespace", "mcp", *KINDS):
             warnings.append(f"tools[{i}] of type {kind} was left out: it does not run here")
         elif kind == "custom" and isinstance(shape, Mapping) and shape.get("type") == "grammar":
             warnings.append(f"tools[{i}]: the grammar is part of the prompt and is not enforced")

@@ -1,0 +1,40 @@
+"""Citations in an answer: numbers in brackets that name the pages of a search. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from mullama.chat.types import AnswerPart, Citation, ToolRun
+from mullama.struct import Struct
+
+_MARK = re.compile(r"\[(\d{1,4}(?:\s{0,2},\s{0,2}\d{1,4}){0,20})\]")
+
+
+class Cited(Struct, frozen=True, kw_only=True):
+    """One place of a text that names a page."""
+
+    start: int
+    """Index of its first character."""
+    end: int
+    """Index after its last character."""
+    page: Citation
+
+
+def cited(text: str, pages: Sequence[Citation]) -> tuple[Cited, ...]:
+    """Return the places of a text that name pages by their numbers from 1, such as `[2]` and `[1, 3]`."""
+    if not pages:
+        return ()
+    return tuple(
+        Cited(start=mark.start(), end=mark.end(), page=pages[number - 1])
+        for mark in _MARK.finditer(text)
+        for number in map(int, mark[1].split(","))
+        if 0 < number <= len(pages)
+    )
+
+
+def pages_of(parts: Iterable[AnswerPart]) -> tuple[Citation, ...]:
+    """Return the pages of all searches of an answer, in the order of their numbers."""
+    ended = (part.ended for part in parts if isinstance(part, ToolRun) and part.ended is not None)
+    found = sorted((one for one in ended if one.citations), key=lambda one: one.first)
+    return tuple(page for one in found for page in one.citations)
