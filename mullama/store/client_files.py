@@ -63,6 +63,10 @@ class ClientRecords:
         """Return the records, oldest first; raise `Invalid` for a damaged one."""
         return tuple(map(self._read, sorted(self._folder.glob("*.json"))))
 
+    def of(self, manifest: str | None) -> tuple[ClientRecord, ...]:
+        """Return the records of one manifest, newest first."""
+        return tuple(record for record in reversed(self.all()) if record.manifest == manifest)
+
     def add(self, manifest: str | None, when: float, files: Sequence[EditedFile]) -> ClientRecord:
         """Write the record of an apply and return it."""
         last = max((int(path.stem) for path in self._folder.glob("*.json")), default=0)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
-from mullama.cli.api_client.discover import load_manifest, manifest_path, records_of
+from mullama.cli.api_client.discover import load_manifest, records_of
 from mullama.cli.app.context import (
     CommandContext,
     Parser,
@@ -18,21 +17,19 @@ from mullama.cli.app.context import (
 )
 from mullama.cli.app.exit_codes import DIFFERS, DONE, PARTLY, REFUSED
 from mullama.cli.clients.served import client_named, declared_model, existing, plan_of, user_folders
+from mullama.cli.clients.undo import confirmed, take_back, undo
 from mullama.clients.plan import ClientFilePlan
 from mullama.clients.programs import CLIENTS
-from mullama.errors import Conflict, MullamaError, NotFound, Refused
-from mullama.folders import state_root
+from mullama.errors import Conflict, NotFound
 from mullama.store.client_files import (
-    ClientRecord,
     ClientRecords,
     EditedFile,
     digest_of,
     missing_folders,
     read_client_file,
-    remove_client_file,
     write_client_file,
 )
-from mullama.store.records import Records, instances
+from mullama.store.records import Records
 from mullama.struct import Struct, replace
 from mullama.units import counted
 
@@ -40,6 +37,7 @@ if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
 
 ACTIONS = ("diff", "apply", "undo")
+_AS_DECLARED = "the files are as declared: nothing to change"
 
 
 def clients_options(parser: Parser) -> None:
@@ -64,7 +62,7 @@ def clients(call: CommandContext) -> int:
     for name in options.names:
         client_named(name)
     if options.action == "undo":
-        return _undo(call)
+        return undo(call)
     if options.all or options.force:
         raise UsageError("--all and --force are for mullama clients undo")
     loaded = load_manifest(call)
@@ -80,8 +78,8 @@ class _ClientPlans(Struct, kw_only=True):
     plans: list[ClientFilePlan]
     """The files that change."""
     notes: list[str]
-    stale: list[str]
-    """Clients with edits that the manifest does not declare any more."""
+    stale: dict[str, str]
+    """The files with edits that the manifest does not declare any more, and their clients."""
 
 
 def _plan(call: CommandContext, loaded: LoadedManifest, records: ClientRecords) -> _ClientPlans:
@@ -96,7 +94,8 @@ def _plan(call: CommandContext, loaded: LoadedManifest, records: ClientRecords) 
     if not entries:
         call.terminal.note("the manifest declares no clients; clients: {codex: MODEL} declares one")
     folders = user_folders(call)
-    found = _ClientPlans(plans=[], notes=[], stale=[])
+    found = _ClientPlans(plans=[], notes=[], stale={})
+    declared_paths = set()
     for name, config in entries.items():
         if chosen and name not in chosen:
             continue
@@ -108,11 +107,13 @@ def _plan(call: CommandContext, loaded: LoadedManifest, records: ClientRecords) 
         files = client.files(served, folders)
         if config.file is not None and files:
             files = (replace(files[0], path=config.file, others=()), *files[1:])
-        plans = (plan_of(name, file, records) for file in map(existing, files))
+        files = tuple(map(existing, files))
+        declared_paths |= {file.path for file in files}
+        plans = (plan_of(name, file, records) for file in files)
         found.plans += [plan for plan in plans if plan.before is None or plan.after != plan.before]
     if not chosen:
-        edited = {file.client for record in records.all() for file in record.files}
-        found.stale = sorted(edited - entries.keys())
+        edited = (file for record in records.of(loaded.path) for file in record.files)
+        found.stale = {file.path: file.client for file in edited if file.path not in declared_paths}
     return found
 
 
@@ -130,7 +131,7 @@ def _show(call: CommandContext, found: _ClientPlans) -> None:
                 }
                 for plan in found.plans
             ],
-            "undeclared": found.stale, "notes": found.notes,
+            "undeclared": [{"client": name, "path": path} for path, name in found.stale.items()], "notes": found.notes,
         })  # fmt: skip
         return
     for plan in found.plans:
@@ -138,22 +139,24 @@ def _show(call: CommandContext, found: _ClientPlans) -> None:
         call.terminal.line(f"{plan.client}  {plan.path}{new}")
         for change in plan.changes:
             call.terminal.line(f"  {change}")
-    for name in found.stale:
-        call.terminal.line(f"{name} is not declared any more: mullama clients undo {name} --all takes its edits back")
+    for path, name in found.stale.items():
+        call.terminal.line(f"{name}  {path}  (not declared any more: apply takes the edits back)")
     for note in found.notes:
         call.terminal.note(f"note: {note}")
     if call.options.action == "diff":
-        count = counted(len(found.plans), "file")
-        call.terminal.line(f"{count} to change" if found.plans else "the files are as declared: nothing to change")
+        count = len(found.plans) + len(found.stale)
+        call.terminal.line(
+            f"{counted(count, 'file')} to change" if count else "the files are as declared: nothing to change"
+        )
 
 
 def _apply(call: CommandContext, loaded: LoadedManifest, records: Records, found: _ClientPlans) -> int:
     plans = found.plans
-    if not plans:
+    if not plans and not found.stale:
         if not call.options.json:
-            call.terminal.line("the files are as declared: nothing to change")
+            call.terminal.line(_AS_DECLARED)
         return DONE
-    if not _confirmed(call, f"Edit {counted(len(plans), 'file')}?"):
+    if not confirmed(call, f"Edit {counted(len(plans) + len(found.stale), 'file')}?"):
         call.terminal.note("nothing was changed")
         return REFUSED
     with records.lock("clients apply", name="clients.lock"):
@@ -167,114 +170,14 @@ def _apply(call: CommandContext, loaded: LoadedManifest, records: Records, found
         for plan, edit in zip(plans, edits, strict=True):
             if read_client_file(plan.path) != edit.before:
                 raise Conflict(f"{plan.path} has just been changed by another program", hint="try again")
-        ClientRecords(records.folder).add(loaded.path, time.time(), edits)
+        store = ClientRecords(records.folder)
+        kept = take_back(
+            call, store, [(r, [f for f in r.files if f.path in found.stale]) for r in store.of(loaded.path)]
+        )
+        if edits:
+            store.add(loaded.path, time.time(), edits)
         for plan, edit in zip(plans, edits, strict=True):
             write_client_file(plan.path, plan.after.encode(), edit.before)
             if not call.options.json:
                 call.terminal.line(f"{'made' if plan.before is None else 'edited'} {plan.path}")
-    return DONE
-
-
-def _confirmed(call: CommandContext, question: str) -> bool:
-    """Ask on a terminal; elsewhere raise `Refused` without --yes."""
-    if call.options.yes:
-        return True
-    if call.terminal.interactive and not call.options.json:
-        return call.terminal.confirm(question)
-    raise Refused("there is no terminal to confirm the edits", hint="--yes makes them; mullama clients diff shows them")
-
-
-def _undo(call: CommandContext) -> int:
-    options = call.options
-    if options.json:
-        raise UsageError("mullama clients undo prints no JSON", hint="leave out --json")
-    owner, chosen = _undone(call)
-    if not chosen:
-        call.terminal.line("nothing to undo")
-        return DONE
-    paths = [file.path for _, files in chosen for file in files]
-    for path in paths:
-        call.terminal.line(path)
-    if not _confirmed(call, f"Restore {counted(len(paths), 'file')}?"):
-        call.terminal.note("nothing was changed")
-        return REFUSED
-    store, kept = ClientRecords(owner.folder), 0
-    with owner.lock("clients undo", name="clients.lock"):
-        for record, files in chosen:
-            left = list(record.files)
-            for file in files:
-                if _restore(call, file):
-                    left.remove(file)
-                    store.save(replace(record, files=tuple(left)))
-                else:
-                    kept += 1
-            if kept:  # an older apply is below the edits of this one
-                break
     return PARTLY if kept else DONE
-
-
-def _undone(call: CommandContext) -> tuple[Records, list[tuple[ClientRecord, list[EditedFile]]]]:
-    """Return the records that an undo takes back, newest first, and their instance.
-
-    The manifest is only named, so that an undo needs none that is valid. Without one in the folder, the newest record
-    of all instances counts.
-    """
-    options = call.options
-    try:
-        path = str(manifest_path(call))
-    except NotFound:
-        path = None
-    found = [
-        (record.when, owner)
-        for owner in instances(state_root(call.env))
-        for record in ClientRecords(owner.folder).all()
-        if path is None or record.manifest == path
-    ]
-    if not found:
-        return Records(state_root(call.env), "none"), []
-    owner = max(found, key=lambda pair: pair[0])[1]
-    chosen = []
-    for record in reversed([r for r in ClientRecords(owner.folder).all() if path in (None, r.manifest)]):
-        files = [file for file in record.files if not options.names or file.client in options.names]
-        if files:
-            chosen.append((record, files))
-        if chosen and not options.all:
-            break
-    return owner, chosen
-
-
-def _restore(call: CommandContext, file: EditedFile) -> bool:
-    """Restore one file; return False for one that was changed since, which stays as it is."""
-    try:
-        present = read_client_file(file.path)
-    except MullamaError as error:
-        call.terminal.note(f"kept: {error.message}")
-        return False
-    if present == file.before:
-        call.terminal.line(f"{file.path} is as it was before")
-        return True
-    if present is None or digest_of(present) != file.after:
-        if not call.options.force:
-            call.terminal.note(
-                f"kept: {file.path} was changed after the apply; --force restores it and keeps the present one, too"
-            )
-            return False
-        if present is not None:
-            copy = _beside(file.path)
-            write_client_file(copy, present, None)
-            call.terminal.line(f"the present file is kept as {copy}")
-    if file.before is None:
-        remove_client_file(file.path, file.folders)
-        call.terminal.line(f"removed {file.path}")
-    else:
-        write_client_file(file.path, file.before, present)
-        call.terminal.line(f"restored {file.path}")
-    return True
-
-
-def _beside(path: str) -> str:
-    """Return a free name for a copy in the folder of a file."""
-    number = 1
-    while os.path.lexists(name := f"{os.path.realpath(path)}.kept-{number}"):
-        number += 1
-    return name

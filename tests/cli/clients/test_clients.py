@@ -185,13 +185,50 @@ def test_fields_of_an_earlier_apply_are_gone(run: Run, home: Path) -> None:
     assert opencode(home).read_bytes() == OPENCODE
 
 
-def test_a_client_that_is_not_declared_any_more_is_named(run: Run, home: Path) -> None:
+def test_the_edits_of_a_client_that_is_not_declared_any_more_are_taken_back(run: Run, home: Path) -> None:
+    put(codex(home), CODEX)
+    assert run("clients", "apply", "--yes").code == 0
+    change_model(home)
     assert run("clients", "apply", "--yes").code == 0
     (home.parent / "mullama.yaml").write_text(MANIFEST.replace("  codex: chat\n", ""))
+
     ran = run("clients", "diff")
-    assert (ran.code, "codex is not declared any more: mullama clients undo codex --all" in ran.out) == (2, True)
-    assert run("clients", "undo", "codex", "--all", "--yes").code == 0
+    assert (ran.code, f"codex  {codex(home)}  (not declared any more" in ran.out) == (2, True)
+    assert json.loads(run("clients", "diff", "--json").out)["undeclared"] == [
+        {"client": "codex", "path": str(codex(home))}
+    ]
+    assert run("clients", "apply", "--yes").code == 0
+    assert codex(home).read_bytes() == CODEX
     assert run("clients", "diff").code == 0
+
+
+def test_a_file_of_a_client_that_others_have_changed_is_kept(run: Run, home: Path) -> None:
+    assert run("clients", "apply", "--yes").code == 0
+    changed = codex(home).read_bytes() + b"# mine\n"
+    codex(home).write_bytes(changed)
+    (home.parent / "mullama.yaml").write_text(MANIFEST.partition("clients:")[0])
+    ran = run("clients", "apply", "--yes")
+    assert (ran.code, "kept:" in ran.err) == (8, True)
+    assert codex(home).read_bytes() == changed
+    assert not opencode(home).exists()
+
+
+def test_a_file_at_another_place_takes_the_edits_with_it(run: Run, home: Path) -> None:
+    put(codex(home), CODEX)
+    assert run("clients", "apply", "--yes").code == 0
+    (home.parent / "mullama.yaml").write_text(MANIFEST.replace("codex: chat", "codex: {model: chat, file: ./my.toml}"))
+    assert run("clients", "apply", "--yes").code == 0
+    assert codex(home).read_bytes() == CODEX
+    assert (home.parent / "my.toml").exists()
+
+
+def test_records_of_another_manifest_are_not_touched(run: Run, home: Path) -> None:
+    assert run("clients", "apply", "--yes").code == 0
+    (home.parent / "other.yaml").write_text("mullama: v1\nmodels: {chat: 'builtin:tiny'}\nclients: {llm: chat}\n")
+    assert run("clients", "apply", "-f", "other.yaml", "--yes").code == 0
+    assert codex(home).exists()
+    assert run("clients", "undo", "-f", "other.yaml", "--yes", "--all").code == 0
+    assert codex(home).exists()
 
 
 def test_an_undo_needs_no_valid_manifest(run: Run, home: Path) -> None:
