@@ -41,6 +41,8 @@ RunTurn = Callable[[chat.ChatRequest, Caller], AsyncIterator[Events]]
 """Yields the events of one turn of the model."""
 CountTokens = Callable[[str], Awaitable[Sequence[bytes]]]
 """Returns the tokens of a text, as bytes."""
+MOST_AT_ONCE = 16
+"""Calls of one answer that run at the same time; further ones wait."""
 _ERROR = "Error: "
 _ONCE = chat.Started | chat.PromptText | chat.PromptProgress
 
@@ -51,7 +53,7 @@ class AnswerSettings(Struct, frozen=True, kw_only=True):
     model: str
     """Its name, for events and metrics."""
     context_size: int
-    """Tokens of its context; 0 when unknown."""
+    """Tokens of its context as it is declared, until its first turn reports them; 0 when unknown."""
     seconds: float | None
     """The time for all turns and calls; None for no limit."""
 
@@ -93,8 +95,8 @@ class ToolAnswer:
         self._made: list[MadeCall] = []
         self._pages = 0  # those that searches found so far
         self._client_calls = 0
-        self._used = 0
-        """Tokens of the conversation so far."""
+        self._context, self._used = settings.context_size, 0
+        """Tokens that the request may use, and those of the conversation so far."""
 
     async def events(self) -> AsyncGenerator[Events, None]:
         """See `runtime.base.Service.events`."""
@@ -170,6 +172,8 @@ class ToolAnswer:
                 return ()
             if self._begun is None:
                 self._begun = time.monotonic()
+            if isinstance(event, chat.Started) and event.effective is not None:
+                self._context = event.effective.context_size
         return (event,)
 
     def _shown_call(
@@ -260,18 +264,18 @@ class ToolAnswer:
 
     async def _calls_made(self, verdicts: Sequence[Verdict], texts: dict[str, str]) -> AsyncGenerator[Events, None]:
         """Make calls at the same time; yield the end of each as it arrives, and add its text to `texts`."""
-        room = room_for_results(self._settings.context_size, self._used, self._request.max_tokens)
+        room = room_for_results(self._context, self._used, self._request.max_tokens)
         ended: list[chat.ToolEnded] = []
-        progress = asyncio.Event()
-        waiting = len(verdicts)
+        waiting, places = len(verdicts), asyncio.Semaphore(MOST_AT_ONCE)
 
         async def make(verdict: Verdict) -> None:
             nonlocal room, waiting
             assert verdict.tool is not None
-            left = None if self._settings.seconds is None else self._settings.seconds - self._spent()
-            result, seconds = await self._calls.make(
-                verdict.tool, verdict.call, self._caller, self._settings.model, left
-            )
+            async with places:
+                left = None if self._settings.seconds is None else self._settings.seconds - self._spent()
+                result, seconds = await self._calls.make(
+                    verdict.tool, verdict.call, self._caller, self._settings.model, left
+                )
             first, pages = self._pages + 1, result.citations
             self._pages += len(pages)
             text = renumbered(result.text, first) if pages else result.text
@@ -284,7 +288,6 @@ class ToolAnswer:
             ended.append(
                 chat.ToolEnded(id=verdict.call.id, text=text, is_error=result.is_error, citations=pages, first=first)
             )
-            progress.set()
 
         tasks = {asyncio.create_task(make(verdict)) for verdict in verdicts}
         try:

@@ -17,6 +17,7 @@ from mullama.chat.answer import fold
 from mullama.chat.tool_servers import ALWAYS, Approval, ToolServer
 from mullama.errors import Invalid, TimedOut, Unsupported
 from mullama.runtime.metrics_text import render
+from mullama.runtime.tools.answer import MOST_AT_ONCE
 from mullama.runtime.tools.offer import ToolRules
 from mullama.store.usage import UsageQuery
 from mullama.struct import replace
@@ -107,6 +108,25 @@ async def test_parallel_calls_run_at_the_same_time(server: LocalServer) -> None:
     answer = fold(await events_of(service, request_of("a", text, stream=True)))
     assert steps(answer)[-1] == "met 0 | met 1 | met 2"
     assert [step[2] for step in steps(answer)[:3]] == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
+async def test_an_answer_with_very_many_calls_makes_some_at_a_time(server: LocalServer) -> None:
+    await server.apply({"a": {"from": server.script(constraints=True)}})
+    running, most = 0, 0
+
+    async def count(_: Mapping[str, Any]) -> str:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return "x"
+
+    service = service_with(server, await Tools.of(docs={"count": count}))
+    text = "say " + "\n".join(called("docs__count", n=n) for n in range(40)) + " then done"
+    answer = fold(await events_of(service, request_of("a", text, stream=True)))
+    assert len(steps(answer)) == 41
+    assert most == MOST_AT_ONCE
 
 
 async def test_text_before_a_call_stays_and_is_a_line_of_its_own(server: LocalServer) -> None:
