@@ -101,6 +101,9 @@ def container_parts(given: ExportInput, host_names: tuple[str, ...] = ()) -> Con
             notes.append(f"mcp.{name}.url: in a container, {tools.url} is the container itself")
         elif tools.from_host is not None:
             notes.append(f"mcp.{name}.from_host: the container needs the command, and /etc/mullama/mcp.json with it")
+    engine = manifest.search.url if manifest.search is not None else None
+    if engine is not None and is_loopback(urlsplit(engine).hostname or ""):
+        notes.append(f"search.url: in a container, {engine} is the container itself")
     scaled = [name for name, model in manifest.models.items() if model.scale is not None]
     if scaled:
         notes.append(f"models.{scaled[0]}.scale is left out: a server has one replica of each model")

@@ -146,6 +146,8 @@ def test_the_authorities_of_peers_are_mounted_or_refused_and_loopback_is_named()
         in yaml.safe_load(made.files[0].text)["services"]["mullama"]["volumes"]
     )
     assert "peers.a.url: in a container, https://localhost:1 is the container itself" in made.notes
+    searching = export("compose", "search: {provider: searxng, url: 'http://127.0.0.1:8888'}")
+    assert "search.url: in a container, http://127.0.0.1:8888 is the container itself" in searching.notes
     with pytest.raises(Unsupported, match=r"a pod does not have /srv/app/ca\.pem, which peers\.\*\.ca_file names"):
         export("kube", text)
 

@@ -24,6 +24,7 @@ from mullama.manifest.spec import (
     Peer,
     Route,
     RouteTarget,
+    Search,
     Server,
 )
 from mullama.manifest.spec.readers import EVERY_ERROR, PEER_SIGN
@@ -67,6 +68,7 @@ def host_manifest(fleet: Manifest, places: Mapping[str, Sequence[str]], host: st
             "hardware": fleet.hardware if fleet.hardware != Hardware() else own.hardware,
             "models": models,
             "groups": _groups(fleet.groups, models),
+            "search": _search(fleet.search, models),
             "peers": {**fleet.peers, **_peers(fleet.fleet, used)},
             "routes": routes,
             "moved": _moved(fleet, models, routes),
@@ -119,8 +121,16 @@ def _combined(
         if all(to in models or to in left or PEER_SIGN in to for to in _leads_to(route))
     }
     moved = tuple(move for move in wanted.moved if move.from_ not in models)
-    update = {"models": dict(models), "peers": dict(peers), "routes": usable, "moved": moved}
+    search = _search(wanted.search, models)
+    update = {"models": dict(models), "peers": dict(peers), "routes": usable, "moved": moved, "search": search}
     return wanted.model_copy(update=update)
+
+
+def _search(search: Search | None, models: Mapping[str, Model]) -> Search | None:
+    """Return the search of a host: without the model that ranks passages, where another host has it."""
+    if search is None or search.embed is None or search.embed in models:
+        return search
+    return search.model_copy(update={"embed": None})
 
 
 def of_one_host(model: Model) -> Model:

@@ -328,9 +328,10 @@ def _counted(usage: chat.Usage, events: Sequence[Any]) -> chat.Usage:
 
 
 def _check_servers(request: Any) -> None:
-    """Raise `Unsupported` for a request that names servers of tools."""
-    if isinstance(request, chat.ChatRequest) and request.tool_servers:
-        place = request.tool_servers[0].place
+    """Raise `Unsupported` for a request that needs servers of tools, or a search of the web."""
+    servers = request.tool_servers if isinstance(request, chat.ChatRequest) else ()
+    if needed := [server for server in servers if not server.optional]:
+        place = needed[0].place
         raise Unsupported(
             f"{place} names a server of tools, and a cluster calls no tools",
             hint="a server of one machine calls them", field=place,

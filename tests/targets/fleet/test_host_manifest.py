@@ -176,3 +176,15 @@ def test_each_host_manifest_is_valid_and_each_gateway_knows_every_name(
             routings(manifest)
         if gateways == "all":
             assert {*made.models, *made.routes} == {*NAMES, "r1", "r2"}
+
+
+def test_a_host_without_the_ranking_model_searches_by_words() -> None:
+    text = "search: {provider: searxng, url: 'https://s.example.org', embed: e}\n"
+    models = MODELS.replace(
+        "z: builtin:tiny}", "z: {from: builtin:tiny, search: true}, e: {from: builtin:tiny, task: embedding}}"
+    )
+    fleet = read(HEAD + models + text).manifest
+    places = {**PLACES, "e": ("a",)}
+    made = {host: host_manifest(fleet, places, host, OWN) for host in ("a", "c")}
+    assert [one.search and one.search.embed for one in made.values()] == ["e", None]
+    assert all(parse_resolved(manifest_to_tree(one)) == one for one in made.values())

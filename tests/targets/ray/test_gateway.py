@@ -138,6 +138,11 @@ async def test_a_server_of_tools_is_refused_in_the_dialect(client: httpx.AsyncCl
         assert found.json()["error"]["param"] == "tools[0]"
 
 
+async def test_a_search_that_agents_ask_for_everywhere_is_left_out(client: httpx.AsyncClient) -> None:
+    body = {"model": "a", "input": "who", "tools": [{"type": "web_search"}]}
+    assert (await client.post("/v1/responses", json=body)).status_code == 200
+
+
 async def test_keys_names_and_routes_are_those_of_the_manifest(client: httpx.AsyncClient) -> None:
     listed = (await client.get("/v1/models")).json()["data"]
     assert {one["id"] for one in listed} == {"a", "r"}, "the key may not use b by its own name"
