@@ -5,6 +5,7 @@ A scripted model asks for a tool of the agent that reads a file, and answers wit
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -71,19 +72,40 @@ def rules() -> list[dict[str, object]]:
     ]
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with stack_in(tmp_path_factory.mktemp("agents"), forks=False) as stack:
+@contextlib.contextmanager
+def served(home: Path, key: dict[str, str] | None = None, **blocks: object) -> Iterator[Stack]:
+    """A server with the scripted model, and the files of all agents. key: their reference to an API key."""
+    with stack_in(home, forks=False) as stack:
         stack.variables |= {"PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+        stack.variables["TEAM_KEY"] = "sk-team"
         script = {"constraints": True, "template": TEMPLATE, "rules": rules()}
         (stack.home / "agent.script.json").write_text(json.dumps(script))
         (stack.home / "word.txt").write_text("blue-heron\n")
         stack.write(
             {"agent": {"from": "./agent.script.json", "context": {"size": 131072}}},
-            clients=dict.fromkeys([*(agent.name for agent in AGENTS), "aider"], "agent"),
+            clients={
+                name: {"model": "agent", **({"key": key} if key else {})}
+                for name in (*(agent.name for agent in AGENTS), "aider")
+            },
+            **blocks,
         )
         stack.apply()
         stack.run("clients", "apply", "--yes")
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with served(tmp_path_factory.mktemp("agents")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The same with a server that demands a key, which is in the environment alone."""
+    home = tmp_path_factory.mktemp("locked")
+    reference = {"from_env": "TEAM_KEY"}
+    with served(home, reference, auth={"keys": {"team": {"secret": reference}}}) as stack:
         yield stack
 
 
@@ -123,6 +145,21 @@ def test_an_agent_reads_its_server_from_its_file(stack: Stack, agent: Agent) -> 
     require(agent.program)
     extra = ("-P", "openai-compatible") if agent.name == "cline" else agent.model
     assert "BLUE-HERON" in run(stack, agent.program, *extra, *agent.arguments, f"{TASK} {agent.name}")
+
+
+@pytest.mark.parametrize("name", ["claude-code", "codex", "opencode", "continue"])
+def test_an_agent_finds_the_key_by_its_reference(locked: Stack, name: str) -> None:
+    agent = next(agent for agent in AGENTS if agent.name == name)
+    require(agent.program)
+    assert "BLUE-HERON" in run(locked, agent.program, *agent.arguments, f"{TASK} {name}")
+
+
+@pytest.mark.parametrize("name", ["claude-code", "codex", "opencode", "llm"])
+def test_a_launch_gives_an_agent_the_key(locked: Stack, name: str) -> None:
+    agent = next(agent for agent in AGENTS if agent.name == name)
+    require(agent.program)
+    shown = run(locked, *COMMAND, "launch", name, "--", *agent.arguments, f"{TASK} {name}")
+    assert "BLUE-HERON" in shown
 
 
 @pytest.mark.parametrize("how", ["launch", "file"])
