@@ -37,6 +37,9 @@ _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 class Parser(argparse.ArgumentParser):
     """Raises `UsageError` where argparse would print and exit."""
 
+    unknown_hint = ""
+    """The hint for an unknown option that resembles none; "" for the list of options."""
+
     def parse_words(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse the arguments of a command; those after the first `--` are no options.
 
@@ -51,7 +54,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         message = message.replace(_LITERAL, "")
-        raise UsageError(message, hint=self._suggestion(message) or f"{self.prog} --help lists the options")
+        hint = self._suggestion(message) or (self.unknown_hint if message.startswith("unrecognized") else "")
+        raise UsageError(message, hint=hint or f"{self.prog} --help lists the options")
 
     def _plain_flag(self, argument: str) -> tuple[str, ...]:
         """Return `--flag=true` and `--flag=false`, as other tools write them, as plain flags.

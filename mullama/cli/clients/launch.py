@@ -28,6 +28,7 @@ def launch_options(parser: Parser) -> None:
     parser.add_argument("-m", "--model", metavar="NAME", help="the model (default: that of clients in the manifest)")
     parser.add_argument("--print", action="store_true", help="print the command and its variables; start nothing")
     instance_options(parser)
+    parser.unknown_hint = "the options of an agent stand after --: mullama launch AGENT -- OPTIONS"
 
 
 def launch(call: CommandContext) -> int:

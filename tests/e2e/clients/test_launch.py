@@ -96,6 +96,7 @@ def test_a_model_that_an_agent_cannot_use_is_refused(stack: Stack) -> None:
         (("codex",), 3, "no model is named and there is no default"),
         (("aider", "-m", "agent"), 3, "Aider is not here: there is no aider in PATH"),
         (("codez", "-m", "agent"), 4, "did you mean codex"),
+        (("codex", "--yolo"), 4, "the options of an agent stand after --"),
         (("llm", "-m", "mute"), 9, "extra-openai-models.yaml alone"),
     ):
         done = stack.run("launch", *arguments, code=code)
