@@ -11,6 +11,7 @@ import ipaddress
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -179,21 +180,24 @@ class _CheckedAddresses(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> Socket:
-        address = await self._address(host, port, timeout)
-        return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+        *first, last = await self._addresses(host, port, timeout)
+        for address in first:  # a name such as localhost may have one of IPv6 that the server does not listen on
+            with suppress(httpcore2.ConnectError):
+                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+        return await self._inner.connect_tcp(last, port, timeout, local_address, socket_options)
 
-    async def _address(self, host: str, port: int, seconds: float | None) -> str:
-        """Return an address of the host, within the time; raise `_Unusable` when any of its addresses is refused."""
+    async def _addresses(self, host: str, port: int, seconds: float | None) -> list[str]:
+        """Return the addresses of the host, within the time; raise `_Unusable` when any of them is refused."""
         try:
             async with asyncio.timeout(seconds):
                 found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except TimeoutError as error:
             raise httpcore2.ConnectTimeout("no address in time") from error
-        addresses = [str(entry[4][0]) for entry in found]
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         for text in addresses:
             if not all(map(self._allowed, addresses_in(ipaddress.ip_address(text.partition("%")[0])))):
                 raise _Unusable(f"has the address {text}, to which no request is sent")
-        return addresses[0]
+        return addresses
 
     async def connect_unix_socket(self, *_: Any, **__: Any) -> Socket:
         raise OSError("no unix socket is used")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from mullama.errors import ToolsUnavailable
 from mullama.tools.host_file import HostCommand
 from mullama.tools.listing import summary
 from mullama.tools.mcp_client import MOST_PAGES, HttpAddress, McpClient, cut
+from tests.certificates import Authority
 from tests.runtime.runtime_fixture import until
 from tests.server.server_fixture import StubRuntime, manifest, running_server
 from tests.tools.mcp_stub import LEGACY, MODERN, McpStub, response, text, tool
@@ -200,6 +202,23 @@ async def test_an_answer_of_http_that_must_not_be_used_has_its_reason(
     assert expected in found
     assert "canary" not in found
     assert all(headers["host"] == f"127.0.0.1:{stub.port}" for _, headers in stub.seen)
+
+
+async def test_a_certificate_is_that_of_the_name_and_not_of_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is made to the address that was checked."""
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", authority.cert)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(*authority.issue("server", hosts="DNS:localhost"))
+    async with McpStub().running(tls=tls) as stub:
+        named = client(HttpAddress(url=f"https://localhost:{stub.port}/mcp"))
+        assert len(await named.tools()) == 2
+        await named.aclose()
+        numbered = client(HttpAddress(url=f"https://127.0.0.1:{stub.port}/mcp"))
+        assert "certificate verify failed" in await reason(numbered.tools())
+        await numbered.aclose()
 
 
 async def test_a_name_whose_address_is_of_the_link_is_never_asked() -> None:
