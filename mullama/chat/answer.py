@@ -77,7 +77,7 @@ class _Parts(Struct):
     def end_call(self, ended: ToolEnded) -> None:
         """Add the result of a call to the call."""
         for place, part in enumerate(self.parts):
-            if isinstance(part, ToolRun) and part.started.id == ended.id:
+            if isinstance(part, ToolRun) and part.ended is None and part.started.id == ended.id:
                 self.parts[place] = replace(part, ended=ended)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mullama.chat.answer import Fold, fold
+from mullama.chat.answer import Fold, fold, unfold
 from mullama.chat.types import (
     Completed,
     Finished,
@@ -17,6 +17,9 @@ from mullama.chat.types import (
     ToolCallDelta,
     ToolCallFinished,
     ToolCallStarted,
+    ToolEnded,
+    ToolRun,
+    ToolStarted,
     Usage,
 )
 
@@ -68,3 +71,14 @@ def test_an_answer_can_be_looked_at_before_its_end() -> None:
     assert folding.answer.choices == ()
     folding.feed(TextDelta(text="a"))
     assert folding.answer.choices[0].reason is StopReason.CANCELLED
+
+
+def test_results_belong_to_the_calls_that_wait_for_them() -> None:
+    """Some servers number the calls of each turn from 0."""
+    begun = ToolStarted(id="call_0", server="docs", name="read", arguments={})
+    answer = fold(
+        (begun, ToolEnded(id="call_0", text="one"), TextDelta(text="And?"), begun, ToolEnded(id="call_0", text="two"))
+    )
+    runs = [part for part in answer.choices[0].parts if isinstance(part, ToolRun)]
+    assert [run.ended.text for run in runs if run.ended] == ["one", "two"]
+    assert fold(unfold(answer)).choices[0].parts == answer.choices[0].parts

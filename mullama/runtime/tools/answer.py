@@ -43,6 +43,8 @@ CountTokens = Callable[[str], Awaitable[Sequence[bytes]]]
 """Returns the tokens of a text, as bytes."""
 MOST_AT_ONCE = 16
 """Calls of one answer that run at the same time; further ones wait."""
+_CHARACTERS = 3
+"""Characters of a token of a conversation that no model has counted yet, about."""
 _ERROR = "Error: "
 _ONCE = chat.Started | chat.PromptText | chat.PromptProgress
 
@@ -323,6 +325,7 @@ class ToolAnswer:
         if not calls:
             return
         self._begun = time.monotonic()
+        self._used = sum(len(message.text) for message in self._request.messages) // _CHARACTERS
         tools = self._offer.tools
         free = {function: replace(tool, approve=False) for function, tool in tools.items()}
         decision = decide(calls, self._state, free, self._offer.limits, asks=True)
