@@ -343,8 +343,9 @@ class LocalOperator:
         elif live.changed:
             found.append(condition(Condition.DRIFTED, True, Reason.FILES_CHANGED, changed_on_disk(live.changed)))
         names = {*deployment.model.mcp, *((SEARCH_LABEL,) if deployment.model.search else ())}
-        used = [server for server in self._reconciler.tools.status() if server["name"] in names]
-        found += [one for one in tools_ready(used) if not one["status"]]
+        if names:  # most models have none, and each call looks at all servers
+            used = [server for server in self._reconciler.tools.status() if server["name"] in names]
+            found += [one for one in tools_ready(used) if not one["status"]]
         if degraded is not None:
             found.append(condition(Condition.DEGRADED, True, why, live.message))
         return found
