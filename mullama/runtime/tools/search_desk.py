@@ -53,14 +53,7 @@ class SearchDesk:
         if manifest.search != self._search:
             self._search, self._opened = manifest.search, None
             self.tools = search_tools(manifest.search) if manifest.search is not None else ()
-        self.problem = ""
-        if self._search is not None:
-            try:
-                self._key(self._search)
-                if self._search.pages:
-                    require_parser()
-            except MullamaError as error:
-                self.problem = error.message
+        self.problem = self._problem()
 
     @property
     def seconds(self) -> float:
@@ -75,8 +68,10 @@ class SearchDesk:
         try:
             key = self._key(search)
         except MullamaError as error:
-            self.problem = error.message
+            self.problem = str(error)
             raise ToolsUnavailable(error.message, hint=error.hint) from error
+        if self.problem:
+            self.problem = self._problem()
         if self._opened is None or self._opened[0] != key:
             from mullama.tools.search.opening import open_search  # with an HTTP client, which few servers need
 
@@ -87,6 +82,16 @@ class SearchDesk:
     async def close(self) -> None:
         """End the process that reads pages."""
         await self._reader.aclose()
+
+    def _problem(self) -> str:
+        try:
+            if self._search is not None:
+                self._key(self._search)
+                if self._search.pages:
+                    require_parser()
+        except MullamaError as error:
+            return str(error)
+        return ""
 
     def _key(self, search: Search) -> str | None:
         return read_secret(search.key, "search.key", self._env) if search.key is not None else None

@@ -27,7 +27,6 @@ from mullama.errors import (
     TransferFailed,
     Unavailable,
     Unsupported,
-    masked,
 )
 from mullama.manifest.host_addresses import is_host
 from mullama.sources.http_client import HttpResponse, TransientError, Web
@@ -115,7 +114,6 @@ async def fetch_page(
     Raises `Refused` for a host or an address that is not allowed, `Unsupported` for a page that is no text, `TimedOut`,
     and `Unavailable` for a page that is not to be had.
     """
-    shown = masked(url)[:200]
 
     def check(host: str) -> None:
         if not permits(host):
@@ -131,23 +129,22 @@ async def fetch_page(
     try:
         return await _in_thread(get, seconds)
     except Cancellation as error:
-        raise TimedOut(f"{shown} took longer than {seconds:g} s", hint="search.timeout bounds it") from error
+        raise TimedOut(f"the page took longer than {seconds:g} s", hint="search.timeout bounds it") from error
     except Unsupported:
         raise
     except (TransientError, TransferFailed, Invalid) as error:
-        raise Unavailable(f"{shown} cannot be fetched: {error}") from error
+        raise Unavailable(f"the page cannot be fetched: {error}") from error
 
 
 def _page(response: HttpResponse, most: int) -> FetchedPage:
-    shown = masked(response.url)[:200]
     if response.status != 200:
-        raise Unavailable(f"{shown} answered with status {response.status}")
+        raise Unavailable(f"the page is not there: status {response.status}")
     found = _MEDIA.match(response.headers.get("content-type", "text/html"))
     media = found[1].lower() if found else ""
     if not _TEXTS.fullmatch(media) or media in _NO_TEXTS:
-        raise Unsupported(f"{shown} is {media or 'of an unknown type'}, and only text is read")
+        raise Unsupported(f"the page is {media or 'of an unknown type'}, and only text is read")
     if response.encoded:
-        raise Unavailable(f"{shown} is compressed, which was not asked for")
+        raise Unavailable("the page is compressed, which was not asked for")
     data, cut = bytearray(), False
     try:
         for piece in response.chunks():

@@ -106,6 +106,9 @@ async def test_a_call_is_answered_by_the_search_in_force(web: StubWeb) -> None:
     (status,) = book.made.status()
     assert (status["name"], status["state"]) == ("search", "unavailable")
     assert "K is missing" in status["message"]
+    book.env["K"] = "two"
+    book.made.provider(SEARCH_LABEL)
+    assert book.made.status()[0]["state"] == "ready"
     book.follow(manifest(b={}))
     with pytest.raises(ToolsUnavailable, match="declares no search"):
         book.made.provider(SEARCH_LABEL)
