@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from mullama.errors import Busy, Denied, MullamaError, TimedOut, ToolsUnavailable
+from mullama.errors import Busy, Denied, MullamaError, TimedOut, TooLarge, ToolsUnavailable
 from mullama.tools.base import ServerTool, ToolProvider, ToolResult
 from mullama.tools.search.base import Hit
 from mullama.tools.search.brave import BraveEngine
 from mullama.tools.search.mcp_search import McpEngine, arguments_for, hits_of
 from mullama.tools.search.searxng import SearxngEngine
+from tests.runtime.runtime_fixture import until
 from tests.tools.search.stub_web import StubWeb
 
 pytestmark = pytest.mark.anyio
@@ -126,6 +128,27 @@ async def test_an_engine_that_sends_a_page_or_nothing(web: StubWeb) -> None:
         await SearxngEngine("http://127.0.0.1:1").search("x", 5, seconds=20)
     with pytest.raises(ToolsUnavailable, match="address of this link"):
         await SearxngEngine("http://169.254.169.254").search("x", 5, seconds=20)
+
+
+async def test_an_answer_that_is_too_large_or_too_deep(web: StubWeb) -> None:
+    web.page("/search", b'{"results": [' + b" " * 5 * 1024**2 + b"]}", "application/json")
+    with pytest.raises(TooLarge, match="larger than 4 MiB"):
+        await SearxngEngine(web.url).search("x", 5, seconds=20)
+    web.page("/search", b"[" * 200_000, "application/json")
+    with pytest.raises(ToolsUnavailable, match="no JSON"):
+        await SearxngEngine(web.url).search("x", 5, seconds=20)
+    web.endless("/search", b" " * 65536, "application/json")
+    with pytest.raises(TooLarge):
+        await SearxngEngine(web.url).search("x", 5, seconds=20)
+
+
+async def test_a_cancelled_search_ends_at_once(web: StubWeb) -> None:
+    web.silent("/search")
+    task = asyncio.create_task(SearxngEngine(web.url).search("x", 5, seconds=120))
+    await until(lambda: bool(web.requests))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_the_key_does_not_follow_a_redirect_to_another_host(web: StubWeb) -> None:
