@@ -70,6 +70,9 @@ def _server() -> Server[Any]:
         ]
         return types.ListResourcesResult(resources=found)
 
+    async def list_templates(_: Any, __: Any) -> types.ListResourceTemplatesResult:
+        return types.ListResourceTemplatesResult(resource_templates=[])
+
     async def read(_: Any, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
         try:
             resource, text = await read_resource(_session.get(), str(params.uri))
@@ -103,7 +106,7 @@ def _server() -> Server[Any]:
         "mullama", version=mullama.__version__, title="mullama", instructions=_INSTRUCTIONS,
         get_tool_input_schema=lambda name: TOOLS[name].schema if name in TOOLS else None,
         on_list_tools=list_tools, on_call_tool=call_tool, on_list_resources=list_resources, on_read_resource=read,
-        on_list_prompts=list_prompts, on_get_prompt=get_prompt,
+        on_list_resource_templates=list_templates, on_list_prompts=list_prompts, on_get_prompt=get_prompt,
     )  # fmt: skip
     server.middleware.clear()  # spans of OpenTelemetry; the requests behind the tools have their own
     return server

@@ -69,6 +69,7 @@ async def everything(client: Client) -> None:
         await client.call_tool("nope", {})
     resources = [resource.uri for resource in (await client.list_resources()).resources]
     assert resources == ["mullama://docs/manifest", "mullama://manifest", "mullama://schema"]
+    assert (await client.list_resource_templates()).resource_templates == []
     assert (await client.read_resource("mullama://schema")).contents[0].text.startswith("{")
     with pytest.raises(MCPError, match="no resource"):
         await client.read_resource("file:///etc/passwd")

@@ -224,7 +224,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._header_bytes > self._bounds.header_bytes or self._header_count > self._bounds.headers:
             self._stop(_large_headers())
         if self._in_headers:  # trailers follow the body; they are counted and ignored
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(b" \t"))  # llhttp leaves the white space at the end
 
     def on_headers_complete(self) -> None:
         if self._discarding:

@@ -124,6 +124,11 @@ def check_refusal(answer: bytes) -> None:
     assert b"x-request-id: req_" in answer
 
 
+def test_white_space_around_a_header_is_no_part_of_its_value(server: RunningServer) -> None:
+    raw = b"GET /api/version HTTP/1.1\r\nHost: \t localhost \t\r\nConnection: close\r\n\r\n"
+    assert status(server.raw(raw)) == 200
+
+
 def test_a_body_in_chunks_is_read(server: RunningServer) -> None:
     chunks = b"".join(b"%x;ext=1\r\n%b\r\n" % (len(p), p) for p in (BODY[:10], BODY[10:]))
     raw = POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\nTrailer: x\r\n\r\n"
