@@ -155,7 +155,7 @@ class Key(Block):
     quota: RateLimit | None = Field(default=None, examples=[{"tokens": "5M/d"}])
     """Further rate limits of the key, for a longer time; they apply together with `rate`."""
     mcp: tuple[Text, ...] | None = Field(default=None, examples=[["docs"], []])
-    """Names of the servers of tools that the key may use; `[]` for none. Without it, those of each model."""
+    """Names of the servers of tools that the key may use; `[]` for none. Without it, all."""
     priority: Whole = Field(default=0, ge=-1000, le=1000)
     """Priority: requests with a higher number are served first."""
 
