@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mullama.cli.inference.session_log import ChatLog
 from mullama.cli.page.cells import PageCell, PageColumn, cell
 from mullama.units import ago, counted, printable
+
+_LONGEST_LINE, _LONGEST_WORD = 1000, 500  # characters
 
 CHAT_COLUMNS = (
     PageColumn("title", "CONVERSATION", 16, 0),
@@ -48,6 +50,34 @@ def model_choices(status: Mapping[str, Any]) -> list[tuple[str, str]]:
 def inert(text: str) -> str:
     """Return a text of several lines whose control and direction characters are escaped."""
     return "".join(c if c in "\n\t" else printable(c) for c in text)
+
+
+class LinePlace(NamedTuple):
+    """The place at the end of a text: the lengths of its last line and of its last word."""
+
+    line: int = 0
+    word: int = 0
+
+
+_BEGIN = LinePlace()
+
+
+def broken(text: str, place: LinePlace = _BEGIN) -> tuple[str, LinePlace]:
+    """Return a text with line breaks in very long lines and words, and the place at its end.
+
+    A break at a space changes nothing in a paragraph. A block of code with one line of 200,000 characters takes
+    minutes to draw. place: that at the end of the text before it.
+    """
+    parts: list[str] = []
+    line, word = place
+    for c in text:
+        if c != "\n" and (word >= _LONGEST_WORD or (c == " " and line >= _LONGEST_LINE)):
+            parts.append("\n")
+            line = word = 0
+        parts.append(c)
+        line = 0 if c == "\n" else line + 1
+        word = 0 if c in " \n" else word + 1
+    return "".join(parts), LinePlace(line, word)
 
 
 def thinking_title(thinking: str, *, running: bool) -> str:

@@ -231,6 +231,39 @@ async def test_an_image_is_sent_and_named(page: Any, server: ChatServer, tmp_pat
     assert body["messages"][-1]["images"] == [base64.b64encode(b"png").decode()]
 
 
+async def test_a_picture_is_drawn_by_characters(page: Any, server: ChatServer, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (60, 20), (255, 0, 0)).save(tmp_path / "red.png")
+    server.answers.append(Stream(said("Red."), said(**END)))
+    async with running(page, 80, 30) as pilot:
+        await until(
+            lambda: any(one.path == "/api/models/chat" for one in server.tiny.asked), lambda: str(server.tiny.asked)
+        )
+        await typed(page, pilot, "What is on ./red.png")
+        await shown(page, "Red.")
+        await shown(page, "▀" * 48)
+        assert "▀" * 49 not in screen_text(page)
+
+
+async def test_without_colours_a_picture_is_its_name(server: ChatServer, tmp_path: Path) -> None:
+    from mullama.cli.page.screens.app import PageApp
+    from mullama.cli.page.start import top_panes
+
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (60, 20), (255, 0, 0)).save(tmp_path / "red.png")
+    server.answers.append(Stream(said("Red."), said(**END)))
+    call = page_call(server.tiny, tmp_path, env={"MULLAMA_CACHE_DIR": str(tmp_path)})
+    page = PageApp(PageServer(call), top_panes(), first="chat", plain=True)
+    async with running(page, 80, 30) as pilot:
+        await until(
+            lambda: any(one.path == "/api/models/chat" for one in server.tiny.asked), lambda: str(server.tiny.asked)
+        )
+        await typed(page, pilot, "What is on ./red.png")
+        await shown(page, "Red.")
+        await shown(page, "▣ red.png")
+        assert "▀" not in screen_text(page)
+
+
 async def test_text_of_a_model_is_inert(page: Any, server: ChatServer) -> None:
     lines = f"{HOSTILE}\n\n<script>alert(1)</script>\n\n[link](javascript:alert(1)) `[red]code`"
     server.answers.append(Stream(said(lines, thinking=HOSTILE), said(**END)))
@@ -242,3 +275,16 @@ async def test_text_of_a_model_is_inert(page: Any, server: ChatServer) -> None:
         assert "[bold red]big[/]" in text
         assert "[red]code" in text
         assert not {"\x1b", "\u202e"} & set(text)
+
+
+async def test_an_answer_of_a_megabyte_is_shown_to_its_bound_and_kept_whole(
+    page: Any, server: ChatServer, tmp_path: Path
+) -> None:
+    line = HOSTILE + "a" * 1_000_000
+    server.answers.append(Stream(said(f"```\n{line}\n```\n"), said(**END)))
+    async with running(page, 100, 30) as pilot:
+        await typed(page, pilot, "Attack")
+        await shown(page, "the first 100,000 characters are shown")
+        assert not {"\x1b", "\u202e"} & set(screen_text(page))
+    (log,) = ChatStore({"MULLAMA_CACHE_DIR": str(tmp_path)}).all()
+    assert line in log.turns[0].answer

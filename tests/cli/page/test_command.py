@@ -5,6 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +119,41 @@ def test_no_color_writes_no_colour(terminal: None, server: ScriptedServer, tmp_p
         assert session.finish() == 0
     assert not _COLOURS.search(session.seen)
     assert re.search(r"\x1b\[(?:\d+;)*4(?:;\d+)*m", session.seen), "a line under its row tells the cursor"
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_the_page_in_tmux_is_drawn_moved_and_closed(terminal: None, server: ScriptedServer, tmp_path: Path) -> None:
+    pytest.importorskip("textual")
+
+    def tmux(*arguments: str) -> str:
+        command = ["tmux", "-f", "/dev/null", "-S", str(tmp_path / "tmux"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+
+    def shown(*texts: str) -> None:
+        deadline = time.monotonic() + 20
+        while not all(text in (screen := tmux("capture-pane", "-p")) for text in texts):
+            assert time.monotonic() < deadline, screen
+            time.sleep(0.05)
+
+    page = shlex.join(
+        ["env", "-u", "COLUMNS", "-u", "LINES", sys.executable, "-m", "mullama", "top", "--host", server.tiny.url]
+    )
+    tmux("new-session", "-d", "-x", "80", "-y", "24", page)
+    try:
+        shown("chat *", "LoadFailed: no", "? help")
+        tmux("send-keys", "2")
+        shown("No event yet.")
+        tmux("send-keys", "1")
+        shown("chat *")
+        tmux("resize-window", "-x", "50", "-y", "16")
+        shown("1 Models  2  3", "mullama.yaml\n")
+        tmux("send-keys", "q")
+        deadline = time.monotonic() + 60
+        while tmux("list-sessions"):
+            assert time.monotonic() < deadline, tmux("capture-pane", "-p")
+            time.sleep(0.05)
+    finally:
+        tmux("kill-server")
 
 
 def test_a_dumb_terminal_gets_the_table(terminal: None, server: ScriptedServer, tmp_path: Path) -> None:

@@ -263,6 +263,24 @@ async def test_the_log_is_followed_and_filtered(page: Any, server: ScriptedServe
     stream.end()
 
 
+async def test_ten_thousand_hostile_lines_are_kept_in_bounds_and_inert(page: Any, server: ScriptedServer) -> None:
+    line = {"when": 1e9, "level": "warning", "part": "workers", "models": []}
+    lines = [{**line, "id": number, "text": f"{number} {HOSTILE}"} for number in range(10_000)]
+    lines.append({**line, "id": 10_000, "text": HOSTILE * 30_000})
+    server.tiny.answers["GET /api/v1/logs?tail=5000"] = Answer({"last": 10_000, "lines": lines})
+    stream = LiveStream()
+    server.tiny.answers["GET /api/v1/logs/events?after=10000"] = stream
+    async with running(page, 100) as pilot:
+        await press(pilot, "3")
+        await shown(page, "5000 lines, followed")
+        await shown(page, "9999 \\x1b[31mred\\x1b[0m [bold red]big[/]")
+        await press(pilot, "home")
+        await shown(page, "5001 \\x1b[31mred")
+        assert not {"\x1b", "\u202e"} & set(screen_text(page))
+        assert page.query_one("#log-lines").line_count <= 5001
+    stream.end()
+
+
 async def test_the_log_of_a_key_that_may_only_read_is_refused(page: Any, server: ScriptedServer) -> None:
     error = {"kind": "denied", "message": "this key has no role admin", "hint": "use one that has it"}
     server.tiny.answers["GET /api/v1/logs?tail=5000"] = Answer({"error": error}, 403)

@@ -84,7 +84,7 @@ class PageApp(PageBase):
         self._link.close()
 
     def on_resize(self) -> None:
-        self._draw_head()
+        self.call_after_refresh(self._draw_head)  # the size is still the one before
 
     @property
     def shown(self) -> Pane:

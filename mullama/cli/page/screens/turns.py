@@ -17,10 +17,12 @@ from textual.widgets.markdown import MarkdownStream
 
 from mullama.cli.inference.session_log import ChatTurn
 from mullama.cli.page.cells import cell
-from mullama.cli.page.chat_log import inert, thinking_title
+from mullama.cli.page.chat_log import LinePlace, broken, inert, thinking_title
+from mullama.cli.page.pictures import PictureRow, pictures
+from mullama.cli.page.screens.jobs import in_background
 from mullama.cli.page.screens.rows import content
 
-_SHOWN = 200_000  # characters of an answer that are drawn; a model that never ends would fill the memory
+_SHOWN = 100_000  # characters of an answer that are drawn; a model that never ends would fill the memory
 _THINKING_SECONDS = 0.2  # between two drawings of the thinking
 
 
@@ -38,24 +40,46 @@ class TurnView(Vertical):
         self._answer = ""
         self._thinking = turn.thinking
         self._drawn = 0.0
+        self._place = LinePlace()
         self._stream: MarkdownStream | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(inert(self._turn.question), classes="asked", markup=False)
-        # A line names each picture. Terminals differ in their protocols for pictures (kitty, iTerm, sixel), most pass
+        # Pictures are characters. Terminals differ in their protocols for pictures (kitty, iTerm, sixel), most pass
         # none through tmux or a connection, and a wrong guess fills the page with escapes.
         for name in self._turn.files:
             yield Static(content(cell(f"▣ {name}", "dim")), classes="file")
+        yield Static(classes="picture")
         with Collapsible(title="", collapsed=True, classes="thinking"):
             yield Static(markup=False, classes="thought")
         yield Markdown(parser_factory=_markdown, open_links=False, classes="answer")
         yield Static(classes="note")
 
     async def on_mount(self) -> None:
+        self._show_pictures()
         self._show_thinking(running=False)
         self._answer = self._turn.answer
-        await self._body.update(inert(self._answer[:_SHOWN]))
+        await self._body.update(self._drawable(self._answer[:_SHOWN]))
         self.finish(self._turn.note, failed=self._turn.failed)
+
+    def _drawable(self, text: str) -> str:
+        """Return the next piece of the answer as it can be drawn."""
+        text, self._place = broken(text, self._place)
+        return inert(text)
+
+    def _show_pictures(self) -> None:
+        """Show the pictures of the question where colours are shown."""
+        place = self.query_one(".picture", Static)
+        place.display = False
+        media = self._turn.media
+
+        def took(found: list[tuple[PictureRow, ...]]) -> None:
+            lines = [Content("").join(Content.styled(*one) for one in row) for rows in found for row in rows]
+            place.update(Content("\n").join(lines))
+            place.display = bool(lines)
+
+        if media and not self.app.ansi_color:
+            in_background(self.app, lambda: list(pictures(media)), took, lambda _: None)
 
     @property
     def _body(self) -> Markdown:
@@ -75,7 +99,7 @@ class TurnView(Vertical):
         room = _SHOWN - len(self._answer)
         self._answer += text
         if room > 0:
-            await self._stream.write(inert(text[:room]))
+            await self._stream.write(self._drawable(text[:room]))
 
     async def end(self, note: str, *, failed: bool) -> None:
         """Draw all that came, and the way in which the answer ended."""
@@ -103,7 +127,7 @@ class TurnView(Vertical):
         if self._thinking:
             self._drawn = time.monotonic()
             folded.title = thinking_title(self._thinking, running=running)
-            self.query_one(".thought", Static).update(Content(inert(self._thinking)))
+            self.query_one(".thought", Static).update(Content(inert(self._thinking[-_SHOWN:])))
 
 
 _NEW_LINE = "ctrl+j,shift+enter,alt+enter"
