@@ -29,8 +29,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory, web: StubWeb) -> Iterator[St
     home = tmp_path_factory.mktemp("search")
     (home / "words.script.json").write_text(json.dumps({"constraints": True}))
     script = {"from": "./words.script.json"}
-    search = {"provider": "searxng", "url": web.url}
-    with serving(home, {"script": {**script, "search": True}, "bare": script}, search=search) as found:
+    ranker = {"from": "builtin:tiny", "task": "embedding"}
+    search = {"provider": "searxng", "url": web.url, "embed": "ranker"}
+    models = {"script": {**script, "search": True}, "bare": script, "ranker": ranker}
+    with serving(home, models, search=search) as found:
         eventually(lambda: "search__search" in _prompt(found.url, "script"), found.log)
         yield found
 
@@ -151,6 +153,18 @@ def test_status_and_metrics_name_the_search(stack: Stack) -> None:
     assert (search["name"], search["state"], search["tools"]) == ("search", "ready", ["fetch_page", "search"])
     assert "mullama_tool_calls_total{" in (metrics := httpx.get(f"{stack.url}/metrics", timeout=30).text)
     assert 'server="search"' in metrics
+
+
+def test_the_declared_model_ranks_passages(stack: Stack) -> None:
+    def computed() -> float:
+        lines = httpx.get(f"{stack.url}/metrics", timeout=30).text.splitlines()
+        return sum(
+            float(line.rpartition(" ")[2]) for line in lines if 'model="ranker"' in line and "prompt_tokens" in line
+        )
+
+    before = computed()
+    assert "> Bridges of stone." in _chat(stack.url, "script", SEARCH).json()["message"]["content"]
+    assert computed() > before
 
 
 def test_a_search_that_is_taken_away(stack: Stack, web: StubWeb) -> None:
