@@ -355,10 +355,12 @@ class LocalOperator:
 
     def stack(self) -> dict[str, Any]:
         current = self._reconciler.current
+        # A server that starts serves nothing yet, and plans from the last revision of the previous process.
+        applied = self._reconciler.applied() or current.snapshot
         return {
-            "generation": current.snapshot.generation,
-            "revision": current.snapshot.revision,
-            "manifest": block_to_tree(current.snapshot.manifest),
+            "generation": applied.generation,
+            "revision": applied.revision,
+            "manifest": block_to_tree(applied.manifest),
             "origin": _origin(current.origin),
         }
 

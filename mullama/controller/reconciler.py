@@ -452,7 +452,7 @@ class Reconciler:
         """Gather the facts for a plan. pruning: list the files that may be deleted, too."""
         machine = await asyncio.to_thread(self._observe_machine, desired.hardware)
         self.state.update(machine=machine)
-        applied = self._applied()
+        applied = self.applied()
         manifests = [desired, *([applied.manifest] if applied else [])]
         files = await asyncio.to_thread(self._files.known, manifests, lock)
         root = self._records.folder.parent
@@ -477,7 +477,7 @@ class Reconciler:
                 self.changed_files = await asyncio.shield(self._look)
         return self.changed_files
 
-    def _applied(self) -> Applied | None:
+    def applied(self) -> Applied | None:
         """Return the served revision, or before the first one, the last revision of the previous process."""
         snapshot = self.current.snapshot
         if snapshot.generation == 0:

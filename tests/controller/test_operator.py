@@ -347,3 +347,17 @@ async def test_the_status_has_the_declared_revision_beside_the_one_that_serves(s
     declared, serving = rows()["a"]
     assert serving == before["a"][1]
     assert declared != serving
+
+
+async def test_a_server_that_starts_shows_the_revision_from_which_it_plans(tmp_path: Path) -> None:
+    """A fleet would else take a host that loads its models for an empty one, and place them elsewhere."""
+    async with local_server(tmp_path) as server:
+        assert server.operator.stack()["generation"] == 0
+        await server.apply({"a": server.script()})
+        before = server.operator.stack()
+    async with local_server(tmp_path) as server:
+        now = server.operator.stack()
+        assert server.operator.status()["state"] == "starting"
+        assert (now["revision"], [*now["manifest"]["models"]]) == (before["revision"], ["a"])
+        await server.apply({"a": server.script()})
+        assert server.operator.stack()["revision"] == before["revision"]
