@@ -101,7 +101,7 @@ function Ratings({ found, context }: { found: HubRepository; context: number }) 
             {found.quants.map((one) => (
               <tr key={one.quant}>
                 <th scope="row" class="model">{one.quant}</th>
-                <td data-label="Fit"><StateMark {...STATES[one.status]} /></td>
+                <td class="wide"><StateMark {...STATES[one.status]} /></td>
                 <td data-label="Quality">{one.quality}</td>
                 <td class="number" data-label="Download">{bytes(one.size_bytes)}</td>
                 <td class="number" data-label="Memory">{bytes(one.memory_bytes)}</td>
