@@ -98,3 +98,23 @@ def test_a_hidden_tab_ends_its_stream_and_misses_nothing(page: Any, stack: Stack
         page.evaluate(HIDE, "visible")
     page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="spare")).get_by_text("ready").wait_for()
     assert page.get_by_role("alert").count() == 0
+
+
+def test_a_manifest_is_edited_planned_applied_found_in_the_history_and_undone(page: Any, stack: Stack) -> None:
+    before = stack.manifest.read_text()
+    opened(page, stack, "plan")
+    page.get_by_text("Nothing to change").wait_for()
+    typed(page, "2048", "1536")
+    page.get_by_role("region", name="Plan").get_by_text("1536", exact=True).wait_for()
+    page.get_by_role("button", name="Save and apply").click()
+    page.get_by_text("applied", exact=True).wait_for()
+    page.get_by_role("link", name="History").click()
+    page.get_by_role("cell", name="1 updated (spare)").first.wait_for()
+    page.get_by_role("button", name="Plan the undo").first.click()
+    page.get_by_text("context.size").first.wait_for()
+    page.get_by_role("button", name="Apply").click()
+    page.get_by_role("cell", name="page (undo)").first.wait_for()
+    page.get_by_role("link", name="Plan", exact=True).click()
+    page.get_by_role("region", name="Plan").get_by_text("1536", exact=True).wait_for()  # the file still has it
+    stack.write_text(before)
+    page.get_by_text("Nothing to change").wait_for()
