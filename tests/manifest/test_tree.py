@@ -100,6 +100,7 @@ def supported(model: Model) -> Model:
         "context": model.context.model_copy(update={"flash_attention": "on", "ubatch": None, "pool": "auto"}),
         "gpu": model.gpu.model_copy(update={"tensor_split": (), "devices": ()}),
         "embedding": model.embedding.model_copy(update={"default_prompt": None}),
+        "transcription": model.transcription.model_copy(update={"language": None}),
         "residency": model.residency.model_copy(update={"ttl": None} if model.residency.load == "when_room" else {}),
         "template_arguments": dict(zip(sorted(TEMPLATE_ARGUMENTS), model.template_arguments.values(), strict=False)),
         "adapters": tuple(a.model_copy(update={"expose": False}) for a in model.adapters[:1]),
