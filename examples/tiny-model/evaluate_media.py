@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from tiny_recipe.media.pictures import Painter
-from tiny_recipe.media.questions import HEARD, ask
-from tiny_recipe.media.reading import SPOKEN
+from tiny_recipe.media.questions import HEARD, HEARD_NOTHING, ask
+from tiny_recipe.media.reading import NONE, SPOKEN
 from tiny_recipe.media.speech import RATE, Sound, Speaker, spoken
 
 HERE = Path(__file__).parent
@@ -32,6 +32,12 @@ PICTURES = {  # the kind of picture, and what is asked about it
     "two": ("describe", "count", "colour", "shape", "place"),
     "number": ("read", "describe"),
     "word": ("read", "describe"),
+}
+SOUNDS = {  # the kind of sound, and what is said in it; "alone" is a sound without a question
+    "digit": SPOKEN[:10],
+    "word": SPOKEN[10:],
+    "nothing": (NONE,),
+    "alone": SPOKEN,
 }
 SECONDS = (1, 2)  # the length of a sound
 SEED = 20_000
@@ -52,10 +58,15 @@ def picture_probes(each: int) -> Iterator[Probe]:
 
 def sound_probes(each: int, folder: Path) -> Iterator[Probe]:
     speaker, rng = Speaker(spoken(folder, held_out=True, each=15, seed=2), SEED), random.Random(SEED)
-    for _ in range(2 * each):
-        sound, word = speaker.recording(rng.choice(SECONDS))
-        kind = "digit" if word in SPOKEN[:10] else "word"
-        yield f"sound: {kind}", wav(sound), rng.choice(HEARD.held_out), word
+    for kind, words in SOUNDS.items():
+        found = 0
+        while found < each:
+            sound, word = speaker.recording(rng.choice(SECONDS))
+            if word not in words:
+                continue
+            found += 1
+            question = "" if kind == "alone" else rng.choice(HEARD.held_out)
+            yield f"sound: {kind}", wav(sound), question, HEARD_NOTHING if word == NONE else word
 
 
 def wav(sound: Sound) -> bytes:
@@ -85,12 +96,12 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("model")
     parser.add_argument("--probes", type=int, default=40, help="of each ability")
-    parser.add_argument("--sounds", action="store_true", help="ask about sounds, too")
+    parser.add_argument("--only", choices=("pictures", "sounds"), help="ask about these alone")
     parser.add_argument("--failures", action="store_true", help="print every wrong answer")
     parser.add_argument("--build", type=Path, default=HERE / "build", help="where recordings are kept")
     options = parser.parse_args()
-    probes = list(picture_probes(options.probes))
-    if options.sounds:
+    probes = [] if options.only == "sounds" else list(picture_probes(options.probes))
+    if options.only != "pictures":
         options.build.mkdir(exist_ok=True)
         probes += sound_probes(options.probes, options.build)
     results: dict[str, list[bool]] = defaultdict(list)

@@ -1,6 +1,7 @@
 """The built-in model with a projector: the whole way from a file to an answer.
 
-Each picture is far from any border of what the model tells apart, so another processor's rounding changes no answer.
+Each picture and sound is far from any border of what the model tells apart, so another processor's rounding changes no
+answer.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from mullama.audio import RATE
+from mullama.chat.media.wav import wav_file
 from tests.e2e.stack import Stack, stack_in
 
 pytestmark = pytest.mark.timeout(120)
-SHAPES = Path(__file__).parents[2] / "examples" / "shapes.png"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SHAPES, WORD = EXAMPLES / "shapes.png", EXAMPLES / "word.wav"
 SIDE = 96
 RED, GREEN, BLUE = (215, 35, 35), (40, 160, 60), (45, 75, 210)
+SPOKEN = "hello"
 SEEN = "I see a red circle on the left and a green triangle on the right."
 Colour = tuple[int, int, int]
 
@@ -48,7 +54,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with stack_in(tmp_path_factory.mktemp("built-in")) as made:
         made.write(
             {
-                "eyes": {"from": "builtin:tiny-vision", "requires": ["vision"]},
+                "eyes": {"from": "builtin:tiny-vision", "requires": ["vision", "audio"]},
                 "text": {"from": "builtin:tiny-vision", "mmproj": "none"},
             }
         )
@@ -58,8 +64,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def asked(stack: Stack, question: str, *media: bytes, model: str = "eyes") -> str:
     images = [base64.b64encode(medium).decode() for medium in media]
-    message = {"role": "user", "content": question, "images": images}
-    body = {"model": model, "messages": [message], "stream": False, "options": {"temperature": 0}}
+    return answered(stack, [{"role": "user", "content": question, "images": images}], model=model)
+
+
+def answered(stack: Stack, messages: list[dict[str, Any]], model: str = "eyes") -> str:
+    body = {"model": model, "messages": messages, "stream": False, "options": {"temperature": 0}}
     answer = httpx.post(f"{stack.url}/api/chat", json=body, timeout=60)
     assert answer.status_code == 200, answer.text
     text: str = answer.json()["message"]["content"]
@@ -69,6 +78,31 @@ def asked(stack: Stack, question: str, *media: bytes, model: str = "eyes") -> st
 def test_the_command_line_shows_it_the_shapes_of_the_example(stack: Stack) -> None:
     done = stack.run("run", "eyes", "What is in this picture?", "-i", str(SHAPES), "-t", "0")
     assert done.stdout.strip() == SEEN
+
+
+def test_the_command_line_plays_it_the_word_of_the_example(stack: Stack) -> None:
+    done = stack.run("run", "eyes", "Which word is this?", "-i", str(WORD), "-t", "0")
+    assert done.stdout.strip() == SPOKEN
+
+
+def test_it_writes_down_the_word_of_a_sound(stack: Stack) -> None:
+    done = stack.run("transcribe", str(WORD), "-m", "eyes")
+    assert done.stdout.strip() == SPOKEN
+
+
+def test_it_hears_nothing_in_silence(stack: Stack) -> None:
+    silence = wav_file(bytes(2 * RATE))
+    assert asked(stack, "What do you hear?", silence) == "I hear nothing."
+
+
+def test_it_answers_a_second_question_about_the_same_picture(stack: Stack) -> None:
+    picture = base64.b64encode(circle(BLUE, 72, 48)).decode()
+    turns = [
+        {"role": "user", "content": "What shape is it?", "images": [picture]},
+        {"role": "assistant", "content": "It is a circle."},
+        {"role": "user", "content": "What colour is it?"},
+    ]
+    assert answered(stack, turns) == "It is blue."
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ RECIPE = ROOT / "examples" / "tiny-model"
 SHIPPED = ROOT / "mullama" / "sources" / "builtin_models" / "tiny.gguf"
 sys.path.insert(0, str(RECIPE))
 
+from tiny_recipe.media import questions as media_questions  # noqa: E402
 from tiny_recipe.phrases import asking, systems, talk, told  # noqa: E402
 from tiny_recipe.phrases.facts import FAMILIES  # noqa: E402
 from tiny_recipe.phrases.mullama import MULLAMA  # noqa: E402
@@ -213,7 +214,10 @@ def all_phrasings() -> Iterator[Phrasings]:
         phrasings for thing in (told.NAME, told.COLOUR, *told.OTHERS) for phrasings in (thing.said, thing.asked)
     )
     yield from (
-        v for module in (asking, systems, told, talk) for v in vars(module).values() if isinstance(v, Phrasings)
+        v
+        for module in (asking, systems, told, talk, media_questions)
+        for v in vars(module).values()
+        if isinstance(v, Phrasings)
     )
 
 

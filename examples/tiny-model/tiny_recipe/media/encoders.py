@@ -18,7 +18,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tiny_recipe.media.pictures import SIDE, Painter, seen
-from tiny_recipe.media.answering import HEARD_WORDS, Codes
+from tiny_recipe.media.answering import HEARD_WORDS, Codes, Heard, Lesson, Seen
+from tiny_recipe.media.questions import random_kind
 from tiny_recipe.media.reading import NONE, SLOTS, Reading
 from tiny_recipe.media.speech import Speaker, heard
 from tiny_recipe.media.vision import PATCHES
@@ -63,12 +64,23 @@ class Labels:
 
 def picture_batch(painter: Painter, count: int, kind: str | None = None) -> tuple[Tensor, Tensor]:
     """Pictures with a little noise, as the encoder sees them, and their labels."""
-    drawn = [painter.picture(kind) for _ in range(count)]
+    pictures, readings = noisy_pictures(painter, [kind] * count)
+    return pictures, torch.tensor([labels_of(reading) for reading in readings])
+
+
+def picture_examples(painter: Painter, size: int = 50) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches without end of pictures that are all new, and their labels."""
+    while True:
+        yield picture_batch(painter, size)
+
+
+def noisy_pictures(painter: Painter, kinds: Sequence[str | None]) -> tuple[Tensor, list[Reading]]:
+    drawn = [painter.picture(kind) for kind in kinds]
     noise = np.random.default_rng(painter.rng.getrandbits(32))
     pixels = np.stack([np.asarray(seen(image), np.float32) for image, _ in drawn])
     level = np.array([painter.rng.uniform(0, 12) if painter.rng.random() < 0.4 else 0.0 for _ in drawn])
     pixels += level[:, None, None, None].astype(np.float32) * noise.standard_normal(pixels.shape, np.float32)
-    return tensor_of(pixels), torch.tensor([labels_of(reading) for _, reading in drawn])
+    return tensor_of(pixels), [reading for _, reading in drawn]
 
 
 def tensor_of(pixels: np.ndarray[Any, Any]) -> Tensor:
@@ -116,7 +128,23 @@ def sounds(speaker: Speaker, size: int) -> Iterator[tuple[Tensor, Tensor]]:
             yield sound_batch(speaker, size * 2 // (seconds + 1), seconds)
 
 
-def train_vision(model: nn.Module, codes: Codes, steps: int, rate: float, size: int, checkpoint: Path) -> None:
+@torch.no_grad()
+def seen_by(vision: nn.Module, size: int = 32, seed: int = 2_000_000) -> Seen:
+    """New pictures without end, and what the encoder writes about them."""
+    painter = Painter(seed, held_out=False)
+    while True:
+        pictures, readings = noisy_pictures(painter, [random_kind(painter.rng) for _ in range(size)])
+        yield from zip(readings, vision(pictures), strict=True)
+
+
+@torch.no_grad()
+def heard_by(hearing: nn.Module, speaker: Callable[[int], Speaker], size: int = 16, seed: int = 2_000_000) -> Heard:
+    """New sounds without end, and what the encoder writes about them."""
+    for bands, words in sounds(speaker(seed), size):
+        yield from zip([HEARD_WORDS[word] for word in words.tolist()], hearing(bands), strict=True)
+
+
+def train_vision(model: nn.Module, codes: Codes, lesson: Lesson) -> None:
     labels, rest = Labels(SLOTS, list(codes.slots)), codes.rest.detach()
     count = len(SLOTS)
 
@@ -127,30 +155,27 @@ def train_vision(model: nn.Module, codes: Codes, steps: int, rate: float, size: 
             loss = loss + (vectors[:, count:] - rest).pow(2).mean() / labels.power / 2
         return loss, entropy
 
-    train(model, lambda step: pictures(1_000_000 + step, size), loss_of, steps, rate, checkpoint)
+    train(model, lambda step: pictures(1_000_000 + step, lesson.size), loss_of, lesson)
 
 
-def train_hearing(
-    model: nn.Module, codes: Codes, speaker: Callable[[int], Speaker], steps: int, rate: float, size: int, checkpoint: Path
-) -> None:
+def train_hearing(model: nn.Module, codes: Codes, speaker: Callable[[int], Speaker], lesson: Lesson) -> None:
     labels = Labels([HEARD_WORDS], [codes.heard])
 
     def loss_of(step: int, x: Tensor, y: Tensor) -> tuple[Tensor, float]:
         vectors = model(x)
         return labels.loss(vectors.flatten(0, 1)[:, None], y.repeat_interleave(vectors.shape[1])[:, None])
 
-    train(model, lambda step: sounds(speaker(step), size), loss_of, steps, rate, checkpoint)
+    train(model, lambda step: sounds(speaker(step), lesson.size), loss_of, lesson)
 
 
 def train(
     model: nn.Module,
     batches: Callable[[int], Iterator[tuple[Tensor, Tensor]]],
     loss_of: Callable[[int, Tensor, Tensor], tuple[Tensor, float]],
-    steps: int,
-    rate: float,
-    checkpoint: Path,
+    lesson: Lesson,
 ) -> None:
-    """Learn up to the given step; resumes from the checkpoint."""
+    """Learn up to the last step of the lesson; resumes from the checkpoint."""
+    steps, rate, checkpoint = lesson.steps, lesson.rate, lesson.checkpoint
     named = dict(model.named_parameters())
     matrices = [p for name, p in named.items() if p.ndim == 2 and "position" not in name]
     others = [p for name, p in named.items() if p.ndim != 2 or "position" in name]

@@ -4,11 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import gguf
 import numpy as np
 from torch import Tensor, nn
 
 from tiny_recipe.media import hearing, pictures, speech, vision
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How libmtmd names the tensors of an encoder: the first prefix that a name begins with is replaced.
+
+    `from_one`: what it counts from one in place of zero.
+    """
+
+    prefixes: Mapping[str, str]
+    from_one: tuple[str, ...] = ()
+
+    def stored(self, name: str) -> str:
+        for prefix in self.from_one:
+            if name.startswith(prefix):
+                number, _, rest = name.removeprefix(prefix).partition(".")
+                name = f"{prefix}{int(number) + 1}.{rest}"
+        old, new = next((old, new) for old, new in self.prefixes.items() if name.startswith(old))
+        return new + name.removeprefix(old)
+
+
+FORMS = {
+    "vision": Form({"mm.": "mm.", "position_embd": "v.position_embd.weight", "": "v."}),
+    "hearing": Form({"mlp.": "mm.a.mlp.", "position_embd": "a.position_embd.weight", "": "a."}, ("conv2d.", "mlp.")),
+}
 
 
 def export(seeing: vision.Vision | None, listening: hearing.Hearing | None, path: Path) -> None:
@@ -26,12 +54,11 @@ def export(seeing: vision.Vision | None, listening: hearing.Hearing | None, path
         writer.add_uint32("clip.vision.patch_size", vision.PATCH)
         writer.add_array("clip.vision.image_mean", [0.5, 0.5, 0.5])
         writer.add_array("clip.vision.image_std", [0.5, 0.5, 0.5])
-        put(writer, seeing, {"mm.": "mm.", "position_embd": "v.position_embd.weight", "": "v."})
+        put(writer, seeing, FORMS["vision"])
     if listening is not None:
         describe(writer, "audio", "qwen3a", hearing, listening.mlp[1].out_features)
         writer.add_uint32("clip.audio.num_mel_bins", speech.BANDS)
-        numbers = {"conv2d.": 1, "mlp.": 1}  # libmtmd counts these from one
-        put(writer, listening, {"mlp.": "mm.a.mlp.", "position_embd": "a.position_embd.weight", "": "a."}, numbers)
+        put(writer, listening, FORMS["hearing"])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -49,17 +76,9 @@ def describe(writer: gguf.GGUFWriter, prefix: str, kind: str, sizes: object, lan
     writer.add_float32(f"clip.{prefix}.attention.layer_norm_epsilon", sizes.EPSILON)
 
 
-def put(
-    writer: gguf.GGUFWriter, network: nn.Module, prefixes: dict[str, str], numbers: dict[str, int] | None = None
-) -> None:
-    """Add the tensors; the first prefix that a name begins with is replaced."""
+def put(writer: gguf.GGUFWriter, network: nn.Module, form: Form) -> None:
     for name, weight in network.state_dict().items():
-        for prefix, first in (numbers or {}).items():
-            if name.startswith(prefix):
-                number, _, rest = name.removeprefix(prefix).partition(".")
-                name = f"{prefix}{int(number) + first}.{rest}"
-        old, new = next((old, new) for old, new in prefixes.items() if name.startswith(old))
-        writer.add_tensor(new + name.removeprefix(old), stored(name, weight))
+        writer.add_tensor(form.stored(name), stored(name, weight))
 
 
 def stored(name: str, weight: Tensor) -> np.ndarray:

@@ -21,11 +21,13 @@ FONT_FOLDER = Path("/usr/share/fonts/truetype")
 FONTS = (
     "dejavu/DejaVuSans.ttf", "dejavu/DejaVuSans-Bold.ttf", "dejavu/DejaVuSerif.ttf", "dejavu/DejaVuSansMono-Bold.ttf",
     "liberation/LiberationSans-Bold.ttf", "liberation/LiberationSerif-Bold.ttf",
+    "liberation/LiberationSerif-Regular.ttf", "liberation/LiberationSerif-Italic.ttf", "liberation/LiberationMono-Bold.ttf",
+    "liberation/LiberationMono-Regular.ttf", "dejavu/DejaVuSansCondensed-Bold.ttf", "dejavu/DejaVuSans-Oblique.ttf",
 )  # fmt: skip
 HELD_OUT_FONTS = (
     "liberation/LiberationSans-Regular.ttf", "dejavu/DejaVuSerif-Bold.ttf", "dejavu/DejaVuSansMono.ttf",
 )  # fmt: skip
-KINDS = (("one", 20), ("alike", 18), ("two", 20), ("number", 20), ("word", 22), ("nothing", 2))
+KINDS = (("one", 12), ("alike", 28), ("two", 16), ("number", 14), ("word", 28), ("nothing", 2))
 Rgb = tuple[int, int, int]
 
 
@@ -35,6 +37,7 @@ class Painter:
     def __init__(self, seed: int, *, held_out: bool) -> None:
         self.rng = random.Random(seed)
         self.fonts = HELD_OUT_FONTS if held_out else FONTS
+        self.bolder = 0.0 if held_out else 0.25  # share of the texts whose strokes are wider than those of the font
 
     def picture(self, kind: str | None = None) -> tuple[Image.Image, Reading]:
         """A picture of any size (48 to 250 pixels a side), and what it shows."""
@@ -166,7 +169,8 @@ class Painter:
         x = room_x * 0.5 - left + width * rng.uniform(-0.03, 0.03)
         y = room_y * 0.5 - top + height * rng.uniform(-0.04, 0.04)
         colour = self.colour()
-        self.pen.text((x, y), text, fill=self.ink(colour), font=chosen)
+        stroke = 1 if size > 28 and rng.random() < self.bolder else 0
+        self.pen.text((x, y), text, fill=self.ink(colour), font=chosen, stroke_width=stroke)
         return colour
 
 

@@ -11,7 +11,8 @@ from tiny_recipe.phrases.phrasing import Phrasings, phrasings
 DESCRIBE = phrasings(
     """What is in this picture? | What is in the picture? | Describe this picture. | Describe the image. | Describe it.
     What do you see? | What can you see in this picture? | What is in this image? | What does the picture show?
-    Describe this image. | Tell me what you see. | What is this? | What is shown here?""",
+    Describe this image. | Tell me what you see. | What is this? | What is shown here? | Describe the picture.
+    Describe what is in the picture. | Describe what the image shows. | Say what is in this picture.""",
     "What does this image show? | Describe what you see. | What is on this picture?",
 )
 COLOUR = phrasings(
@@ -40,7 +41,8 @@ COLOUR_OF = phrasings(
     "Name the colour of the {x}. | What colour does the {x} have?",
 )
 SHAPE_AT = phrasings(
-    """What is {p}? | What shape is {p}? | Which shape is {p}? | What do you see {p}? | What can you see {p}?""",
+    """What is {p}? | What shape is {p}? | Which shape is {p}? | What do you see {p}? | What can you see {p}?
+    Which of the shapes is {p}? | Name the shape {p}. | What stands {p}?""",
     "Which shape do you see {p}? | What is there {p}?",
 )
 NUMBER = phrasings(
@@ -56,9 +58,12 @@ WORD = phrasings(
 HEARD = phrasings(
     """What do you hear? | What can you hear? | What is in this recording? | Write down what you hear. | What is this?
     Which word do you hear? | What was said? | Write down the words. | What does the voice say? | What did I say?
-    Tell me what you hear. | Which words do you hear?""",
+    Tell me what you hear. | Which words do you hear? | Which word is this? | Which word is it? | What word is this?
+    What word do you hear? | Which word was said? | Write down the word. | What is the word? | Listen. What is it?
+    Transcribe the audio. | Transcribe the audio to text. Write only the words that are spoken.""",
     "What do you hear in this recording? | What is said here? | Write what you hear.",
 )
+HEARD_NOTHING = "I hear nothing."  # the answer about a sound without a word
 AT = {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom",
       "middle": "in the middle"}  # fmt: skip
 
@@ -74,7 +79,7 @@ def ask(rng: random.Random, reading: Reading, *, held_out: bool, ability: str | 
     """A question that fits the picture: of that ability, or of one that it has."""
     choices = {
         "one": ("describe", "describe", "colour", "shape", "count", "place"),
-        "two": ("describe", "describe", "count", "colour", "shape", "place"),
+        "two": ("describe", "count", "colour", "colour", "colour", "shape", "shape", "shape", "place"),
         "number": ("describe", "read", "read", "colour"),
         "word": ("describe", "read", "read", "colour"),
         "nothing": ("describe",),
@@ -133,6 +138,12 @@ def a(word: str) -> str:
     return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
+def random_kind(rng: random.Random) -> str:
+    """The kind of a picture to ask about; most of the questions are about two different shapes."""
+    kinds = {"one": 16, "alike": 12, "two": 50, "number": 11, "word": 9, "nothing": 2}
+    return rng.choices(list(kinds), list(kinds.values()))[0]
+
+
 def random_reading(rng: random.Random) -> Reading:
     """What a picture could show, without the picture."""
     from tiny_recipe.media.reading import COLOURS, COUNTS, SHAPES, WORDS
@@ -140,7 +151,7 @@ def random_reading(rng: random.Random) -> Reading:
     def thing(place: str = NONE) -> Thing:
         return Thing(rng.choice(COLOURS), rng.choice(SHAPES), place)
 
-    match rng.choices(("one", "alike", "two", "number", "word", "nothing"), (24, 22, 26, 14, 14, 2))[0]:
+    match random_kind(rng):
         case "one":
             return Reading("one", (thing(rng.choice(tuple(AT))),))
         case "alike":

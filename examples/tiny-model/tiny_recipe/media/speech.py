@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tiny_recipe.media.reading import SPOKEN
+from tiny_recipe.media.reading import NONE, SPOKEN
 
 RATE = 16_000  # samples per second
 WINDOW, HOP, BANDS = 400, 160, 48
@@ -23,6 +23,7 @@ VOICES = (
     "Gene", "john", "linda", "max", "Mike", "paul", "rob", "steph", "Hugo", "Lee", "quincy",
 )  # fmt: skip
 HELD_OUT_VOICES = ("m4", "f3", "Michael", "Alicia", "edward", "steph2", "robert", "Andrea")
+WORDLESS = 0.04  # share of the recordings without a word
 Sound = NDArray[np.float32]
 
 
@@ -66,10 +67,16 @@ class Speaker:
         self.rng, self.noise = random.Random(seed), np.random.default_rng(seed)
 
     def recording(self, seconds: int) -> tuple[Sound, str]:
-        """A sound of at most that many seconds, and the word in it. Noise is before, in and after the word."""
+        """A sound of at most that many seconds, and the word in it. Noise is before, in and after the word.
+
+        A few have no word (`NONE`): silence, or noise alone.
+        """
         rng = self.rng
-        word = rng.choice(SPOKEN)
         room = seconds * RATE - HOP
+        if rng.random() < WORDLESS:
+            quiet = np.zeros(rng.randint(room // 3, room), dtype=np.float32)
+            return (quiet + self.coloured(len(quiet)) * 10 ** -rng.uniform(1.3, 5)).astype(np.float32), NONE
+        word = rng.choice(SPOKEN)
         while True:
             sound = rng.choice(self.words[word])
             if rng.random() < 0.6:  # another speed, and with it another pitch
@@ -77,6 +84,7 @@ class Speaker:
                 sound = np.interp(stretched, np.arange(len(sound)), sound).astype(np.float32)
             if len(sound) < room:
                 break
+        sound = self.equalised(sound)
         free = room - len(sound)
         length = len(sound) + round(free * rng.choice((1, 1, rng.random())))
         start = round((length - len(sound)) * rng.random())
@@ -85,6 +93,16 @@ class Speaker:
         whole[start : start + len(sound)] = sound
         whole = (whole + self.coloured(length) * level) * 10 ** rng.uniform(-1.2, 0.2)
         return np.clip(whole, -1, 1).astype(np.float32), word
+
+    def equalised(self, sound: Sound) -> Sound:
+        """The sound of another microphone: each of its bands up to 8 dB louder or quieter, in half of the cases."""
+        if self.rng.random() < 0.5:
+            return sound
+        spectrum = np.fft.rfft(sound)
+        points = [self.rng.uniform(-8, 8) for _ in range(6)]
+        decibels = np.interp(np.linspace(0, 1, len(spectrum)), np.linspace(0, 1, len(points)) ** 2, points)
+        filtered = np.fft.irfft(spectrum * 10 ** (decibels / 20), len(sound))
+        return (filtered * (np.abs(sound).max() / (np.abs(filtered).max() + 1e-9))).astype(np.float32)
 
     def coloured(self, length: int) -> Sound:
         """Noise with the mean square 1: white, or with more of the low tones."""
