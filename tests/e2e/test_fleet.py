@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import httpx
 import pytest
 
 from mullama.client.address import ServerAddress
@@ -212,3 +214,41 @@ def test_a_target_and_a_saved_plan_change_one_model_of_a_fleet(fleet: RealFleet)
     assert "the plan is stale" in command(fleet, "apply", "--yes", "--plan", "plan.json", code=10)
     command(fleet, "apply", "--yes", "--target", "two")
     assert fleet.models() == {"a": ["one"], "b": [], "c": ["two"]}
+
+
+def test_a_surge_loses_no_request_where_the_host_has_no_room_for_both(fleet: RealFleet) -> None:
+    """Each host has room for one copy of x, which loads again, and clients ask all three hosts all the time."""
+    x, rollout = "x: {{from: builtin:tiny, hosts: [a, b]{}}}", "{max_unavailable: 0, max_surge: 1}"
+    budget = "hardware: {budget: {ram: 24MiB}}\n"
+
+    def declare(more: str) -> None:
+        fleet.declare(x.format(more), rollout)
+        fleet.control.write_text(fleet.control.manifest.read_text() + budget)
+
+    declare("")
+    command(fleet, "apply", "--yes")
+    [first] = (name for name, models in fleet.models().items() if models)
+    second = "b" if first == "a" else "a"
+    declare(", context: {size: 768}")
+    stop, answers = threading.Event(), list[int]()
+
+    def ask(name: str) -> None:
+        body = {"model": "x", "max_tokens": 2, "messages": [{"role": "user", "content": "Hi"}]}
+        with httpx.Client(timeout=60) as client:
+            while not stop.is_set():
+                answers.append(client.post(f"{fleet.urls[name]}/v1/chat/completions", json=body).status_code)
+
+    clients = [threading.Thread(target=ask, args=(name,)) for name in fleet.urls]
+    for client in clients:
+        client.start()
+    try:
+        applied = command(fleet, "apply", "--yes")
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+    assert f"step 1: models of {second} (surge)" in applied
+    assert f"step 3: removals of {first} (surge)" in applied
+    assert set(answers) == {200}
+    assert fleet.models() == {name: ["x"] if name == first else [] for name in "abc"}
+    assert "no changes" in command(fleet, "diff").splitlines()[-1]
