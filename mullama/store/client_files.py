@@ -112,7 +112,8 @@ class ClientRecords:
 def read_client_file(path: str) -> bytes | None:
     """Return the bytes of a file, None for a missing one. Raises `TooLarge` and `OSError` with its path."""
     try:
-        with open(path, "rb") as file:
+        # A pipe without a writer would be waited for.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise Invalid(f"{path} is not a file")
             data = file.read(MOST_BYTES + 1)

@@ -69,7 +69,7 @@ class ToolProvider(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """End the connection. Calls in progress raise `ToolsUnavailable`."""
+        """End the connection after the calls in progress."""
         ...
 
 

@@ -11,7 +11,8 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import anyio
@@ -54,6 +55,34 @@ class HttpAddress(Struct, frozen=True, kw_only=True):
     __repr__ = repr_without("headers")
 
 
+class _Connection(Struct, kw_only=True, eq=False):
+    """One connection to a server. Dropped, it ends after the calls in progress, each of which has its own time."""
+
+    opened: asyncio.Future[Client]
+    end: asyncio.Event = field(default_factory=asyncio.Event)
+    owner: asyncio.Task[None] | None = None
+    """Keeps it open."""
+    calls: int = 0
+    dropped: bool = False
+
+    def drop(self) -> None:
+        """End the connection as soon as no call uses it."""
+        self.dropped = True
+        if not self.calls:
+            self.end.set()
+
+    @contextmanager
+    def used(self) -> Iterator[Client]:
+        """Keep the open connection for a call."""
+        self.calls += 1
+        try:
+            yield self.opened.result()
+        finally:
+            self.calls -= 1
+            if self.dropped:
+                self.drop()
+
+
 class McpClient:
     """One server of tools. It is asked for the first time when it is used, and again after each failure.
 
@@ -66,10 +95,8 @@ class McpClient:
     ) -> None:
         self._name, self._place, self._allowed = name, place, tuple(allowed)
         self._seconds, self._most = seconds, most
-        self._owner: asyncio.Task[None] | None = None
-        self._opened: asyncio.Future[Client] | None = None
-        self._end = asyncio.Event()
-        self._ending: set[asyncio.Task[None]] = set()
+        self._connection: _Connection | None = None
+        self._ending: set[_Connection] = set()
         self._closed = False
         self._legacy = False
         """The next connection begins with `initialize`: the server did not answer the question for its revisions."""
@@ -81,15 +108,15 @@ class McpClient:
 
     async def tools(self) -> tuple[ServerTool, ...]:
         """See `ToolProvider`. Sets `listing`."""
-        client = await self._client()
+        connection = await self._connected()
         try:
             async with asyncio.timeout(self._seconds):
-                listed = await self._list(client)
+                listed = await self._list(connection.opened.result())
         except TimeoutError as error:
-            self._drop()
+            self._drop(connection)
             raise self._unavailable(f"did not list its tools in {self._seconds:g} s") from error
         except (MCPError, ValueError, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-            self._drop()
+            self._drop(connection)
             raise self._unavailable(_reason(error)) from error
         self.listing = await asyncio.to_thread(usable_tools, listed, self._allowed)
         return self.listing.tools
@@ -113,23 +140,24 @@ class McpClient:
 
     async def call(self, name: str, arguments: Mapping[str, JSONValue], *, seconds: float) -> ToolResult:
         """See `ToolProvider`."""
-        client = await self._client()
+        connection = await self._connected()
         request = types.CallToolRequest(params=types.CallToolRequestParams(name=name, arguments=dict(arguments)))
         try:
-            async with asyncio.timeout(seconds):
-                # Not `call_tool`: it checks results by a schema of the server, whose patterns can take any time.
-                found = await client.session.send_request(request, types.CallToolResult)
+            with connection.used() as client:
+                async with asyncio.timeout(seconds):
+                    # Not `call_tool`: it checks results by a schema of the server, whose patterns can take any time.
+                    found = await client.session.send_request(request, types.CallToolResult)
         except TimeoutError:
             return ToolResult(text=f"The tool did not answer within {seconds:g} s.", is_error=True)
         except MCPError as error:
             if _is_lost(error):
-                self._drop()
+                self._drop(connection)
                 raise self._unavailable(_reason(error)) from error
             return ToolResult(
                 text=cut(f"The tool failed: {error.error.message.removeprefix(_UNREADABLE)}", self._most), is_error=True
             )
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-            self._drop()
+            self._drop(connection)
             raise self._unavailable(_reason(error)) from error
         except ValueError:
             return ToolResult(text="The tool sent a result of a wrong form, or asks for input.", is_error=True)
@@ -138,57 +166,67 @@ class McpClient:
     async def aclose(self) -> None:
         """See `ToolProvider`."""
         self._closed = True
-        self._drop()
-        if ending := tuple(self._ending):
-            _, late = await asyncio.wait(ending, timeout=_CLOSING)
+        if self._connection is not None:
+            self._drop(self._connection)
+        ending = tuple(self._ending)
+        for connection in ending:
+            await connection.end.wait()
+        owners = [connection.owner for connection in ending if connection.owner is not None]
+        if owners:
+            _, late = await asyncio.wait(owners, timeout=_CLOSING)
             for owner in late:
                 owner.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
     # The connection
 
-    async def _client(self) -> Client:
-        """Return the open client; connect first where there is none."""
+    async def _connected(self) -> _Connection:
+        """Return the open connection; connect first where there is none."""
         if self._closed:
             raise self._unavailable("is not declared any more")
-        if self._opened is None or self._owner is None or self._owner.done():
-            self._end = asyncio.Event()
-            self._opened = asyncio.get_running_loop().create_future()
-            self._owner = asyncio.create_task(self._hold(self._opened, self._end), name=f"mcp {self._name}")
-        owner, opened = self._owner, self._opened
+        connection = self._connection
+        if connection is None or connection.owner is None or connection.owner.done():
+            connection = _Connection(opened=asyncio.get_running_loop().create_future())
+            connection.owner = asyncio.create_task(self._hold(connection), name=f"mcp {self._name}")
+            self._connection = connection
         try:
             async with asyncio.timeout(self._seconds):
-                return await asyncio.shield(opened)
+                await asyncio.shield(connection.opened)
         except TimeoutError as error:
-            if self._owner is owner:
-                self._drop()
-            owner.cancel()
+            self._drop(connection)
+            if connection.owner is not None:
+                connection.owner.cancel()
             self._legacy = not self._legacy
             raise self._unavailable(f"did not answer in {self._seconds:g} s") from error
+        return connection
 
-    def _drop(self) -> None:
-        """End the connection; the next use makes another one."""
-        self._end.set()
-        if self._owner is not None:
-            self._ending.add(self._owner)
-            self._owner.add_done_callback(self._ending.discard)
-        self._opened = self._owner = None
+    def _drop(self, connection: _Connection) -> None:
+        """End a connection after its calls; the next use makes another one."""
+        if self._connection is connection:
+            self._connection = None
+        connection.drop()
+        if connection.owner is not None and not connection.owner.done():
+            self._ending.add(connection)
+            connection.owner.add_done_callback(lambda _: self._ending.discard(connection))
 
-    async def _hold(self, opened: asyncio.Future[Client], end: asyncio.Event) -> None:
+    async def _hold(self, connection: _Connection) -> None:
         """Keep one connection open. The SDK wants its begin and its end in one task."""
+        opened = connection.opened
         try:
             async with self._session() as client:
                 if not opened.done():
                     opened.set_result(client)
-                await end.wait()
+                await connection.end.wait()
         except asyncio.CancelledError:
-            if not opened.done():
-                opened.cancel()
+            self._fail(opened, "closed the connection")  # not a cancellation: other callers wait for it, too
             raise
         except Exception as error:  # noqa: BLE001 - the SDK raises groups of whatever its tasks raise
-            if not opened.done():
-                opened.set_exception(self._unavailable(_reason(_first(error))))
-                opened.exception()  # no caller may be left to read it
+            self._fail(opened, _reason(_first(error)))
+
+    def _fail(self, opened: asyncio.Future[Client], reason: str) -> None:
+        if not opened.done():
+            opened.set_exception(self._unavailable(reason))
+            opened.exception()  # no caller may be left to read it
 
     def _session(self) -> Client:
         most = max(_LEAST_ANSWER, 4 * self._most)  # a result travels as text and as structure, both escaped

@@ -125,6 +125,9 @@ def test_only_files_of_a_reasonable_size_are_read(tmp_path: Path, monkeypatch: p
     assert read_client_file(str(tmp_path / "none")) is None
     with pytest.raises(IsADirectoryError):
         read_client_file(str(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Invalid, match="is not a file"):  # and is not waited for
+        read_client_file(str(tmp_path / "pipe"))
     monkeypatch.setattr(client_files, "MOST_BYTES", 3)
     (tmp_path / "f").write_bytes(b"1234")
     with pytest.raises(TooLarge, match="larger than"):

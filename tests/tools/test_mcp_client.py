@@ -319,6 +319,33 @@ async def test_a_schema_of_results_is_not_evaluated(stub: McpStub, docs: McpClie
     assert (await docs.call("slow", {"q": "x"}, seconds=FAR)).text == "ok"
 
 
+async def test_a_client_is_closed_after_its_calls(stub: McpStub, docs: McpClient) -> None:
+    """A manifest that declares the server otherwise cuts off no answer."""
+    await docs.tools()
+    stub.hold.clear()
+    call = asyncio.create_task(docs.call("read", {"q": "x"}, seconds=FAR))
+    await stub.arrived.wait()
+    closing = asyncio.create_task(docs.aclose())
+    await asyncio.sleep(0)
+    assert "is not declared any more" in await reason(docs.call("read", {"q": "y"}, seconds=FAR))
+    assert not closing.done()
+    stub.hold.set()
+    assert (await call).text == "read {'q': 'x'}"
+    await closing
+
+
+async def test_a_failed_request_leaves_the_calls_beside_it(stub: McpStub, docs: McpClient) -> None:
+    await docs.tools()
+    stub.hold.clear()
+    call = asyncio.create_task(docs.call("read", {"q": "x"}, seconds=FAR))
+    await stub.arrived.wait()
+    stub.other = lambda method: response(status="502 B")
+    assert "answered with status 502" in await reason(docs.call("read", {"q": "y"}, seconds=FAR))
+    stub.other = lambda method: None
+    stub.hold.set()
+    assert (await call).text == "read {'q': 'x'}"
+
+
 async def test_a_closed_client_is_not_used_again(stub: McpStub, docs: McpClient) -> None:
     await docs.tools()
     await docs.aclose()

@@ -377,16 +377,15 @@ class ToolBook:
         if server == SEARCH_LABEL:
             return self.search.provider()
         entry = self._entries.get(server)
-        if entry is None or entry.provider is None:
+        if entry is None:
             raise ToolsUnavailable(f"the server of tools {server} is not connected")
-        used = entry.provider
 
-        def lost(error: MullamaError) -> None:
+        def lost(used: ToolProvider, error: MullamaError) -> None:
             if entry.provider is used:  # else it is known already
                 self._lost(entry, error)
                 self._start(entry, _FIRST_PAUSE)
 
-        return _Watched(used, lost)
+        return _Watched(entry, lost)
 
     def seconds(self, server: str) -> float:
         """See `Toolbox`."""
@@ -470,20 +469,30 @@ def _declaration(server: McpServer) -> str:
 
 
 class _Watched:
-    """A provider whose losses the book learns from calls, too."""
+    """The provider of an entry, whose losses the book learns from calls, too."""
 
-    def __init__(self, inner: ToolProvider, lost: Callable[[MullamaError], None]) -> None:
-        self._inner, self._lost = inner, lost
+    def __init__(self, entry: _Entry, lost: Callable[[ToolProvider, MullamaError], None]) -> None:
+        self._entry, self._lost = entry, lost
 
     async def tools(self) -> tuple[ServerTool, ...]:
-        return await self._inner.tools()
+        return await (await self._provider(LOOK_SECONDS)).tools()
 
     async def call(self, name: str, arguments: Mapping[str, JSONValue], *, seconds: float) -> ToolResult:
+        used = await self._provider(min(seconds, LOOK_SECONDS))
         try:
-            return await self._inner.call(name, arguments, seconds=seconds)
+            return await used.call(name, arguments, seconds=seconds)
         except ToolsUnavailable as error:
-            self._lost(error)
+            self._lost(used, error)
             raise
+
+    async def _provider(self, seconds: float) -> ToolProvider:
+        """Return the provider, after the first look: an answer continues when its server is declared otherwise."""
+        await _asked((self._entry,), seconds)
+        if self._entry.provider is None:
+            fault = self._entry.fault
+            reason = fault.message if fault else f"the server of tools {self._entry.name} is not connected"
+            raise ToolsUnavailable(reason)
+        return self._entry.provider
 
     async def aclose(self) -> None:
         """Leave the connection to the book, whose it is."""

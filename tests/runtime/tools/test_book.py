@@ -300,8 +300,8 @@ async def test_a_server_that_is_down_leaves_the_others_and_returns(desk: Desk) -
     assert desk.book.problem("docs") == "the server of tools docs is down"
     assert [one["state"] for one in desk.book.status()] == ["unavailable", "ready"]
     assert desk.book.find(ToolServer(label="docs"), ANYONE).error == "the server of tools docs is down"
-    with pytest.raises(ToolsUnavailable):
-        desk.book.provider("docs")
+    with pytest.raises(ToolsUnavailable, match="docs is down"):
+        await desk.book.provider("docs").call("read", {}, seconds=1.0)
     await desk.book.refresh(FAR)
     assert desk.kinds().count("tools-lost") == 1
     desk.world.lists["docs"], before = [tool("docs", "read")], desk.world.opened.count("docs")
@@ -338,6 +338,14 @@ async def test_a_call_that_finds_no_server_is_a_loss(desk: Desk) -> None:
     desk.world.calls.clear()
     await desk.book.refresh(FAR)
     assert len(desk.names()) == 2
+
+
+async def test_a_call_waits_for_a_server_that_is_declared_otherwise(desk: Desk) -> None:
+    await desk.follow()
+    desk.manifest = manifest({"docs": {"url": "https://docs/mcp", "timeout": "5s"}})
+    desk.book.follow(desk.manifest, {})
+    assert (await desk.book.provider("docs").call("read", {}, seconds=FAR)).text == "read"
+    assert desk.world.opened == ["docs", "docs"]
 
 
 async def test_any_failure_of_a_server_concerns_it_alone(desk: Desk) -> None:
