@@ -11,6 +11,7 @@ from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE, REFUSED, outcome_code
 from mullama.cli.manifest.apply_progress import ApplyView
+from mullama.cli.manifest.planning import if_match
 from mullama.cli.on_fleet.fleet_call import find_fleet
 from mullama.cli.on_fleet.options import refuse_skip, skip_option
 from mullama.cli.on_ray.options import on_cluster, place_options
@@ -129,7 +130,8 @@ def undo(call: CommandContext) -> int:
             call.terminal.note("nothing was changed")
             return REFUSED
     view = ApplyView(call.terminal, as_json=options.json)
-    events = server.client.lines("POST", "/api/v1/undo", {"to": options.to, "by": user()}, within=options.timeout)
+    body = {"to": options.to, "by": user()}
+    events = server.client.lines("POST", "/api/v1/undo", body, within=options.timeout, headers=if_match(plan))
     result = view.run(events).result
     view.show_outcome()
     return outcome_code(result["outcome"]) if result else DONE

@@ -161,3 +161,8 @@ def _pinned_files(base: LoadedManifest, desired: LoadedManifest) -> dict[str, Kn
         s: KnownFiles(source=s, stored=True) for s in sources if isinstance(parse_source(s), (BuiltinRef, PathRef))
     }
     return stored | {source: pinned(lock[source]) for source in sources & lock.keys()}
+
+
+def if_match(plan: Plan) -> dict[str, str]:
+    """Return the header by which the server refuses a plan of another revision than the applied one."""
+    return {"If-Match": f'"{plan.base}"'}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.discover import FoundServer, load_manifest, origin, user
 from mullama.cli.manifest.apply import ApplyRequest, apply_body, apply_lock
-from mullama.cli.manifest.planning import plan_for, require_files
+from mullama.cli.manifest.planning import if_match, plan_for, require_files
 from mullama.cli.page.server_access import PageServer
 from mullama.errors import ManifestError, MullamaError
 from mullama.plan.steps import Plan, from_tree
@@ -46,11 +46,11 @@ def manifest_plan(server: PageServer) -> ShownPlan:
 def undo_plan(server: PageServer, to: int) -> ShownPlan:
     """Return the plan to apply revision `to` again."""
     plan = from_tree(server.find().client.get(f"/api/v1/undo?to={to}"))
-    return ShownPlan(
-        title=f"undo: back to revision {to}",
-        plan=plan,
-        apply=lambda: server.find().client.lines("POST", "/api/v1/undo", {"to": to, "by": user()}),
-    )
+
+    def apply() -> Events:
+        return server.find().client.lines("POST", "/api/v1/undo", {"to": to, "by": user()}, headers=if_match(plan))
+
+    return ShownPlan(title=f"undo: back to revision {to}", plan=plan, apply=apply)
 
 
 def revisions(server: PageServer) -> list[Mapping[str, Any]]:
@@ -65,15 +65,16 @@ def _followed_plan(server: PageServer) -> ShownPlan:
     answer = client.post("/api/v1/manifest/plan", {"text": file["text"]})
     if answer["problems"]:
         raise ManifestError(tuple(Problem.from_tree(problem) for problem in answer["problems"]))
-    plan = from_tree(answer["plan"])
+    plan, empty = from_tree(answer["plan"]), bool(answer["removes_all"])
 
     def apply() -> Events:
-        body = {"text": file["text"], "digest": file["digest"]}
-        return server.find().client.lines("PUT", "/api/v1/manifest", body, headers={"If-Match": f'"{plan.base}"'})
+        # The question before it names the removal of all models.
+        body = {"text": file["text"], "digest": file["digest"], "allow_empty": empty}
+        return server.find().client.lines("PUT", "/api/v1/manifest", body, headers=if_match(plan))
 
     warnings = tuple(str(Problem.from_tree(warning)) for warning in answer["warnings"])
     readonly = f" (not saved by the server: {file['readonly']})" if file["readonly"] else ""
-    return ShownPlan(title=f"{file['path']}{readonly}", plan=plan, apply=apply, warnings=warnings)
+    return ShownPlan(title=f"{file['path']}{readonly}", plan=plan, apply=apply, warnings=warnings, removes_all=empty)
 
 
 def _file_plan(server: PageServer) -> ShownPlan:

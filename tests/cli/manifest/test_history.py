@@ -43,6 +43,7 @@ def test_undo_with_yes_shows_its_plan_and_applies(undo: Callable[..., Ran], tiny
     ran = undo("--yes")
 
     assert tiny.asked[-1].body == {"to": None, "by": user()}
+    assert tiny.asked[-1].headers["If-Match"] == '"a"', "another revision than that of the plan refuses it"
 
     assert ran.code == 0
     assert "- chat" in ran.out

@@ -318,7 +318,7 @@ async def test_the_manifest_is_planned_confirmed_and_applied(page: Any, server: 
     file = {"path": "/srv/mullama.yaml", "profiles": [], "text": "mullama: v1\n", "digest": "d", "readonly": ""}
     answers["GET /api/v1/manifest"] = Answer(file)
     tree = to_tree(plan(CHANGED))
-    answers["POST /api/v1/manifest/plan"] = Answer({"problems": [], "warnings": [], "plan": tree})
+    answers["POST /api/v1/manifest/plan"] = Answer({"problems": [], "warnings": [], "plan": tree, "removes_all": False})
     answers["PUT /api/v1/manifest"] = applied(*PROGRESS)
     async with running(page, 100) as pilot:
         await press(pilot, "4")
@@ -332,7 +332,7 @@ async def test_the_manifest_is_planned_confirmed_and_applied(page: Any, server: 
         await shown(page, "✓ revision 4 is applied")
         await shown(page, "● chat ready")
     asked = next(one for one in server.tiny.asked if one.method == "PUT")
-    assert asked.body == {"text": "mullama: v1\n", "digest": "d"}
+    assert asked.body == {"text": "mullama: v1\n", "digest": "d", "allow_empty": False}
     assert asked.headers["If-Match"] == f'"{tree["base"]}"'
 
 
@@ -394,3 +394,24 @@ async def test_an_undo_shows_its_plan_before_it_is_done(page: Any, server: Scrip
         await press(pilot, "y")
         await shown(page, "✓ revision 4 is applied")
     assert [body["to"] for body in server.bodies("POST /api/v1/undo")] == [1]
+    asked = next(one for one in server.tiny.asked if one.method == "POST")
+    assert asked.headers["If-Match"] == f'"{plan(CHANGED).base}"', "another revision than that of the plan refuses it"
+
+
+async def test_a_manifest_without_models_is_applied_after_a_question_that_names_it(
+    page: Any, server: ScriptedServer
+) -> None:
+    answers = server.tiny.answers
+    file = {"path": "/srv/mullama.yaml", "profiles": [], "text": "mullama: v1\n", "digest": "d", "readonly": ""}
+    answers["GET /api/v1/manifest"] = Answer(file)
+    planned = {"problems": [], "warnings": [], "plan": to_tree(plan(CHANGED)), "removes_all": True}
+    answers["POST /api/v1/manifest/plan"] = Answer(planned)
+    answers["PUT /api/v1/manifest"] = applied(*PROGRESS)
+    async with running(page, 100) as pilot:
+        await press(pilot, "4")
+        await shown(page, "1 changed.")
+        await press(pilot, "a")
+        await shown(page, "The manifest has no models")
+        await press(pilot, "y")
+        await shown(page, "✓ revision 4 is applied")
+    assert [body["allow_empty"] for body in server.bodies("PUT /api/v1/manifest")] == [True]

@@ -102,7 +102,7 @@ function Undo({ to, close }: { to: number; close: () => void }) {
   const applied = status.value?.generation;
   const { found: plan, error } = useAnswer<Plan>(`api/v1/undo?to=${to}`, done || run.running ? "" : applied);
   useEffect(run.forget, [to]);
-  const apply = () => run.begin("api/v1/undo", { method: "POST", body: JSON.stringify(key.value ? { to } : { to, by: "page" }) });
+  const apply = () => run.begin("api/v1/undo", { method: "POST", headers: { "if-match": `"${plan!.base}"` }, body: JSON.stringify(key.value ? { to } : { to, by: "page" }) });
   return (
     <section class="panel" aria-label={`Undo to revision ${to}`}>
       <header>
