@@ -160,6 +160,43 @@ def test_a_file_that_changed_meanwhile_is_overwritten_only_by_choice(plan: Any, 
     assert "1792" in stack.manifest.read_text()
 
 
+def test_no_text_is_applied_before_its_plan_is_shown(plan: Any) -> None:
+    held: list[Any] = []
+    plan.route("**/api/v1/manifest/plan", lambda route: held.append(route))
+    with plan.expect_request("**/api/v1/manifest/plan"):
+        typed(plan, "2048", "1792")
+        assert plan.get_by_role("button", name="Save and apply").is_disabled()
+    assert plan.get_by_role("button", name="Save and apply").is_disabled()
+    held[0].continue_()
+    plan.get_by_text("context.size").wait_for()
+    assert plan.get_by_role("button", name="Save and apply").is_enabled()
+    typed(plan, "1792", "1536")
+    assert plan.get_by_role("button", name="Save and apply").is_disabled()
+
+
+def test_a_text_written_during_a_save_is_a_change_of_the_saved_file(plan: Any, stack: Stack) -> None:
+    held: list[Any] = []
+    plan.route(
+        "**/api/v1/manifest", lambda route: held.append(route) if route.request.method == "PUT" else route.fallback()
+    )
+    typed(plan, "2048", "1792")
+    plan.get_by_text("context.size").wait_for()
+    with plan.expect_request(lambda request: request.method == "PUT"):
+        plan.get_by_role("button", name="Save and apply").click()
+    typed(plan, "1792", "1536")
+    with plan.expect_response(lambda answer: answer.request.method == "GET" and "1792" in answer.text()):
+        held[0].continue_()
+    plan.get_by_text("applied", exact=True).wait_for()
+    assert "1792" in stack.manifest.read_text()
+    assert plan.get_by_text("changed by others").count() == 0
+    held.clear()
+    with plan.expect_request(lambda request: request.method == "PUT"):
+        plan.get_by_role("button", name="Save and apply").click()
+    held[0].continue_()
+    plan.get_by_text("Nothing to change").wait_for()
+    assert applied(stack)["spare"]["context"]["size"] == 1536
+
+
 def test_the_progress_has_bytes_and_an_ended_connection_is_stated(plan: Any) -> None:
     fetch = {"event": "fetch", "model": "spare", "file": "a.gguf", "phase": "downloading", "total": 4 * 1024**2}
     lines = [{"event": "phase", "phase": "fetch"}, {**fetch, "done": 1024**2}]

@@ -68,7 +68,7 @@ export function Plan() {
 /** The mistakes or the plan, with the button that applies it. */
 function Steps({ manifest, jump }: { manifest: ManifestState; jump: (mistake: Mistake) => void }) {
   const run = useRun();
-  const { file, text, edited, chosen, result, stale } = manifest;
+  const { file, text, edited, chosen, result, current, stale } = manifest;
   if (!file) return null;
   const mistakes = result?.problems ?? [];
   const plan = result?.plan;
@@ -77,6 +77,7 @@ function Steps({ manifest, jump }: { manifest: ManifestState; jump: (mistake: Mi
   const removed = plan?.steps.filter((step) => step.kind === "model" && step.action === "remove").length ?? 0;
   const held = status.value?.conditions.find((one) => one.type === "Synced" && one.reason === "Held");
   const begin = async () => {
+    manifest.sent(text);
     const saved = await run.begin("api/v1/manifest", {
       method: "PUT",
       headers: { "if-match": `"${plan?.base ?? file.revision}"` },
@@ -95,7 +96,7 @@ function Steps({ manifest, jump }: { manifest: ManifestState; jump: (mistake: Mi
         <h2>{mistakes.length ? counted(mistakes.length, "mistake") : "Against the server"}</h2>
         <button
           class={removed ? "button danger" : "button main"}
-          disabled={run.running || !!file.readonly || mistakes.length > 0 || !plan || (empty && !edited && !other)}
+          disabled={run.running || !!file.readonly || !current || mistakes.length > 0 || !plan || (empty && !edited && !other)}
           onClick={() => void begin()}
         >
           {run.running ? "Applying…" : words.filter(Boolean).join(" ")}
@@ -108,6 +109,7 @@ function Steps({ manifest, jump }: { manifest: ManifestState; jump: (mistake: Mi
         {run.error != null && <Problem title={run.unsure ? "The result is not known" : "Nothing was saved"} error={run.error} />}
         {run.progress && <Progress progress={run.progress} />}
         {held && !edited && !stale && <p class="notice"><strong>Held.</strong> The saved file {held.message.split(";")[0]} models, so it waits for a confirmation.</p>}
+        {result && !current && connection.value === "lost" && <p class="notice">This is the plan of an earlier text. The new one is planned when the server answers again.</p>}
         {mistakes.length > 0 && <Mistakes mistakes={mistakes} path={file.path} jump={jump} />}
         {result?.warnings.map((one, index) => <p key={index} class="notice">{one.line !== null && `line ${one.line}: `}{one.message}</p>)}
         {plan ? <PlanView plan={plan} /> : !result && manifest.planError == null && <p class="quiet">{connection.value === "lost" ? "The text is planned when the server answers again." : "Planning…"}</p>}

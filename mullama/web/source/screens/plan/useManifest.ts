@@ -9,6 +9,13 @@ import { type Draft, keep, kept } from "./draft.ts";
 
 const PAUSE = 400; // milliseconds without a key before the text is planned
 
+/** A result, with the text and the profiles that were sent for it. */
+interface Planned {
+  result: TextPlan;
+  text: string;
+  profiles: string;
+}
+
 /** What the screen shows and changes. */
 export interface ManifestState {
   /** The newest read of the file; null before the first. */
@@ -24,6 +31,8 @@ export interface ManifestState {
   chosen: string[];
   known: string[];
   result: TextPlan | null;
+  /** True for a result that belongs to the text and the profiles as they are now. */
+  current: boolean;
   readError: unknown;
   planError: unknown;
   write: (text: string) => void;
@@ -32,8 +41,10 @@ export interface ManifestState {
   discard: () => void;
   /** Keep the text, as a change of the file as it is now. */
   rebase: () => void;
+  /** State that this text is sent to be saved: a file with it was not changed by others. */
+  sent: (text: string) => void;
   /** Read the file again after it was saved here, or could not be. */
-  reread: (saved: boolean) => Promise<void>;
+  reread: (applied: boolean) => Promise<void>;
 }
 
 /** The newest read of the file in this tab, so that the text can be read and written while the server is away. */
@@ -46,11 +57,12 @@ export function useManifest(): ManifestState {
   const [version, setVersion] = useState(0);
   const [profiles, setProfiles] = useState<string[] | null>(null);
   const [known, setKnown] = useState<string[]>([]);
-  const [result, setResult] = useState<TextPlan | null>(null);
+  const [planned, setPlanned] = useState<Planned | null>(null);
   const [readError, setReadError] = useState<unknown>(null);
   const [planError, setPlanError] = useState<unknown>(null);
   const now = useRef({ file, draft });
   now.current = { file, draft };
+  const saved = useRef<string | null>(null);
 
   const take = (found: ManifestText) => {
     const { file: before, draft: mine } = now.current;
@@ -61,6 +73,8 @@ export function useManifest(): ManifestState {
     setReadError(null);
     if (stored && stored.text !== found.text) replace(stored);
     else if (before === null || untouched || mine.text === found.text) replace({ text: found.text, digest: found.digest });
+    // What was written while the save ran is a change of the saved file.
+    else if (found.text === saved.current && found.digest !== before.digest) replace({ text: mine.text, digest: found.digest });
   };
   const replace = (wanted: Draft) => {
     if (wanted.text !== now.current.draft.text) setVersion((number) => number + 1);
@@ -93,7 +107,7 @@ export function useManifest(): ManifestState {
       ask<TextPlan>("api/v1/manifest/plan", { method: "POST", body: JSON.stringify({ text: draft.text, profiles: chosen }) }).then(
         (found) => {
           if (mine !== turn.current) return;
-          setResult(found);
+          setPlanned({ result: found, text: draft.text, profiles: chosen.join() });
           setPlanError(null);
           if (found.plan) setKnown(found.profiles);
         },
@@ -112,15 +126,17 @@ export function useManifest(): ManifestState {
     stale: edited && draft.digest !== file.digest,
     chosen,
     known: [...new Set([...known, ...chosen])],
-    result,
+    result: planned?.result ?? null,
+    current: planned?.text === draft.text && planned.profiles === chosen.join(),
     readError,
     planError,
     write: (text) => setDraft((before) => ({ ...before, text })),
     choose: setProfiles,
     discard: () => file && replace({ text: file.text, digest: file.digest }),
     rebase: () => file && setDraft((before) => ({ ...before, digest: file.digest })),
-    reread: async (saved) => {
-      if (saved) setProfiles(null);
+    sent: (text) => { saved.current = text; },
+    reread: async (applied) => {
+      if (applied) setProfiles(null);
       await read();
     },
   };
