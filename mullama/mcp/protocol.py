@@ -23,7 +23,7 @@ from mullama.errors import Internal, Invalid, MullamaError, NotFound
 from mullama.mcp.base import McpSession
 from mullama.mcp.plans import PlanBook
 from mullama.mcp.resources import PROMPTS, RESOURCES, prompt_text, read_resource
-from mullama.mcp.tools import TOOLS, ToolCalls, error_tree, offered, require_bounded
+from mullama.mcp.tools import TOOLS, ToolCalls, error_tree, is_failure, offered, require_bounded
 
 _INSTRUCTIONS = (
     "Tools of a mullama server, which runs local language models by a manifest. A change has two steps: plan shows it "
@@ -59,7 +59,9 @@ def _server() -> Server[Any]:
             tree = error_tree(error)
             text = json.dumps(tree, ensure_ascii=False)
             return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=tree, is_error=True)
-        return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=tree)
+        return types.CallToolResult(
+            content=[types.TextContent(text=text)], structured_content=tree, is_error=is_failure(tree)
+        )
 
     async def list_resources(_: Any, __: Any) -> types.ListResourcesResult:
         session = _session.get()

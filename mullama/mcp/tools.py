@@ -355,6 +355,11 @@ def _ended(lines: list[dict[str, Any]]) -> dict[str, Any]:
     return last
 
 
+def is_failure(tree: Mapping[str, Any]) -> bool:
+    """Return True for the result of an apply or an undo that was refused or failed."""
+    return tree.get("outcome", "applied") not in ("applied", "partly_applied")
+
+
 def _require_unmasked(text: str, before: str) -> None:
     """Raise `Invalid` for a text with the mask of a secret that the present text does not have."""
     if text.count(_MASK) > before.count(_MASK):

@@ -109,7 +109,12 @@ def test_a_plan_is_applied_over_http(server: RunningServer) -> None:
         unknown = await client.call_tool("apply", {"plan": "plan-0"})
         assert unknown.is_error
         undone = await client.call_tool("undo", {})
-        assert undone.structured_content["outcome"] == "applied"
+        assert (undone.structured_content["outcome"], undone.is_error) == ("applied", False)
+        lines = server.runtime.lines
+        server.runtime.lines = [{"event": "result", "outcome": "refused", "message": "chat is protected"}]
+        refused = await client.call_tool("undo", {})
+        server.runtime.lines = lines
+        assert (refused.structured_content["message"], refused.is_error) == ("chat is protected", True)
 
     used(url(server), "2026-07-28", change)
 

@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from mullama.cli.api_client.discover import FoundServer, api_key, has_manifest, load_manifest
+from mullama.cli.api_client.discover import FoundServer, api_key, find, has_manifest, is_remote, load_manifest, require
 from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.clients.served import client_named, existing, plan_of, server_address, user_folders
+from mullama.cli.clients.served import client_named, declared_model, existing, plan_of, server_address, user_folders
 from mullama.cli.models.load import default_model
 from mullama.cli.server.ensure import ensure_server, instance_options, model_path
 from mullama.client.address import ServerAddress
@@ -20,6 +21,10 @@ from mullama.clients.base import NO_KEY, ClientProgram, ServedModel, StartComman
 from mullama.clients.programs import CLIENTS
 from mullama.errors import Invalid, NotFound, Refused, Unsupported
 from mullama.manifest.spec.readers import PEER_SIGN
+from mullama.struct import replace
+
+if TYPE_CHECKING:
+    from mullama.manifest.spec import ClientConfig
 
 
 def launch_options(parser: Parser) -> None:
@@ -41,19 +46,12 @@ def launch(call: CommandContext) -> int:
             f"{client.title} is not here: there is no {client.program} in PATH", name=client.name,
             hint=f"install it: {client.install}",
         )  # fmt: skip
-    server = ensure_server(call)
-    name = call.options.model or (config.model if config else None) or default_model(server)
-    model = server.client.get(model_path(name))
-    _require_usable(client, name, model)
-    key = config.key.from_env if config and config.key else None
-    secret = _secret(call, key)
-    served = ServedModel(
-        url=(config.url if config else None) or _url(server),
-        model=name,
-        context=(config.context if config else None) or model.get("context_size"),
-        key=key or ("MULLAMA_API_KEY" if secret is not None else None),
-        tools=_calls_tools(model),
-    )
+    variable = config.key.from_env if config and config.key else None
+    secret = _secret(call, variable)
+    served = _declared(call, client, config) if call.options.print else None
+    served = served or _served(call, client, config)
+    if variable is None and secret is not None:
+        served = replace(served, key="MULLAMA_API_KEY")
     if client.starts_with_files:
         _require_files(call, client, served)
     command = client.start(served, secret or NO_KEY)
@@ -62,6 +60,38 @@ def launch(call: CommandContext) -> int:
         return DONE
     assert program is not None
     return _become(call, program, command, served.url)
+
+
+def _declared(call: CommandContext, client: ClientProgram, config: ClientConfig | None) -> ServedModel | None:
+    """Return the model by the manifest where no server runs; None where one runs, and without a manifest."""
+    if is_remote(call) or not has_manifest(call) or find(call) is not None:
+        return None
+    from mullama.cli.models.declared import Declared, model_of
+    from mullama.manifest.spec import ClientConfig
+
+    loaded = load_manifest(call)
+    declared = Declared(manifest=loaded.manifest, path=loaded.path, server=None)
+    name = call.options.model or (config.model if config else None)
+    if name is not None and PEER_SIGN not in name:
+        with suppress(Unsupported):  # a route to a peer, whose models are not known here
+            model_of(loaded.manifest, name)
+    wanted = (config or ClientConfig()).model_copy(update={"model": name})
+    return declared_model(call, declared, client.name, wanted)
+
+
+def _served(call: CommandContext, client: ClientProgram, config: ClientConfig | None) -> ServedModel:
+    """Return the model of the running server. If none runs, one is started, but not to print a command."""
+    server = require(call) if call.options.print else ensure_server(call)
+    name = call.options.model or (config.model if config else None) or default_model(server)
+    model = server.client.get(model_path(name))
+    _require_usable(client, name, model)
+    return ServedModel(
+        url=(config.url if config else None) or _url(server),
+        model=name,
+        context=(config.context if config else None) or model.get("context_size"),
+        key=config.key.from_env if config and config.key else None,
+        tools=_calls_tools(model),
+    )
 
 
 def _calls_tools(model: Mapping[str, Any]) -> bool:

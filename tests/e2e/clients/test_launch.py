@@ -126,6 +126,14 @@ def test_the_key_is_given_in_the_environment_and_shown_nowhere(stack: Stack) -> 
     assert "TEAM_KEY, the key of this client, is not set" in missing
 
 
+def test_a_command_is_printed_without_a_server(stack: Stack) -> None:
+    stack.write(MODELS)
+    shown = stack.run("launch", "codex", "--print", "-m", "agent").stdout
+    assert "model_providers.mullama.base_url" in shown
+    assert "model 'nope' not found" in stack.run("launch", "codex", "--print", "-m", "nope", code=3).stderr
+    stack.run("status", code=3)  # none was started
+
+
 def test_a_client_that_reads_only_files_starts_after_they_are_applied(stack: Stack) -> None:
     stack.write(MODELS, clients={"llm": "agent"})
     stack.apply()
