@@ -127,9 +127,9 @@ def test_the_key_is_given_in_the_environment_and_shown_nowhere(stack: Stack) -> 
 
 
 def test_a_command_is_printed_without_a_server(stack: Stack) -> None:
-    stack.write(MODELS)
-    shown = stack.run("launch", "codex", "--print", "-m", "agent").stdout
-    assert "model_providers.mullama.base_url" in shown
+    stack.write(MODELS, clients={"codex": {"model": "agent", "url": "http://127.0.0.1:9"}})
+    shown = stack.run("launch", "codex", "--print").stdout
+    assert 'base_url="http://127.0.0.1:9' in shown
     assert "model 'nope' not found" in stack.run("launch", "codex", "--print", "-m", "nope", code=3).stderr
     stack.run("status", code=3)  # none was started
 
