@@ -131,7 +131,7 @@ def test_a_command_is_printed_without_a_server(stack: Stack) -> None:
     shown = stack.run("launch", "codex", "--print").stdout
     assert 'base_url="http://127.0.0.1:9' in shown
     assert "model 'nope' not found" in stack.run("launch", "codex", "--print", "-m", "nope", code=3).stderr
-    stack.run("status", code=3)  # none was started
+    stack.run("status", code=11)  # none was started
 
 
 def test_a_client_that_reads_only_files_starts_after_they_are_applied(stack: Stack) -> None:
