@@ -197,6 +197,17 @@ def test_a_text_written_during_a_save_is_a_change_of_the_saved_file(plan: Any, s
     assert applied(stack)["spare"]["context"]["size"] == 1536
 
 
+def test_a_model_that_cannot_run_is_named_beside_the_part_that_was_applied(plan: Any, stack: Stack) -> None:
+    (stack.home / "bad.gguf").write_bytes(b"no weights" * 100)
+    typed(plan, "routes:", "  bad: ./bad.gguf\n  extra: builtin:tiny\nroutes:")
+    plan.get_by_text("bad add").or_(plan.get_by_text("2 steps")).first.wait_for()
+    plan.get_by_role("button", name="Save and apply").click()
+    plan.get_by_role("alert").filter(has_text="only GGUF files can be run").get_by_text(
+        "Only a part was applied"
+    ).wait_for()
+    assert set(applied(stack)) == {"tiny", "spare", "extra"}
+
+
 def test_the_progress_has_bytes_and_an_ended_connection_is_stated(plan: Any) -> None:
     fetch = {"event": "fetch", "model": "spare", "file": "a.gguf", "phase": "downloading", "total": 4 * 1024**2}
     lines = [{"event": "phase", "phase": "fetch"}, {**fetch, "done": 1024**2}]

@@ -2,24 +2,23 @@
 
 import { bytes, span } from "../format/units.ts";
 import { Bar } from "./Bar.tsx";
-import { committed, PHASES, type Download, type RunProgress } from "./progress.ts";
+import { failed, PHASES, type Download, type RunProgress } from "./progress.ts";
 import { StateMark } from "./StateMark.tsx";
 
 /** Show the phase, each file with its bytes and the time left, each model, and the end of a run. */
 export function Progress({ progress }: { progress: RunProgress }) {
   const { result } = progress;
-  const failed = result !== null && !committed(result);
   return (
     <div class="run">
       <div role="status">
         {!result && <p><StateMark state="reconciling" /> {PHASES[progress.phase] ?? progress.phase}</p>}
-        {result && !failed && (
+        {result && !failed(progress) && (
           <p><StateMark state={result.outcome === "applied" ? "ready" : "degraded"} word="" /><strong>{result.outcome!.replaceAll("_", " ")}</strong> {result.message}</p>
         )}
       </div>
-      {failed && (
+      {result && failed(progress) && (
         <div class="problem" role="alert">
-          <strong>Nothing was changed: {result.outcome!.replaceAll("_", " ")}</strong>
+          <strong>{progress.committed ? "Only a part was applied" : "Nothing was changed"}: {result.outcome!.replaceAll("_", " ")}</strong>
           <p>{result.message}</p>
           {result.problems?.map((text) => <p key={text}>{text}</p>)}
           {result.hint && !result.message?.includes(result.hint) && <p class="quiet">{result.hint}</p>}

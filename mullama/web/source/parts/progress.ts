@@ -19,6 +19,8 @@ export interface Download {
 /** What is known of a run after the lines so far. */
 export interface RunProgress {
   phase: string;
+  /** True once a revision was committed: a later failure leaves it applied. */
+  committed: boolean;
   downloads: Map<string, Download>;
   models: Map<string, { state: string; message: string }>;
   notes: string[];
@@ -27,7 +29,7 @@ export interface RunProgress {
   result: ApplyLine | null;
 }
 
-export const NOTHING: RunProgress = { phase: "", downloads: new Map(), models: new Map(), notes: [], waiting: "", result: null };
+export const NOTHING: RunProgress = { phase: "", committed: false, downloads: new Map(), models: new Map(), notes: [], waiting: "", result: null };
 
 /** Phases in words. */
 export const PHASES: Record<string, string> = {
@@ -40,13 +42,22 @@ export const PHASES: Record<string, string> = {
   prune: "removing unused files",
 };
 
+/** The phases after the commit, and the outcomes of a run that did all it could. */
+const COMMITTED = new Set(["load", "swap", "drain", "prune"]);
+const OUTCOMES = new Set(["applied", "partly_applied"]);
+
 const LEAST = 500; // milliseconds before a speed is shown
+
+/** True for a result that is an error. Before it, a part may have been committed. */
+export function failed({ result }: RunProgress): boolean {
+  return result !== null && !OUTCOMES.has(result.outcome ?? "");
+}
 
 /** Return the progress after one more line. `now`: milliseconds. */
 export function fold(before: RunProgress, line: ApplyLine, now: number): RunProgress {
   switch (line.event) {
     case "phase":
-      return { ...before, phase: line.phase ?? "" };
+      return { ...before, phase: line.phase ?? "", committed: before.committed || COMMITTED.has(line.phase ?? "") };
     case "fetch": {
       if (!line.file) return before;
       const key = `${line.model ?? ""} ${line.file}`;
@@ -61,7 +72,7 @@ export function fold(before: RunProgress, line: ApplyLine, now: number): RunProg
     case "waiting":
       return { ...before, waiting: text(line) };
     case "result":
-      return { ...before, result: line };
+      return { ...before, result: line, committed: before.committed || OUTCOMES.has(line.outcome ?? "") };
     default:
       return before;
   }
@@ -86,9 +97,4 @@ function transferred(known: Download | undefined, line: ApplyLine, now: number):
     began,
     first,
   };
-}
-
-/** True for a run that committed a revision. */
-export function committed(result: ApplyLine | null): boolean {
-  return result?.outcome === "applied" || result?.outcome === "partly_applied";
 }

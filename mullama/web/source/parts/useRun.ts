@@ -5,7 +5,7 @@ import { useState } from "preact/hooks";
 import { ApiError } from "../api/client.ts";
 import { jsonLines } from "../api/streams.ts";
 import type { ApplyLine } from "../api/types.ts";
-import { committed, fold, NOTHING, type RunProgress } from "./progress.ts";
+import { fold, NOTHING, type RunProgress } from "./progress.ts";
 
 /** The state of a run, and the functions that begin and forget one. */
 export interface RunState {
@@ -41,7 +41,7 @@ export function useRun(): RunState {
     } finally {
       setRunning(false);
     }
-    return committed(known.result);
+    return known.committed;
   };
   const unsure = error instanceof ApiError && error.kind === "unreachable";
   return { running, progress, error, unsure, begin, forget: () => { setProgress(null); setError(null); } };

@@ -112,7 +112,7 @@ function Undo({ to, close }: { to: number; close: () => void }) {
       </header>
       <div class="inside">
         {error != null && <Problem title="The undo could not be planned" error={error} />}
-        {run.error != null && <Problem title={run.unsure ? "The result is not known" : "The undo failed"} error={run.error} />}
+        {run.error != null && <Problem title={run.unsure ? "The result is not known" : run.progress?.committed ? "Only a part was undone" : "The undo failed"} error={run.error} />}
         {plan ? <PlanView plan={plan} /> : !error && <p class="quiet">Planning…</p>}
         {run.progress && <Progress progress={run.progress} />}
       </div>

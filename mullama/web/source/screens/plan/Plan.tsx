@@ -106,7 +106,7 @@ function Steps({ manifest, jump }: { manifest: ManifestState; jump: (mistake: Mi
         <Profiles known={manifest.known} chosen={chosen} followed={file.profiles} choose={manifest.choose} />
         {manifest.readError != null && <Problem title="The file could not be read again" error={manifest.readError} />}
         {manifest.planError != null && <Problem title="The text could not be planned" error={manifest.planError} />}
-        {run.error != null && <Problem title={run.unsure ? "The result is not known" : "Nothing was saved"} error={run.error} />}
+        {run.error != null && <Problem title={run.unsure ? "The result is not known" : run.progress?.committed ? "Only a part was applied" : "Nothing was saved"} error={run.error} />}
         {run.progress && <Progress progress={run.progress} />}
         {held && !edited && !stale && <p class="notice"><strong>Held.</strong> The saved file {held.message.split(";")[0]} models, so it waits for a confirmation.</p>}
         {result && !current && connection.value === "lost" && <p class="notice">This is the plan of an earlier text. The new one is planned when the server answers again.</p>}
