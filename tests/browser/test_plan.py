@@ -205,7 +205,18 @@ def test_a_model_that_cannot_run_is_named_beside_the_part_that_was_applied(plan:
     plan.get_by_role("alert").filter(has_text="only GGUF files can be run").get_by_text(
         "Only a part was applied"
     ).wait_for()
+    plan.get_by_text("The server serves what was applied of it.").wait_for()
     assert set(applied(stack)) == {"tiny", "spare", "extra"}
+
+
+def test_a_text_that_was_saved_and_not_applied_is_named_as_both(plan: Any, stack: Stack) -> None:
+    typed(plan, "routes:", "  big: {from: builtin:tiny, context: {size: 100000000}}\nroutes:")
+    plan.get_by_text("1 step").wait_for()
+    plan.get_by_role("button", name="Save and apply").click()
+    plan.get_by_role("alert").filter(has_text="may use").get_by_text("Nothing was applied: refused").wait_for()
+    plan.get_by_text("The file is saved with this text. The server serves what it served before.").wait_for()
+    assert "big:" in stack.manifest.read_text()
+    assert "big" not in applied(stack)
 
 
 def test_the_progress_has_bytes_and_an_ended_connection_is_stated(plan: Any) -> None:

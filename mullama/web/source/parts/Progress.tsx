@@ -18,7 +18,7 @@ export function Progress({ progress }: { progress: RunProgress }) {
       </div>
       {result && failed(progress) && (
         <div class="problem" role="alert">
-          <strong>{progress.committed ? "Only a part was applied" : "Nothing was changed"}: {result.outcome!.replaceAll("_", " ")}</strong>
+          <strong>{progress.committed ? "Only a part was applied" : "Nothing was applied"}: {result.outcome!.replaceAll("_", " ")}</strong>
           <p>{result.message}</p>
           {result.problems?.map((text) => <p key={text}>{text}</p>)}
           {result.hint && !result.message?.includes(result.hint) && <p class="quiet">{result.hint}</p>}

@@ -8,6 +8,7 @@ import { CopyButton } from "../../parts/CopyButton.tsx";
 import { download } from "../../parts/download.ts";
 import { PlanView } from "../../parts/PlanView.tsx";
 import { Problem } from "../../parts/Problem.tsx";
+import { failed } from "../../parts/progress.ts";
 import { Progress } from "../../parts/Progress.tsx";
 import { useRun } from "../../parts/useRun.ts";
 import { refusedStorage } from "../../state/browserStorage.ts";
@@ -108,6 +109,7 @@ function Steps({ manifest, jump }: { manifest: ManifestState; jump: (mistake: Mi
         {manifest.planError != null && <Problem title="The text could not be planned" error={manifest.planError} />}
         {run.error != null && <Problem title={run.unsure ? "The result is not known" : run.progress?.committed ? "Only a part was applied" : "Nothing was saved"} error={run.error} />}
         {run.progress && <Progress progress={run.progress} />}
+        {run.progress && failed(run.progress) && !edited && !stale && <p class="notice">The file is saved with this text. The server serves {run.progress.committed ? "what was applied of it" : "what it served before"}.</p>}
         {held && !edited && !stale && <p class="notice"><strong>Held.</strong> The saved file {held.message.split(";")[0]} models, so it waits for a confirmation.</p>}
         {result && !current && connection.value === "lost" && <p class="notice">This is the plan of an earlier text. The new one is planned when the server answers again.</p>}
         {mistakes.length > 0 && <Mistakes mistakes={mistakes} path={file.path} jump={jump} />}
