@@ -250,7 +250,7 @@ class App:
         exchange.notes.key, exchange.key_digest = key.name, key.sha256
         if not may(key.roles, route.access):
             raise Denied(
-                f"the key {key.name!r} may not use {exchange.method} {route.path}",
+                f"the key {key.name!r} may not use {exchange.method} {route.path.replace(':path', '')}",
                 hint=f"use a key with the role {route.access}",
                 authenticated=True,
             )

@@ -265,6 +265,17 @@ HOSTILE = {
 }
 
 
+def test_marks_of_direction_in_a_title_are_shown_as_such(page: Any, stack: Stack) -> None:
+    opened(page, stack, "playground")
+    text = kept_conversation(2).replace('"Long"', json.dumps("\u202eevil"))
+    file = {"name": "evil.json", "mimeType": "application/json", "buffer": text.encode()}
+    page.get_by_label("Exported conversations").set_input_files(file)
+    page.get_by_role("link", name=r"\u202eevil").click()
+    page.get_by_role("heading", name=r"\u202eevil").wait_for()
+    page.get_by_role("button", name=r"Delete \u202eevil").click()
+    page.get_by_text(r"Deleted “\u202eevil”").wait_for()
+
+
 def test_hostile_answers_stay_text_and_cost_little(page: Any, stack: Stack) -> None:
     wanted: list[str] = []
     page.on("request", lambda request: wanted.append(request.url))

@@ -4,6 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 
 import { ApiError, ask, key } from "../../api/client.ts";
 import type { HubRepository } from "../../api/types.ts";
+import { visible } from "../../format/text.ts";
 import { bytes, count } from "../../format/units.ts";
 import { Bar } from "../../parts/Bar.tsx";
 import { Empty } from "../../parts/Empty.tsx";
@@ -165,7 +166,7 @@ function Files({ found }: { found: HubRepository }) {
         <tbody>
           {found.files.map((file) => (
             <tr key={file.name}>
-              <th scope="row" class="model repository">{file.name}</th>
+              <th scope="row" class="model repository">{visible(file.name)}</th>
               <td>{file.quantization || "–"}</td>
               <td class="number">{file.size === null ? "unknown" : bytes(file.size)}</td>
             </tr>

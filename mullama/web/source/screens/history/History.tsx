@@ -4,6 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import { key } from "../../api/client.ts";
 import type { Plan, Revision } from "../../api/types.ts";
+import { visible } from "../../format/text.ts";
 import { digest, moment } from "../../format/units.ts";
 import { Empty } from "../../parts/Empty.tsx";
 import { PlanView } from "../../parts/PlanView.tsx";
@@ -50,9 +51,9 @@ export function History() {
                     <td class="first"><input type="checkbox" aria-label={`Compare revision ${one.generation}`} checked={pair.includes(one.generation)} onChange={(event) => mark(one.generation, event.currentTarget.checked)} /></td>
                     <th scope="row" class="number"><span class="when-stacked" aria-hidden="true">Revision </span><a href={link("history", String(one.generation))} aria-label={`Revision ${one.generation}`}>{one.generation}</a></th>
                     <td class="nowrap" data-label="When">{moment(one.when)}</td>
-                    <td data-label="By">{one.by || "–"} <span class="quiet">({one.trigger})</span>{one.origin.commit && <code class="block">{digest(one.origin.commit)}</code>}</td>
+                    <td data-label="By">{visible(one.by) || "–"} <span class="quiet">({one.trigger})</span>{one.origin.commit && <code class="block">{digest(one.origin.commit)}</code>}</td>
                     <td class="wide" data-label="Changes">{changes(one.summary as Record<string, unknown>)}</td>
-                    <td class="wide" data-label="Result">{one.result}</td>
+                    <td class="wide" data-label="Result">{visible(one.result)}</td>
                     <td class="number wide">
                       {one.generation === applied
                         ? <span class="tag">applied</span>

@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals";
 import { useRef, useState } from "preact/hooks";
 
+import { visible } from "../../format/text.ts";
 import { download } from "../../parts/download.ts";
 import { link, open } from "../../shell/router.ts";
 import * as store from "../../state/conversationStore.ts";
@@ -61,15 +62,15 @@ export function List({ current, create, chosen }: Props) {
       <ul>
         {matching.slice(0, MOST_SHOWN).map((one) => (
           <li key={one.id}>
-            <a class="entry" href={link("playground", one.id)} aria-current={one.id === current.id} onClick={chosen}>{one.title}</a>
-            <button class="button plain small" aria-label={`Delete ${one.title}`} onClick={() => remove(one)}>×</button>
+            <a class="entry" href={link("playground", one.id)} aria-current={one.id === current.id} onClick={chosen}>{visible(one.title)}</a>
+            <button class="button plain small" aria-label={`Delete ${visible(one.title)}`} onClick={() => remove(one)}>×</button>
           </li>
         ))}
         {all.length === 0 && <li class="quiet small">A sent message begins the first one.</li>}
         {matching.length > MOST_SHOWN && <li class="quiet small">{matching.length - MOST_SHOWN} more: search for them</li>}
       </ul>
       {deleted.value && (
-        <p class="notice" role="status">Deleted “{deleted.value.title}”. <button class="button small" onClick={undo}>Undo</button></p>
+        <p class="notice" role="status">Deleted “{visible(deleted.value.title)}”. <button class="button small" onClick={undo}>Undo</button></p>
       )}
       {note.value && <p class="notice" role="status">{note.value}</p>}
       <p class="actions">

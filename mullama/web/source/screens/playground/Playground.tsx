@@ -2,6 +2,7 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 
+import { visible } from "../../format/text.ts";
 import { Empty } from "../../parts/Empty.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { open, parts, replace } from "../../shell/router.ts";
@@ -134,7 +135,7 @@ function Chat({ conversation, models: usable, first }: ChatProps) {
       <List current={conversation} create={create} chosen={() => setSide("")} />
       <section class="chat" aria-label="Conversation">
         <header class="chat-tools">
-          <h1>{conversation.title}</h1>
+          <h1>{visible(conversation.title)}</h1>
           <button class="button small only-narrow" aria-expanded={side === "list"} onClick={() => toggle("list")}>Conversations</button>
           <button class="button small" aria-pressed={conversation.beside !== null} disabled={busy} onClick={compare}>Compare</button>
           <button class="button small" onClick={() => open(SCREEN, LOAD)}>Load test</button>
