@@ -78,6 +78,11 @@ class Run(Struct, eq=False, kw_only=True):
             await self.change.save()
         self.saved = True
 
+    @property
+    def unsaved(self) -> bool:
+        """True while the text of a change that comes from an editor is not saved."""
+        return self.change.save is not None and not self.saved
+
     def replaced_by(self, newer: Run) -> bool:
         """True when `newer` arrived later with another manifest."""
         return self.change.desired is not None and self.number < newer.number and self.revision != newer.revision
@@ -214,8 +219,9 @@ class RunQueue:
             self._status.not_applied(failed)
             raise failed from error
         except (MullamaError, asyncio.CancelledError) as error:
-            # A refused edit of the overlay leaves the server in line with what is declared: its caller gets the error.
-            if not run.superseded and not run.change.edits_overlay:
+            # A refused edit of the overlay, or of a text that was not saved, leaves the server in line with what is
+            # declared: its caller gets the error.
+            if not run.superseded and not run.change.edits_overlay and not run.unsaved:
                 self._status.not_applied(error)
             raise
         except Exception as error:

@@ -112,12 +112,13 @@ PROTECTED = TEXT.replace("system: one", "system: one, protect: true")
     ids=["no models", "a stale plan", "a protected model"],
 )
 async def test_a_text_whose_apply_is_refused_is_not_saved(edited: Any, applied: str, text: str, options: Any) -> None:
-    _, editor, path = edited
+    server, editor, path = edited
     await saved(editor, applied)
     (*_, result) = await saved(editor, text, hashlib.sha256(applied.encode()).hexdigest(), **options)
     assert result["outcome"] in ("refused", "conflict")
     assert result["hint"]
     assert path.read_text() == applied
+    assert server.condition("Synced")["status"] is True  # with the file
 
 
 async def test_a_save_is_planned_once(edited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
