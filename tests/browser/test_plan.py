@@ -219,6 +219,30 @@ def test_a_text_that_was_saved_and_not_applied_is_named_as_both(plan: Any, stack
     assert "big" not in applied(stack)
 
 
+def test_an_apply_is_shown_again_after_another_screen(plan: Any, stack: Stack) -> None:
+    held: list[Any] = []
+    plan.route(
+        "**/api/v1/manifest",
+        lambda route: held.append(route) if route.request.method == "PUT" else route.fallback(),
+    )
+    typed(plan, "2048", "1792")
+    plan.get_by_text("context.size").wait_for()
+    with plan.expect_request(lambda request: request.method == "PUT"):
+        plan.get_by_role("button", name="Save and apply").click()
+    plan.get_by_role("link", name="Keys").click()
+    plan.get_by_role("heading", name="Keys").wait_for()
+    plan.get_by_role("link", name="Plan", exact=True).click()
+    assert plan.get_by_role("button", name="Applying").is_disabled()
+    held[0].continue_()
+    plan.get_by_text("applied", exact=True).wait_for()
+    plan.get_by_role("link", name="Keys").click()
+    plan.get_by_role("heading", name="Keys").wait_for()
+    plan.get_by_role("link", name="Plan", exact=True).click()
+    plan.get_by_text("Nothing to change").wait_for()
+    assert plan.get_by_text("applied", exact=True).count() == 0, "a result is shown until the screen is left"
+    assert "1792" in stack.manifest.read_text()
+
+
 def test_the_progress_has_bytes_and_an_ended_connection_is_stated(plan: Any) -> None:
     fetch = {"event": "fetch", "model": "spare", "file": "a.gguf", "phase": "downloading", "total": 4 * 1024**2}
     lines = [{"event": "phase", "phase": "fetch"}, {**fetch, "done": 1024**2}]

@@ -98,11 +98,10 @@ function changes(summary: Record<string, unknown>): string {
 
 /** The plan of an undo, its confirmation and its progress. */
 function Undo({ to, close }: { to: number; close: () => void }) {
-  const run = useRun();
+  const run = useRun(`undo ${to}`);
   const done = run.progress?.result;
   const applied = status.value?.generation;
   const { found: plan, error } = useAnswer<Plan>(`api/v1/undo?to=${to}`, done || run.running ? "" : applied);
-  useEffect(run.forget, [to]);
   const apply = () => run.begin("api/v1/undo", { method: "POST", headers: { "if-match": `"${plan!.base}"` }, body: JSON.stringify(key.value ? { to } : { to, by: "page" }) });
   return (
     <section class="panel" aria-label={`Undo to revision ${to}`}>

@@ -68,7 +68,7 @@ export function Plan() {
 
 /** The mistakes or the plan, with the button that applies it. */
 function Steps({ manifest, jump }: { manifest: ManifestState; jump: (mistake: Mistake) => void }) {
-  const run = useRun();
+  const run = useRun("manifest");
   const { file, text, edited, chosen, result, current, stale } = manifest;
   if (!file) return null;
   const mistakes = result?.problems ?? [];
