@@ -14,7 +14,7 @@ from mullama.errors import Invalid
 from mullama.manifest.checks import pool_too_small
 from mullama.manifest.spec import Budget, Gpu, Manifest, Model, share_of
 from mullama.manifest.spec.readers import writes_text
-from mullama.plan.devices import device_bound, usable_devices
+from mullama.plan.devices import device_bound, known_devices, usable_devices
 from mullama.plan.drafting import draft_kind, draft_tokens
 from mullama.plan.observed import Device, KnownFiles, Machine
 from mullama.plan.projectors import projector_bytes
@@ -320,14 +320,21 @@ def placement_problems(
         known = files.get(model.from_)
         try:
             facts = known.facts if known else None
-            placement(model, facts, machine)
+            _check_split(model.gpu, placement(model, facts, machine), machine)
             pool_tokens(model, facts)
         except Invalid as error:
             field = next((f for f in _FIELDS if error.message.startswith(f)), "gpu")
             yield f"models.{name}.{field}", error.message.removeprefix(f"{field}: "), error.hint
 
 
-_FIELDS = ("context.pool", "gpu.devices", "gpu.layers", "gpu.experts", "gpu.main", "gpu.tensor_split")
+_FIELDS = ("context.pool", "gpu.devices", "gpu.layers", "gpu.experts", "gpu.main", "gpu.split", "gpu.tensor_split")
+
+
+def _check_split(gpu: Gpu, place: Placement, machine: Machine | None) -> None:
+    """Raise `Invalid` for `split: tensor` without a device, as the engine does. `row` has no effect there."""
+    if gpu.split == "tensor" and machine is not None and not place.devices:
+        hint = f"gpu.split: layer; {known_devices(machine.gpus)}"
+        raise Invalid("gpu.split is tensor, and the model has no device", hint=hint)
 
 
 def need_at(

@@ -166,6 +166,16 @@ def test_numbers_beyond_the_devices_and_experts_are_refused(gpu: dict[str, Any],
         placement(model(**gpu), MIXED, machine(FIRST, SECOND))
 
 
+def test_a_split_of_tensors_is_a_problem_where_there_is_no_device() -> None:
+    tree = {"from": "/m/a.gguf", "gpu": {"split": "tensor"}}
+    desired = parse_resolved({"mullama": "v1", "models": {"a": tree}})
+
+    ((field, message, hint),) = placement_problems(desired, {}, machine())
+    assert (field, message) == ("models.a.gpu.split", "gpu.split is tensor, and the model has no device")
+    assert "this machine has no devices" in hint
+    assert not [*placement_problems(desired, {}, machine(FIRST))]
+
+
 def test_experts_of_a_model_without_any_are_refused() -> None:
     with pytest.raises(Invalid, match="the model has no experts"):
         placement(model(experts=1), DENSE, machine(FIRST))

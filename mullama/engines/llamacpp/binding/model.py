@@ -25,6 +25,7 @@ _SPLITS = {"none": 0, "layer": 1, "row": 2, "tensor": 3}
 _SHORT_OF_MEMORY = re.compile(r"unable to allocate|failed to allocate|out of memory", re.IGNORECASE)
 _NO_ROWS = re.compile(r"device (\S+) does not support split buffers")
 _NO_TENSORS = re.compile(r"LLAMA_SPLIT_MODE_TENSOR not implemented for (.+)")
+_NO_DEVICE = "LLAMA_SPLIT_MODE_TENSOR needs"
 
 
 class DeviceMemoryShort(Refused):
@@ -211,6 +212,8 @@ def _refusal(file: str, options: WeightsOptions, lines: Sequence[str]) -> Mullam
         return Unsupported(f"gpu.split is row, and {match[1]} cannot split rows", hint="gpu.split: layer")
     if match := _NO_TENSORS.search(reason):
         return Unsupported(f"gpu.split is tensor, which llama.cpp lacks for {match[1]}", hint="gpu.split: layer")
+    if any(_NO_DEVICE in line for line in lines):
+        return Unsupported("gpu.split is tensor, and the model has no device", hint="gpu.split: layer")
     return BadWeights(f"llama.cpp cannot load {file}", hint=reason)
 
 

@@ -12,7 +12,7 @@ from mullama.engines.base import ContextOptions, EngineChoice, LayerFit, Piece, 
 from mullama.engines.llamacpp.binding.dry_run import measure
 from mullama.engines.llamacpp.engine import LlamaEngine, load
 from mullama.engines.llamacpp.placing import fewer, most_layers
-from mullama.errors import Invalid, NotFound, Refused, Unavailable
+from mullama.errors import Invalid, NotFound, Refused, Unavailable, Unsupported
 from mullama.runtime.worker.blocking import BlockingWorker
 from mullama.weights.experts import EXPERTS
 from mullama.weights.memory import ContextShape
@@ -216,6 +216,11 @@ def test_tensors_are_split_and_rows_are_refused(lent: tuple[LentDevices, LentDev
     assert text_of(tiny_path, gpu_layers=-1, devices=devices, split="tensor") == text_of(tiny_path) != ""
     with pytest.raises(Invalid, match=r"gpu.split is row, and RPC\d cannot split rows"):
         text_of(tiny_path, gpu_layers=-1, devices=devices, split="row")
+
+
+def test_tensors_are_not_split_without_a_device(opened: Callable[..., LlamaEngine], tiny_path: str) -> None:
+    with pytest.raises(Unsupported, match="gpu.split is tensor, and the model has no device"):
+        opened(tiny_path, split="tensor")
 
 
 def test_devices_that_are_not_there_are_named(opened: Callable[..., LlamaEngine], tiny_path: str) -> None:
