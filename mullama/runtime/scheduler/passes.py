@@ -69,8 +69,10 @@ def _expire_waiting(state: State, now: float) -> Iterator[Command]:
 def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
     serve = state.models[waiting.model]
     worker = state.workers.get(serve.unit.weights)
-    if worker and worker.error:
-        return worker.error
+    if worker and (error := worker.error):
+        # No failure of a worker that had the request, which would be sent once more and wait as long again.
+        text = f"model '{waiting.model}' cannot be served: {error.message}"
+        return Unavailable(text, hint=error.hint, retry_after=RETRY_LOAD)
     if loads(state, waiting.model):
         seconds = deadline(state, waiting) - waiting.since
         return Unavailable(

@@ -895,6 +895,25 @@ def test_a_request_to_a_removed_model_is_refused_and_one_to_a_renamed_model_foll
     assert "removed" in str(refusal.error)
 
 
+def test_a_wait_for_a_worker_that_does_not_start_ends_as_no_death_of_a_worker() -> None:
+    """The service sends a request again whose worker died; this one would wait twice as long."""
+    world = World(serve("a", queue_timeout=30.0))
+    world.obey = False
+    world.feed(ev.WorkerLost(weights="wa", error=EngineFailed("the host is gone", hint="start it"), excused=True))
+    world.feed(ev.Request(id=1, model="a"))
+
+    world.now += 31
+    world.feed(ev.Tick())
+
+    ((refused,),) = [world.of(ev.Refuse)]
+    assert isinstance(refused, ev.Refuse)
+    error = refused.error
+    assert isinstance(error, Unavailable)
+    assert not isinstance(error, EngineFailed)
+    assert (error.message, error.hint) == ("model 'a' cannot be served: the host is gone", "start it")
+    assert error.retry_after is not None
+
+
 @pytest.mark.parametrize("late", [ev.UnitOpened(unit=A), ev.WorkerReady(weights="wa")])
 def test_an_event_from_before_a_death_reopens_nothing(late: ev.Event) -> None:
     world = World(serve("a"))
