@@ -219,7 +219,7 @@ def test_tensors_are_split_and_rows_are_refused(lent: tuple[LentDevices, LentDev
 
 
 def test_tensors_are_not_split_without_a_device(opened: Callable[..., LlamaEngine], tiny_path: str) -> None:
-    with pytest.raises(Unsupported, match="gpu.split is tensor, and the model has no device"):
+    with pytest.raises(Unsupported, match=r"gpu\.split is tensor, and the model has no device"):
         opened(tiny_path, split="tensor")
 
 
