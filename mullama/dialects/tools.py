@@ -136,15 +136,16 @@ TOOL_CHOICE: fields.Field[ToolChoice] = fields.Field(
 
 
 def checked_choice(choice: ToolChoice | None, tools: tuple[Tool, ...], path: str) -> ToolChoice:
-    """Return the choice, or raise `Invalid` if it names an unknown tool or requires a call without tools."""
+    """Return the choice, or raise `Invalid` if it names an unknown tool.
+
+    A call may be required without tools: the manifest may give the model some, and the constraint refuses it if not.
+    """
     if choice is None:
         return ToolChoice()
     known = {tool.name for tool in tools}
     for name in choice.names:
         if name not in known:
             raise Invalid(f"{path} names {name!r}, which is not among the tools", field=path)
-    if choice.mode == "required" and not tools:
-        raise Invalid(f"{path} asks for a call, but there are no tools", field=path)
     return choice
 
 

@@ -135,6 +135,14 @@ def test_responses_without_an_approval_make_no_call(gpt: Any) -> None:
     assert later.output_text == "never mind"
 
 
+def test_a_call_may_be_demanded_of_a_model_whose_tools_the_manifest_declares(gpt: Any) -> None:
+    question = user("Read page 3.")
+    answer = gpt.chat.completions.create(model="tiny", messages=question, tool_choice="required", max_tokens=100)
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    with pytest.raises(openai.BadRequestError, match="there are no tools"):
+        gpt.chat.completions.create(model="bare", messages=question, tool_choice="required")
+
+
 def test_a_real_model_makes_a_call_that_the_request_demands(gpt: Any) -> None:
     chosen = {"type": "mcp", "server_label": "notes", "name": "read"}
     response = gpt.responses.create(model="tiny", input="Read page 3.", tools=mcp(), tool_choice=chosen)

@@ -125,9 +125,9 @@ def test_a_choice_that_cannot_be_is_refused_and_never_becomes_auto(value: Any) -
         checked_choice(Body({"tool_choice": value}).get(TOOL_CHOICE), TOOLS, "tool_choice")
 
 
-def test_a_call_cannot_be_required_where_there_is_no_tool() -> None:
-    with pytest.raises(Invalid, match="there are no tools"):
-        checked_choice(ToolChoice(mode="required"), (), "tool_choice")
+def test_a_required_call_may_be_one_of_a_tool_that_the_manifest_declares() -> None:
+    required = ToolChoice(mode="required")
+    assert checked_choice(required, (), "tool_choice") is required
 
 
 def test_two_tools_of_one_name_are_refused() -> None:

@@ -91,7 +91,6 @@ def test_an_image_in_a_result_stays_with_the_result() -> None:
         ({"stop_sequences": "x"}, "stop_sequences"),
         ({"temperature": 101}, "temperature"),
         ({"tool_choice": {"type": "some"}, "tools": [TOOL]}, "tool_choice.type"),
-        ({"tool_choice": {"type": "any"}}, "there are no tools"),
         ({"tool_choice": {"type": "tool", "name": "bash"}, "tools": [TOOL]}, "not among the tools"),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config.format.type"),
         ({"system": 5}, "system"),
