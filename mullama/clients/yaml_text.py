@@ -31,6 +31,7 @@ from mullama.manifest.load.yaml_parts import (
 from mullama.manifest.scalars import read_plain
 
 _PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_/.@+-]*(?:[: ][A-Za-z0-9_/.@+-]+)*")
+_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _MOST_DEPTH = 100
 
 
@@ -141,8 +142,8 @@ def _scalar(event: ScalarEvent) -> Any:
 
 def _insert(text: str, span: TextSpan, step: PathStep, value: Any) -> str:
     if span.brackets:
-        made = json.dumps(value, ensure_ascii=False)
-        entry = f"{json.dumps(step, ensure_ascii=False)}: {made}" if isinstance(step, str) else made
+        made = _quoted(value)
+        entry = f"{_quoted(step)}: {made}" if isinstance(step, str) else made
         if not span.parts:
             return f"{text[: span.start + 1]}{entry}{text[span.start + 1 :]}"
         at = span.parts[-1][1].end
@@ -198,7 +199,12 @@ def _inline(value: Any) -> str:
         return f"[{', '.join(map(_inline, value))}]"
     if isinstance(value, str) and _PLAIN.fullmatch(value) and read_plain(value) == value and value not in _WORDS:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return _quoted(value)
+
+
+def _quoted(value: Any) -> str:
+    """Return a value as JSON, which is YAML where the characters that YAML does not allow or folds are escaped."""
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 # Words that older readers of YAML take for other values.

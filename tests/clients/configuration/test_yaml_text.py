@@ -99,8 +99,16 @@ def test_a_damaged_text_has_its_place(text: str, line: int, column: int, message
 
 
 KEYS = st.from_regex(r"\A[a-z]{1,3}\Z")
-SCALARS = st.booleans() | st.integers(-9, 9) | st.text(st.characters(codec="ascii", min_codepoint=32), max_size=6)
+SCALARS = st.booleans() | st.integers(-9, 9) | st.text(st.characters(codec="utf-8", min_codepoint=32), max_size=6)
 TREES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3))
+
+
+@pytest.mark.parametrize("character", ["\x7f", "\x80", "\x85", "\u2028", "\ufeff", "\uffff", "😀"])
+@pytest.mark.parametrize("text", ["{}\n", "b: 1\n"])
+def test_a_character_that_yaml_does_not_allow_or_folds_is_escaped(text: str, character: str) -> None:
+    value = f"x {character} y"
+    made = edited("yaml", text, [Edit(path=("a",), value=value)], "f")
+    assert yaml_text.read(made)["a"] == yaml.safe_load(made)["a"] == value
 
 
 @given(st.dictionaries(KEYS, TREES, max_size=4), st.lists(KEYS, min_size=1, max_size=2), SCALARS, st.booleans())
