@@ -49,7 +49,7 @@ def test_each_value_shows_its_layer_and_line(page: Any, stack: Stack) -> None:
 
 def test_a_model_is_loaded_and_unloaded_with_the_result_beside_the_buttons(page: Any, stack: Stack) -> None:
     opened(page, stack, "models/org%2Fspare%3Aq8")
-    page.get_by_role("heading", name="org/spare:q8").wait_for()
+    page.get_by_role("heading", name="org/spare:q8", exact=True).wait_for()
     page.get_by_role("button", name="Load", exact=True).click()
     page.get_by_text("ready after").wait_for()
     page.get_by_role("button", name="Unload").click()

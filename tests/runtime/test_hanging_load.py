@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mullama.chat.inventory import LoadModel
-from mullama.errors import EngineFailed, MullamaError, Unavailable
+from mullama.errors import MullamaError, Unavailable
 from mullama.runtime.worker.watchdog import StallLimits
 from tests.runtime.runtime_fixture import CALLER, LocalServer, until
 
@@ -42,7 +42,7 @@ async def test_a_load_without_progress_is_given_up(server: LocalServer) -> None:
     with pytest.raises(MullamaError, match="the worker hung: it made no progress") as caught:
         await server.ask("stuck", "hello")
 
-    assert isinstance(caught.value, EngineFailed)
+    assert isinstance(caught.value, Unavailable)
     assert caught.value.retry_after == 2.0
 
 
@@ -56,7 +56,7 @@ async def test_a_stopped_load_is_given_up(server: LocalServer) -> None:
     assert load is not None
     load.worker._watchdog.limits = StallLimits(quiet=0.3, ping=0.05)
 
-    with pytest.raises(EngineFailed, match="its process is stopped"):
+    with pytest.raises(Unavailable, match="its process is stopped"):
         await asked
     assert not psutil.pid_exists(pid)
 

@@ -65,7 +65,7 @@ def _followed_plan(server: PageServer) -> ShownPlan:
     answer = client.post("/api/v1/manifest/plan", {"text": file["text"]})
     if answer["problems"]:
         raise ManifestError(tuple(Problem.from_tree(problem) for problem in answer["problems"]))
-    plan, empty = from_tree(answer["plan"]), bool(answer["removes_all"])
+    plan, empty = from_tree(answer["plan"]), bool(answer.get("removes_all"))  # absent from older servers
 
     def apply() -> Events:
         # The question before it names the removal of all models.

@@ -72,7 +72,8 @@ def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
     if worker and (error := worker.error):
         # No failure of a worker that had the request, which would be sent once more and wait as long again.
         text = f"model '{waiting.model}' cannot be served: {error.message}"
-        return Unavailable(text, hint=error.hint, retry_after=RETRY_LOAD)
+        wait = error.retry_after if isinstance(error, Unavailable) else None
+        return Unavailable(text, hint=error.hint, retry_after=wait or RETRY_LOAD)
     if loads(state, waiting.model):
         seconds = deadline(state, waiting) - waiting.since
         return Unavailable(

@@ -396,7 +396,6 @@ TURNS = {"turn_detection": {"type": "server_vad", "threshold": 2}}
          "session.audio.input.format.type", "audio/pcm"),
         ({"type": "session.update", "session": {"audio": {"input": {"format": {"type": "audio/pcm", "rate": 1}}}}},
          "session.audio.input.format.rate", "between"),
-        ({"type": "session.update", "session": {"tool_choice": "required"}}, "session.tool_choice", "no tools"),
         ({"type": "session.update", "session": {"audio": {"input": {"transcription": {}}}}},
          "session.audio.input.transcription.model", "required"),
         ({"type": "input_audio_buffer.append"}, "audio", "a string"),
