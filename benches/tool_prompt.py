@@ -2,9 +2,10 @@
 
     python -m benches.tool_prompt MODEL.gguf [--rounds 15]
 
-Prints the medians of both, the ratio, and the tokens of the prompt that were computed. The tools come from a server of
-the official SDK on loopback. Their descriptions make a prompt of about 3,000 tokens, which is in memory before the
-first request. Both models share the weights, and the first one to ask changes from round to round.
+Prints the medians of both, the ratio, and the prompt tokens of each first request. The tools come from a server of
+the official SDK on loopback, and make a prompt of 5,700 tokens in the vocabulary of SmolLM2. The first request may
+arrive before their prefix is computed: its cached tokens are printed. Both models share the weights, and the first one
+to ask changes from round to round.
 """
 
 from __future__ import annotations
