@@ -7,7 +7,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from mullama.engines.base import ContextFacts, ContextOptions, EngineChoice
 from mullama.errors import (
@@ -17,7 +17,6 @@ from mullama.errors import (
     Refused,
     Unavailable,
 )
-from mullama.machine import usable_memory
 from mullama.plan.make import changed_on_disk
 from mullama.runtime.attempts import Attempts
 from mullama.runtime.quarantine import Quarantine
@@ -31,19 +30,17 @@ from mullama.runtime.scheduler.wording import describe
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.cores import CoreAllocator
 from mullama.runtime.worker.hosts import failure as lost_host_failure
+from mullama.runtime.worker.loads import EarlyLoad, RunningLoad
 from mullama.runtime.worker.parent import USUAL_LIMITS, WorkerClient
 from mullama.runtime.worker.process import Death, DeathCause, HostLost, OutOfResources
+from mullama.runtime.worker.spare import SpareWorker
 from mullama.runtime.worker.spawn import SpawnedWorker, SpawnWorker, spawn_worker
 from mullama.runtime.worker.watchdog import StallLimits
 from mullama.store.index import changed
 from mullama.struct import Struct, field
 
-_Made = TypeVar("_Made", WorkerClient, WorkerClient | None)
 _log = logging.getLogger("mullama.scheduler")
 
-_LONG_STALL = 10.0  # seconds without progress that are worth a remark
-_SPARE_PAUSE = 5.0
-_SPARE_MEMORY = 1024**3  # bytes that must be available for a spare worker, which takes a tenth of it
 _RETRY_DEATH = 2.0  # seconds; a worker is usually restarted by then
 
 
@@ -78,24 +75,6 @@ class Lease(Struct, kw_only=True, eq=False):
             self._on_cancel()
 
 
-class RunningLoad(Struct):
-    """A load of weights that runs."""
-
-    worker: WorkerClient
-    share: float = 0.0
-    """0 to 1."""
-
-    def report(self, share: float) -> None:
-        self.share = share
-
-    @property
-    def message(self) -> str:
-        """The progress in words."""
-        stalled = self.worker.stalled
-        waits = f"; no progress for {stalled:.0f} s" if stalled >= _LONG_STALL else ""
-        return f"the weights are being loaded: {self.share:.0%}{waits}"
-
-
 class _Unit(Struct, kw_only=True):
     """The options with which a unit is opened, and the facts of the open context."""
 
@@ -105,17 +84,6 @@ class _Unit(Struct, kw_only=True):
     """The states of the files of the weights for which the key holds; see `store.index.stamp`."""
     adapter_stamps: Mapping[str, str] = field(default_factory=dict)
     facts: ContextFacts | None = None
-
-
-class _EarlyLoad(Struct, kw_only=True, eq=False):
-    """A load of weights that began before the digests of their files were known."""
-
-    choice: EngineChoice
-    stamps: Mapping[str, str]
-    """The states of the files before the load; see `store.index.stamp`."""
-    load: RunningLoad | None = None
-    """None until the spare worker has connected."""
-    task: asyncio.Task[WorkerClient | None] | None = None
 
 
 class Note(Protocol):
@@ -155,12 +123,8 @@ class Pool:
         self._starts: dict[str, asyncio.Task[None]] = {}
         self._pins: dict[UnitKey, list[asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._spare: asyncio.Task[WorkerClient] | None = None
-        self._spawned: SpawnedWorker | None = None  # a process that the task of the spare worker has not taken
-        self._spare_engine = ""  # keep no spare worker
-        self._spare_pause = _SPARE_PAUSE
-        self._spare_timer: asyncio.TimerHandle | None = None
-        self._early: _EarlyLoad | None = None
+        self.spare = SpareWorker(self._make_worker, spawn)
+        self._early: EarlyLoad | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._changed = asyncio.Event()
@@ -169,102 +133,44 @@ class Pool:
         self.crashes = 0
         self.quarantine = Quarantine()
 
-    def keep_spare(self, engine: str, spawned: SpawnedWorker | None = None, pause: float = _SPARE_PAUSE) -> None:
-        """Keep one worker without weights ready from now on, so that a load need not wait for its process.
-
-        It counts as no model. engine: the one that it has imported. spawned: a process that has been started for it.
-        pause: seconds between a load and the start of the next spare worker, for the first requests of the model.
-        """
-        self._spare_engine, self._spare_pause = engine, pause
-        self._start_spare(spawned)
-
-    def _start_spare(self, spawned: SpawnedWorker | None = None) -> None:
-        self._spare_timer = None
-        if self._spare is None and (spawned is not None or _has_memory_for_spare()):
-            self._spawned = spawned
-            self._spare = asyncio.create_task(self._spawn_spare())
-            self._spare.add_done_callback(_ignore_failure)
-        elif spawned is not None:
-            spawned.end()
-
-    async def _spawn_spare(self) -> WorkerClient:
-        def spawn() -> SpawnedWorker:
-            spawned, self._spawned = self._spawned, None
-            return spawned or self._spawn_worker(self._spare_engine)
-
-        return await WorkerClient.spawn(lambda death: None, self._cores, self.limits, spawn)
-
-    def _renew_spare(self) -> None:
-        """Start the next spare worker after a pause."""
-        if self._spare_engine and self._spare_timer is None and not self.state.stopping:
-            self._spare_timer = asyncio.get_running_loop().call_later(self._spare_pause, self._start_spare)
-
-    async def _take_spare(self, died: Callable[[Death], None]) -> WorkerClient | None:
-        spare, self._spare = self._spare, None
-        if spare is None:
-            return None
-        try:
-            worker = await _worker_of(spare)
-        except EngineFailed:  # the load that follows reports the reason
-            return None
-        return worker if worker.take_over(died) else None
-
-    async def _end_spare(self) -> None:
-        self._spare_engine = ""
-        if self._spare_timer is not None:
-            self._spare_timer.cancel()
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            await _end(spare)
-        if self._spawned is not None:  # the task was cancelled before its first step
-            self._spawned.end()
-            self._spawned = None
-
     def load_early(self, choice: EngineChoice, stamps: Mapping[str, str]) -> None:
-        """Begin to load weights in the spare worker while their files are hashed and their template is read.
+        """Begin an early load; see `EarlyLoad`. stamps: the states of the files now.
 
-        Nothing is served from them until a unit with this choice and these states of the files takes the worker over:
-        its files were hashed in these states, and are compared with them once more after the load. stamps: the states
-        of the files now. It does nothing without a spare worker, next to other weights, and after a load that ended
-        the server.
+        It does nothing without a spare worker, next to other weights, and after a load that ended the server.
         """
         busy = self._early is not None or self._workers or self._loads or self.state.stopping
-        if busy or self._spare is None or not self._attempts.begin_early():
+        if busy or self.spare.task is None or not self._attempts.begin_early():
             return
-        self._early = early = _EarlyLoad(choice=choice, stamps=stamps)
-        early.task = asyncio.create_task(self._load_early(early))
-
-    async def _load_early(self, early: _EarlyLoad) -> WorkerClient | None:
-        worker = await self._take_spare(lambda death: None)
-        if worker is not None:
-            early.load = RunningLoad(worker)
-            await worker.load(early.choice, early.load.report)
-        return worker
+        self._early = EarlyLoad(choice, stamps, self.spare)
 
     async def _take_early(self, weights: str, known: _Unit, died: Callable[[Death], None]) -> WorkerClient | None:
         """Return the worker that has loaded the weights early; None for other weights, or when it failed to."""
         early = self._early
-        if early is None or (early.choice, early.stamps) != (known.choice, known.stamps):
+        if early is None or not early.is_of(known.choice, known.stamps):
             await self.end_early_load()
             return None
         self._early = None
-        if early.load is not None:
-            self._loads[weights] = early.load
-        assert early.task is not None
-        try:
-            worker = await _worker_of(early.task)
-        except MullamaError:  # the load that follows reports the reason
-            return None
-        return worker if worker is not None and worker.take_over(died) else None
+        if early.running is not None:
+            self._loads[weights] = early.running
+        return await early.take(died)
 
     async def end_early_load(self) -> None:
         """End an early load that no unit has taken over."""
         early, self._early = self._early, None
-        if early is None or early.task is None:
+        if early is None:
             return
-        await _end(early.task)
+        await early.end()
         self._attempts.finish(Attempts.EARLY)
         self._renew_spare()
+
+    def _renew_spare(self) -> None:
+        if not self.state.stopping:
+            self.spare.renew()
+
+    def _make_worker(
+        self, died: Callable[[Death], None], spawn: Callable[[], SpawnedWorker]
+    ) -> Awaitable[WorkerClient]:
+        return WorkerClient.spawn(died, self._cores, self.limits, spawn)
 
     # For requests
 
@@ -391,7 +297,7 @@ class Pool:
         if self._timer is not None:
             self._timer.cancel()
         await self.end_early_load()
-        await self._end_spare()
+        await self.spare.end()
         await asyncio.gather(*(worker.kill() for worker in self._workers.values()), return_exceptions=True)
         for task in self._tasks:
             task.cancel()
@@ -585,9 +491,7 @@ class Pool:
 
     async def _load_weights(self, weights: str, choice: EngineChoice, died: Callable[[Death], None]) -> WorkerClient:
         """Load weights in the spare worker, or in a new one."""
-        worker = await self._take_spare(died) or await WorkerClient.spawn(
-            died, self._cores, self.limits, self._spawn_worker
-        )
+        worker = await self.spare.take(died) or await self._make_worker(died, self._spawn_worker)
         self._loads[weights] = RunningLoad(worker)
         await worker.load(choice, self._loads[weights].report)
         return worker
@@ -696,34 +600,3 @@ async def _changed(stamps: Mapping[str, str]) -> Mapping[str, str]:
 
 def _changed_on_disk(states: Mapping[str, str]) -> MullamaError:
     return Unavailable(changed_on_disk(states), hint="mullama apply loads the file as it is now", retry_after=1.0)
-
-
-async def _worker_of(making: asyncio.Task[_Made]) -> _Made:
-    """Return the worker that a task makes; errors are those of the task. A cancellation ends the task and its worker.
-
-    `await` alone loses the worker of a task that returns in the moment of the cancellation.
-    """
-    try:
-        return await making
-    except asyncio.CancelledError:
-        await _end(making)
-        raise
-
-
-async def _end(making: asyncio.Task[_Made]) -> None:
-    """End a task that makes a worker, and the worker that it has made."""
-    making.cancel()
-    for made in await asyncio.gather(making, return_exceptions=True):
-        if isinstance(made, WorkerClient):
-            await made.kill()
-
-
-def _ignore_failure(spare: asyncio.Task[WorkerClient]) -> None:
-    """Mark the failure of a spare worker as seen: the load that would have taken it starts its own."""
-    if not spare.cancelled():
-        spare.exception()
-
-
-def _has_memory_for_spare() -> bool:
-    available = usable_memory().available
-    return not available or available >= _SPARE_MEMORY

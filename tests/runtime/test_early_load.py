@@ -23,9 +23,9 @@ START = ApplyOptions(trigger="start")
 
 
 async def spare(server: LocalServer) -> WorkerClient:
-    server.pool.keep_spare("scripted")
-    assert server.pool._spare is not None
-    return await server.pool._spare
+    server.pool.spare.keep("scripted")
+    assert server.pool.spare.task is not None
+    return await server.pool.spare.task
 
 
 def record(server: LocalServer) -> list[dict[str, int]]:
@@ -68,7 +68,6 @@ async def test_a_file_that_changes_after_its_early_load_began_is_loaded_again(se
     path = server.home / "a.script.json"
     server.pool.load_early(choice(path), {str(path): stamp(str(path))})
     assert server.pool._early is not None
-    assert server.pool._early.task is not None
     await server.pool._early.task
 
     await server.apply({"a": server.script(template="{{ messages[0].content }} and more")}, START)

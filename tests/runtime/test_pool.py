@@ -13,9 +13,9 @@ import pytest
 
 from mullama.errors import Busy, MullamaError, Refused, TimedOut
 from mullama.runtime.attempts import Attempts
-from mullama.runtime.pool import _worker_of
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.worker.parent import WorkerClient
+from mullama.runtime.worker.spare import worker_of
 from mullama.runtime.worker.spawn import spawn_worker
 from tests.runtime.runtime_fixture import LocalServer, until
 
@@ -148,10 +148,10 @@ async def test_a_load_without_descriptors_is_no_crash_and_succeeds_when_they_are
 
 
 async def test_the_first_load_takes_the_spare_worker_and_the_next_starts_its_own(server: LocalServer) -> None:
-    server.pool.keep_spare("scripted")
-    server.pool.keep_spare("scripted")
-    assert server.pool._spare is not None
-    spare = await server.pool._spare
+    server.pool.spare.keep("scripted")
+    server.pool.spare.keep("scripted")
+    assert server.pool.spare.task is not None
+    spare = await server.pool.spare.task
     assert server.pool.pids() == (), "it is no model's worker"
 
     await server.apply({"a": server.script(), "b": server.script("b")})
@@ -164,44 +164,44 @@ async def test_the_first_load_takes_the_spare_worker_and_the_next_starts_its_own
 
 async def test_a_pool_takes_a_spawned_worker_and_starts_the_next_spare_after_a_load(server: LocalServer) -> None:
     spawned = spawn_worker("scripted")
-    server.pool.keep_spare("scripted", spawned, pause=0)
+    server.pool.spare.keep("scripted", spawned, pause=0)
     await server.apply({"a": server.script()})
     worker = server.pool.worker(server.snapshot.deployments["a"].unit)
     assert worker is not None
     assert worker.pid == spawned.process.pid
 
-    await until(lambda: server.pool._spare is not None)
-    assert server.pool._spare is not None
-    spare = await server.pool._spare
+    await until(lambda: server.pool.spare.task is not None)
+    assert server.pool.spare.task is not None
+    spare = await server.pool.spare.task
     await server.apply({"a": server.script(), "b": server.script("b")})
     assert server.pool.worker(server.snapshot.deployments["b"].unit) is spare
     await server.pool.abort()
-    assert server.pool._spare is None
+    assert server.pool.spare.task is None
     assert not psutil.pid_exists(spare.pid)
 
 
 async def test_a_spare_worker_that_ended_is_replaced_and_one_without_a_use_ends_with_the_pool(
     server: LocalServer,
 ) -> None:
-    server.pool.keep_spare("scripted")
-    assert server.pool._spare is not None
-    spare = await server.pool._spare
+    server.pool.spare.keep("scripted")
+    assert server.pool.spare.task is not None
+    spare = await server.pool.spare.task
     os.kill(spare.pid, signal.SIGKILL)
     await until(lambda: spare._death is not None)
     await server.apply({"a": server.script()})
     assert await server.ask("a", "say on") == "on"
     assert server.pool.crashes == 0
 
-    server.pool.keep_spare("scripted")
-    unused = await server.pool._spare
+    server.pool.spare.keep("scripted")
+    unused = await server.pool.spare.task
     await server.pool.abort()
     assert not psutil.pid_exists(unused.pid)
 
 
 async def test_a_spare_worker_that_is_cancelled_before_its_first_step_ends(server: LocalServer) -> None:
     spawned, second = spawn_worker("scripted"), spawn_worker("scripted")
-    server.pool.keep_spare("scripted", spawned)
-    server.pool.keep_spare("scripted", second)  # there is one
+    server.pool.spare.keep("scripted", spawned)
+    server.pool.spare.keep("scripted", second)  # there is one
     assert second.process.poll() is not None
     await server.pool.abort()
     assert spawned.process.poll() is not None
@@ -209,16 +209,16 @@ async def test_a_spare_worker_that_is_cancelled_before_its_first_step_ends(serve
 
 @pytest.mark.parametrize("kind", ["spare", "early"])
 async def test_a_worker_that_is_ready_in_the_moment_of_a_cancellation_ends(kind: str, server: LocalServer) -> None:
-    server.pool.keep_spare("scripted")
-    assert server.pool._spare is not None
-    worker, gate = await server.pool._spare, asyncio.Event()
+    server.pool.spare.keep("scripted")
+    assert server.pool.spare.task is not None
+    worker, gate = await server.pool.spare.task, asyncio.Event()
 
     async def ready() -> WorkerClient:
         await gate.wait()
         return worker
 
     made = asyncio.create_task(ready())
-    taking = asyncio.create_task(_worker_of(made) if kind == "early" else take_spare(server, made))
+    taking = asyncio.create_task(worker_of(made) if kind == "early" else take_spare(server, made))
     made.add_done_callback(lambda _: taking.cancel())  # before the task that waits for it runs
     await asyncio.sleep(0)  # both begin, and wait
     gate.set()
@@ -228,8 +228,8 @@ async def test_a_worker_that_is_ready_in_the_moment_of_a_cancellation_ends(kind:
 
 
 async def take_spare(server: LocalServer, spare: asyncio.Task[WorkerClient]) -> WorkerClient | None:
-    server.pool._spare = spare
-    return await server.pool._take_spare(lambda death: None)
+    server.pool.spare.task = spare
+    return await server.pool.spare.take(lambda death: None)
 
 
 async def test_a_start_that_is_cancelled_after_its_load_ends_the_worker(

@@ -148,7 +148,7 @@ async def _serve(
     book: LogBook,
 ) -> int:
     process = _Process.make(records, env, book)
-    process.pool.keep_spare("llamacpp", worker)
+    process.pool.spare.keep("llamacpp", worker)
     control = control_path(records, env)
     process.handle_signals()
     try:
