@@ -127,6 +127,8 @@ class ClientProgram(Struct, frozen=True, kw_only=True):
     """Returns its files; none for a client that has its settings in a database."""
     starts_with_files: bool = False
     """True if its command names no server: it starts only after its files are applied."""
+    least_context: int = 0
+    """Tokens of a context in which its instructions, its tools and some files fit; 0 for a client that sends none."""
     notes: Callable[[ServedModel], tuple[str, ...]] = lambda served: ()
     """Returns the parts that a person must do by hand."""
 
@@ -134,6 +136,19 @@ class ClientProgram(Struct, frozen=True, kw_only=True):
     def program(self) -> str:
         """Return the name of its command."""
         return self.start(ServedModel(url="", model=""), NO_KEY).words[0]
+
+
+def small_context(client: ClientProgram, served: ServedModel, field: str) -> str | None:
+    """Return the warning for a context that is too small for a client; None for one that is large enough or unknown.
+
+    field: the field of the manifest that decides on the size.
+    """
+    if served.context is None or served.context >= client.least_context:
+        return None
+    return (
+        f"the context of {served.model} has {served.context} tokens, and {client.title} needs some "
+        f"{client.least_context} for its instructions, tools and files: write {field}: {client.least_context}"
+    )
 
 
 def present(**values: JSONValue) -> dict[str, JSONValue]:

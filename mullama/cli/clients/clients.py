@@ -16,7 +16,15 @@ from mullama.cli.app.context import (
     yes_option,
 )
 from mullama.cli.app.exit_codes import DIFFERS, DONE, PARTLY, REFUSED
-from mullama.cli.clients.served import client_named, declared_model, existing, plan_of, user_folders
+from mullama.cli.clients.served import (
+    client_named,
+    declared_model,
+    existing,
+    first_target,
+    plan_of,
+    user_folders,
+    warning_of,
+)
 from mullama.cli.clients.undo import confirmed, take_back, undo
 from mullama.clients.plan import ClientFilePlan
 from mullama.clients.programs import CLIENTS
@@ -103,6 +111,8 @@ def _plan(call: CommandContext, loaded: LoadedManifest, records: ClientRecords) 
         served = declared_model(call, declared, name, config)
         if client.needs_tools and not served.tools:
             found.notes.append(f"{name}: {served.model} calls no tools, and {client.title} needs them")
+        if warning := warning_of(client, served, config, first_target(loaded.manifest, served.model)):
+            found.notes.append(f"{name}: {warning}")
         found.notes += [f"{name}: {note}" for note in client.notes(served)]
         files = client.files(served, folders)
         if config.file is not None and files:

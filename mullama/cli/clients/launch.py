@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mullama.cli.api_client.discover import FoundServer, api_key, find, has_manifest, is_remote, load_manifest, require
 from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.clients.served import client_named, declared_model, existing, plan_of, server_address, user_folders
+from mullama.cli.clients.served import (
+    client_named,
+    declared_model,
+    existing,
+    first_target,
+    plan_of,
+    server_address,
+    user_folders,
+    warning_of,
+)
 from mullama.cli.models.load import default_model
 from mullama.cli.server.ensure import ensure_server, instance_options, model_path
 from mullama.client.address import ServerAddress
@@ -48,12 +57,14 @@ def launch(call: CommandContext) -> int:
         )  # fmt: skip
     variable = config.key.from_env if config and config.key else None
     secret = _secret(call, variable)
-    served = _declared(call, client, config) if call.options.print else None
-    served = served or _served(call, client, config)
+    found = _declared(call, client, config) if call.options.print else None
+    served, model = found or _served(call, client, config)
     if variable is None and secret is not None:
         served = replace(served, key="MULLAMA_API_KEY")
     if client.starts_with_files:
         _require_files(call, client, served)
+    if warning := warning_of(client, served, config, model):
+        call.terminal.note(f"warning: {warning}")
     command = client.start(served, secret or NO_KEY)
     if call.options.print:
         _print(call, command, secret)
@@ -62,8 +73,11 @@ def launch(call: CommandContext) -> int:
     return _become(call, program, command, served.url)
 
 
-def _declared(call: CommandContext, client: ClientProgram, config: ClientConfig | None) -> ServedModel | None:
-    """Return the model by the manifest where no server runs; None where one runs, and without a manifest."""
+def _declared(
+    call: CommandContext, client: ClientProgram, config: ClientConfig | None
+) -> tuple[ServedModel, str] | None:
+    """Return the model by the manifest where no server runs, with its own name; None where one runs, and without a
+    manifest."""
     if is_remote(call) or not has_manifest(call) or find(call) is not None:
         return None
     from mullama.cli.models.declared import Declared, model_of
@@ -76,22 +90,24 @@ def _declared(call: CommandContext, client: ClientProgram, config: ClientConfig 
         with suppress(Unsupported):  # a route to a peer, whose models are not known here
             model_of(loaded.manifest, name)
     wanted = (config or ClientConfig()).model_copy(update={"model": name})
-    return declared_model(call, declared, client.name, wanted)
+    served = declared_model(call, declared, client.name, wanted)
+    return served, first_target(loaded.manifest, served.model)
 
 
-def _served(call: CommandContext, client: ClientProgram, config: ClientConfig | None) -> ServedModel:
-    """Return the model of the running server. If none runs, one is started, but not to print a command."""
+def _served(call: CommandContext, client: ClientProgram, config: ClientConfig | None) -> tuple[ServedModel, str]:
+    """Return the model of the running server, with its own name. If none runs, one is started, but not to print."""
     server = require(call) if call.options.print else ensure_server(call)
     name = call.options.model or (config.model if config else None) or default_model(server)
     model = server.client.get(model_path(name))
     _require_usable(client, name, model)
-    return ServedModel(
+    served = ServedModel(
         url=(config.url if config else None) or _url(server),
         model=name,
         context=(config.context if config else None) or model.get("context_size"),
         key=config.key.from_env if config and config.key else None,
         tools=_calls_tools(model),
     )
+    return served, str(model.get("route_of") or model.get("name") or name)
 
 
 def _calls_tools(model: Mapping[str, Any]) -> bool:

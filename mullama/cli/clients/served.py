@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mullama.cli.api_client.discover import FoundServer, client_address, find, is_remote
 from mullama.cli.app.context import CommandContext, UsageError
 from mullama.client.address import ServerAddress
-from mullama.clients.base import ClientFile, ClientProgram, ServedModel, UserFolders
+from mullama.clients.base import ClientFile, ClientProgram, ServedModel, UserFolders, small_context
 from mullama.clients.plan import ClientFilePlan, plan_file
 from mullama.clients.programs import CLIENTS
 from mullama.errors import Invalid, MullamaError, NotFound, Unsupported
@@ -109,6 +109,26 @@ def _facts(call: CommandContext, declared: Declared, name: str) -> tuple[int | N
     except MullamaError:  # a template that cannot be read is a mistake of the model, which apply reports
         tools = True
     return context_size(model, files.facts), tools
+
+
+def warning_of(client: ClientProgram, served: ServedModel, config: ClientConfig | None, model: str) -> str | None:
+    """Return the warning for a context that is too small for a client; None for one that is large enough or unknown.
+
+    model: the name of the model behind the route that the client uses.
+    """
+    own = config is not None and config.context is not None
+    return small_context(client, served, f"clients.{client.name}.context" if own else f"models.{model}.context.size")
+
+
+def first_target(manifest: Manifest, name: str) -> str:
+    """Return the name of the model that a name leads to first."""
+    from mullama.manifest.spec.readers import targets_of
+
+    seen: list[str] = []
+    while name not in manifest.models and name in manifest.routes and name not in seen:
+        seen.append(name)
+        name = targets_of(manifest.routes[name])[0]
+    return name
 
 
 def _address(call: CommandContext, manifest: Manifest) -> str:

@@ -44,5 +44,5 @@ def _notes(served: ServedModel) -> tuple[str, ...]:
 
 AIDER = ClientProgram(
     name="aider", title="Aider", install="pip install aider-chat", needs_tools=False, start=_start, files=_files,
-    notes=_notes,
+    notes=_notes, least_context=16384,
 )  # fmt: skip

@@ -61,5 +61,5 @@ def _notes(served: ServedModel) -> tuple[str, ...]:
 
 CLAUDE_CODE = ClientProgram(
     name="claude-code", title="Claude Code", install="npm install -g @anthropic-ai/claude-code", needs_tools=True,
-    start=_start, files=_files, notes=_notes,
+    start=_start, files=_files, notes=_notes, least_context=65536,
 )  # fmt: skip

@@ -54,5 +54,5 @@ def _notes(served: ServedModel) -> tuple[str, ...]:
 
 CLINE = ClientProgram(
     name="cline", title="Cline", install="npm install -g cline", needs_tools=True, start=_start, files=_files,
-    starts_with_files=True, notes=_notes,
+    starts_with_files=True, notes=_notes, least_context=32768,
 )  # fmt: skip

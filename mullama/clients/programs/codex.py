@@ -40,5 +40,6 @@ def _start(served: ServedModel, key: str) -> StartCommand:
 
 
 CODEX = ClientProgram(
-    name="codex", title="Codex", install="npm install -g @openai/codex", needs_tools=True, start=_start, files=_files
-)
+    name="codex", title="Codex", install="npm install -g @openai/codex", needs_tools=True, start=_start, files=_files,
+    least_context=32768,
+)  # fmt: skip

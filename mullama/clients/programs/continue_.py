@@ -49,5 +49,5 @@ def _notes(served: ServedModel) -> tuple[str, ...]:
 
 CONTINUE = ClientProgram(
     name="continue", title="Continue", install="npm install -g @continuedev/cli", needs_tools=False, start=_start,
-    files=_files, starts_with_files=True, notes=_notes,
+    files=_files, starts_with_files=True, notes=_notes, least_context=16384,
 )  # fmt: skip

@@ -61,5 +61,5 @@ def _start(served: ServedModel, key: str) -> StartCommand:
 
 GOOSE = ClientProgram(
     name="goose", title="Goose", install="see https://goose-docs.ai/docs/getting-started/installation/",
-    needs_tools=True, start=_start, files=_files,
+    needs_tools=True, start=_start, files=_files, least_context=32768,
 )  # fmt: skip

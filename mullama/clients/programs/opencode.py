@@ -52,5 +52,5 @@ def _start(served: ServedModel, key: str) -> StartCommand:
 
 OPENCODE = ClientProgram(
     name="opencode", title="OpenCode", install="npm install -g opencode-ai", needs_tools=True, start=_start,
-    files=_files,
+    files=_files, least_context=32768,
 )  # fmt: skip

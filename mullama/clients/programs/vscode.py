@@ -54,5 +54,5 @@ def _notes(served: ServedModel) -> tuple[str, ...]:
 
 VSCODE = ClientProgram(
     name="vscode", title="VS Code", install="see https://code.visualstudio.com/download", needs_tools=True,
-    start=_start, files=_files, starts_with_files=True, notes=_notes,
+    start=_start, files=_files, starts_with_files=True, notes=_notes, least_context=32768,
 )  # fmt: skip

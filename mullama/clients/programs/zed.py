@@ -49,5 +49,5 @@ def _notes(served: ServedModel) -> tuple[str, ...]:
 
 ZED = ClientProgram(
     name="zed", title="Zed", install="see https://zed.dev/download", needs_tools=True, start=_start, files=_files,
-    starts_with_files=True, notes=_notes,
+    starts_with_files=True, notes=_notes, least_context=32768,
 )  # fmt: skip

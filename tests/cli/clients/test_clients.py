@@ -290,6 +290,28 @@ def test_what_a_person_must_know_is_noted(run: Run, home: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("client", "field"),
+    [
+        ("codex: chat", "models.chat.context.size: 32768"),
+        ("codex: by-route", "models.chat.context.size: 32768"),
+        ("claude-code: {model: chat, context: 8192}", "clients.claude-code.context: 65536"),
+        ("aider: chat", "models.chat.context.size: 16384"),
+    ],
+)
+def test_a_context_that_is_small_for_a_client_is_noted_with_its_field(
+    run: Run, home: Path, client: str, field: str
+) -> None:
+    text = MANIFEST.partition("clients:")[0] + f"routes: {{by-route: chat}}\nclients: {{{client}}}\n"
+    (home.parent / "mullama.yaml").write_text(text)
+    name = client.partition(":")[0]
+    for ran in (run("clients", "diff"), run("launch", name, "--print")):
+        assert f"write {field}" in ran.err
+    (home.parent / "mullama.yaml").write_text(text.replace("4096", "65536").replace("8192", "65536"))
+    for ran in (run("clients", "diff"), run("launch", name, "--print")):
+        assert "write " not in ran.err
+
+
+@pytest.mark.parametrize(
     ("clients", "arguments", "code", "message"),
     [
         ("codex: chat", ("diff", "codx"), 4, "did you mean codex"),

@@ -63,6 +63,8 @@ def test_an_agent_is_started_with_a_server_and_ends_with_its_own_code(stack: Sta
     done = stack.run("launch", "claude-code", "--", "-p", "hello there", "7", code=7)
 
     assert "server started" in done.stderr
+    assert "warning: the context of agent has 4096 tokens" in done.stderr
+    assert "write models.agent.context.size: 65536" in done.stderr
     found = seen(stack)
     assert found["words"] == ["--model", "agent", "-p", "hello there", "7"]
     assert found["proxied"] == "127.0.0.1"  # the tests have a proxy in their environment
