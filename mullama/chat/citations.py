@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
-from mullama.chat.types import AnswerPart, Citation, ToolRun
+from mullama.chat.types import AnswerPart, Citation, ToolEnded, ToolRun
 from mullama.struct import Struct
 
 _MARK = re.compile(r"\[(\d{1,4}(?:\s{0,2},\s{0,2}\d{1,4}){0,20})\]")
@@ -21,20 +21,23 @@ class Cited(Struct, frozen=True, kw_only=True):
     page: Citation
 
 
-def cited(text: str, pages: Sequence[Citation]) -> tuple[Cited, ...]:
-    """Return the places of a text that name pages by their numbers from 1, such as `[2]` and `[1, 3]`."""
+def cited(text: str, pages: Mapping[int, Citation]) -> tuple[Cited, ...]:
+    """Return the places of a text that name pages by their numbers, such as `[2]` and `[1, 3]`."""
     if not pages:
         return ()
     return tuple(
-        Cited(start=mark.start(), end=mark.end(), page=pages[number - 1])
+        Cited(start=mark.start(), end=mark.end(), page=pages[number])
         for mark in _MARK.finditer(text)
         for number in map(int, mark[1].split(","))
-        if 0 < number <= len(pages)
+        if number in pages
     )
 
 
-def pages_of(parts: Iterable[AnswerPart]) -> tuple[Citation, ...]:
-    """Return the pages of all searches of an answer, in the order of their numbers."""
-    ended = (part.ended for part in parts if isinstance(part, ToolRun) and part.ended is not None)
-    found = sorted((one for one in ended if one.citations), key=lambda one: one.first)
-    return tuple(page for one in found for page in one.citations)
+def numbered(results: Iterable[ToolEnded]) -> dict[int, Citation]:
+    """Return the pages of searches by the numbers that the model reads."""
+    return {number: page for one in results for number, page in enumerate(one.citations, one.first)}
+
+
+def pages_of(parts: Iterable[AnswerPart]) -> dict[int, Citation]:
+    """Return the pages of all searches of an answer, by their numbers."""
+    return numbered(part.ended for part in parts if isinstance(part, ToolRun) and part.ended is not None)

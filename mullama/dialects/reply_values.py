@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 from datetime import UTC, datetime
 
@@ -56,3 +58,22 @@ def logprob_entries(tokens: tuple[TokenLogprob, ...]) -> list[JSONValue]:
 
 def _entry(token: TokenLogprob) -> dict[str, JSONValue]:
     return {"token": token.text, "logprob": finite(token.logprob), "bytes": list(token.bytes)}
+
+
+ENCODED = "mullama1."
+"""The prefix of texts in `encrypted_content`."""
+
+
+def encode_text(text: str) -> str:
+    """Return reasoning, a summary or a result as `encrypted_content`, which clients send back."""
+    return ENCODED + base64.b64encode(text.encode("utf-8", "replace")).decode("ascii")
+
+
+def decode_text(value: str) -> str | None:
+    """Return the text of `encode_text`; None for content of another server."""
+    if not value.startswith(ENCODED):
+        return None
+    try:
+        return base64.b64decode(value.removeprefix(ENCODED), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None

@@ -97,7 +97,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     spent: float = 0.0
     """Seconds of the model's time limit that these turns and calls took."""
     calls: tuple[MadeCall, ...] = ()
-    """The calls since the turn before this one."""
+    """The calls that a person approved, which were made before the first turn."""
 
     def may_use(self, *names: str) -> bool:
         """Return True if the key may use a model by one of these names."""

@@ -94,7 +94,7 @@ def test_a_capture_that_left_the_list_is_an_error_with_a_way_back(page: Any, sta
     page.get_by_role("heading", name="Requests").wait_for()
 
 
-def test_the_calls_of_tools_before_a_turn_are_shown(page: Any, stack: Stack) -> None:
+def test_the_calls_of_tools_of_a_turn_are_shown(page: Any, stack: Stack) -> None:
     number = captured(stack, "Hello")
     url = f"{stack.url}/api/v1/requests/{number}"
     capture = httpx.get(url, timeout=30).json()
@@ -103,6 +103,7 @@ def test_the_calls_of_tools_before_a_turn_are_shown(page: Any, stack: Stack) -> 
     capture |= {"turn": 1, "calls": [call | {"text": "page 1"}]}
     page.route(url, lambda route: route.fulfill(json=capture))
     opened(page, stack, f"requests/{number}")
-    page.get_by_text("2 of its answer, after 1 call of tools").wait_for()
-    calls = page.get_by_role("region", name="Calls of tools before this turn")
+    page.get_by_text("2 of its answer, after calls of tools").wait_for()
+    page.get_by_text("docs/read", exact=True).wait_for()
+    calls = page.get_by_role("region", name="Calls of tools")
     assert calls.locator("pre").inner_text() == 'docs/read {"page":1}, 250 ms\npage 1'

@@ -132,7 +132,7 @@ async def test_a_model_calls_a_tool_of_a_server(served: LocalServer, stub: McpSt
     await served.apply(model(served), **blocks(stub))
     await until(lambda: served.condition("ToolsReady")["status"])
     book = served.reconciler.tools
-    runner = CallRunner(book, served.metrics, served.spans, served.event_log.note)
+    runner = CallRunner(book, served.metrics, served.spans, served.event_log.note, served.captures.add_calls)
     service = ToolService(served.service, served.service.first_model, book, runner)
     stub.called = lambda name, arguments: text(f"page {arguments['q']}")
     answer: Any = await service.answer(request_of("a", 'call docs__read {"q": "seven"} then it says: RESULT'), CALLER)

@@ -13,6 +13,7 @@ from mullama.dialects import fields
 from mullama.dialects.anthropic import web_search as claude
 from mullama.dialects.anthropic.blocks import to_message
 from mullama.dialects.openai import web_search as gpt
+from mullama.dialects.openai.responses.items import conversation
 from mullama.errors import Invalid
 
 PAGES = (
@@ -32,20 +33,23 @@ PAGES = (
     ],
 )
 def test_numbers_in_brackets_name_pages(text: str, found: list[tuple[str, int]]) -> None:
-    marks = cited(text, PAGES)
+    marks = cited(text, dict(enumerate(PAGES, 1)))
     assert [(text[one.start : one.end], PAGES.index(one.page)) for one in marks] == found
-    assert cited(text, ()) == ()
+    assert cited(text, {}) == ()
 
 
-def run(id: str, first: int, *pages: types.Citation, error: bool = False, name: str = "search") -> types.ToolRun:
-    started = types.ToolStarted(id=id, server="search", name=name, arguments={"query": "q"}, search=True)
+def run(
+    id: str, first: int, *pages: types.Citation, error: bool = False, name: str = "search", arguments: Any = None
+) -> types.ToolRun:
+    given = arguments or {"query": "q"}
+    started = types.ToolStarted(id=id, server="search", name=name, arguments=given, search=True)
     ended = types.ToolEnded(id=id, text="[1] A", is_error=error, citations=pages, first=first)
     return types.ToolRun(started=started, ended=ended)
 
 
 def test_pages_are_in_the_order_of_their_numbers() -> None:
     parts = (run("b", 2, PAGES[1]), types.TextRun(text="t"), run("a", 1, PAGES[0]), run("c", 1, error=True))
-    assert pages_of(parts) == PAGES
+    assert pages_of(parts) == dict(enumerate(PAGES, 1))
 
 
 @pytest.mark.parametrize(
@@ -136,8 +140,32 @@ def test_a_search_that_failed_and_a_page() -> None:
 
 
 def test_citations_of_anthropic_quote_a_part_of_the_page() -> None:
-    (one,) = claude.citations("Stone [1].", PAGES)
+    (one,) = claude.citations("Stone [1].", dict(enumerate(PAGES, 1)))
     assert one["cited_text"] == "x" * 150  # type: ignore[index, call-overload]
+
+
+@pytest.mark.parametrize(
+    ("ran", "name", "arguments", "read"),
+    [
+        (run("c", 1, *PAGES), "search__search", {"query": "q"}, "[1] A"),
+        (run("c", 1, error=True), "search__search", {"query": "q"}, "Error: [1] A"),
+        (run("c", 1, PAGES[0], name="fetch_page", arguments={"url": "u"}), "search__fetch_page", {"url": "u"}, "[1] A"),
+    ],
+)
+def test_items_of_openai_return_as_the_model_read_them(
+    ran: types.ToolRun, name: str, arguments: dict[str, Any], read: str
+) -> None:
+    item = gpt.call_item("ws_1", ran.started, ran.ended)
+    said = {"type": "message", "role": "assistant", "content": "t"}
+    called, result, spoken = conversation([item, said], None)
+    (call,) = called.tool_calls
+    assert (call.name, call.arguments) == (name, arguments)
+    assert (result.role, result.text, result.tool_call_id) == ("tool", read, call.id)
+    assert spoken.text == "t"
+    foreign = {**item, "encrypted_content": "of another server"}
+    assert [message.role for message in conversation([foreign, said], None)] == ["assistant"]
+    unfinished = gpt.call_item("ws_1", ran.started, None)
+    assert [message.role for message in conversation([unfinished, said], None)] == ["assistant"]
 
 
 def test_an_item_of_a_page_that_the_model_opens() -> None:

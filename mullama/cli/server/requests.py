@@ -70,6 +70,12 @@ def _show(call: CommandContext, row: Mapping[str, Any]) -> None:
         if row[name] is not None:
             call.terminal.line(f"--- {name}")
             call.terminal.raw(row[name].rstrip("\n") + "\n")
+    for made in row["calls"]:
+        failed = ", failed" if made["is_error"] else ""
+        call.terminal.line(f"--- call of {made['server']}/{made['name']}, {made['seconds']:.2f} s{failed}")
+        if row["kept"]:
+            call.terminal.line(json.dumps(made["arguments"], ensure_ascii=False))
+            call.terminal.raw(made["text"].rstrip("\n") + "\n")
     if row["prompt"] is None:
         call.terminal.line(
             "the prompt and the answer were not kept: observability.captures.bodies selects those that are"

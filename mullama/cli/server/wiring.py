@@ -250,7 +250,7 @@ class _Process(Struct, kw_only=True):
             peers,
         )
         reconciler.tools.search.embed = embed_by(models)
-        runner = CallRunner(reconciler.tools, metrics, spans, event_log.note)
+        runner = CallRunner(reconciler.tools, metrics, spans, event_log.note, captures.add_calls)
         service = ToolService(models, models.first_model, reconciler.tools, runner)
         kept = StreamKeeper(lambda: reconciler.current.snapshot.manifest.server.resumable, metrics.streams)
         git = GitFollower(

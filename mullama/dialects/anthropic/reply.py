@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, assert_never
 
 from mullama.chat import types
-from mullama.chat.citations import pages_of
+from mullama.chat.citations import numbered, pages_of
 from mullama.dialects import schema
 from mullama.dialects.anthropic import mcp, web_search
 from mullama.dialects.anthropic.errors import envelope
@@ -204,7 +204,7 @@ class MessageStream:
 
     def _cited(self) -> Iterator[Frame]:
         """Yield the citations of the open text."""
-        pages = [page for one in sorted(self._pages, key=lambda one: one.first) for page in one.citations]
+        pages = numbered(self._pages)
         for one in web_search.citations("".join(self._text_block), pages):
             yield self._delta(type="citations_delta", citation=one)
         self._text_block = []

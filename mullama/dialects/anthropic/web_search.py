@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from mullama.chat import types
@@ -12,7 +10,7 @@ from mullama.chat.citations import cited
 from mullama.chat.tool_servers import SEARCH_LABEL, ToolServer, function_name, search_server
 from mullama.dialects import fields, schema
 from mullama.dialects.fields import Body
-from mullama.dialects.reply_values import prefixed
+from mullama.dialects.reply_values import ENCODED, decode_text, encode_text, prefixed
 from mullama.names import JSONValue
 
 _TOOLS: Final = {"web_search": "search", "web_fetch": "fetch_page"}
@@ -24,8 +22,6 @@ _BLOCKED = fields.many("blocked_domains", *_DOMAINS)
 _MOST_USES = fields.integer("max_uses", 1, 2**31 - 1)
 _MOST_QUOTED: Final = 150
 """Characters of `cited_text`, as at Anthropic."""
-_ENCODED: Final = "mullama1."
-"""The prefix of encoded results, which clients send back."""
 
 
 def tool_of(kind: object) -> str | None:
@@ -91,7 +87,7 @@ def _result(page: types.Citation, text: str) -> JSONValue:
         "type": "web_search_result",
         "url": page.url,
         "title": page.title,
-        "encrypted_content": _ENCODED + base64.b64encode(text.encode("utf-8", "replace")).decode("ascii"),
+        "encrypted_content": encode_text(text),
         "page_age": None,
     }
 
@@ -103,14 +99,14 @@ def run_blocks(run: types.ToolRun) -> Iterator[JSONValue]:
         yield result_block(run.started, run.ended)
 
 
-def citations(text: str, pages: Sequence[types.Citation]) -> list[JSONValue]:
+def citations(text: str, pages: Mapping[int, types.Citation]) -> list[JSONValue]:
     """Return the citations of a text."""
     return [
         {
             "type": "web_search_result_location",
             "url": one.page.url,
             "title": one.page.title or None,
-            "encrypted_index": _ENCODED,
+            "encrypted_index": ENCODED,
             "cited_text": one.page.text[:_MOST_QUOTED],
         }
         for one in cited(text, pages)
@@ -143,9 +139,4 @@ def result_text(block: Body) -> str | None:
         return data if isinstance(data, str) else None
     first = content[0] if isinstance(content, list | tuple) and content else None
     encoded = first.get("encrypted_content") if isinstance(first, Mapping) else None
-    if not isinstance(encoded, str) or not encoded.startswith(_ENCODED):
-        return None
-    try:
-        return base64.b64decode(encoded.removeprefix(_ENCODED), validate=True).decode()
-    except (binascii.Error, ValueError):
-        return None
+    return decode_text(encoded) if isinstance(encoded, str) else None

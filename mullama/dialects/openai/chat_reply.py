@@ -8,7 +8,7 @@ from typing import Any
 
 from mullama.chat import types
 from mullama.chat.answer import Fold
-from mullama.chat.citations import pages_of
+from mullama.chat.citations import numbered, pages_of
 from mullama.dialects import schema
 from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent
 from mullama.dialects.openai import native_form
@@ -237,7 +237,7 @@ class ChatChunkStream(EventStream):
     def _closing(self, event: types.Finished) -> Iterator[Frame]:
         if event.choice in self._inside:
             yield self._text(event.choice, "", ())
-        pages = [page for one in sorted(self._pages, key=lambda one: one.first) for page in one.citations]
+        pages = numbered(self._pages)
         if found := chat_annotations("".join(self._written_text), pages):
             yield self._chunk(event.choice, {"annotations": found})
 

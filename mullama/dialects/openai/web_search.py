@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mullama.chat.citations import cited
-from mullama.chat.tool_servers import ToolServer, search_server
-from mullama.chat.types import Citation, ToolEnded, ToolStarted
+from mullama.chat.tool_servers import SEARCH_LABEL, ToolServer, function_name, search_server
+from mullama.chat.types import Citation, ToolCall, ToolEnded, ToolStarted
 from mullama.dialects import fields, schema
 from mullama.dialects.fields import Body
+from mullama.dialects.reply_values import decode_text, encode_text
 from mullama.names import JSONValue
 
 KINDS: Final = (
@@ -17,6 +18,7 @@ KINDS: Final = (
 )  # fmt: skip
 """The types of the tool, which all mean the same here."""
 OPTIONS: Final = "web_search_options"
+_ID = fields.text("id", 256)
 _DOMAINS = fields.many("allowed_domains", fields.to_text, schema.STRING, 100)
 
 
@@ -38,7 +40,10 @@ def search_of_options(body: Body) -> tuple[ToolServer, ...]:
 
 
 def call_item(id: str, started: ToolStarted, ended: ToolEnded | None, status: str = "") -> dict[str, JSONValue]:
-    """Return the item of a search, or of a page that the model opens."""
+    """Return the item of a search, or of a page that the model opens.
+
+    `encrypted_content` has the result as the model read it, for the next request.
+    """
     result = "in_progress" if ended is None else "failed" if ended.is_error else "completed"
     action: dict[str, JSONValue]
     if started.name == "search":
@@ -48,10 +53,27 @@ def call_item(id: str, started: ToolStarted, ended: ToolEnded | None, status: st
             action["sources"] = [{"type": "url", "url": page.url} for page in ended.citations]
     else:
         action = {"type": "open_page", "url": started.arguments.get("url")}
-    return {"id": id, "type": "web_search_call", "status": status or result, "action": action}
+    item: dict[str, JSONValue] = {"id": id, "type": "web_search_call", "status": status or result, "action": action}
+    if ended is not None:
+        item["encrypted_content"] = encode_text(f"Error: {ended.text}" if ended.is_error else ended.text)
+    return item
 
 
-def response_annotations(text: str, pages: Sequence[Citation]) -> list[JSONValue]:
+def call_of(item: Body) -> ToolCall:
+    """Return the call of an item of the conversation."""
+    action = item.child("action")
+    given = {name: action.raw(name) for name in ("query", "url") if action.has(name)} if action is not None else {}
+    name = "fetch_page" if "url" in given else "search"
+    return ToolCall(id=item.need(_ID), name=function_name(SEARCH_LABEL, name), arguments=given)
+
+
+def result_of(item: Body) -> str | None:
+    """Return the result of a search as the model read it; None for an item without one of this server."""
+    encoded = item.raw("encrypted_content")
+    return decode_text(encoded) if isinstance(encoded, str) else None
+
+
+def response_annotations(text: str, pages: Mapping[int, Citation]) -> list[JSONValue]:
     """Return the annotations of a text in the form of the Responses API."""
     return [
         {
@@ -65,7 +87,7 @@ def response_annotations(text: str, pages: Sequence[Citation]) -> list[JSONValue
     ]
 
 
-def chat_annotations(text: str, pages: Sequence[Citation]) -> list[JSONValue]:
+def chat_annotations(text: str, pages: Mapping[int, Citation]) -> list[JSONValue]:
     """Return the annotations of a text in the form of chat completions."""
     found: list[JSONValue] = []
     for one in cited(text, pages):

@@ -68,7 +68,8 @@ class Capture(Struct, frozen=True, kw_only=True):
     turn: int = 0
     """See `Caller.turn`."""
     calls: tuple[MadeCall, ...] = ()
-    """The calls of tools before this turn, with their arguments and results."""
+    """The calls of tools that this server made for the answer, with their arguments and results; in the first turn of
+    a request that approves calls also those."""
     masked: bool = False
     """Secrets in addresses are missing in the body, so a request that is sent again has none of them either."""
 
@@ -208,10 +209,24 @@ class CaptureLog:
             return
         self._kept.append(capture)
         self._bytes += _bytes_of(capture)
-        while self._bytes > self.settings.size and self._kept:
-            self._bytes -= _bytes_of(self._kept.popleft())
+        self._bound()
         self._added.set()
         self._added = asyncio.Event()
+
+    def _bound(self) -> None:
+        while self._bytes > self.settings.size and self._kept:
+            self._bytes -= _bytes_of(self._kept.popleft())
+
+    def add_calls(self, request: str, turn: int, calls: Iterable[MadeCall]) -> None:
+        """Add the calls that a turn of a request asked for to its capture, which was added at the end of the turn."""
+        for index in range(len(self._kept) - 1, -1, -1):
+            found = self._kept[index]
+            if (found.request, found.turn) == (request, turn):
+                kept = tuple(self.call(call, kept=found.prompt is not None) for call in calls)
+                self._kept[index] = replace(found, calls=(*found.calls, *kept))
+                self._bytes += _bytes_of(self._kept[index]) - _bytes_of(found)
+                self._bound()
+                return
 
     def list(self) -> Sequence[Capture]:
         """Return the captures, newest first."""

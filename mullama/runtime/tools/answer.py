@@ -34,7 +34,7 @@ from mullama.runtime.tools.loop import (
 from mullama.runtime.tools.offer import ToolOffer
 from mullama.struct import Struct, field, replace
 from mullama.tools.base import ToolResult
-from mullama.tools.search.quotation import renumbered
+from mullama.tools.search.quotation import last_number, renumbered
 
 Events = Sequence[chat.Event]
 RunTurn = Callable[[chat.ChatRequest, Caller], AsyncIterator[Events]]
@@ -46,6 +46,8 @@ MOST_AT_ONCE = 16
 _CHARACTERS = 3
 """Characters of a token of a conversation that no model has counted yet, about."""
 _ERROR = "Error: "
+_SEARCHES = f"{SEARCH_LABEL}__"
+"""The beginning of the functions of a search."""
 _ONCE = chat.Started | chat.PromptText | chat.PromptProgress
 
 
@@ -95,7 +97,8 @@ class ToolAnswer:
         self._state = LoopState()
         self._usage, self._timings = chat.Usage(), chat.Timings(answers=0)
         self._made: list[MadeCall] = []
-        self._pages = 0  # those that searches found so far
+        self._pages = _pages_of(offer.request)
+        """The number of the last page that searches of the conversation found: a number names one page in all of it."""
         self._client_calls = 0
         self._context, self._used = settings.context_size, 0
         """Tokens that the request may use, and those of the conversation so far."""
@@ -249,9 +252,14 @@ class ToolAnswer:
         first += [_started(v.call, v.tool) for v in to_make if v.tool is not None]
         if first:
             yield first
-        async with aclosing(self._calls_made(to_make, texts)) as stream:
-            async for events in stream:
-                yield events
+        try:
+            async with aclosing(self._calls_made(to_make, texts)) as stream:
+                async for events in stream:
+                    yield events
+        finally:
+            if self._made:
+                self._calls.captured(self._caller.request_id, self._state.turns - 1, self._made)
+            self._made = []
         asked = [
             chat.ApprovalNeeded(id=v.call.id, server=v.tool.label, name=v.tool.tool.name, arguments=_object(v.call))
             for v in decision.verdicts
@@ -337,6 +345,11 @@ class ToolAnswer:
             async for events in stream:
                 yield events
         self._request = with_results(self._request, texts)
+
+
+def _pages_of(request: chat.ChatRequest) -> int:
+    results = (m for m in request.messages if m.role == "tool" and (m.tool_name or "").startswith(_SEARCHES))
+    return max((last_number(message.text) for message in results), default=0)
 
 
 def _tokens_of(turn: _Turn) -> int:

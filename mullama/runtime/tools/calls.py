@@ -6,11 +6,11 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mullama.chat import types as chat
 from mullama.errors import MullamaError, Unavailable
-from mullama.runtime.base import Caller, Tracer
+from mullama.runtime.base import Caller, MadeCall, Tracer
 from mullama.runtime.metering import ToolCallResult
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.tools.loop import Offered
@@ -22,13 +22,16 @@ _log = logging.getLogger(__name__)
 
 Note = Callable[[str, str, str, tuple[str, ...]], None]
 """Adds an event: kind, subject, message, models."""
+Captured = Callable[[str, int, Sequence[MadeCall]], None]
+"""Adds the calls of one turn to the captured request: id of the request, number of the turn, calls."""
 
 
 class CallRunner:
     """The calls of tools of one server process."""
 
-    def __init__(self, toolbox: Toolbox, metrics: Metrics, tracer: Tracer, note: Note) -> None:
+    def __init__(self, toolbox: Toolbox, metrics: Metrics, tracer: Tracer, note: Note, captured: Captured) -> None:
         self._toolbox, self._metrics, self._tracer, self._note = toolbox, metrics, tracer, note
+        self.captured = captured
 
     async def make(
         self, tool: Offered, call: chat.ToolCall, caller: Caller, model: str, left: float | None

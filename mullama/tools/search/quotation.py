@@ -54,6 +54,11 @@ def renumbered(text: str, first: int) -> str:
     return _NUMBER.sub(lambda found: f"[{int(found[1]) + first - 1}] ", text)
 
 
+def last_number(text: str) -> int:
+    """Return the highest number of a page of a result; 0 for a result without pages."""
+    return max((int(found[1]) for found in _NUMBER.finditer(text)), default=0)
+
+
 def citations(sources: Iterable[QuotedPage]) -> tuple[Citation, ...]:
     """Return the sources in the order of their numbers."""
     return tuple(

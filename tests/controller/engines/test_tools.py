@@ -32,7 +32,7 @@ async def test_a_first_request_computes_its_question_and_no_tool(server: LocalSe
         book = server.reconciler.tools
         service = ToolService(
             server.service, server.service.first_model, book,
-            CallRunner(book, server.metrics, server.spans, server.event_log.note),
+            CallRunner(book, server.metrics, server.spans, server.event_log.note, server.captures.add_calls),
         )  # fmt: skip
         worker = server.pool.worker(server.snapshot.deployments["a"].unit)
         assert worker is not None

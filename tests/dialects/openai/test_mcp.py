@@ -159,6 +159,26 @@ def test_a_call_that_nobody_approves_has_a_result_that_says_so(answers: list[Any
     ]
 
 
+@pytest.mark.parametrize(
+    ("items", "text"),
+    [
+        (["mcpr_2"], "'mcpr_2' names no approval request of this conversation"),
+        (["mcpr_1", "mcpr_1"], "'mcpr_1' was answered already"),
+    ],
+)
+def test_an_answer_without_its_question_and_a_second_one_are_refused(items: list[str], text: str) -> None:
+    given = [{"type": "mcp_approval_response", "approval_request_id": id, "approve": True} for id in items]
+    with pytest.raises(Invalid, match=text) as raised:
+        turns(item("mcp_approval_request", "mcpr_1"), *given)
+    assert raised.value.field == "input"
+
+
+def test_an_answer_before_its_question_is_refused() -> None:
+    answer = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+    with pytest.raises(Invalid, match="names no approval request"):
+        turns(answer, item("mcp_approval_request", "mcpr_1"))
+
+
 def test_a_list_of_tools_is_not_asked_for_again() -> None:
     listed = {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "docs", "tools": []}
     request = decode(PATH, {**ASK, "input": [listed, {"role": "user", "content": "Hi"}]})

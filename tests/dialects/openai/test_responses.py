@@ -19,7 +19,8 @@ from mullama.chat.types import (
     ToolCallStarted,
 )
 from mullama.dialects.base import WireRequest
-from mullama.dialects.openai.responses.items import conversation, encode_text
+from mullama.dialects.openai.responses.items import conversation
+from mullama.dialects.reply_values import encode_text
 from mullama.dialects.stored_objects import ReplayStream, StoredObject
 from mullama.errors import Invalid
 from mullama.struct import replace

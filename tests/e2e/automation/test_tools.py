@@ -57,6 +57,7 @@ def tools(stack: Stack, stub: McpStub) -> Stack:
             "docs": {"url": stub.url, "headers": {"Authorization": {"from_env": "DOCS_TOKEN"}}, "timeout": "10s"},
             "files": {"from_host": "files", "timeout": "20s"},
         },
+        observability={"captures": {"bodies": "all"}},
     )
     return stack
 
@@ -82,6 +83,13 @@ def test_a_model_uses_the_tools_that_its_manifest_gives_it(tools: Stack, stub: M
     assert ask(url, 'call docs__read {"q": "seven"} then it says: RESULT') == "it says: page seven"
     assert ask(url, "call files__open {} then it says: RESULT") == "it says: the file is empty"
     assert {headers["authorization"] for _, headers in stub.seen} == {"Bearer canary"}
+    rows = json.loads(tools.run("requests", "-f", tools.name, "--json").stdout)["requests"]
+    assert [(row["turn"], [call["name"] for call in row["calls"]]) for row in rows] == [
+        (1, []), (0, ["open"]), (1, []), (0, ["read"]),
+    ]  # fmt: skip
+    shown = tools.run("requests", "-f", tools.name, str(rows[-1]["id"])).stdout
+    assert "--- call of docs/read" in shown
+    assert '{"q": "seven"}\npage seven\n' in shown
     assert tools.run("diff", "-f", tools.name, code=0).returncode == 0
 
     stub.tools = [tool("search", "changed"), tool("read", "Reads.")]

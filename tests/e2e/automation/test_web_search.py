@@ -91,6 +91,12 @@ def test_responses_show_searches_and_cite_pages(stack: Stack, web: StubWeb) -> N
         assert "found no pages" in client.responses.create(model="bare", input=SEARCH, tools=limited).output_text
         later = client.responses.create(model="bare", previous_response_id=response.id, input="say bye")
         assert later.output_text == "bye"
+        given: Any = {"model": "bare", "tools": [{"type": "web_search"}], "input": f"{SEARCH}, RESULT"}
+        more = client.responses.create(**given, previous_response_id=response.id)
+        assert "[2] Bridges" in more.output_text, "a number names one page in the whole conversation"
+        alone = client.responses.input_tokens.count(model="bare", input=f"{SEARCH}{response.output_text}bye")
+        whole = client.responses.input_tokens.count(model="bare", previous_response_id=response.id, input="bye")
+        assert whole.input_tokens > alone.input_tokens + 50, "the result of the first search is a part of the prompt"
 
 
 def test_chat_completions_annotate_their_text(stack: Stack, web: StubWeb) -> None:

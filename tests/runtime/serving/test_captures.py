@@ -9,7 +9,7 @@ import pytest
 from mullama.chat import types as chat
 from mullama.errors import Invalid, NotFound
 from mullama.manifest.spec import Captures
-from mullama.runtime.base import SentRequest
+from mullama.runtime.base import MadeCall, SentRequest
 from mullama.runtime.serving.captures import CaptureLog
 from mullama.struct import replace
 from tests.runtime.runtime_fixture import CALLER, LocalServer, request_of
@@ -80,6 +80,31 @@ def test_the_oldest_are_dropped_beyond_the_bound_and_long_texts_keep_their_end()
     prompt = log.list()[0].prompt or ""
     assert prompt.startswith("…x")
     assert prompt.endswith("end")
+
+
+def made(text: str) -> MadeCall:
+    return MadeCall(server="docs", name="read", arguments={"q": 1}, text=text, is_error=False, seconds=0.5)
+
+
+@pytest.mark.parametrize(("bodies", "text"), [("all", "see https://***@example.org/x"), ("errors", "")])
+def test_calls_are_added_to_the_turn_that_asked_for_them(bodies: str, text: str) -> None:
+    log = CaptureLog(lambda: declared(bodies=bodies))
+    capture(log)
+    capture(log)
+    log.add_calls("test", 0, [made("see https://user:secret@example.org/x")])
+    log.add_calls("test", 1, [made("of another turn")])
+    log.add_calls("other", 0, [made("of another request")])
+    last, first = log.list()
+    assert [call.text for call in last.calls] == [text]
+    assert first.calls == ()
+
+
+def test_calls_count_for_the_bound() -> None:
+    log = CaptureLog(lambda: declared(size="64KiB", bodies="all"))
+    for _ in range(5):
+        capture(log, "x" * 1000)
+    log.add_calls("test", 0, [made("y" * 4000)] * 3)
+    assert [found.id for found in log.list()] == [5, 4]
 
 
 def test_secrets_in_addresses_are_masked() -> None:

@@ -399,16 +399,16 @@ async def test_an_answer_is_one_request_of_its_key_and_all_its_tokens(server: Lo
     assert row["prompt_tokens"] == answer.usage.prompt_tokens
 
 
-async def test_captures_have_the_calls_before_each_turn(server: LocalServer) -> None:
+async def test_captures_have_the_calls_of_each_turn(server: LocalServer) -> None:
     await server.apply({"a": {"from": server.script(constraints=True)}}, observability={"captures": {"bodies": "all"}})
     service = service_with(server, await Tools.of(docs={"read": read}))
     await service.answer(request_of("a", 'call docs__read {"page": 4} then RESULT'), CALLER)
     second, first = (capture.tree(texts=True) for capture in server.captures.list())
-    assert (first["turn"], first["calls"]) == (0, [])
-    assert second["turn"] == 1
-    [call] = second["calls"]
+    assert (second["turn"], second["calls"]) == (1, [])
+    assert first["turn"] == 0
+    [call] = first["calls"]
     assert (call["server"], call["name"], call["arguments"], call["text"]) == ("docs", "read", {"page": 4}, "page 4")
-    assert "arguments" not in server.captures.list()[0].tree(texts=False)["calls"][0]
+    assert "arguments" not in server.captures.list()[1].tree(texts=False)["calls"][0]
 
 
 async def test_each_call_is_an_event_a_metric_and_a_span(server: LocalServer) -> None:

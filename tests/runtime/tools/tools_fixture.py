@@ -93,7 +93,7 @@ class Tools:
 
 
 def service_with(server: LocalServer, tools: Tools) -> ToolService:
-    calls = CallRunner(tools, server.metrics, server.spans, server.event_log.note)
+    calls = CallRunner(tools, server.metrics, server.spans, server.event_log.note, server.captures.add_calls)
     return ToolService(server.service, server.service.first_model, tools, calls)
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from mullama.chat.types import Answer, ToolChoice, text_message
 from mullama.dialects import schema
 from mullama.dialects.base import Reply, ReplyContext, ResponseRequest, WireRequest
-from mullama.dialects.openai.responses.items import encode_text, full_item
+from mullama.dialects.openai.responses.items import full_item
 from mullama.dialects.openai.responses.reply import USAGE_SCHEMA, usage_of
 from mullama.dialects.openai.responses.request import decode as decode_response
 from mullama.dialects.openai.responses.request import resume as resume_response
+from mullama.dialects.reply_values import encode_text
 from mullama.dialects.stored_objects import StoredObject
 from mullama.names import JSONValue
 from mullama.struct import field_names, replace

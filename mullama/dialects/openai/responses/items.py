@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterable
 
 from mullama.chat.types import Message, Part, TextPart, ToolCall, text_message
 from mullama.dialects import fields, schema
+from mullama.dialects.openai import web_search
 from mullama.dialects.openai.messages import CONTENT, to_role
 from mullama.dialects.openai.responses import mcp
 from mullama.dialects.openai.responses.tools import flat
+from mullama.dialects.reply_values import decode_text
 from mullama.dialects.tools import MOST_MESSAGES, NAME, arguments_of, linked
 from mullama.errors import Invalid
 from mullama.names import JSONValue
@@ -19,18 +19,15 @@ from mullama.struct import Struct, field
 
 Item = mcp.Item
 
-# The prefix of encoded reasoning, for clients that ask for encrypted content.
-_ENCODED = "mullama1."
 _CALL_ID = fields.text("call_id", 256)
 _HIDDEN = fields.text("encrypted_content")
 _SUMMARY = "Summary of the conversation up to here:"
 _NAMESPACE = fields.text("namespace", 256)
-_ITEM_ID = re.compile(r"(?:msg|rs|fc|ctc|mcp|mcpl|mcpr)_([0-9a-f]{8,64})_[0-9a-f]{1,8}")
+_ITEM_ID = re.compile(r"(?:msg|rs|fc|ctc|mcp|mcpl|mcpr|ws)_([0-9a-f]{8,64})_[0-9a-f]{1,8}")
 
 # Items of tools that ran on another server. The conversation continues without them.
 _SERVER_SIDE = frozenset(
     {
-        "web_search_call",
         "file_search_call",
         "computer_call",
         "computer_call_output",
@@ -79,21 +76,6 @@ def referenced(items: Iterable[Item]) -> tuple[str, ...]:
             )
         needs[f"resp_{match[1]}"] = None
     return tuple(needs)
-
-
-def encode_text(text: str) -> str:
-    """Return thinking or a summary as `encrypted_content`, which clients send back."""
-    return _ENCODED + base64.b64encode(text.encode()).decode("ascii")
-
-
-def _decode_text(value: str) -> str:
-    """Return the text of `encode_text`, "" for content of another server."""
-    if not value.startswith(_ENCODED):
-        return ""
-    try:
-        return base64.b64decode(value.removeprefix(_ENCODED), validate=True).decode()
-    except (binascii.Error, ValueError):
-        return ""
 
 
 _PREFIXES = {
@@ -182,7 +164,7 @@ def _read(item: fields.Body, turns: Turns, asked: mcp.McpItems) -> None:
         case "reasoning":
             turns.think(_thinking(item))
         case "compaction":
-            if summary := _decode_text(item.get(_HIDDEN) or ""):
+            if summary := decode_text(item.get(_HIDDEN) or ""):
                 turns.add(text_message("assistant", f"{_SUMMARY}\n{summary}"))
         case "mcp_call":
             turns.run(mcp.call_of(item), mcp.result_of(item))
@@ -190,6 +172,9 @@ def _read(item: fields.Body, turns: Turns, asked: mcp.McpItems) -> None:
             call = mcp.call_of(item)
             if call.id not in asked.made:
                 turns.run(call, mcp.unmade(call.id, asked))
+        case "web_search_call":
+            if (result := web_search.result_of(item)) is not None:
+                turns.run(web_search.call_of(item), result)
         case "mcp_approval_response" | "mcp_list_tools":
             pass
         case str() if kind in _SERVER_SIDE:
@@ -230,4 +215,4 @@ def _texts(item: fields.Body, name: str) -> str:
 def _thinking(item: fields.Body) -> str:
     """Return the reasoning of an item from the most complete of its forms."""
     hidden = item.get(_HIDDEN)
-    return _texts(item, "content") or (_decode_text(hidden) if hidden else "") or _texts(item, "summary")
+    return _texts(item, "content") or (decode_text(hidden or "") or "") or _texts(item, "summary")

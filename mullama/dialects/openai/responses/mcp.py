@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from mullama.chat.tool_servers import ALWAYS, NO_APPROVAL, Approval, ApprovalRule, ToolServer, function_name
 from mullama.chat.types import ApprovalNeeded, ToolCall, ToolEnded, ToolsListed, ToolStarted
 from mullama.dialects import fields, schema
 from mullama.dialects.fields import Body
 from mullama.dialects.tools import NAME, arguments_of, compact
-from mullama.errors import Unsupported
+from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
 from mullama.struct import Struct
 
@@ -110,20 +110,42 @@ class McpItems(Struct, frozen=True, kw_only=True):
 
 
 def read_items(items: Iterable[Item]) -> McpItems:
-    """Return the approvals in the items of a conversation."""
+    """Return the approvals in the items of a conversation.
+
+    Raises `Invalid` for the answer to a question that the conversation does not have, or has answered before.
+    """
+    asked: set[str] = set()
     answers: dict[str, Approval] = {}
     made: set[str] = set()
     for i, item in enumerate(items):
         body = Body(item, f"input[{i}]")
         match body.raw("type"):
+            case "mcp_approval_request":
+                asked.add(body.need(_ID))
             case "mcp_approval_response":
                 id = body.need(_REQUEST_ID)
+                _check_asked(id, asked, answers)
                 answers[id] = Approval(id=id, approved=body.need(_APPROVE), reason=body.get(_REASON) or "")
             case "mcp_call" if body.has("approval_request_id"):
                 made.add(body.need(_REQUEST_ID))
             case _:
                 pass
     return McpItems(answers=answers, made=frozenset(made))
+
+
+def _check_asked(id: str, asked: Container[str], answers: Container[str]) -> None:
+    if id not in asked:
+        raise Invalid(
+            f"approval_request_id {id[:80]!r} names no approval request of this conversation",
+            hint="name the response that asked in previous_response_id, or send its item mcp_approval_request first",
+            field="input",
+        )
+    if id in answers:
+        raise Invalid(
+            f"the approval request {id[:80]!r} was answered already",
+            hint="each mcp_approval_request takes one mcp_approval_response; leave the second one out",
+            field="input",
+        )
 
 
 def call_of(item: Body) -> ToolCall:

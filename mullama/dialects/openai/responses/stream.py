@@ -11,18 +11,18 @@ from typing import Any
 
 from mullama.chat import types
 from mullama.chat.answer import unfold
+from mullama.chat.citations import numbered
 from mullama.dialects.base import Frame, Reply, ReplyContext, ResponseRequest, StreamEvent
 from mullama.dialects.fields import Body
 from mullama.dialects.openai import web_search
 from mullama.dialects.openai.errors import code_of, envelope
 from mullama.dialects.openai.native_form import progress_of
 from mullama.dialects.openai.responses import mcp
-from mullama.dialects.openai.responses.items import encode_text
 from mullama.dialects.openai.responses.reply import ResponseObject, usage_of
 from mullama.dialects.openai.responses.tools import Known, known_tools
 from mullama.dialects.openai.streams import EventStream
 from mullama.dialects.openai.usage import timings_of
-from mullama.dialects.reply_values import logprob_entries, prefixed
+from mullama.dialects.reply_values import encode_text, logprob_entries, prefixed
 from mullama.dialects.tools import arguments_object, arguments_text
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
@@ -204,7 +204,7 @@ class ResponseStream(EventStream):
 
     def _annotated(self, item: _Open, place: dict[str, JSONValue]) -> Iterator[Frame]:
         """Add the pages that a message names to it."""
-        pages = [page for one in sorted(self._pages, key=lambda one: one.first) for page in one.citations]
+        pages = numbered(self._pages)
         item.annotations = web_search.response_annotations(item.written, pages)
         for index, one in enumerate(item.annotations):
             kind = "response.output_text.annotation.added"

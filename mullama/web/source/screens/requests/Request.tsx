@@ -71,7 +71,7 @@ export function Request({ id }: { id: string }) {
         <TextBody title="Answer" content={capture.answer} file={`request-${id}-answer.txt`}>See <code>observability.captures.bodies</code>.</TextBody>
         {again && <TextBody title="Answer when sent again" content={again.capture?.answer ?? again.raw} file={`request-${id}-again.txt`} />}
       </div>
-      {capture.calls.length > 0 && <TextBody title="Calls of tools before this turn" content={calls(capture)} file={`request-${id}-calls.txt`} />}
+      {capture.calls.length > 0 && <TextBody title="Calls of tools" content={calls(capture)} file={`request-${id}-calls.txt`} />}
       <TextBody title="Prompt, as the template rendered it" content={capture.prompt} file={`request-${id}-prompt.txt`}>See <code>observability.captures.bodies</code>.</TextBody>
       <TextBody title="Body of the request" content={capture.body == null ? capture.body : readable(capture.body)} file={`request-${id}.json`}>{why}.</TextBody>
     </div>
@@ -96,7 +96,8 @@ function Facts({ title, capture }: { title: string; capture: Capture }) {
       <dl class="facts">
         <dt>Result</dt><dd><StateMark state={capture.result} /> {capture.error ? `${capture.error.kind}: ${capture.error.message}` : capture.finish.length > 0 && <span class="quiet">ended by {capture.finish.join(", ")}</span>}</dd>
         <dt>Model</dt><dd><a href={link("models", capture.model)}>{capture.model}</a>{capture.route !== capture.model && `, asked for as ${capture.route}`}, <a href={link("history", String(capture.generation))}>revision {capture.generation}</a></dd>
-        {capture.turn > 0 && <><dt>Turn</dt><dd>{capture.turn + 1} of its answer, after {count(capture.calls.length)} {capture.calls.length === 1 ? "call" : "calls"} of tools</dd></>}
+        {capture.turn > 0 && <><dt>Turn</dt><dd>{capture.turn + 1} of its answer, after calls of tools</dd></>}
+        {capture.calls.length > 0 && <><dt>Calls</dt><dd>{capture.calls.map((call) => `${call.server}/${call.name}${call.is_error ? " (failed)" : ""}`).join(", ")}</dd></>}
         <dt>Arrived</dt><dd>{moment(capture.when)}{capture.key && ` with the key ${capture.key}`}, <code>{capture.request}</code></dd>
         {capture.path && <><dt>Path</dt><dd><code>{capture.path}</code></dd></>}
         <dt>Prompt</dt><dd>{count(usage.prompt_tokens)} tokens: {count(usage.cached_tokens)} cached, {count(computed)} computed in {span(timings.prompt)}{speed(computed, timings.prompt)}</dd>
