@@ -20,9 +20,9 @@ from mullama.chat.inventory import (
     SetDefault,
     TaskStatus,
 )
-from mullama.controller.change import Change, Edit, Line, ProgressQueue
 from mullama.controller.current import Current
 from mullama.controller.reconciler import Reconciler
+from mullama.controller.runs.change import Change, Edit, Line, ProgressQueue
 from mullama.errors import Conflict, Denied, Invalid, MullamaError, NotFound, Unsupported
 from mullama.manifest.load import load
 from mullama.manifest.spec import Model, Parameters

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from mullama import __version__
 from mullama.chat.tool_servers import SEARCH_LABEL
-from mullama.controller.change import Change, preview_tree
 from mullama.controller.conditions import Condition, Reason, condition, tools_ready
 from mullama.controller.current import Current
 from mullama.controller.event_log import EventLog
@@ -19,6 +18,7 @@ from mullama.controller.fleet.lease_book import LeaseBook
 from mullama.controller.git.follower import GitFollower
 from mullama.controller.model_page.document import ModelDocuments
 from mullama.controller.reconciler import Reconciler
+from mullama.controller.runs.change import Change, preview_tree
 from mullama.controller.shared_memory import memory_in_use, own_memory, with_shares
 from mullama.controller.status import DeclaredRevisions, failure_reason, group_states, is_old, live_models
 from mullama.controller.telemetry import key_report
@@ -179,7 +179,7 @@ class LocalOperator:
         if self._status.failures:
             ready = (d for d in snapshot.available if self._pool.phase(d.unit) is Phase.READY)
             self._status.serving([d.name for d in ready if not is_old(d, snapshot)])
-        return live_models(current.snapshot, self._pool, self._status.failures, reconciler.changed_files)
+        return live_models(current.snapshot, self._pool, self._status.failures, reconciler.served_files.changed)
 
     def _state(self, current: Current, live: Mapping[str, LiveModel]) -> str:
         """Summarise the server in one word."""
@@ -351,12 +351,12 @@ class LocalOperator:
         return found
 
     async def look_at_files(self) -> None:
-        await self._reconciler.look_at_files()
+        await self._reconciler.served_files.look()
 
     def stack(self) -> dict[str, Any]:
         current = self._reconciler.current
         # A server that starts serves nothing yet, and plans from the last revision of the previous process.
-        applied = self._reconciler.applied() or current.snapshot
+        applied = self._reconciler.planner.applied() or current.snapshot
         return {
             "generation": applied.generation,
             "revision": applied.revision,

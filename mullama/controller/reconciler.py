@@ -9,49 +9,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
 
 from mullama.controller.api_keys import resolve_access
 from mullama.controller.certificates import Certificates
-from mullama.controller.change import (
+from mullama.controller.current import Current, CurrentState
+from mullama.controller.event_log import EventLog
+from mullama.controller.fleet.lease_book import LeaseBook
+from mullama.controller.listeners import HttpListeners, Listeners
+from mullama.controller.runs.change import (
     Change,
     Line,
     PlannedChange,
-    check_options,
-    check_protected,
     check_surges,
     failure_line,
 )
-from mullama.controller.current import Current, CurrentState
-from mullama.controller.downloads import ModelDownloads, author_of
-from mullama.controller.effects import LiveEffects, Services, checked
-from mullama.controller.event_log import EventLog
-from mullama.controller.fleet.lease_book import LeaseBook
-from mullama.controller.history import History
-from mullama.controller.listeners import HttpListeners, Listeners
-from mullama.controller.retries import Retries
-from mullama.controller.run_queue import PendingRuns, Run, RunQueue
-from mullama.controller.status import StatusTracker, live_models
-from mullama.errors import ModelUnavailable, MullamaError, Refused, Unavailable
+from mullama.controller.runs.downloads import ModelDownloads, author_of
+from mullama.controller.runs.effects import LiveEffects, Services, checked
+from mullama.controller.runs.history import History
+from mullama.controller.runs.planner import Planner
+from mullama.controller.runs.queue import PendingRuns, Run, RunQueue
+from mullama.controller.runs.retries import Retries
+from mullama.controller.runs.served_files import ServedFiles
+from mullama.controller.status import StatusTracker
+from mullama.errors import ModelUnavailable, MullamaError, Unavailable
 from mullama.manifest.spec import Hardware, Manifest
 from mullama.manifest.tree import revision
 from mullama.plan.make import make_plan
-from mullama.plan.observed import Applied, KnownFiles, Machine, Observed
-from mullama.plan.projectors import projector_of
-from mullama.plan.steps import Action, Cause, Plan, to_tree
-from mullama.plan.targets import plan_targets, require_undisturbed, targeted
+from mullama.plan.observed import Machine
+from mullama.plan.steps import Cause, Plan, to_tree
+from mullama.plan.targets import require_undisturbed
 from mullama.plan.tools import KIND as TOOLS
 from mullama.plan.tools import server_of
 from mullama.reconcile.execute import Outcome, Result, execute
-from mullama.reconcile.files import Files, is_local, read_lock, read_locked_tools, wanted_kinds
-from mullama.reconcile.gc import declare, prunable
-from mullama.reconcile.lock import require_locked
+from mullama.reconcile.files import Files, is_local, read_lock
+from mullama.reconcile.gc import declare
 from mullama.reconcile.machine import observe_machine
-from mullama.reconcile.observe import last_applied, last_manifest, with_use
-from mullama.reconcile.overlay import combine, effective_entries, models_beside
-from mullama.reconcile.partial_apply import expendable, missing_models, servable_part, without
+from mullama.reconcile.overlay import combine, effective_entries
+from mullama.reconcile.partial_apply import expendable, servable_part, without
 from mullama.reconcile.secrets import missing_secrets
 from mullama.reconcile.tool_servers import open_server
 from mullama.runtime.base import Access, ApplyOptions, Origin
@@ -60,19 +57,14 @@ from mullama.runtime.pool import Pool
 from mullama.runtime.serving.build import DeploymentBuilder
 from mullama.runtime.serving.early_load import early_choice
 from mullama.runtime.tools.book import Connect, ToolBook
-from mullama.store.index import changed
 from mullama.store.records import Records
 from mullama.struct import replace
-from mullama.weights.stored import LockEntry
 
 STOP_SECONDS = 300.0
 """The longest drain of a stop. It exceeds any reasonable `drain_timeout`; then the workers are killed."""
 
 _ASKING = ("apply", "undo")
 """Triggers of a person who saw the plan: the servers of tools are asked before it, and their changes accepted."""
-
-LOOK_SECONDS = 2.0
-"""The longest wait for a file system that is asked for the state of files."""
 
 
 class Reconciler:
@@ -92,7 +84,7 @@ class Reconciler:
         connect: Connect = open_server,
     ) -> None:
         self._records, self._pool, self._files, self._env = records, pool, files, env
-        self._event_log, self._observe_machine = event_log, observe_machine
+        self._event_log = event_log
         self.status = StatusTracker(event_log, metrics)
         self.state = CurrentState(_nothing_applied(records, env))
         self.leases = LeaseBook(records)
@@ -105,6 +97,11 @@ class Reconciler:
         self.tools = ToolBook(
             lambda: self.current.snapshot.manifest, env, records, event_log.note, self._tools_changed, connect=connect
         )
+        self.served_files = ServedFiles(self.state, files, pool)
+        self.planner = Planner(
+            state=self.state, status=self.status, records=records, files=files, served_files=self.served_files,
+            pool=pool, tools=self.tools, observe_machine=observe_machine,
+        )  # fmt: skip
         self._tool_renewals: set[asyncio.Task[None]] = set()
         self._listeners = Listeners(http, self.state, event_log, self.certificates)
         self._services = Services(
@@ -118,9 +115,6 @@ class Reconciler:
         self._lock = asyncio.Lock()
         pool.renew = self._renew
         self._declared: object = None
-        self._look: asyncio.Future[dict[str, str]] | None = None
-        self.changed_files: Mapping[str, str] = {}
-        """See `look_at_files`."""
 
     @property
     def current(self) -> Current:
@@ -165,10 +159,10 @@ class Reconciler:
         """
         if asks:
             await self.tools.refresh()
-        planned = await self._plan(change)
-        self._check_options(change, planned)
+        planned = await self.planner.plan(change)
+        self.planner.check_options(change, planned)
         if change.options.offline:
-            await asyncio.to_thread(self._require_stored, planned)
+            await asyncio.to_thread(self.planner.require_stored, planned)
         if missing := await asyncio.to_thread(missing_secrets, planned.desired, self._env):
             return replace(planned, plan=replace(planned.plan, warnings=(*planned.plan.warnings, *missing)))
         return planned
@@ -176,7 +170,7 @@ class Reconciler:
     async def drift(self) -> Plan:
         """Return the steps from the observed state to the applied revision; the file of the manifest is not read."""
         await self.tools.refresh()
-        planned = await self._plan(Change(desired=None, options=ApplyOptions(trigger="drift")))
+        planned = await self.planner.plan(Change(desired=None, options=ApplyOptions(trigger="drift")))
         steps = tuple(step for step in planned.plan.steps if step.cause is Cause.DRIFT)
         return replace(planned.plan, desired=planned.plan.base, steps=steps)
 
@@ -187,10 +181,9 @@ class Reconciler:
         """
         async with self._lock:
             with self._records.lock("refresh"):
-                paths = set(await self.look_at_files())
+                paths = set(await self.served_files.look())
                 await asyncio.to_thread(self._files.hash, sorted(paths))
-                deployments = self.current.snapshot.deployments.items()
-                await self._restamp([name for name, deployment in deployments if paths & deployment.stamps.keys()])
+                await self.served_files.restamp(self.served_files.models_of(paths))
                 plan = await self.drift()
         names = ", ".join(step.subject for step in plan.steps)
         self._event_log.add("refreshed", "", f"drift: {names or 'none'}")
@@ -217,36 +210,18 @@ class Reconciler:
         if failed := next((result.failures[name] for name in names if name in result.failures), None):
             raise failed.cause if isinstance(failed, ModelUnavailable) else failed
         async with self._lock:
-            await self._restamp(names)
+            await self.served_files.restamp(names)
 
     async def renew_files(self, paths: Collection[str]) -> None:
         """Serve the models of these files as they are now: they changed on disk, or are back after a change.
 
         Raises the reason for which one cannot be served.
         """
-        deployments = self.current.snapshot.deployments.items()
-        names = tuple(name for name, deployment in deployments if not deployment.stamps.keys().isdisjoint(paths))
+        names = self.served_files.models_of(paths)
         if names:
             await self._renew(names)
         for name in names:
             self._pool.retry(name)
-
-    async def _restamp(self, names: Iterable[str]) -> None:
-        """Update the states of files that changed on disk and have the same bytes still, as after a copy."""
-        current = self.current
-        deployments = dict(current.snapshot.deployments)
-        lock = await asyncio.to_thread(read_lock, current.origin.file)
-        found = await asyncio.to_thread(self._files.known, [current.snapshot.manifest], lock)
-        for name in deployments.keys() & set(names):
-            old = deployments[name]
-            files, *others = (_restamped(was, found) for was in old.described)
-            drafter = others.pop(0) if old.drafter else None
-            projector = projector_of(old.model, found)
-            if projector is None or old.projector is None or projector.digest != old.projector.digest:
-                projector = old.projector
-            deployments[name] = replace(old, files=files, drafter=drafter, adapters=tuple(others), projector=projector)
-            self._pool.adopt(deployments[name])
-        self.state.update(snapshot=replace(current.snapshot, deployments=MappingProxyType(deployments)))
 
     async def stop(self) -> None:
         """Cancel all runs, then drain and unload."""
@@ -343,7 +318,7 @@ class Reconciler:
     async def _plan_run(self, run: Run) -> PlannedChange:
         """Plan a run, report the plan once, and raise if it must not be applied."""
         await self.leases.admit(run.change.options.fence)  # here, because a run that downloads plans again
-        planned = await self._plan(run.change)
+        planned = await self.planner.plan(run.change)
         plan, desired = planned.plan, planned.desired
         if not run.planned:
             run.planned = True
@@ -351,27 +326,16 @@ class Reconciler:
             run.prunable = frozenset(digest for digest, _ in planned.observed.unneeded)
         applied = planned.observed.applied if self._starts(run) else None
         access = await self._access(run.change, planned, restart=applied is not None)
-        self._check_options(run.change, planned, moved=bool(run.fetched) or self._pending.accepted(run))
+        self.planner.check_options(run.change, planned, moved=bool(run.fetched) or self._pending.accepted(run))
         check_surges(plan)
         if plan.targets:
             require_undisturbed(planned.manifest, planned.origin.path)
-        self._check_protected(plan, planned.observed)
+        self.planner.check_protected(plan, planned.observed)
         models, fetched = desired.models, run.fetched
         missing = frozenset(name for name in planned.missing if not fetched.issuperset(models[name].all_sources))
         spared = expendable(plan, desired, applied.manifest if applied is not None else None) | run.change.added
         planned = replace(planned, access=access, missing=missing, expendable=spared)
         return planned if run.change.waits_for_unchanged else self._without_waiting(run, planned)
-
-    def _check_protected(self, plan: Plan, observed: Observed) -> None:
-        """Raise `Refused` for a step that a protected model forbids.
-
-        A server that starts pauses no request, but it removes what served before the restart.
-        """
-        if self.current.started or observed.applied is None:
-            check_protected(plan, {name: d.model for name, d in self.current.snapshot.deployments.items()})
-        else:
-            removals = tuple(step for step in plan.steps if step.action is Action.REMOVE)
-            check_protected(replace(plan, steps=removals), observed.applied.manifest.models)
 
     def _without_waiting(self, run: Run, planned: PlannedChange) -> PlannedChange:
         """Return the plan of a run that does not wait for the files of models that it does not change.
@@ -400,102 +364,6 @@ class Reconciler:
         for text in self.status.absent_keys:
             self._event_log.note("warning", "", text)
         return access
-
-    def _check_options(self, change: Change, planned: PlannedChange, *, moved: bool = False) -> None:
-        applied = self.current.manifest
-        check_options(planned.plan, planned.manifest, change.options, applied=applied, moved_by_same_change=moved)
-
-    async def _plan(self, change: Change) -> PlannedChange:
-        """Observe and plan, with the API keys as they are now."""
-        current, options = self.current, change.options
-        manifest = current.manifest if change.desired is None else change.desired
-        origin = current.origin if change.desired is None else change.origin
-        lock = await asyncio.to_thread(read_lock, origin.file)
-        tool_pins = await asyncio.to_thread(read_locked_tools, origin.file)
-        if manifest.fleet.hosts:
-            raise Refused(
-                "the manifest describes a fleet, and this is one of its servers",
-                hint="mullama apply -f FILE, without --host, changes all servers of a fleet",
-            )
-        part = targeted(manifest, self._applied_manifest(), options.targets) if options.targets else None
-        if part is not None:
-            # Without its digest: the watcher would take the file for applied completely.
-            manifest, origin = part.manifest, replace(origin, digest="", targets=part.targets)
-        if options.locked:
-            require_locked(part.chosen if part is not None else manifest, lock)
-        overlay = change.edit(current.overlay)
-        desired = combine(manifest, overlay)
-        # Only an explicit apply deletes files: never a saved file or a start.
-        observed = await self._observe(desired, lock, pruning=options.trigger == "apply" and part is None)
-        observed = replace(observed, tools=self.tools.observed(desired, tool_pins))
-        beside, only = models_beside(manifest, overlay), change.only
-        if part is not None:
-            served, path = current.started, origin.path
-            plan = plan_targets(part, desired, observed, beside=beside, served=served, path=path)
-        else:
-            keeps = None if only is None else (lambda step: step.kind == "model" and step.subject in only)
-            plan = make_plan(desired, observed, beside=beside, keeps=keeps)
-        return PlannedChange(
-            manifest=manifest,
-            overlay=overlay,
-            desired=desired,
-            origin=origin,
-            observed=observed,
-            plan=plan,
-            access=current.snapshot.access,
-            lock=lock,
-            tool_pins=tool_pins,
-            missing=missing_models(plan, desired, observed.files),
-        )
-
-    async def _observe(self, desired: Manifest, lock: Mapping[str, LockEntry], *, pruning: bool) -> Observed:
-        """Gather the facts for a plan. pruning: list the files that may be deleted, too."""
-        machine = await asyncio.to_thread(self._observe_machine, desired.hardware)
-        self.state.update(machine=machine)
-        applied = self.applied()
-        manifests = [desired, *([applied.manifest] if applied else [])]
-        files = await asyncio.to_thread(self._files.known, manifests, lock)
-        root = self._records.folder.parent
-        unneeded = await asyncio.to_thread(prunable, desired, root, self._files, lock) if pruning else ()
-        snapshot = self.current.snapshot
-        live = live_models(snapshot, self._pool, self.status.failures, await self.look_at_files())
-        files = with_use(files, manifests, self._records)
-        return Observed(applied=applied, live=live, files=files, machine=machine, unneeded=unneeded)
-
-    async def look_at_files(self) -> Mapping[str, str]:
-        """Return the files of served models that changed on disk since they were described, and keep them for status.
-
-        The values are their states now, "" for one that does not exist.
-
-        A file system that does not answer keeps the last answer, so that no caller waits for it.
-        """
-        if self._look is None or self._look.done():
-            stamps = {p: s for d in self.current.snapshot.deployments.values() for p, s in d.stamps.items()}
-            self._look = asyncio.ensure_future(asyncio.to_thread(changed, stamps))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS):
-                self.changed_files = await asyncio.shield(self._look)
-        return self.changed_files
-
-    def applied(self) -> Applied | None:
-        """Return the served revision, or before the first one, the last revision of the previous process."""
-        snapshot = self.current.snapshot
-        if snapshot.generation == 0:
-            return last_applied(self._records)
-        return Applied(generation=snapshot.generation, revision=snapshot.revision, manifest=snapshot.manifest)
-
-    def _applied_manifest(self) -> Manifest | None:
-        """Return the manifest of the served revision, or of the last one, without the overlay; None for none."""
-        return self.current.manifest if self.current.snapshot.generation else last_manifest(self._records)
-
-    def _require_stored(self, planned: PlannedChange) -> None:
-        """Raise `Unavailable` for the first missing source, as an offline apply would."""
-        library = self._files.library(planned.desired)
-        for name, model in planned.desired.models.items():
-            if name in planned.missing:
-                kinds = wanted_kinds([model])
-                for source in model.all_sources:
-                    library.locate(source, planned.lock.get(source), offline=True, wanted=kinds[source])
 
     async def _apply_planned(self, run: Run, planned: PlannedChange) -> Result:
         plan = planned.plan
@@ -629,12 +497,6 @@ class Reconciler:
         if referenced != self._declared:
             await asyncio.to_thread(declare, self._records.folder.parent, self._files.index)
             self._declared = referenced
-
-
-def _restamped(was: KnownFiles, found: Mapping[str, KnownFiles]) -> KnownFiles:
-    now = found.get(was.source, was)
-    same = (now.digest, now.paths) == (was.digest, was.paths)
-    return replace(was, stamps=now.stamps) if same else was
 
 
 def _nothing_applied(records: Records, env: Mapping[str, str]) -> Current:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from mullama.controller.change import Change, Line, ProgressQueue
 from mullama.controller.reconciler import Reconciler
+from mullama.controller.runs.change import Change, Line, ProgressQueue
 from mullama.manifest.tree import revision
 from mullama.reconcile.observe import last_applied
 from mullama.reconcile.overlay import split

@@ -211,7 +211,7 @@ def live_models(
 ) -> dict[str, LiveModel]:
     """Return the live state of each served model. failures: see `StatusTracker.failures`.
 
-    changed: see `Reconciler.look_at_files`.
+    changed: see `ServedFiles.look`.
     """
     # Many names may lead to one context, and the answer for a context looks at all of them.
     opens = {unit: pool.opens(unit) for unit in {d.unit for d in snapshot.deployments.values()}}

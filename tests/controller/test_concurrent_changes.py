@@ -12,7 +12,7 @@ import pytest
 
 from mullama.chat.inventory import CopyModel, PullModel
 from mullama.chat.types import Completed
-from mullama.controller.change import Line
+from mullama.controller.runs.change import Line
 from mullama.manifest.tree import parse_resolved
 from mullama.runtime.base import ApplyOptions, Origin
 from tests import ggufs

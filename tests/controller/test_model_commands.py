@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mullama.chat.inventory import CopyModel, DeleteModel, PullModel, SetAdapterScales
-from mullama.controller.change import ProgressQueue
 from mullama.controller.model_commands import _statuses
+from mullama.controller.runs.change import ProgressQueue
 from mullama.errors import Conflict, Invalid, NotFound, Unsupported
 from tests import ggufs
 from tests.runtime.runtime_fixture import LocalServer, until

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mullama.controller.change import Line
 from mullama.controller.restart import begin
+from mullama.controller.runs.change import Line
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.store import records as store_records
 from mullama.struct import replace

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mullama.controller.change import Change
+from mullama.controller.runs.change import Change
 from mullama.plan.steps import Cause
 from mullama.reconcile.lock import write_lock
 from mullama.runtime.base import ApplyOptions, Origin

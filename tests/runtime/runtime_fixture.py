@@ -16,13 +16,13 @@ import psutil
 import pytest
 
 from mullama.chat import types as chat
-from mullama.controller.change import Change, Line
 from mullama.controller.event_log import EventLog
 from mullama.controller.git.follower import GitFollower
 from mullama.controller.model_commands import ModelCommands
 from mullama.controller.model_page.document import ModelDocuments
 from mullama.controller.operator import LocalOperator
 from mullama.controller.reconciler import Reconciler
+from mullama.controller.runs.change import Change, Line
 from mullama.controller.telemetry.metrics_sampler import MetricsSampler
 from mullama.controller.watch.editor import ManifestEditor
 from mullama.errors import Conflict

@@ -55,7 +55,7 @@ def _plan_locally(call: CommandContext, loaded: LoadedManifest, targets: Sequenc
     from mullama.reconcile.overlay import combine, models_beside
 
     if any(model.scale is not None for model in loaded.manifest.models.values()):
-        from mullama.controller.change import check_one_machine
+        from mullama.controller.runs.change import check_one_machine
 
         check_one_machine(loaded.manifest)
     records = records_of(call, loaded)

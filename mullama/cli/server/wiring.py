@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import mullama
 from mullama.cli.app.exit_codes import outcome_code
-from mullama.controller.change import Change, Line, unchanged
 from mullama.controller.event_log import EventLog
 from mullama.controller.fleet.restart import from_fleet
 from mullama.controller.git.checkout import from_checkout
@@ -29,6 +28,7 @@ from mullama.controller.operator import LocalOperator
 from mullama.controller.rate_state import RateState
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.restart import begin
+from mullama.controller.runs.change import Change, Line, unchanged
 from mullama.controller.telemetry.export import TelemetryExport
 from mullama.controller.telemetry.metrics_sampler import MetricsSampler
 from mullama.controller.watch import fs_events

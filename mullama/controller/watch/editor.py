@@ -11,8 +11,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from mullama.controller.change import Change, preview_tree
 from mullama.controller.reconciler import Reconciler
+from mullama.controller.runs.change import Change, preview_tree
 from mullama.errors import Conflict, ManifestError, MullamaError, NotFound, Refused
 from mullama.manifest.load import Disk, LoadedManifest, load_text
 from mullama.reconcile.includes import PinnedIncludes

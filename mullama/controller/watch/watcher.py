@@ -14,9 +14,9 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mullama.controller.change import Change
 from mullama.controller.event_log import EventLog
 from mullama.controller.reconciler import Reconciler
+from mullama.controller.runs.change import Change
 from mullama.controller.status import removals
 from mullama.controller.watch.debounce import STABLE, ChangedFiles, WatchDecision, Watched, decide, next_look
 from mullama.controller.watch.fs_events import FileEvents
@@ -146,7 +146,7 @@ class ManifestWatcher:
 
     async def _look_at_weights(self) -> None:
         """Serve the files of models as they are now, once changed ones have settled, and again once they are back."""
-        states = {path: self._file_state(path) for path in await self._reconciler.look_at_files()}
+        states = {path: self._file_state(path) for path in await self._reconciler.served_files.look()}
         if not (settled := self._weights.saw(states, asyncio.get_running_loop().time())):
             return
         self._event_log.note("files-changed", "", f"{', '.join(sorted(settled))}: its models are described again")
@@ -239,7 +239,7 @@ class ManifestWatcher:
         """Apply what was read; return the result, or that files are still downloaded."""
         origin = replace(self._origin, digest=loaded.digest, commit=self._commit())
         same = self._reconciler.current.serves(loaded.manifest) and not self._reconciler.waiting
-        if same and not await self._reconciler.look_at_files():
+        if same and not await self._reconciler.served_files.look():
             self._watched = Watched(applied=loaded.digest, seen=loaded.digest)
             self._status.valid_again()
             if origin != self._reconciler.current.origin:  # an undo takes it over, and is not what the file has

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mullama.chat.transcription import TranscriptionRequest
-from mullama.controller.change import Change
 from mullama.controller.event_log import EventLog
 from mullama.controller.model_commands import ModelCommands
 from mullama.controller.reconciler import Reconciler
+from mullama.controller.runs.change import Change
 from mullama.dialects.base import Operation
 from mullama.errors import EngineFailed, Internal, MullamaError
 from mullama.folders import state_root

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mullama.chat.inventory import CopyModel, LoadModel
-from mullama.controller.change import Line
+from mullama.controller.runs.change import Line
 from mullama.runtime.base import ApplyOptions
 from mullama.runtime.worker.watchdog import StallLimits
 from tests.runtime.runtime_fixture import CALLER, LocalServer, until

@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from mullama.chat.inventory import PullModel
-from mullama.controller.change import Change
+from mullama.controller.runs.change import Change
 from mullama.errors import NotFound
 from mullama.manifest.load import load
 from mullama.runtime.base import ApplyOptions, Origin

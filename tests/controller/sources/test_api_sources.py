@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mullama.chat.inventory import CreateModel, PullModel
-from mullama.controller.downloads import author_of
+from mullama.controller.runs.downloads import author_of
 from mullama.errors import Denied, MullamaError, Refused
 from mullama.manifest.spec import Manifest
 from mullama.reconcile.files import Files

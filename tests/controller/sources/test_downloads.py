@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mullama.controller.downloads import SharedDownloads
+from mullama.controller.runs.downloads import SharedDownloads
 from mullama.errors import NotFound
 from mullama.plan.observed import KnownFiles
 from mullama.reconcile.execute import Report

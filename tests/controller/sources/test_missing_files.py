@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mullama.chat.inventory import DeleteModel, Loaded, LoadModel, PullModel
-from mullama.controller import retries
+from mullama.controller.runs import retries
 from mullama.errors import NotFound, Unavailable
 from mullama.manifest.tree import parse_resolved, revision
 from mullama.runtime.base import ApplyOptions

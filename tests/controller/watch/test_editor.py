@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mullama.controller import reconciler
-from mullama.controller.change import Change
+from mullama.controller.runs import planner
+from mullama.controller.runs.change import Change
 from mullama.controller.watch.editor import ManifestEditor
 from mullama.errors import Conflict, ManifestError, NotFound, Refused
 from mullama.manifest.load import load
@@ -124,7 +124,7 @@ async def test_a_text_whose_apply_is_refused_is_not_saved(edited: Any, applied: 
 async def test_a_save_is_planned_once(edited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, editor, _ = edited
     plans: list[object] = []
-    monkeypatch.setattr(reconciler, "make_plan", lambda *a, **k: plans.append(1) or make_plan(*a, **k))
+    monkeypatch.setattr(planner, "make_plan", lambda *a, **k: plans.append(1) or make_plan(*a, **k))
     await saved(editor, TEXT.replace("one}", "two}"))
     assert len(plans) == 1
 

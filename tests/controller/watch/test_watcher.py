@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mullama.controller.change import Change
+from mullama.controller.runs.change import Change
 from mullama.controller.watch.watcher import ManifestWatcher
 from mullama.errors import MullamaError
 from mullama.manifest.load import LoadedManifest, load
@@ -329,7 +329,7 @@ async def test_a_pinned_file_that_is_restored_serves_again(server: LocalServer, 
 
 async def test_files_are_left_to_apply_without_the_watch(server: LocalServer) -> None:
     async with watched(server, text("one", "sync: {watch: false}\n"), **LOOKS):
-        looks = server.reconciler.look_at_files
+        looks = server.reconciler.served_files.look
         renamed(server.home / "a.script.json", script("new"))
         seen = []
 
@@ -337,7 +337,7 @@ async def test_files_are_left_to_apply_without_the_watch(server: LocalServer) ->
             seen.append(1)
             return await looks()
 
-        server.reconciler.look_at_files = look  # type: ignore[method-assign]
+        server.reconciler.served_files.look = look  # type: ignore[method-assign]
         await server.ask("a", "say hi")
         assert await looks() != ()
         assert seen == []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mullama.chat import types as chat
-from mullama.controller.effects import checked
+from mullama.controller.runs.effects import checked
 from mullama.controller.status import removals
 from mullama.engines import EXTRAS
 from mullama.errors import MullamaError, NotFound, Refused

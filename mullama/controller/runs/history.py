@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mullama.controller.change import Change, PlannedChange
+from mullama.controller.runs.change import Change, PlannedChange
 from mullama.errors import NotFound
 from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import block_to_tree, parse_resolved

@@ -11,13 +11,13 @@ import re
 from collections.abc import Container, Iterable, Mapping, Sequence, Set
 
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
-from mullama.controller.change import PlannedChange
 from mullama.controller.current import CurrentState
-from mullama.controller.downloads import ModelDownloads, author_of
 from mullama.controller.event_log import EventLog
-from mullama.controller.history import History
 from mullama.controller.listeners import Listeners
-from mullama.controller.run_queue import PendingRuns, Run
+from mullama.controller.runs.change import PlannedChange
+from mullama.controller.runs.downloads import ModelDownloads, author_of
+from mullama.controller.runs.history import History
+from mullama.controller.runs.queue import PendingRuns, Run
 from mullama.engines import require_installed
 from mullama.engines.base import Ended, Generate, Piece
 from mullama.errors import (

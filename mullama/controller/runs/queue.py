@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from mullama.controller.change import Change, Line
+from mullama.controller.runs.change import Change, Line
 from mullama.controller.status import StatusTracker
 from mullama.errors import Conflict, Internal, ModelUnavailable, MullamaError, Unavailable
 from mullama.manifest.tree import revision

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mullama.controller.change import Change
-from mullama.controller.run_queue import PendingRuns, Run
+from mullama.controller.runs.change import Change
+from mullama.controller.runs.queue import PendingRuns, Run
 from mullama.errors import Conflict
 from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import parse_resolved

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mullama.controller.change import check_options, check_protected, failure_line
+from mullama.controller.runs.change import check_options, check_protected, failure_line
 from mullama.errors import Conflict, MullamaError, Refused
 from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import parse_resolved

@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, M
 from contextlib import contextmanager
 from typing import Any
 
-from mullama.controller.change import PlannedChange
 from mullama.controller.current import Current
-from mullama.controller.run_queue import PendingRuns, Run
+from mullama.controller.runs.change import PlannedChange
+from mullama.controller.runs.queue import PendingRuns, Run
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
 from mullama.plan.observed import KnownFiles

@@ -1,0 +1,1 @@
+"""Runs of changes: the change, its queue, plan, effects, downloads and retries."""
