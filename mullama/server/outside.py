@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _NO_IMAGES = "images are not generated: llama.cpp runs language models only"
-_NO_AUDIO = "speech is not transcribed or generated here; a model with an audio projector reads a sound in a chat"
+_AUDIO = "speech is transcribed at /v1/audio/transcriptions and translated at /v1/audio/translations"
 _NO_SPEECH = (
     "speech is not generated: llama.cpp's own generation of it is experimental, and mullama does not use it; "
     "let another program speak the text of an answer"
@@ -23,15 +23,15 @@ ENDPOINTS: Mapping[str, str] = {
     "/v1/images": _NO_IMAGES,
     "/v1/videos": _NO_IMAGES,
     "/sdapi": _NO_IMAGES,
-    "/v1/audio": _NO_AUDIO,
+    "/v1/audio": _AUDIO,
     "/v1/audio/speech": _NO_SPEECH,
     "/v1/realtime/client_secrets": _ONE_REALTIME,
     "/v1/realtime/sessions": _ONE_REALTIME,
     "/v1/realtime/transcription_sessions": _ONE_REALTIME,
     "/v1/realtime/translations": _ONE_REALTIME,
     "/v1/realtime/calls": "calls by WebRTC and SIP are not taken; /v1/realtime is a WebSocket",
-    "/tts": _NO_AUDIO,
-    "/vad": _NO_AUDIO,
+    "/tts": _NO_SPEECH,
+    "/vad": "speech is found in the sounds of /v1/audio/transcriptions and /v1/realtime",
     "/v1/moderations": "there is no model for moderation",
     "/v1/systemone": _NO_DECISIONS,
     "/v1/files": _NO_FILES,

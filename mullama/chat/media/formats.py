@@ -19,6 +19,10 @@ KINDS: Mapping[Format, MediumKind] = {
 IMAGES = "PNG, JPEG, BMP, GIF or WebP"
 SOUNDS = "WAV, MP3, FLAC or OGG"
 
+ROUGH_END = 0.1
+"""Seconds of sound that may be missing at the end of a file: writers state sizes that are a little too large."""
+_UNKNOWN_SIZE = 0x7FF0_0000
+"""Sizes from this one on say that a WAV file was written to a pipe, without knowledge of its length."""
 _MOST_PARTS = 10_000
 """Segments or chunks before the sizes: a file of nothing else would take seconds to walk through."""
 _MOST_STREAMS = 100  # of an OGG file
@@ -143,6 +147,29 @@ def wav_samples(data: bytes) -> tuple[WavForm, int, int]:
 
     Raises `ValueError` or `struct.error` for a file without them.
     """
+    form, at, size = _wav_data(data)
+    return form, at, min(size, len(data) - at)
+
+
+def wav_missing(data: bytes) -> float:
+    """Return the seconds of a WAV file of plain samples that its header states and that it does not have; else 0.
+
+    Errors: as `wav_samples`.
+    """
+    form, at, size = _wav_data(data)
+    return missing_seconds(size, len(data) - at, form.frames(size) / form.rate) if form.plain else 0.0
+
+
+def missing_seconds(stated: int, held: int, seconds: float) -> float:
+    """Return the seconds of a WAV file that are missing, 0 for one that was written to a pipe.
+
+    stated: bytes of its samples by its header, which are so many seconds. held: bytes that it has.
+    """
+    return seconds * (stated - held) / stated if held < stated < _UNKNOWN_SIZE else 0.0
+
+
+def _wav_data(data: bytes) -> tuple[WavForm, int, int]:
+    """Return the form, the offset of the samples, and the bytes that their header states."""
     at, form = 12, None
     for _ in range(_MOST_PARTS):
         name, size = struct.unpack_from("<4sI", data, at)
@@ -151,8 +178,7 @@ def wav_samples(data: bytes) -> tuple[WavForm, int, int]:
         elif name == b"data":
             if form is None:
                 raise ValueError
-            # A stream of unknown length states the largest size.
-            return form, at + 8, min(size, len(data) - at - 8)
+            return form, at + 8, size
         at += 8 + size + size % 2
     raise ValueError
 
@@ -171,7 +197,7 @@ class WavForm(Struct, frozen=True, kw_only=True):
     @property
     def plain(self) -> bool:
         """Each sample has whole bytes of its own: PCM, floats, A-law or mu-law."""
-        return self.tag in _PLAIN_TAGS and self.bits % 8 == 0
+        return self.tag in PLAIN_TAGS and self.bits % 8 == 0
 
     @classmethod
     def read(cls, data: bytes, at: int, size: int) -> WavForm:
@@ -195,7 +221,7 @@ class WavForm(Struct, frozen=True, kw_only=True):
 
 
 _EXTENSIBLE = 0xFFFE
-_PLAIN_TAGS = (1, 3, 6, 7)
+PLAIN_TAGS = (1, 3, 6, 7)
 _ADPCM_HEADS: Mapping[int, int] = {0x02: 6, 0x11: 4}
 """Bytes at the beginning of a block, for each channel, by the tag of the format. Each other byte has two samples."""
 

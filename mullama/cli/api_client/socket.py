@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import connect, unix_connect
 from websockets.sync.connection import Connection
 
 from mullama.client.errors import error_of
@@ -54,10 +54,12 @@ def event_socket(client: Client, path: str) -> Iterator[EventSocket]:
     """Open a WebSocket at this path of the server, and close it at the end. An error status raises its error."""
     address = str(client.address)
     with closing(client.connect()) as http:
-        http.sock.settimeout(_OPEN_SECONDS)
+        # A handshake has its own limit, and the silence of a session after it has none.
+        http.sock.settimeout(None)
+        opened = unix_connect if client.address.path is not None else connect  # one of them sets options of TCP
         try:
-            with connect(
-                f"ws://{http.host}{path}", sock=http.sock, additional_headers=client.headers, proxy=None,
+            with opened(
+                uri=f"ws://{http.host}{path}", sock=http.sock, additional_headers=client.headers, proxy=None,
                 compression=None, open_timeout=_OPEN_SECONDS, max_size=None,
             ) as connection:  # fmt: skip
                 yield EventSocket(connection, address)

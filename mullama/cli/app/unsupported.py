@@ -58,7 +58,7 @@ _NO_XLORA = "llama.cpp has no X-LoRA; LoRA adapters are set in the manifest, in 
 _NO_TOKENIZER = "a GGUF file holds its tokenizer and its data types"
 _CALIBRATED = "llama-imatrix computes an importance matrix from it; mullama quantize --imatrix FILE uses the matrix"
 _MEDIA_LIMITS = "server.limits.media in the manifest"
-_NO_AUDIO = "the microphone is not read; mullama run MODEL -i FILE sends a sound"
+_MICROPHONE = "mullama listen takes the default microphone, or raw samples from a pipe, as arecord -D NAME writes them"
 _NO_DRAFT = _in_model("draft")
 _RATE = "auth.keys.NAME.rate and limits.rate of a model in the manifest limit requests and tokens"
 _TLS = "server.tls in the manifest names the certificate and its key"
@@ -122,7 +122,7 @@ EVERYWHERE: Mapping[str, str] = {
     "--model-path": "use the path as the model: mullama run ./FILE.gguf", "--model-id": "name it as the model",
     "--alias": "the name of the model in the manifest, or routes",
     "--mmproj": _in_model("mmproj"), "--mmproj-url": _in_model("mmproj"),
-    "--audio": "use run -i FILE", "--audio-device": _NO_AUDIO,
+    "--audio": "use run -i FILE", "--audio-device": _MICROPHONE,
     "--model-draft": _NO_DRAFT, "--draft": _NO_DRAFT, "--draft-max": _NO_DRAFT, "--draft-min": _NO_DRAFT,
     "--override-tensor": _NO_PLACEMENT,
     "--n-cpu-moe": _in_model("gpu.experts"), "--cpu-moe": _in_model("gpu.experts: all"),
@@ -151,7 +151,7 @@ EVERYWHERE: Mapping[str, str] = {
     "--insecure": "certificates are always verified; an http:// address needs a digest",
     "--interactive": "run starts a chat when it has no prompt", "--experimental": "there are no experimental options",
     "--checkpoint-dir": _CONVERSATIONS,
-    "--checkpoint-interval": _CONVERSATIONS, "--duration": _NO_AUDIO,
+    "--checkpoint-interval": _CONVERSATIONS, "--duration": "mullama listen ends with its sound, or by Ctrl-C",
     "--theme": "there are no themes; NO_COLOR switches colours off",
     "--simd": "mullama doctor lists the features of the CPU",
     "--models-path": "MULLAMA_CACHE_DIR sets the folder of downloaded weights",

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options, server_options
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.inference.sound_source import PIECE, SoundSource, check_rate, microphone, raw_source, wav_source
+from mullama.cli.inference.sound_source import PIECE, SoundSource, check_rate, file_source, microphone, raw_source
 from mullama.cli.inference.spoken import Spoken, SpokenLine
 from mullama.cli.models.load import default_model, resolve_model
 from mullama.cli.server.ensure import ensure_server
@@ -27,8 +27,8 @@ def listen_options(parser: Parser) -> None:
     server_options(parser)
     parser.add_argument(
         "source", nargs="?", metavar="FILE|-",
-        help="a WAV file, or - for raw samples from standard input: 16 bit, little-endian, one channel "
-        "(default: the microphone)",
+        help="a sound file (WAV; MP3, FLAC and OGG with mullama[audio]), or - for raw samples from standard input: "
+        "16 bit, little-endian, one channel (default: the microphone)",
     )  # fmt: skip
     parser.add_argument("-m", "--model", metavar="NAME", help="a model or a route (default: the default model)")
     parser.add_argument(
@@ -61,7 +61,7 @@ def _source(call: CommandContext, name: str | None, resources: ExitStack) -> Sou
     if name is None:
         return microphone(call.options.rate, resources)
     if name != "-":
-        return wav_source(call.folder / Path(name).expanduser(), resources)
+        return file_source(call.folder / Path(name).expanduser(), resources)
     if call.terminal.source.isatty():
         raise UsageError("- reads raw samples from a pipe, and the standard input is a terminal")
     return raw_source(call.terminal.source.buffer, call.options.rate)

@@ -1,4 +1,4 @@
-"""Sound for `listen`: a WAV file, raw samples from a pipe, or the microphone."""
+"""Sound for `listen`: a file, raw samples from a pipe, or the microphone."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from mullama.struct import Struct
 
 PIECE = 0.1  # seconds
 _RECORDER = "arecord -q -t raw -f S16_LE -r 16000 -c 1 | mullama listen -"
+_HEADS = (b"RIFF", b"fLaC", b"OggS", b"ID3")
+"""Beginnings of files that are no samples."""
 _BEHIND = 20  # pieces of the microphone that wait to be sent, before the oldest are lost
 
 
@@ -30,20 +32,51 @@ class SoundSource(Struct, frozen=True, kw_only=True):
     """The next piece waits for the answer to the speech so far: the sound is a recording."""
 
 
-def wav_source(path: Path, resources: ExitStack) -> SoundSource:
-    """Return the sound of a WAV file. Raises `NotFound`, `Unavailable`, or `Unsupported` for another format."""
+def file_source(path: Path, resources: ExitStack) -> SoundSource:
+    """Return the sound of a file. WAV with plain samples needs no package; others need the extra `mullama[audio]`.
+
+    Raises `NotFound`, `Unavailable` for a file that cannot be read, `Invalid` for one that is no sound or damaged, also
+    while its pieces are read, and `Unsupported` for a format that cannot be decoded here.
+    """
     try:
-        file = wave.open(str(path), "rb")  # noqa: SIM115 - it stays open
+        file = resources.enter_context(path.open("rb"))
     except FileNotFoundError as error:
         raise NotFound(f"{path} does not exist", name=str(path)) from error
-    except (wave.Error, EOFError) as error:
-        raise Unsupported(
-            f"{path} is no WAV file with plain samples: {error}", hint=f"convert it: ffmpeg -i {path.name} sound.wav"
-        ) from error
     except OSError as error:
         raise Unavailable(f"{path} cannot be read: {error.strerror}") from error
-    resources.enter_context(file)
-    return SoundSource(rate=file.getframerate(), pieces=_wav_pieces(file), paced=True)
+    try:
+        sound = resources.enter_context(wave.open(file, "rb"))  # noqa: SIM115 - the stack closes it
+    except (wave.Error, EOFError):
+        return _decoded_source(path, file)
+    return SoundSource(rate=sound.getframerate(), pieces=_wav_pieces(sound), paced=True)
+
+
+def _decoded_source(path: Path, file: BinaryIO) -> SoundSource:
+    try:
+        from mullama.audio import RATE
+        from mullama.audio.pcm import to_pcm
+        from mullama.audio.resample import Resampler
+        from mullama.runtime.sound.files import open_sound
+    except ImportError as error:
+        raise Unsupported(
+            f"{path} is no WAV file with plain samples, and the packages that read others are not installed: {error}",
+            hint=f'pip install "mullama[audio]", or convert it: ffmpeg -i {path.name} sound.wav',
+        ) from error
+    file.seek(0)
+    sound = open_sound(file, str(path))
+
+    def pieces() -> Iterator[bytes]:
+        resampler = Resampler(sound.rate)
+        size, rest = 2 * int(RATE * PIECE), b""
+        for block in sound.blocks:
+            rest += to_pcm(resampler.feed(block))
+            whole = len(rest) // size * size
+            yield from (rest[at : at + size] for at in range(0, whole, size))
+            rest = rest[whole:]
+        if rest := rest + to_pcm(resampler.end()):
+            yield rest
+
+    return SoundSource(rate=RATE, pieces=pieces(), paced=True)
 
 
 def _wav_pieces(file: wave.Wave_read) -> Iterator[bytes]:
@@ -79,11 +112,16 @@ def raw_source(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> SoundSource:
-    """Return the samples of a pipe, no faster than they are spoken."""
+    """Return the samples of a pipe, no faster than they are spoken. Raises `Invalid` for a file with a header."""
 
     def pieces() -> Iterator[bytes]:
         size, begin, sent, rest = 2 * int(rate * PIECE), clock(), 0.0, b""
         while data := source.read(size):
+            if not sent and data.startswith(_HEADS):
+                raise Invalid(
+                    "the pipe has a file with a header, and raw samples are expected",
+                    hint=f"send samples without a header ({_RECORDER}), or name the file",
+                )
             data = rest + data
             whole = len(data) // 2 * 2
             rest = data[whole:]

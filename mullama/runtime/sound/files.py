@@ -5,6 +5,7 @@ WAV needs nothing. soundfile (the extra `mullama[audio]`) reads MP3, FLAC, OGG, 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from typing import IO
@@ -12,7 +13,7 @@ from typing import IO
 import numpy as np
 
 from mullama.audio import Samples
-from mullama.chat.media.formats import format_of
+from mullama.chat.media.formats import KINDS, PLAIN_TAGS, ROUGH_END, SOUNDS, Format, format_of, missing_seconds
 from mullama.errors import Invalid, Unsupported
 from mullama.struct import Struct
 
@@ -33,28 +34,30 @@ class OpenSound(Struct, eq=False):
     """Its mono samples."""
 
 
-def open_sound(file: IO[bytes]) -> OpenSound:
+def open_sound(file: IO[bytes], name: str = "file") -> OpenSound:
     """Begin to read a file.
 
     Raises `Invalid` for one that is damaged or of no known format, also while its blocks are read, and `Unsupported`
     for a format that cannot be read here.
+
+    name: how errors call the file.
     """
     head = file.read(4096)
     file.seek(0)
-    name = format_of(head)
-    if name is None or name in ("png", "jpeg", "bmp", "gif", "webp"):
-        raise Invalid("file is not a sound of a known format", hint="send WAV, MP3, FLAC or OGG", field="file")
-    sound = _wav(file) if name == "wav" else None
+    form = format_of(head)
+    if form is None or KINDS[form] != "audio":
+        raise Invalid(f"{name} is not a sound of a known format", hint=f"send {SOUNDS}", field="file")
+    sound = _wav(file, name) if form == "wav" else None
     if sound is None:
         file.seek(0)
-        sound = _by_soundfile(file, name)
+        sound = _by_soundfile(file, form, name)
     if not _RATES[0] <= sound.rate <= _RATES[1]:
-        raise Invalid(f"file has {sound.rate} samples in a second", hint="send 8000 to 96000", field="file")
+        raise Invalid(f"{name} has {sound.rate} samples in a second", hint="send 8000 to 96000", field="file")
     return sound
 
 
-def _damaged(reason: str) -> Invalid:
-    return Invalid(f"file is a damaged sound: {reason}", hint=_DAMAGED, field="file")
+def _damaged(name: str, reason: str) -> Invalid:
+    return Invalid(f"{name} is a damaged sound: {reason}", hint=_DAMAGED, field="file")
 
 
 class _Form(Struct, frozen=True):
@@ -64,8 +67,8 @@ class _Form(Struct, frozen=True):
     bits: int
 
 
-def _wav(file: IO[bytes]) -> OpenSound | None:
-    """Return a WAV file of plain samples; None for a compressed one."""
+def _wav(file: IO[bytes], place: str) -> OpenSound | None:
+    """Return a WAV file of plain samples; None for a compressed one. place: how errors call the file."""
     file.seek(12)
     form: _Form | None = None
     for _ in range(_MOST_CHUNKS):
@@ -76,22 +79,34 @@ def _wav(file: IO[bytes]) -> OpenSound | None:
         if name == b"data":
             if form is None:
                 break
+            if form.tag in PLAIN_TAGS and form.bits % 8 == 0:
+                _check_end(file, form, size, place)
             return OpenSound(form.rate, _wav_blocks(file, form, size)) if _is_plain(form) else None
         begin = file.tell()
         if name == b"fmt ":
-            form = _form(file.read(min(size, 40)))
+            form = _form(file.read(min(size, 40)), place)
         file.seek(begin + size + size % 2)
-    raise _damaged("it has no samples")
+    raise _damaged(place, "it has no samples")
 
 
-def _form(data: bytes) -> _Form:
+def _check_end(file: IO[bytes], form: _Form, size: int, place: str) -> None:
+    """Raise `Invalid` for a file that ends before its samples do; keep the position of the file."""
+    begin = file.tell()
+    held = file.seek(0, os.SEEK_END) - begin
+    file.seek(begin)
+    stated = size / max(1, form.rate * form.channels * form.bits // 8)
+    if (missing := missing_seconds(size, held, stated)) > ROUGH_END:
+        raise _damaged(place, f"it states {stated:.1f} s of sound and ends after {stated - missing:.1f} s")
+
+
+def _form(data: bytes, place: str) -> _Form:
     if len(data) < 16:
-        raise _damaged("its header ends early")
+        raise _damaged(place, "its header ends early")
     tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data)
     if tag == _EXTENSIBLE and len(data) >= 26:
         tag = struct.unpack_from("<H", data, 24)[0]
     if not 0 < channels <= _MOST_CHANNELS:
-        raise _damaged(f"it has {channels} channels")
+        raise _damaged(place, f"it has {channels} channels")
     return _Form(tag, channels, rate, bits)
 
 
@@ -134,27 +149,27 @@ def _mono(frames: Samples) -> Samples:
     return np.clip(sound, -1, 1)
 
 
-def _by_soundfile(file: IO[bytes], name: str) -> OpenSound:
+def _by_soundfile(file: IO[bytes], form: Format, place: str) -> OpenSound:
     try:
         import soundfile
     except (ImportError, OSError) as error:
         raise Unsupported(
-            f"file is {name.upper()}, which this server cannot read: soundfile is not installed",
-            hint='pip install "mullama[audio]" on the server, or send WAV with plain samples', field="file",
+            f"{place} is {form.upper()}, and soundfile, which decodes it, is not installed",
+            hint='pip install "mullama[audio]" where sounds are decoded, or send WAV with plain samples', field="file",
         ) from error  # fmt: skip
     try:
         sound = soundfile.SoundFile(file)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
-        raise _damaged(str(error).partition(": ")[2] or "its header cannot be read") from error
+        raise _damaged(place, str(error).partition(": ")[2] or "its header cannot be read") from error
     if sound.channels > _MOST_CHANNELS:
-        raise _damaged(f"it has {sound.channels} channels")
+        raise _damaged(place, f"it has {sound.channels} channels")
 
     def blocks() -> Iterator[Samples]:
         while True:
             try:
                 frames = sound.read(_BLOCK, dtype="float32", always_2d=True)
             except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-                raise _damaged("it cannot be decoded to its end") from error
+                raise _damaged(place, "it cannot be decoded to its end") from error
             if not len(frames):
                 return
             yield _mono(np.nan_to_num(frames, nan=0.0, posinf=1.0, neginf=-1.0))

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mullama.audio.detectors import EnergyDetector
 from mullama.chat import inventory, types
-from mullama.cli.inference.sound_source import mono, raw_source, wav_source
+from mullama.cli.inference.sound_source import file_source, mono, raw_source
 from mullama.cli.inference.spoken import Spoken, SpokenLine
-from mullama.errors import NotFound, Unsupported
+from mullama.errors import Invalid, NotFound, Unsupported
 from tests.audio.speech import quiet, voice, write_wav
 from tests.cli.conftest import Ran
 from tests.cli.pty_session import pty_session
@@ -92,12 +93,14 @@ def test_a_key_that_is_missing_is_an_error(run: Run, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (("missing.wav",), "does not exist"),
-        (("text.wav",), "ffmpeg"),
+        (("text.wav",), "is not a sound of a known format"),
+        (("cut.flac",), "damaged"),
         (("slow.wav",), "between 8000 and 96000"),
     ],
 )
 def test_a_bad_source_is_an_error(run: Run, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     (tmp_path / "text.wav").write_text("no sound")
+    (tmp_path / "cut.flac").write_bytes(b"fLaC" + bytes(100))
     write_wav(tmp_path / "slow.wav", bytes(200), rate=4000)
     ran = run("listen", *arguments, "-m", "tiny", "--host", "http://127.0.0.1:1")
     assert ran.code != 0
@@ -144,13 +147,42 @@ def test_a_pipe_is_not_read_faster_than_it_is_spoken() -> None:
     assert slept == pytest.approx([0.1 * n for n in range(1, 9)] + [0.9], abs=0.05)
 
 
-def test_a_float_file_is_refused_by_name(tmp_path: Path) -> None:
-    path = write_wav(tmp_path / "a.wav", bytes(200))
-    data = bytearray(path.read_bytes())
-    data[20] = 3  # IEEE float
-    path.write_bytes(data)
-    with ExitStack() as resources, pytest.raises(Unsupported, match="no WAV file with plain samples"):
-        wav_source(path, resources)
+def test_a_pipe_with_a_header_is_refused() -> None:
+    source = raw_source(io.BytesIO(b"RIFF" + bytes(4000)), 16_000)
+    with pytest.raises(Invalid, match="raw samples are expected"):
+        next(source.pieces)
+
+
+@pytest.mark.parametrize(
+    ("format", "subtype", "rate"),
+    [("MP3", None, 44_100), ("FLAC", None, 192_000), ("OGG", "VORBIS", 16_000), ("WAV", "FLOAT", 48_000),
+     ("WAV", "IMA_ADPCM", 8_000)],
+)  # fmt: skip
+def test_files_of_all_formats_are_samples_of_one_rate(
+    tmp_path: Path, format: str, subtype: str | None, rate: int
+) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    sound = np.frombuffer(voice(1.0, rate), "<i2") / 32768
+    soundfile.write(path := tmp_path / "a.sound", np.stack([sound] * 2, axis=1), rate, format=format, subtype=subtype)
+    with ExitStack() as resources:
+        source = file_source(path, resources)
+        pieces = list(source.pieces)
+    assert (source.rate, source.paced) == (16_000, True)
+    assert {len(piece) for piece in pieces[:-1]} == {3200}
+    heard = np.frombuffer(b"".join(pieces), "<i2") / 32768
+    assert len(heard) == pytest.approx(16_000, abs=3000)  # MP3 has silence around the sound
+    assert np.sqrt((heard**2).sum() / 16_000) == pytest.approx(np.sqrt((sound**2).mean()), rel=0.15)
+
+
+def test_without_its_packages_another_format_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path := tmp_path / "a.flac").write_bytes(b"fLaC" + bytes(100))
+    for module, words in (("soundfile", "soundfile, which decodes it"), ("mullama.audio.resample", "not installed")):
+        monkeypatch.setitem(__import__("sys").modules, module, None)
+        with ExitStack() as resources, pytest.raises(Unsupported, match=words) as caught:
+            file_source(path, resources)
+        assert "mullama[audio]" in str(caught.value.hint)
 
 
 def done(status: str, **details: Any) -> dict[str, Any]:

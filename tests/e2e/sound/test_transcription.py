@@ -268,7 +268,9 @@ def test_a_realtime_session_answers_what_another_model_transcribes(stack: Stack,
     assert events[-1].response.output[0].content[0].text == text
 
 
-def test_listen_prints_the_speech_and_the_answers(stack: Stack) -> None:
-    ran = stack.run("listen", "two.wav", "-m", "blind", "--host", stack.url, "--pause", "300")
+@pytest.mark.parametrize("remote", [False, True], ids=["by the socket of this machine", "by TCP"])
+def test_listen_prints_the_speech_and_the_answers(stack: Stack, remote: bool) -> None:
+    host = ("--host", stack.url) if remote else ()
+    ran = stack.run("listen", "two.wav", "-m", "blind", *host, "--pause", "300")
     lines = ran.stdout.splitlines()
     assert [line.partition(": ")[0] for line in lines] == ["you", "blind"] * 2, ran

@@ -87,6 +87,8 @@ def test_formats_by_soundfile(format: str) -> None:
         (wav(b"\0\0", channels=0), "0 channels"),
         (wav(b"\0\0", rate=0), "0 samples in a second"),
         (wav(b"\0\0", rate=999_999), "999999 samples in a second"),
+        (wav(bytes(16000))[:-4000], "it states 1.0 s of sound and ends after 0.8 s"),
+        (wav(bytes(16000), tag=7, bits=8)[:-4000], "it states 2.0 s of sound and ends after 1.5 s"),
         (b"fLaC" + bytes(100), "damaged sound"),
         (b"OggS" + bytes(100), "damaged sound"),
         (b"ID3" + bytes(100), "damaged sound"),

@@ -152,11 +152,13 @@ class MediaEncoder:
 
     def _open(self, medium: Medium, limits: MediaLimits, place: int, *, count_only: bool) -> _Opened:
         header = checked(medium, limits, place)
-        if header.format not in CONVERTED:
+        # miniaudio takes silence for the missing end of a FLAC file.
+        other = converted(medium, header, limits, place) if header.format == "flac" else None
+        if other is None and header.format not in CONVERTED:
             pieces = self._native.pieces(readable(medium.data, header), count_only=count_only)
             if pieces is not None:
                 return _Opened(header.seconds, pieces)
-        other = converted(medium, header, limits, place)
+        other = other or converted(medium, header, limits, place)
         pieces = None if other is None else self._native.pieces(other.data, count_only=count_only)
         if other is None or pieces is None:
             raise damaged(place, medium.kind)

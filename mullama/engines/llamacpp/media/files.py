@@ -11,10 +11,17 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from mullama.chat.media import MediaLimits, Medium
-from mullama.chat.media.formats import MediaHeader, after_tag, wav_samples
+from mullama.chat.media.formats import (
+    ROUGH_END,
+    Format,
+    MediaHeader,
+    after_tag,
+    wav_missing,
+    wav_samples,
+)
 from mullama.chat.media.limits import check_file, check_seconds
 from mullama.engines.llamacpp.media.mpeg import mpeg_seconds
 from mullama.errors import Invalid
@@ -41,10 +48,8 @@ def checked(medium: Medium, limits: MediaLimits, place: int) -> MediaHeader:
     header = check_file(medium.kind, data, name, limits)
     if medium.kind == "image":
         _check_sides(name, header)
-        if header.format == "png":
-            _check_png(name, data)
-        elif header.format == "jpeg":
-            _check_jpeg(name, data)
+        if (check := _IMAGE_CHECKS.get(header.format)) is not None:
+            check(name, data)
         return header
     if header.format == "ogg":
         return header  # `conversion` counts the seconds as it decodes them
@@ -53,6 +58,8 @@ def checked(medium: Medium, limits: MediaLimits, place: int) -> MediaHeader:
     elif not _is_plain(header, data) and mpeg_seconds(data, most := max(limits.seconds, _FALLBACK_SECONDS)) > most:
         # miniaudio reads a file as MPEG if it fails to read it as its format.
         raise Invalid(f"{name} is a damaged sound", hint=f"it is no {header.format} file")
+    if header.format == "wav" and (missing := wav_missing(data)) > ROUGH_END:
+        raise _ends_early(name, f"its header states {missing:.1f} s more than it has")
     check_seconds(header.seconds, name, limits)
     if header.seconds <= 0:
         # A stream of FLAC may leave its duration out, and miniaudio would read it without a bound.
@@ -90,6 +97,11 @@ def damaged(place: int, kind: str) -> Invalid:
     """Return the error of a file that libmtmd could not decode."""
     noun = "image" if kind == "image" else "sound"
     return Invalid(f"{name_of(place)} is a damaged {noun}", hint="send the complete file")
+
+
+def _ends_early(name: str, reason: str) -> Invalid:
+    # The decoders fill up what is missing, with grey or silence, and the model would answer about that.
+    return Invalid(f"{name} ends early: {reason}", hint="send the complete file")
 
 
 def _check_sides(name: str, header: MediaHeader) -> None:
@@ -138,7 +150,9 @@ def _check_jpeg(name: str, data: bytes) -> None:
     at = scans = 0
     for _ in range(_MOST_SEGMENTS):
         found = _MARKER.search(data, at)
-        if found is None or found[1] == b"\xd9":
+        if found is None:
+            raise _ends_early(name, "its last marker is missing")
+        if found[1] == b"\xd9":
             return
         scans += found[1] == b"\xda"
         if scans > _MOST_SCANS:
@@ -147,3 +161,50 @@ def _check_jpeg(name: str, data: bytes) -> None:
         if found[1] != b"\xd8":
             at += int.from_bytes(data[at : at + 2], "big")
     raise Invalid(f"{name} is a damaged image", hint="it has more scans or segments than programs write; save it again")
+
+
+def _check_gif(name: str, data: bytes) -> None:
+    """Raise `Invalid` for a file that ends in its first picture: blocks, each with parts of up to 255 bytes."""
+    at = 13 + _colours(data[10])
+    try:
+        for _ in range(_MOST_SEGMENTS):
+            kind = data[at]
+            if kind == _GIF_PICTURE:
+                at += 10 + _colours(data[at + 9]) + 1
+            elif kind == _GIF_EXTENSION:
+                at += 2
+            else:
+                return  # stb_image refuses it
+            while size := data[at]:
+                at += 1 + size
+            at += 1
+            if kind == _GIF_PICTURE:
+                return
+    except IndexError as error:
+        raise _ends_early(name, "its first picture is not complete") from error
+
+
+def _colours(flags: int) -> int:
+    """Return the bytes of the table of colours that these flags announce."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _check_bmp(name: str, data: bytes) -> None:
+    """Raise `Invalid` for a file that has fewer rows than it announces, if its pixels are not compressed."""
+    start, head = struct.unpack_from("<II", data, 10)
+    if head == 12:
+        width, height, _, bits, form = *struct.unpack_from("<HHHH", data, 18), 0
+    elif len(data) >= 34:
+        width, height, _, bits, form = struct.unpack_from("<iiHHI", data, 18)
+    else:
+        raise _ends_early(name, "its header is not complete")
+    row = (abs(width) * bits + 31) // 32 * 4
+    if form in _BMP_PLAIN and len(data) < start + row * abs(height):
+        raise _ends_early(name, f"{abs(height)} rows need {row * abs(height)} bytes")
+
+
+_GIF_EXTENSION, _GIF_PICTURE = 0x21, 0x2C
+_BMP_PLAIN = (0, 3)
+_IMAGE_CHECKS: Mapping[Format, Callable[[str, bytes], None]] = {
+    "png": _check_png, "jpeg": _check_jpeg, "gif": _check_gif, "bmp": _check_bmp,
+}  # fmt: skip

@@ -6,6 +6,7 @@ import io
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,14 @@ def test_sounds_of_all_forms_rates_and_channels_are_heard(sounds: Any, encoder: 
                 if not 15_900 <= count <= 18_000 or abs(hertz - 440) > 3:
                     wrong.append((form, subtype, rate, channels, count, hertz))
     assert not wrong
+
+
+def test_a_flac_file_that_ends_early_is_refused(sounds: Any, encoder: Callable[[str], MediaEncoder]) -> None:
+    hears, data = encoder("qwen2a"), sound_of(sounds, "FLAC", "PCM_16", 16_000)
+    for sound, refused in ((data, False), (data[: len(data) * 2 // 3], True)):
+        prompt = Prompt(context="main", prompt="\ue001?", marker="\ue001", media=(Medium.of("audio", sound),))
+        with pytest.raises(Invalid, match="medium 1 of the request is a damaged sound") if refused else nullcontext():
+            assert hears.count(prompt)
 
 
 def test_a_model_sees_and_counts_webp_and_a_compressed_bmp(images: Any, encoder: Callable[[str], MediaEncoder]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -66,7 +67,7 @@ STATED = WHOLE + bytes(32) + b"Xing\0\0\0\1" + (2**31).to_bytes(4, "big") + byte
 def jpeg(scans: int) -> bytes:
     """A progressive JPEG of 8 x 8 pixels, with a comment that looks like its end."""
     frame = b"\xff\xc2\0\x0b\x08\0\x08\0\x08\x01\x01\x11\x00"
-    return b"\xff\xd8" + frame + b"\xff\xfe\0\x04\xff\xd9" + b"\xff\xda\0\x08\x01\x01\0\0\0\x10\0" * scans
+    return b"\xff\xd8" + frame + b"\xff\xfe\0\x04\xff\xd9" + b"\xff\xda\0\x08\x01\x01\0\0\0\x10\0" * scans + b"\xff\xd9"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,41 @@ def test_a_quiet_sound_is_no_stream_of_mpeg() -> None:
     plain = readable(tagged, header)
     assert plain[:4] + plain[12:16] + plain[36:40] == b"RIFFfmt data"
     assert plain[44:] == quiet
+
+
+def gif(*, colours: bool = True) -> bytes:
+    """A picture of two pixels, after a block of comments."""
+    table = bytes(6) if colours else b""
+    head = b"GIF89a" + struct.pack("<HHBBB", 2, 1, 0x80 * colours, 0, 0) + table
+    return head + b"\x21\xfe\x02hi\0" + b"\x2c" + struct.pack("<HHHHB", 0, 0, 2, 1, 0) + b"\x02\x02\x44\x0a\0" + b";"
+
+
+def bmp(width: int = 3, height: int = 2) -> bytes:
+    row = (width * 24 + 31) // 32 * 4
+    size = row * abs(height)
+    head = b"BM" + struct.pack("<IHHI", 54 + size, 0, 0, 54)
+    return head + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, size, 0, 0, 0, 0) + bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "cut"),
+    [
+        ("image", jpeg(2), 2), ("image", jpeg(2), 14), ("image", gif(), 2), ("image", gif(), 8),
+        ("image", gif(colours=False), 3), ("image", bmp(), 1), ("image", bmp(height=-2), 9),
+        ("audio", wav_of(8000, 1, 4000), 1600), ("audio", wav_of(8000, 1, 4000, tag=7), 900),
+    ],
+)  # fmt: skip
+def test_a_file_that_ends_early_is_refused(kind: Any, data: bytes, cut: int) -> None:
+    checked(Medium.of(kind, data), LIMITS, 1)
+    with pytest.raises(Invalid, match="medium 1 of the request ends early: "):
+        checked(Medium.of(kind, data[:-cut]), LIMITS, 1)
+
+
+def test_a_sound_of_a_pipe_states_no_length_and_a_rough_end_is_no_damage() -> None:
+    sound = wav_of(8000, 1, 4000)
+    assert checked(Medium.of("audio", sound[:-500]), LIMITS, 1).seconds == pytest.approx(0.4375)
+    piped = sound.replace(b"data" + struct.pack("<I", 4000), b"data\xff\xff\xff\xff")
+    assert checked(Medium.of("audio", piped), LIMITS, 1).seconds == 0.5
 
 
 def test_a_file_of_headers_alone_takes_a_bounded_time() -> None:
