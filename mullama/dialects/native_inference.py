@@ -7,18 +7,56 @@ every model, including models that are served in some dialects only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from mullama.chat import types
 from mullama.chat.inventory import LoadModel
 from mullama.chat.types import EmbedRequest
 from mullama.dialects import schema
-from mullama.dialects.base import Endpoint, WireRequest
+from mullama.dialects.base import Endpoint, Frame, ReplyContext, StreamEvent, WireRequest
 from mullama.dialects.fields import body_of, flag, request_schema
 from mullama.dialects.inputs import PROMPT_NAMES, prompt_of
 from mullama.dialects.ollama import chat, embed, model_admin
 from mullama.dialects.openai.endpoints import TRANSCRIPTIONS, TRANSLATIONS
 from mullama.dialects.openai.llamaserver import tokens
+from mullama.names import JSONValue
 from mullama.struct import replace
 
 _NORMALIZE = flag("normalize")
+_RUN_SCHEMA = schema.record(
+    "state id server name",
+    state=schema.one_of("started", "ended"),
+    id=schema.STRING,
+    server=schema.STRING,
+    name=schema.STRING,
+    arguments=schema.RECORD,
+    is_error=schema.BOOLEAN,
+    bytes=schema.COUNT,
+)
+
+
+class ChatLines(chat.OllamaChatStream):
+    """Ollama's lines, and one with `tool_run` for the begin and for the end of each call of a tool by the server."""
+
+    def __init__(self, context: ReplyContext[types.ChatRequest, None]) -> None:
+        super().__init__(context)
+        self._started: dict[str, types.ToolStarted] = {}
+
+    def feed(self, event: StreamEvent) -> Iterable[Frame]:
+        frames = super().feed(event)
+        match event:
+            case types.ToolStarted():
+                self._started[event.id] = event
+                return (*frames, self._run(event, "started", arguments=event.arguments))
+            case types.ToolEnded() if (started := self._started.pop(event.id, None)) is not None:
+                length = len(event.text.encode("utf-8", "replace"))
+                return (*frames, self._run(started, "ended", is_error=event.is_error, bytes=length))
+            case _:
+                return frames
+
+    def _run(self, started: types.ToolStarted, state: str, **more: JSONValue) -> Frame:
+        run = {"state": state, "id": started.id, "server": started.server, "name": started.name, **more}
+        return self._line({}, tool_run=run)
 
 
 def decode_embed(request: WireRequest) -> EmbedRequest | LoadModel:
@@ -36,7 +74,13 @@ def _of(endpoints: tuple[Endpoint, ...], path: str) -> Endpoint:
 
 
 ENDPOINTS = (
-    replace(_of(chat.ENDPOINTS, "/api/chat"), path="/api/models/chat", summary="Generate a chat completion"),
+    replace(
+        _of(chat.ENDPOINTS, "/api/chat"),
+        path="/api/models/chat",
+        stream=ChatLines,
+        summary="Generate a chat completion",
+        response_schema=schema.joined(chat.RESPONSE_SCHEMA, schema.record("", tool_run=_RUN_SCHEMA)),
+    ),
     replace(
         _of(embed.ENDPOINTS, "/api/embed"),
         path="/api/models/embed",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from mullama.chat import types
 from mullama.chat.inventory import CreateModel, LoadModel, PullModel, SetDefault, TaskStatus
 from mullama.chat.types import EmbedRequest
 from mullama.dialects.base import Endpoint, WireRequest
@@ -23,10 +25,11 @@ from mullama.dialects.native import (
     decode_unload,
     decode_use,
 )
+from mullama.dialects.native_inference import ENDPOINTS
 from mullama.errors import Invalid, NotFound, TransferFailed, Unsupported
 from mullama.sources.aliases import aliases
 from mullama.struct import replace
-from tests.dialects.wire import CONTEXT
+from tests.dialects.wire import CONTEXT, HELLO, data, run_of, stream
 
 
 @pytest.mark.parametrize("one", MANAGEMENT.endpoints, ids=lambda e: f"{e.method} {e.path}")
@@ -81,8 +84,8 @@ def test_every_endpoint_is_on_the_page_of_the_api() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/http.md").read_text(encoding="utf-8")
     named = re.findall(r"`((?:[A-Z]+ |)/api/(?:models|defaults)[^`]*)`", page)
     paths = {name.partition(" ")[2] or name for name in named}
-    for endpoint in MANAGEMENT.endpoints:
-        assert endpoint.path.replace(":path", "") in paths
+    for one in MANAGEMENT.endpoints:
+        assert one.path.replace(":path", "") in paths
 
 
 def test_the_terminal_has_endpoints_of_its_own_for_what_it_asks() -> None:
@@ -118,3 +121,21 @@ def test_a_field_that_nothing_honours_is_refused(decode, body) -> None:  # type:
     with pytest.raises(Invalid, match="unknown field") as raised:
         decode(WireRequest(path={"name": "m"}, body=body))
     assert "known: " in raised.value.hint
+
+
+def test_a_chat_has_a_line_for_the_begin_and_the_end_of_each_call_of_a_tool() -> None:
+    begun = types.ToolStarted(id="c", server="docs", name="read", arguments={"page": 1})
+    ended = types.ToolEnded(id="c", text="é", is_error=True)
+    events = run_of(types.TextDelta(text="Hi."), begun, ended)
+    one = next(one for one in ENDPOINTS if one.path == "/api/models/chat")
+    encoder: Any = stream(one, one.decode(WireRequest(body=HELLO)))
+    lines = [json.loads(json.dumps(frame.data)) for event in events for frame in encoder.feed(event)]
+    runs = [line["tool_run"] for line in lines if "tool_run" in line]
+    assert runs == [
+        {"state": "started", "id": "c", "server": "docs", "name": "read", "arguments": {"page": 1}},
+        {"state": "ended", "id": "c", "server": "docs", "name": "read", "is_error": True, "bytes": 2},
+    ]
+    known = Draft202012Validator(json.loads(json.dumps(one.response_schema)))
+    for line in lines:
+        known.validate(line)
+    assert "tool_run" not in json.dumps(data("/api/chat", HELLO, events))

@@ -64,6 +64,11 @@ class Terminal:
         self.out.write(shown)
         self.out.flush()
 
+    def dim(self, text: str) -> None:
+        """Write lines to the output, dimmed if coloured. Control characters are escaped."""
+        shown = "\n".join(map(_safe, text.split("\n")))
+        print(f"\x1b[2m{shown}\x1b[0m" if self.coloured else shown, file=self.out, flush=True)
+
     def note(self, text: str) -> None:
         """Write one line for people to the error stream."""
         print(_safe(text), file=self.err, flush=True)

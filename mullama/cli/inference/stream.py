@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from mullama.client.http import StreamStop
 
 
+_SHOWN_ARGUMENTS = 80
+"""Characters of the arguments of a call that are shown."""
+
+
 class StreamedAnswer(Struct):
     """The answer so far."""
 
@@ -33,7 +38,9 @@ class StreamedAnswer(Struct):
 def ask(
     server: FoundServer, body: Mapping[str, Any], answer: StreamedAnswer, stop: StreamStop | None = None
 ) -> Generator[tuple[str, str], None, None]:
-    """Yield ("thinking" or "content", text) as they arrive and collect them in `answer`.
+    """Yield ("thinking", "content" or "tool", text) as they arrive, and collect thinking and content in `answer`.
+
+    The text of a tool is a line about the begin or the end of a call that the server makes.
 
     Raises `EngineFailed` for an error in the stream, `Unavailable` for a stream without an end.
     """
@@ -45,6 +52,8 @@ def ask(
         if thought := message.get("thinking"):
             answer.thinking += thought
             yield "thinking", thought
+        if run := line.get("tool_run"):
+            yield "tool", tool_line(run)
         content = message.get("content") or ""
         answer.text += content
         yield "content", content
@@ -55,18 +64,42 @@ def ask(
 
 
 def show(terminal: Terminal, pieces: Iterator[tuple[str, str]], *, thinking: bool) -> None:
-    """Print the pieces; `thinking` prints the thinking too, between two markers."""
-    in_thinking = False
+    """Print the pieces; `thinking` prints the thinking too, between two markers.
+
+    Calls of tools are lines of their own on a terminal. A pipe gets the answer alone.
+    """
+    in_thinking, at_begin = False, True
     for kind, text in pieces:
+        if kind == "tool":
+            if terminal.live:
+                if in_thinking:
+                    terminal.raw("\n...done thinking.\n")
+                    in_thinking, at_begin = False, True
+                terminal.dim(text if at_begin else f"\n{text}")
+                at_begin = True
+            continue
         if kind == "thinking":
             if thinking:
                 terminal.raw(text if in_thinking else f"Thinking...\n{text}")
+                at_begin = False
                 in_thinking = True
             continue
         if in_thinking and text:
             terminal.raw("\n...done thinking.\n\n")
             in_thinking = False
         terminal.raw(text)
+        at_begin = text.endswith("\n") if text else at_begin
+
+
+def tool_line(run: Mapping[str, Any]) -> str:
+    """Return the line of a call: `docs/read {"page":7}` at its begin, `docs/read: 2.1 KiB` at its end."""
+    name = f"{run.get('server')}/{run.get('name')}"
+    if run.get("state") == "started":
+        given = json.dumps(run.get("arguments") or {}, ensure_ascii=False, separators=(",", ":"))
+        short = given if len(given) <= _SHOWN_ARGUMENTS else f"{given[:_SHOWN_ARGUMENTS]}…"
+        return f"{name} {short}"
+    failed = ", an error" if run.get("is_error") else ""
+    return f"{name}: {size(int(run.get('bytes') or 0))}{failed}"
 
 
 def media(

@@ -249,6 +249,19 @@ CHAT_FIELDS: tuple[fields.Field[object], ...] = (
     fields.MODEL, MESSAGES, fields.STREAM, _TOOLS, TOOL_CHOICE, WEB_SEARCH, *GENERATION,
 )  # fmt: skip
 
+RESPONSE_SCHEMA = schema.record(
+    "model created_at",
+    **HEAD_SCHEMA,
+    message=schema.record(
+        "role content",
+        role=schema.constant("assistant"),
+        content=schema.STRING,
+        thinking=schema.STRING,
+        tool_calls=schema.listed(CALL_SCHEMA),
+    ),
+    **METRICS_SCHEMA,
+)
+
 ENDPOINTS = (
     Endpoint(
         method="POST",
@@ -258,17 +271,6 @@ ENDPOINTS = (
         stream=OllamaChatStream,
         summary="Generate a chat completion; without messages, load or unload the model",
         request_schema=fields.request_schema(*CHAT_FIELDS),
-        response_schema=schema.record(
-            "model created_at",
-            **HEAD_SCHEMA,
-            message=schema.record(
-                "role content",
-                role=schema.constant("assistant"),
-                content=schema.STRING,
-                thinking=schema.STRING,
-                tool_calls=schema.listed(CALL_SCHEMA),
-            ),
-            **METRICS_SCHEMA,
-        ),
+        response_schema=RESPONSE_SCHEMA,
     ),
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mullama.cli.inference.stream import tool_line
 from tests.cli.conftest import Ran
 from tests.cli.tinyserver import Answer, TinyServer
 
@@ -47,6 +49,28 @@ def test_the_answer_is_printed_as_it_arrives(run: Run, tiny: TinyServer) -> None
         "stream": True,
         "options": {"num_predict": 7, "temperature": 0.0},
     }
+
+
+def test_calls_of_tools_are_no_part_of_an_answer_on_a_pipe(run: Run, tiny: TinyServer) -> None:
+    begun = {"state": "started", "id": "1", "server": "docs", "name": "read", "arguments": {"page": 7}}
+    line = part("")
+    tiny.answers["POST /api/models/chat"] = pieces(part("Par"), {**line, "tool_run": begun}, part("is"), LAST)
+    ran = run("run", "m", "What", "--host", tiny.url)
+    assert (ran.out, ran.err) == ("Paris\n", "")
+
+
+@pytest.mark.parametrize(
+    ("run_of_tool", "line"),
+    [
+        ({"state": "started", "arguments": {"page": 7, "of": "é"}}, 'docs/read {"page":7,"of":"é"}'),
+        ({"state": "started", "arguments": {"text": "x" * 200}}, 'docs/read {"text":"' + "x" * 71 + "…"),
+        ({"state": "started"}, "docs/read {}"),
+        ({"state": "ended", "bytes": 2048, "is_error": False}, "docs/read: 2 KiB"),
+        ({"state": "ended", "bytes": 12, "is_error": True}, "docs/read: 12 B, an error"),
+    ],
+)
+def test_a_call_has_a_short_line(run_of_tool: dict[str, Any], line: str) -> None:
+    assert tool_line({"id": "1", "server": "docs", "name": "read", **run_of_tool}) == line
 
 
 def test_the_prompt_may_come_from_standard_input(run: Run, tiny: TinyServer) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.cli.pty_session import pty_session
 from tests.e2e.stack import Stack, eventually
 from tests.tools.mcp_stub import McpStub, stub_in_thread, text, tool
 
@@ -91,6 +92,14 @@ def test_a_model_uses_the_tools_that_its_manifest_gives_it(tools: Stack, stub: M
     assert "--- call of docs/read" in shown
     assert '{"q": "seven"}\npage seven\n' in shown
     assert tools.run("diff", "-f", tools.name, code=0).returncode == 0
+
+    question = 'call docs__read {"q": "\\u001b[31mseven"} then it says: RESULT'
+    piped = tools.run("run", "-f", tools.name, "demo", 'call docs__read {"q": "seven"} then it says: RESULT')
+    assert (piped.stdout, piped.stderr) == ("it says: page seven\n", "")
+    with pty_session(["run", "-f", tools.name, "demo", question], tools.home, **tools.env) as session:
+        assert session.finish() == 0
+    assert '\x1b[2mdocs/read {"q":"\\u001b[31mseven"}\x1b[0m' in session.seen
+    assert "\x1b[2mdocs/read: 15 B\x1b[0m" in session.seen
 
     stub.tools = [tool("search", "changed"), tool("read", "Reads.")]
     shown = tools.run("diff", "-f", tools.name, code=2).stdout

@@ -158,6 +158,9 @@ class ChatPane(Pane):
         kind, text = piece
         if not view.is_mounted or not text:
             return
+        if kind == "tool":
+            view.finish(text)  # until the end of the answer, or the next call
+            return
         await (view.think(text) if kind == "thinking" else view.append(text))
 
     async def _ended(self, view: TurnView, error: MullamaError | None) -> None:
