@@ -87,6 +87,8 @@ class SessionFacts(Struct, frozen=True, kw_only=True):
     """The model that transcribes unless the client names one; "" for none."""
     most_sound: int
     """Bytes of sound, as 16-bit samples, that one turn may have."""
+    longest_turn: float
+    """Seconds of sound that one turn may have."""
     detector: Callable[[float, int, int], SpeechDetector]
     """Makes a detector of a threshold (0 to 1), milliseconds of silence that end speech, and samples per second."""
 

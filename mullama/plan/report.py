@@ -37,7 +37,7 @@ _DURATIONS = frozenset(
         "speech",
         "timeout",
     }
-    | {"ttl", "window"}
+    | {"ttl", "turn", "window"}
 )
 """The names of the manifest's durations."""
 _SIGNS = {Action.REPLACE: "loads its weights again", Action.RENAME: "is renamed"}

@@ -39,13 +39,12 @@ from mullama.struct import Struct, replace
 from mullama.units import size
 
 if TYPE_CHECKING:
+    from mullama.manifest.spec import SessionBounds
     from mullama.server.http.websocket import WebSocket
 
 _log = logging.getLogger(__name__)
 
 _UNSENT = MIB  # bytes of messages that wait for the client, before work for it waits
-_MOST_HELD = 64 * MIB  # bytes of sounds and texts that one session keeps
-_MOST_TURN = 32 * MIB  # bytes of sound of one turn
 _HEAD = 4096  # bytes of a file that show its format
 _MOST_WORK = 8  # answers and transcripts of one session at a time
 
@@ -63,8 +62,13 @@ class Sessions(Struct, kw_only=True):
     async def serve(self, endpoint: Endpoint, exchange: Exchange, operation: OpenSession) -> None:
         """Hold a session until its client or the server ends it. An error before its begin has a status."""
         assert endpoint.session is not None
-        if self.open >= self.bounds.sessions:
-            raise Unavailable(f"the server has {self.open} sessions", hint="try again later", retry_after=5.0)
+        limits = self.service.access().manifest.server.limits.sessions
+        if self.open >= limits.count:
+            raise Unavailable(
+                f"the server has {self.open} sessions",
+                hint="try again later, or raise server.limits.sessions.count in the manifest",
+                retry_after=5.0,
+            )
         self.open += 1
         try:
             facts = await self._facts(exchange, operation)
@@ -73,14 +77,14 @@ class Sessions(Struct, kw_only=True):
 
             socket = accept(exchange, endpoint.subprotocols, self.pool.share(), self.bounds)
             with self.pool.share() as share:
-                running = RunningSession(self, exchange, endpoint.session(facts), socket, share)
+                running = RunningSession(self, exchange, endpoint.session(facts), socket, share, limits)
                 await running.run()
         finally:
             self.open -= 1
 
     async def _facts(self, exchange: Exchange, operation: OpenSession) -> SessionFacts:
         access = self.service.access()
-        limits = access.manifest.server.limits.media
+        limits = access.manifest.server.limits
         abilities: Sequence[str] = ()
         if operation.model:
             card = await self.service.answer(inventory.ShowModel(model=operation.model), exchange.caller)
@@ -91,7 +95,8 @@ class Sessions(Struct, kw_only=True):
             transcribes=operation.transcribes,
             hears="audio" in abilities,
             transcriber=_only_transcriber(access, exchange.caller),
-            most_sound=min(limits.sound, _MOST_TURN),
+            most_sound=min(limits.media.sound, limits.sessions.memory // 2),
+            longest_turn=limits.sessions.turn,
             detector=partial(_detector, _detector_name(access, operation.model)),
         )
 
@@ -100,11 +105,17 @@ class RunningSession:
     """One session: reads the messages of its client, and runs answers and transcripts beside it."""
 
     def __init__(
-        self, sessions: Sessions, exchange: Exchange, session: Session, socket: WebSocket, share: BodyShare
+        self,
+        sessions: Sessions,
+        exchange: Exchange,
+        session: Session,
+        socket: WebSocket,
+        share: BodyShare,
+        limits: SessionBounds,
     ) -> None:
         self._service, self._bounds, self._inflight = sessions.service, sessions.bounds, sessions.inflight
         self._exchange, self._session, self._socket, self._share = exchange, session, socket, share
-        self._caller = exchange.caller
+        self._caller, self._limits = exchange.caller, limits
         self._access = self._service.access()
         self._calls = asyncio.Lock()  # a large message is processed in a thread
         self._work: dict[str, asyncio.Task[None]] = {}
@@ -128,7 +139,7 @@ class RunningSession:
         except SocketClosed:
             return
         except TimeoutError:
-            code, reason = POLICY, f"no message arrived for {self._bounds.session_idle:g} s"
+            code, reason = POLICY, f"no message arrived for {self._limits.idle:g} s"
         except MullamaError as error:
             self._exchange.notes.error = error
             self._perform(self._session.refused(error))
@@ -175,15 +186,18 @@ class RunningSession:
     async def _read(self) -> None:
         """Process the next message of the client."""
         try:
-            async with asyncio.timeout(self._bounds.session_idle):
+            async with asyncio.timeout(self._limits.idle):
                 message = await self._socket.receive()
         except TimeoutError:
             if self._session.busy:
                 return
             raise
         await self._call(lambda: self._received(message), len(message))
-        if self._session.held > _MOST_HELD:
-            raise TooLarge(f"the session keeps more than {size(_MOST_HELD)}", hint="begin another session")
+        if self._session.held > self._limits.memory:
+            raise TooLarge(
+                f"the session keeps more than {size(self._limits.memory)}",
+                hint="begin another session, or raise server.limits.sessions.memory in the manifest",
+            )
         self._share.hold(self._session.held)
 
     def _received(self, message: bytes) -> Sequence[SessionAction]:

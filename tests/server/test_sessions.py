@@ -44,6 +44,11 @@ def server() -> Iterator[RunningServer]:
         yield running
 
 
+def limited(**limits: Any) -> StubRuntime:
+    """A runtime whose manifest has these limits of sessions."""
+    return StubRuntime(manifest=manifest(server={"limits": {"sessions": limits}}))
+
+
 def opened(server: RunningServer, path: str = "/v1/realtime?model=tiny", **options: Any) -> ClientConnection:
     return connect(f"ws://127.0.0.1:{server.port}{path}", compression=None, proxy=None, **options)
 
@@ -239,7 +244,7 @@ def test_an_unknown_intent_is_refused(server: RunningServer) -> None:
 
 
 def test_the_number_of_sessions_is_bounded() -> None:
-    with running_server(bounds=replace(PATIENT, sessions=1)) as server:
+    with running_server(limited(count=1)) as server:
         with opened(server) as socket:
             until(socket, "session.created")
             with refused(503):
@@ -308,9 +313,31 @@ def test_a_drain_that_is_over_ends_the_answer_with_its_reason() -> None:
 
 
 def test_an_idle_session_is_closed() -> None:
-    with running_server(bounds=replace(PATIENT, session_idle=0.05)) as server, opened(server) as socket:
+    with running_server(limited(idle="50ms")) as server, opened(server) as socket:
         code, reason = closed(socket)
         assert (code, "no message" in reason) == (1008, True)
+
+
+def test_a_session_that_keeps_more_than_its_memory_is_closed() -> None:
+    with running_server(limited(memory="1MiB")) as server, opened(server) as socket:
+        content = [{"type": "input_text", "text": "x" * 2**18}]  # the client bounds the events that repeat it
+        for _ in range(4):
+            send(socket, "conversation.item.create", item={"type": "message", "role": "user", "content": content})
+        assert "server.limits.sessions.memory" in until(socket, "error")[-1]["error"]["message"]
+        assert closed(socket)[0] == 1009
+
+
+def test_sound_beyond_the_longest_turn_is_refused_until_it_is_committed(server: RunningServer) -> None:
+    with running_server(limited(turn="1s")) as server, opened(server) as socket:
+        until(socket, "session.created")
+        sound = {"format": {"type": "audio/pcm", "rate": 8000}, "turn_detection": None}
+        send(socket, "session.update", session={"type": "realtime", "audio": {"input": sound}})
+        second = base64.b64encode(bytes(16_000)).decode()
+        for _ in range(2):
+            send(socket, "input_audio_buffer.append", audio=second)
+        assert "more than 1 s (15.6 KiB)" in until(socket, "error")[-1]["error"]["message"]
+        send(socket, "input_audio_buffer.commit")
+        until(socket, "input_audio_buffer.committed")
 
 
 def test_a_client_that_answers_no_ping_is_disconnected() -> None:

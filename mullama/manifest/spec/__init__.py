@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         SecretRef,
         Server,
         ServerLimits,
+        SessionBounds,
         Sources,
         SpeechToText,
         StoredObjects,
@@ -91,6 +92,6 @@ __all__ = [
     "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage", "McpServer", "Memory", "Metadata", "Model", "Moved",
     "Observability", "Otlp", "Parameters", "Peer", "Policy", "Probe", "Prune", "RateLimit", "RequestParameters",
     "Residency", "ResumableStreams", "Rollout", "Rope", "Route", "RouteTarget", "Scale", "Search", "SecretRef",
-    "Server", "ServerLimits", "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Voice",
-    "Webhook", "share_of",
+    "Server", "ServerLimits", "SessionBounds", "Sources", "SpeechToText", "StoredObjects", "Stores", "Sync",
+    "Template", "Tls", "Voice", "Webhook", "share_of",
 ]  # fmt: skip

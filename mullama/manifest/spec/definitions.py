@@ -47,6 +47,7 @@ from mullama.manifest.spec.server import (
     SecretRef,
     Server,
     ServerLimits,
+    SessionBounds,
     Sources,
     StoredObjects,
     Stores,
@@ -63,7 +64,8 @@ __all__ = [
     "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage",
     "McpServer", "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Peer", "Policy",
     "Probe", "Prune", "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route",
-    "RouteTarget", "Scale", "Search", "SecretRef", "Server", "ServerLimits", "Sources", "SpeechToText", "StoredObjects",
+    "RouteTarget", "Scale", "Search", "SecretRef", "Server", "ServerLimits", "SessionBounds", "Sources", "SpeechToText",
+    "StoredObjects",
     "Stores", "Sync", "Template", "Tls", "Voice", "Webhook",
 ]  # fmt: skip
 

@@ -57,6 +57,20 @@ class MediaBounds(Block):
     """Maximum number of images and sounds in one request."""
 
 
+class SessionBounds(Block):
+    """Limits on realtime sessions (`/v1/realtime`). An open session keeps those of its beginning."""
+
+    count: Whole = Field(default=64, ge=1, le=65_536)
+    """Number of sessions that may be open at the same time."""
+    idle: Duration = Field(default=900.0, gt=0, examples=["15m"])
+    """Time without a message of the client and without an answer in progress, after which a session is closed."""
+    turn: Duration = Field(default=600.0, ge=1, examples=["10m"])
+    """Maximum length of a turn of speech. A longer one is ended, or refused if the client ends its turns itself."""
+    memory: Size = Field(default=64 * 1024**2, ge=1024**2, examples=["64MiB"])
+    """Maximum size of the sounds, images and texts that one session keeps. A turn may have half of it. The sessions and
+    the bodies of requests in progress share 256 MiB."""
+
+
 class ServerLimits(Block):
     """Limits on requests to all models together."""
 
@@ -72,6 +86,8 @@ class ServerLimits(Block):
     time, if that is longer."""
     media: MediaBounds = MediaBounds()
     """Limits on the images and sounds of a request."""
+    sessions: SessionBounds = SessionBounds()
+    """Limits on realtime sessions."""
 
 
 class StoredObjects(Block):

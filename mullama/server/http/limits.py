@@ -8,7 +8,7 @@ MIB = 1024 * 1024
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
-    """Times are seconds, sizes are bytes. The manifest sets the size of one body: `server.limits.body`."""
+    """Times are seconds, sizes are bytes. The manifest sets those of bodies and sessions, in `server.limits`."""
 
     header_time: float = 10.0  # from the first byte of a request to the end of its headers
     body_idle: float = 30.0  # without a byte of an announced body
@@ -26,8 +26,6 @@ class Bounds(Struct, frozen=True, kw_only=True):
     form_pool: int = 4096 * MIB  # on the disk: the files of the forms of all requests in progress
     upload: int = 512 * 1024 * MIB  # one blob
     depth: int = 64  # nested arrays and objects
-    sessions: int = 64  # WebSockets
-    session_idle: float = 900.0  # without a message of the client of a WebSocket and without work for it
     session_ping: float = 20.0  # between two pings of a WebSocket; a client that answers none is disconnected
     message: int = 8 * MIB  # one message of a WebSocket
     failed_keys: int = 20  # wrong keys from one address in a minute

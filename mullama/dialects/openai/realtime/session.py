@@ -185,7 +185,7 @@ class RealtimeSession:
     def _append(self, body: fields.Body) -> None:
         place = "audio"
         samples = self._settings.format.samples(decoded(fields.to_text(body.raw(place), place), place))
-        if self._turn is not None and len(self._buffer) + len(samples) > self._facts.most_sound:
+        if self._turn is not None and len(self._buffer) + len(samples) > self._buffer.most:
             self._bound(Boundary(starts=False, at=self._buffer.end - self._origin))  # the longest turn
             self._detector = None
         self._buffer.add(samples)
@@ -515,7 +515,8 @@ class RealtimeSession:
         return self._settings.shown(f"sess_{self._facts.id}")
 
     def _new_buffer(self) -> InputBuffer:
-        return InputBuffer(self._settings.format.rate, self._facts.most_sound)
+        rate = self._settings.format.rate
+        return InputBuffer(rate, min(self._facts.most_sound, 2 * int(self._facts.longest_turn * rate)))
 
     def _new_detector(self) -> SpeechDetector:
         turns = self._settings.turns

@@ -80,7 +80,7 @@ class InputBuffer:
 
     def __init__(self, rate: int, most: int) -> None:
         self.rate = rate
-        self._most = most
+        self.most = most
         self._samples = bytearray()
         self._begin = 0  # the place of its first sample
 
@@ -100,10 +100,10 @@ class InputBuffer:
 
     def add(self, samples: bytes) -> None:
         """Append 16-bit samples. Raises `TooLarge` for more than one turn may have, and keeps none of them."""
-        if len(self._samples) + len(samples) > self._most:
+        if len(self._samples) + len(samples) > self.most:
             raise TooLarge(
-                f"the input audio buffer would have more than {size(self._most)}",
-                hint="commit or clear it, or raise server.limits.media in the manifest",
+                f"the input audio buffer would have more than {self.most / 2 / self.rate:g} s ({size(self.most)})",
+                hint="commit or clear it, or raise server.limits.sessions or server.limits.media.sound in the manifest",
             )
         self._samples += samples
 

@@ -63,7 +63,13 @@ class Driven:
     """A session with the record of what it asked for."""
 
     def __init__(self, **facts: Any) -> None:
-        settings: dict[str, Any] = {"hears": False, "transcriber": "", "transcribes": False, "most_sound": 2**20}
+        settings: dict[str, Any] = {
+            "hears": False,
+            "transcriber": "",
+            "transcribes": False,
+            "most_sound": 2**20,
+            "longest_turn": 600.0,
+        }
         self.session = RealtimeSession(
             SessionFacts(id="0" * 24, model="tiny", detector=LoudDetector, **{**settings, **facts})
         )
@@ -262,8 +268,9 @@ def test_turns_that_the_client_ends_itself() -> None:
     assert kinds(driven.send("input_audio_buffer.commit")) == ["error"]
 
 
-def test_a_very_long_turn_is_ended() -> None:
-    driven = Driven(hears=True, most_sound=2 * RATE)
+@pytest.mark.parametrize("limit", [{"most_sound": 2 * RATE}, {"longest_turn": 1.0}])
+def test_a_very_long_turn_is_ended(limit: dict[str, float]) -> None:
+    driven = Driven(hears=True, **limit)
     driven.send("input_audio_buffer.append", audio=sound(600))
     events = driven.send("input_audio_buffer.append", audio=sound(600))
     assert kinds(events)[:2] == ["input_audio_buffer.speech_stopped", "input_audio_buffer.committed"]
