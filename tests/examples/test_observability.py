@@ -22,11 +22,11 @@ _SERIES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_su
 
 
 def exported() -> set[str]:
-    """The series of a server: those of the counters, and the gauges that the operator adds."""
+    """The series of a server: those of the counters, and the gauges that the report adds."""
     types = re.findall(r"^# TYPE (\w+) (\w+)$", render(Metrics(), ()), re.MULTILINE)
     counted = {name.removesuffix("_total") + end for name, kind in types for end in _SERIES[kind]}
-    operator = (ROOT / "mullama/controller/operator.py").read_text()
-    return counted | set(re.findall(r'Gauge\(name="(mullama_\w+)"', operator))
+    report = (ROOT / "mullama/controller/telemetry/metrics_report.py").read_text()
+    return counted | set(re.findall(r'Gauge\(name="(mullama_\w+)"', report))
 
 
 EXPRESSIONS = [
