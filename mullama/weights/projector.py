@@ -37,6 +37,8 @@ _WIDTHS: Final[Mapping[str, tuple[tuple[str, int], ...]]] = {
 _WHISPER: Final = frozenset(("ultravox", "voxtral", "qwen2a", "glma", "meralion", "musicflamingo"))
 _STACKED: Final = frozenset(("ultravox", "voxtral", "meralion"))
 _POOLED: Final = frozenset(("qwen2a", "voxtral", "musicflamingo"))
+_SPEAKING: Final = ("qwen3tts_", "pockettts_")
+"""Types of projectors that make speech. Their encoders of sound take a voice to imitate, and hear no words."""
 _SPECTRA, _POSITIONS = 3000, 1500
 """Spectra of 30 seconds, to which every sound is filled up, and the vectors that Whisper makes of them."""
 
@@ -44,9 +46,15 @@ _SPECTRA, _POSITIONS = 3000, 1500
 def projector_facts(keys: Keys, tensors: Sequence[Tensor]) -> ProjectorFacts:
     """Return the abilities of a projector. A file without the keys of its encoders has those of its tensors.
 
-    Raises `BadWeights` for a header with which libmtmd ends its process at the first image or sound.
+    Raises `BadWeights` for a header with which libmtmd ends its process at the first image or sound, and for a
+    projector that makes speech.
     """
     kind = keys.text("clip.audio.projector_type") or keys.text("clip.projector_type")
+    if keys.flag("clip.has_gen_audio_encoder") or kind.startswith(_SPEAKING):
+        raise BadWeights(
+            "the projector makes speech, and mullama generates none",
+            hint="llama.cpp's own generation of speech is experimental; let another program speak the text of answers",
+        )
     if kind in _WHISPER:
         _check_whisper(kind, keys, {tensor.name: tensor.shape for tensor in tensors})
     sees, hears = keys.flag("clip.has_vision_encoder"), keys.flag("clip.has_audio_encoder")

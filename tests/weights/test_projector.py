@@ -57,6 +57,20 @@ def test_the_width_of_an_unknown_type_is_not_told() -> None:
     assert found == ProjectorFacts(vision=True)
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"clip.projector_type": ggufs.string("qwen3tts_spkenc")},
+        {"clip.audio.projector_type": ggufs.string("pockettts_spkenc")},
+        {"clip.has_gen_audio_encoder": ggufs.Entry(ggufs.BOOL, True)},
+    ],
+)
+def test_a_projector_that_makes_speech_hears_no_words(keys: dict[str, ggufs.Entry]) -> None:
+    file = ggufs.File({"general.architecture": ggufs.string("clip"), **keys}, {"a.x": ggufs.Stored((32, 4))})
+    with pytest.raises(BadWeights, match="makes speech"):
+        facts(file)
+
+
 def test_the_facts_of_a_projector_come_back_from_a_lock_file() -> None:
     whole = inspect([ggufs.reader(ggufs.projector(96).bytes())])
     assert from_json(to_json(for_lock(whole))).projector == whole.projector

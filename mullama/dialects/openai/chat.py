@@ -25,7 +25,7 @@ from mullama.dialects.tools import (
     linked,
     unique,
 )
-from mullama.errors import Invalid
+from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
 from mullama.struct import field, replace
 
@@ -62,9 +62,11 @@ _SENT = fields.many("messages", fields.to_record, schema.RECORD, MOST_MESSAGES)
 _TOOLS = fields.many("tools", fields.to_record, TOOL_SCHEMA, MOST_TOOLS)
 _FUNCTIONS = fields.many("functions", fields.to_record, schema.record("name", name=schema.STRING), MOST_TOOLS)
 
+_MODALITIES = fields.many("modalities", fields.to_text, schema.STRING, 8)
+
 CHAT_FIELDS: tuple[fields.Field[object], ...] = (
     fields.MODEL, MESSAGES, fields.STREAM, *COMMON, _TOOLS, TOOL_CHOICE, _FUNCTIONS, _PARALLEL, _LOGPROBS,
-    TOP_LOGPROBS, THINK, _EFFORT, _KWARGS, _CONTINUE, _GENERATION_PROMPT,
+    TOP_LOGPROBS, _MODALITIES, THINK, _EFFORT, _KWARGS, _CONTINUE, _GENERATION_PROMPT,
     fields.record("stream_options"), fields.record("reasoning"), fields.record(OPTIONS), STORE, METADATA,
 )  # fmt: skip
 REQUEST_SCHEMA = fields.request_schema(*CHAT_FIELDS, required="messages")
@@ -99,6 +101,9 @@ def read_chat(body: fields.Body) -> ChatCall:
     messages = linked(body.get(MESSAGES) or ())
     if not messages:
         raise Invalid("[] is too short - 'messages'", field="messages")
+    if any(name != "text" for name in body.get(_MODALITIES) or ()):
+        place = body.at("modalities")
+        raise Unsupported(f'{place} must be ["text"]: answers are not spoken', hint='send ["text"]', field=place)
     tools, skipped = read_tools(body)
     common = read_common(body)
     common["warnings"] += skipped

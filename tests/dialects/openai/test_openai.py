@@ -120,6 +120,8 @@ def test_formats_in_all_their_places(more: Any, form: ResponseFormat | None) -> 
         ({"messages": "hello"}, "messages must be a list"),
         ({"stream": "yes"}, "stream must be true or false"),
         ({"stream_options": []}, "stream_options"),
+        ({"modalities": ["text", "audio"]}, "answers are not spoken"),
+        ({"modalities": "text"}, "modalities must be a list"),
         ({"function_call": {"name": "x"}, "functions": [{"name": "y"}]}, "not among the tools"),
     ],
 )
