@@ -6,7 +6,7 @@ The vocabulary is that of another GGUF file. Names and sizes of the tensors foll
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,16 @@ def _feed_forward(draw: _Weights, block: str, width: int, hidden: int) -> Tensor
 
 
 def _experts(draw: _Weights, block: str, width: int, hidden: int, count: int) -> Tensors:
+    """A router is as sure as a trained one.
+
+    Two computations that round differently may choose another last expert, where two are almost equal. With half of
+    the experts in use, the last one has about a thousandth of the sum, so its exchange does not change an answer.
+    """
     return {
-        f"{block}ffn_gate_inp.weight": draw.matrix(count, width),
+        f"{block}ffn_gate_inp.weight": draw.matrix(count, width, scale=6.0),
         f"{block}ffn_gate_exps.weight": draw.matrix(count, hidden, width),
         f"{block}ffn_up_exps.weight": draw.matrix(count, hidden, width),
-        f"{block}ffn_down_exps.weight": draw.matrix(count, width, hidden),
+        f"{block}ffn_down_exps.weight": draw.matrix(count, width, hidden, scale=0.5),
     }
 
 
@@ -227,7 +232,7 @@ def _qwen3moe(out: gguf.GGUFWriter, draw: _Weights, tokens: int) -> Tensors:
     out.add_feed_forward_length(hidden * 4)
     out.add_expert_feed_forward_length(hidden)
     out.add_expert_count(experts)
-    out.add_expert_used_count(4)
+    out.add_expert_used_count(8)
     out.add_head_count(heads)
     out.add_head_count_kv(kv_heads)
     out.add_key_length(head)
@@ -262,29 +267,32 @@ ARCHITECTURES: dict[str, tuple[str, str, Callable[[gguf.GGUFWriter, _Weights, in
 }
 
 
-def write(name: str, vocabulary: Path, out: Path, seed: int = 0) -> None:
-    """Write one of ARCHITECTURES; matrices are stored as Q8_0, as far as their rows allow."""
+def write(name: str, vocabulary: Path, out: Path, *, seed: int = 0, quantised: bool = False) -> None:
+    """Write one of ARCHITECTURES with weights of 32 bits, so that two computations of an answer round almost alike.
+
+    quantised: matrices are stored as Q8_0, as far as their rows allow, so that speed is that of files in use.
+    """
     architecture, template, make = ARCHITECTURES[name]
     writer = gguf.GGUFWriter(out, architecture)
     writer.add_name(f"random weights, {name}")
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if quantised else gguf.LlamaFileType.ALL_F32)
     writer.add_context_length(CONTEXT)
     writer.add_layer_norm_rms_eps(1e-6)
     tokens = copy_vocabulary(gguf.GGUFReader(vocabulary), writer)
     writer.add_vocab_size(tokens)
     writer.add_chat_template(template)
     for tensor, values in make(writer, _Weights(seed), tokens).items():
-        for data, kind in _stored(values):
-            writer.add_tensor(tensor, data, raw_dtype=kind)
+        if quantised and _can_be_quantised(values):
+            kind = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(tensor, quantize(values, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(tensor, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 
 
-def _stored(values: Array) -> Iterator[tuple[Array, gguf.GGMLQuantizationType | None]]:
-    """Yield the tensor as it is stored: norms, biases and small kernels stay F32, as llama.cpp's operations need."""
-    if values.ndim >= 2 and values.shape[-1] % 32 == 0 and values.shape[-2] >= 32:
-        yield quantize(values, gguf.GGMLQuantizationType.Q8_0), gguf.GGMLQuantizationType.Q8_0
-    else:
-        yield values, None
+def _can_be_quantised(values: Array) -> bool:
+    """Norms, biases and small kernels stay F32, as llama.cpp's operations need."""
+    return values.ndim >= 2 and values.shape[-1] % 32 == 0 and values.shape[-2] >= 32

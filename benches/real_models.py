@@ -68,7 +68,8 @@ PUBLISHED = (SMOLLM2, GEMMA3, MINILM_ARCHIVE)
 
 MINILM = "all-MiniLM-L6-v2.F16.gguf"
 MINILM_FOLDER = "all-MiniLM-L6-v2"
-RANDOM = {name: f"random-{name}.gguf" for name in architectures.ARCHITECTURES}
+RANDOM = {name: f"random-{name}.F32.gguf" for name in architectures.ARCHITECTURES}
+QUANTISED_HYBRID = "random-qwen35.Q8_0.gguf"
 _RECORD = "made.json"  # of each derived file, the digest of the code that made it
 
 
@@ -91,6 +92,9 @@ def ensure(where: Path) -> None:
             print(f"fetching {file.name} ({', '.join(file.packages)})", flush=True)
             _fetch(file, where)
     made = _made(where)
+    for name in made.keys() - _recipes().keys():
+        (where / name).unlink()  # older code made it under this name
+        del made[name]
     for name, recipe in _recipes().items():
         if made.get(name) != recipe:
             print(f"making {name}", flush=True)
@@ -147,12 +151,21 @@ def _make_random(where: Path, name: str) -> None:
         architectures.write(architecture, where / SMOLLM2.name, new)
 
 
-_MAKERS: dict[str, Callable[[Path, str], None]] = {MINILM: _make_minilm} | dict.fromkeys(RANDOM.values(), _make_random)
+def _make_quantised_hybrid(where: Path, name: str) -> None:
+    with _replacing(where / name) as new:
+        architectures.write("qwen35", where / SMOLLM2.name, new, quantised=True)
+
+
+_MAKERS: dict[str, Callable[[Path, str], None]] = {
+    MINILM: _make_minilm,
+    QUANTISED_HYBRID: _make_quantised_hybrid,
+    **dict.fromkeys(RANDOM.values(), _make_random),
+}
 
 
 def _recipes() -> dict[str, str]:
     """Return the digest of the code behind each derived file."""
-    sources = {MINILM: [minilm]} | {key: [architectures, model] for key in RANDOM.values()}
+    sources = {MINILM: [minilm]} | {key: [architectures, model] for key in (*RANDOM.values(), QUANTISED_HYBRID)}
     return {
         name: hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()
         for name, modules in sources.items()
@@ -198,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    for name in (SMOLLM2.name, GEMMA3.name, MINILM, *RANDOM.values()):
+    for name in (SMOLLM2.name, GEMMA3.name, MINILM, *RANDOM.values(), QUANTISED_HYBRID):
         print(where / name)
     return 0
 

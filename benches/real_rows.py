@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benches.real_models import GEMMA3, MINILM, RANDOM, SMOLLM2, folder
+from benches.real_models import GEMMA3, MINILM, QUANTISED_HYBRID, SMOLLM2, folder
 from benches.rows import Row, Setup, alternating, both, declared_first, load_speed, paired
 from benches.servers import Server, llama_server, mullama
 from mullama.cli.inference.load_test import words
@@ -87,7 +87,7 @@ def turns_gemma3(setup: Setup) -> Iterator[Row]:
 
 
 def turns_hybrid(setup: Setup) -> Iterator[Row]:
-    yield _conversation(replace(setup, model=_real(RANDOM["qwen35"])), "Qwen 3.5 shape")
+    yield _conversation(replace(setup, model=_real(QUANTISED_HYBRID)), "Qwen 3.5 shape")
 
 
 def turns_smollm2(setup: Setup) -> Iterator[Row]:
