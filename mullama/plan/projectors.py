@@ -9,7 +9,7 @@ from mullama.chat.media import ABILITIES
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.spec.readers import writes_text
 from mullama.plan.observed import KnownFiles
-from mullama.weights.facts import WeightFacts
+from mullama.weights.facts import ProjectorFacts, WeightFacts
 from mullama.weights.stored import ProjectorFile
 
 TEXT_ONLY: Final = "mmproj: none serves the model for text"
@@ -18,10 +18,15 @@ _NAME_ONE: Final = "mmproj names the projector of the model; or remove it from r
 
 
 def projector_of(model: Model, files: Mapping[str, KnownFiles]) -> ProjectorFile | None:
-    """Return the projector of a model; None without one, or if it is not known. files: by source."""
+    """Return the projector of a model; None without one, or if it is not known. files: by source.
+
+    A file that the model names and that is no projector has one without abilities.
+    """
     if model.mmproj == "none" or not writes_text(model):
         return None
     known = files.get(model.projector_source or model.from_)
+    if known and known.projector is None and known.facts is not None and model.mmproj != "auto":
+        return ProjectorFile(facts=ProjectorFacts())
     return known.projector if known else None
 
 
@@ -42,7 +47,7 @@ def projector_problem(model: Model, facts: WeightFacts | None, projector: Projec
     """Return the reason why these weights cannot use a projector; None if they can, or are not known."""
     if projector is None or facts is None or not facts.embedding_length:
         return None
-    if not projector.kinds and model.projector_source:
+    if not projector.kinds and model.mmproj != "auto":
         return f"mmproj names {model.mmproj}, which reads neither images nor sound"
     width = projector.facts.width
     if width in (0, facts.embedding_length):

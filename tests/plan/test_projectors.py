@@ -44,6 +44,11 @@ def test_the_field_decides_which_projector_a_model_has() -> None:
     assert projector_of(model(mmproj=EYES), both) == HEARS
     assert projector_of(model(mmproj="none"), both) is None
     assert projector_of(model(task="embedding"), both) is None
+    weights = {EYES: KnownFiles(source=EYES, size=9, stored=True, facts=facts()), **files()}
+    for named in (EYES, MAIN):
+        assert (found := projector_of(model(mmproj=named), weights))
+        assert not found.kinds
+        assert "reads neither" in (projector_problem(model(mmproj=named), facts(), found) or "")
     assert projector_of(model(), files()) is None
     assert projector_bytes(model(), both) == 5000
     assert projector_bytes(model(mmproj="none"), both) == 0

@@ -98,8 +98,9 @@ def _depends_on_headers(model: Model) -> bool:
     pool, experts = model.context.pool, model.gpu.experts
     return bool(
         model.draft
-        or model.projector_source
+        or model.mmproj not in ("auto", "none")
         or model.requires
+        or model.task == "transcription"
         or model.adapters
         or model.embedding.dimensions
         or (isinstance(pool, int) and model.context.size is None)

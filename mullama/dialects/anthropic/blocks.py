@@ -184,7 +184,7 @@ def _image(block: fields.Body) -> types.MediaPart:
             return from_url(source.raw("url"), source.at("url"))
         case kind:
             raise Unsupported(
-                f"{block.path}: an image from {str(kind)[:40]!r} is not supported",
+                f"an image from {str(kind)[:40]!r} is not supported",
                 hint="send base64 or url",
                 field=source.at("type"),
             )
@@ -201,7 +201,7 @@ def _document(block: fields.Body) -> list[types.Part]:
             return [*head, *_content(source)]
         case kind:
             raise Unsupported(
-                f"{block.path}: a document from {str(kind)[:40]!r} is not supported",
+                f"a document from {str(kind)[:40]!r} is not supported",
                 hint="send its text: source type text",
                 field=source.at("type"),
             )

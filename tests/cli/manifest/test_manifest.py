@@ -217,3 +217,11 @@ def test_a_projector_of_other_weights_is_a_mistake_with_its_place(run: Run, tmp_
     (tmp_path / "mullama.yaml").write_text(text.format("./eyes.gguf", "audio"))
     ran = run("validate")
     assert "models.a.requires: a lacks audio: its projector reads image" in ran.err
+    for fields, message in (
+        ("from: builtin:tiny, mmproj: builtin:tiny", "a.mmproj: mmproj names builtin:tiny, which reads neither images"),
+        ("from: builtin:tiny, task: transcription", "a.task: a lacks audio: builtin:tiny has no projector"),
+    ):
+        (tmp_path / "mullama.yaml").write_text(f"mullama: v1\nmodels:\n  a: {{{fields}}}\n")
+        ran = run("validate")
+        assert (ran.code, "mullama.yaml:3:" in ran.err) == (4, True)
+        assert message in ran.err
