@@ -18,6 +18,7 @@ import pytest
 
 from mullama.audio import RATE
 from mullama.chat.media.wav import wav_file
+from tests.cli.pty_session import pty_session
 from tests.e2e.stack import Stack, stack_in
 
 pytestmark = pytest.mark.timeout(120)
@@ -88,6 +89,16 @@ def test_the_command_line_plays_it_the_word_of_the_example(stack: Stack) -> None
 def test_it_writes_down_the_word_of_a_sound(stack: Stack) -> None:
     done = stack.run("transcribe", str(WORD), "-m", "eyes")
     assert done.stdout.strip() == SPOKEN
+
+
+def test_a_terminal_shows_the_conversation_about_a_sound(stack: Stack) -> None:
+    word, pause = WORD.read_bytes()[44:], bytes(2 * RATE)
+    (stack.home / "twice.wav").write_bytes(wav_file(pause + word + pause + word))
+    with pty_session(["listen", "-f", stack.name, "-m", "eyes", "twice.wav"], stack.home, **stack.env) as session:
+        for _ in range(2):
+            session.read_until("eyes: ")
+            session.read_until(SPOKEN)
+        assert session.finish() == 0
 
 
 def test_it_hears_nothing_in_silence(stack: Stack) -> None:

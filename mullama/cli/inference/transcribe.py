@@ -85,12 +85,20 @@ def _save(path: Path, text: str) -> None:
 
 
 def _model(server: FoundServer) -> str:
-    """Return the only model for transcription, else the only one that hears, else the default model."""
-    models = server.client.get("/api/models").get("models") or ()
-    for ability in ("transcription", "audio"):
-        names = [str(model["name"]) for model in models if ability in (model.get("capabilities") or ())]
-        if len(names) == 1:
-            return names[0]
+    """Return the only model for transcription, else the only one that hears, else the default model.
+
+    Raises `UsageError` for several of which none is the default model.
+    """
+    listed = server.client.get("/api/models").get("models") or ()
+    models = [model for model in listed if not model.get("route_of")]
+    for ability, verb in (("transcription", "transcribe"), ("audio", "hear")):
+        found = [model for model in models if ability in (model.get("capabilities") or ())]
+        names = [str(model["name"]) for model in found]
+        used = names if len(names) == 1 else [str(model["name"]) for model in found if model.get("is_default")]
+        if used:
+            return used[0]
+        if names:
+            raise UsageError(f"several models {verb}: {', '.join(names)}", hint="name one with -m")
     return default_model(server)
 
 

@@ -73,6 +73,7 @@ class Transcription:
         self._joiner = TranscriptJoiner()
         self._usage = chat.Usage()
         self._segments: list[Segment] = []
+        self._last: Segment | None = None  # of the last window, whose words may be held back
         self._text: list[str] = []
         self._warnings: tuple[str, ...] = ()
 
@@ -156,7 +157,7 @@ class Transcription:
                 yield [self._written(added, tuple(tokens))]
         elif rest := texts.feed(rest):
             yield [self._written(rest)]
-        segment = Segment(
+        self._last = segment = Segment(
             index=len(self._segments),
             start=line.start / _RATE,
             end=(line.start + line.bytes // 2) / _RATE - (self._overlap if line.cut else 0.0),
@@ -199,13 +200,13 @@ class Transcription:
     def _end(self, duration: float) -> Sequence[TranscriptEvent]:
         """Return the last events, with the words of a sound that ended where a window was cut."""
         events: list[TranscriptEvent] = []
-        if rest := self._joiner.end():
+        if (rest := self._joiner.end()) and self._last is not None:  # the last window was cut
             events.append(self._written(rest))
-            if self._segments:
-                last = self._segments[-1]
-                self._segments[-1] = replace(last, text=last.text + rest)
-            else:
-                self._segments.append(Segment(index=0, start=0.0, end=duration, text=rest.strip()))
+            text, end = (self._last.text + rest).strip(), self._last.end + self._overlap
+            whole = replace(self._last, text=text, end=end)
+            if whole.index == len(self._segments):
+                events.append(SegmentFinished(segment=whole, heard=end, usage=self._usage))
+            self._segments[whole.index :] = [whole]
         transcript = Transcript(
             text="".join(self._text),
             segments=tuple(self._segments),

@@ -30,6 +30,7 @@ def events(*items: object) -> Answer:
 def server(tiny: TinyServer) -> None:
     tiny.answers["GET /api/models"] = Answer({"models": [
         {"name": "talks", "capabilities": ["completion"]}, {"name": "ears", "capabilities": ["transcription", "audio"]},
+        {"name": "whisper-1", "capabilities": ["transcription", "audio"], "route_of": "ears"},
     ]})  # fmt: skip
     for name in ("ears", "m"):
         tiny.answers[f"GET /api/models/{name}"] = Answer({"name": name, "capabilities": ["audio"]})
@@ -54,6 +55,33 @@ def test_text_is_printed_and_the_summary_is_on_stderr(run: Run, tiny: TinyServer
     for part in (b'name="model"\r\n\r\nears\r\n', b"\r\n\r\nen\r\n", b"\r\n\r\n0.5\r\n", b"Ada", SOUND,
                  b'filename="talk.wav"', b'name="stream"\r\n\r\ntrue'):  # fmt: skip
         assert part in body
+
+
+@pytest.mark.parametrize(
+    ("abilities", "used"),
+    [
+        ({"a": ["completion"], "b": ["audio"]}, "b"),
+        ({"a": ["audio"], "b": ["transcription", "audio"]}, "b"),
+        ({"ears": ["transcription"], "b": ["transcription"]}, "ears"),
+        ({"ears": ["audio"], "b": ["audio"]}, "ears"),
+        ({"a": ["transcription"], "b": ["transcription"], "ears": ["audio"]}, None),
+    ],
+)
+def test_the_model_is_the_one_that_transcribes_or_hears(
+    run: Run, tiny: TinyServer, wav: Path, abilities: dict[str, list[str]], used: str | None
+) -> None:
+    """The default model is `ears`."""
+    tiny.answers["GET /api/models"] = Answer({"models": [
+        {"name": name, "capabilities": able, "is_default": name == "ears"} for name, able in abilities.items()
+    ]})  # fmt: skip
+    tiny.answers["GET /api/models/b"] = Answer({"name": "b", "capabilities": ["audio"]})
+    ran = run("transcribe", str(wav), "--host", tiny.url)
+    if used is None:
+        assert ran.code != 0
+        assert "several models transcribe: a, b" in ran.err
+    else:
+        assert ran.code == 0, ran.err
+        assert f'name="model"\r\n\r\n{used}\r\n'.encode() in tiny.asked[-1].raw
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-from mullama.audio import RATE, Samples
+from mullama.audio import FRAME, RATE, Samples
 from mullama.audio.pcm import to_pcm
 from mullama.audio.voice import VoiceSettings
 from mullama.audio.windows import WindowCutter, WindowLimits
@@ -32,6 +32,7 @@ QUIET = noise(1.5, -80)
 SENTENCES = ("The first sentence.", "And the second one.")
 TWO = np.concatenate([QUIET, spoken(7), QUIET, spoken(5, pitch=180), QUIET])
 LONG = spoken(14)  # no pause in three windows of six seconds
+FULL = spoken(6, pitch=200)[: 187 * FRAME]  # the window is cut at the end of the sound
 LONG_TEXTS = ("one two three four five six", "five six seven eight nine ten", "nine ten eleven twelve.")
 
 
@@ -52,6 +53,7 @@ def script() -> dict[str, Any]:
     texts |= dict(zip(digests(TWO, enough=20.0), (" ".join(SENTENCES),), strict=True))
     return {"name": "ears", "media": ["audio"], "rules": [
         *rules(dict(zip(digests(LONG, most=6.0, enough=4.0), LONG_TEXTS, strict=True))),
+        *rules(dict(zip(digests(FULL, most=6.0, enough=4.0), ("One two three.",), strict=True))),
         {"when": "Translate .*" + next(iter(texts)), "say": "In English."}, *rules(texts),
     ]}  # fmt: skip
 
@@ -158,6 +160,20 @@ def test_windows_that_are_cut_in_speech_are_joined(gpt: Any, stack: Stack, form:
     if form == "verbose_json":
         assert " ".join(segment.text for segment in found.segments) == found.text
         assert all(one.end <= two.start + 1e-6 for one, two in itertools.pairwise(found.segments))
+
+
+def test_a_sound_that_ends_where_its_window_is_cut_keeps_its_words_and_their_facts(gpt: Any) -> None:
+    sound = ("full.wav", wav_file(to_pcm(FULL)))
+    found = gpt.audio.transcriptions.create(file=sound, model="short", response_format="verbose_json")
+    [segment] = found.segments
+    assert found.text == segment.text == "One two three."
+    assert (segment.start, segment.end) == (pytest.approx(0, abs=0.1), pytest.approx(found.duration, abs=0.01))
+    assert segment.tokens
+    assert segment.avg_logprob == pytest.approx(-0.01)
+    events = list(
+        gpt.audio.transcriptions.create(file=sound, model="short", response_format="verbose_json", stream=True)
+    )
+    assert [event.text for event in events if event.type == "transcript.text.segment"] == ["One two three."]
 
 
 def test_settings_of_voice_activity(gpt: Any, two: Path) -> None:
