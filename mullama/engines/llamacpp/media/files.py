@@ -165,8 +165,8 @@ def _check_jpeg(name: str, data: bytes) -> None:
 
 def _check_gif(name: str, data: bytes) -> None:
     """Raise `Invalid` for a file that ends in its first picture: blocks, each with parts of up to 255 bytes."""
-    at = 13 + _colours(data[10])
     try:
+        at = 13 + _colours(data[10])
         for _ in range(_MOST_SEGMENTS):
             kind = data[at]
             if kind == _GIF_PICTURE:
@@ -192,12 +192,13 @@ def _colours(flags: int) -> int:
 def _check_bmp(name: str, data: bytes) -> None:
     """Raise `Invalid` for a file that has fewer rows than it announces, if its pixels are not compressed."""
     start, head = struct.unpack_from("<II", data, 10)
-    if head == 12:
-        width, height, _, bits, form = *struct.unpack_from("<HHHH", data, 18), 0
-    elif len(data) >= 34:
-        width, height, _, bits, form = struct.unpack_from("<iiHHI", data, 18)
-    else:
-        raise _ends_early(name, "its header is not complete")
+    try:
+        if head == 12:
+            width, height, _, bits, form = *struct.unpack_from("<HHHH", data, 18), 0
+        else:
+            width, height, _, bits, form = struct.unpack_from("<iiHHI", data, 18)
+    except struct.error as error:
+        raise _ends_early(name, "its header is not complete") from error
     row = (abs(width) * bits + 31) // 32 * 4
     if form in _BMP_PLAIN and len(data) < start + row * abs(height):
         raise _ends_early(name, f"{abs(height)} rows need {row * abs(height)} bytes")

@@ -15,7 +15,7 @@ from mullama.chat.media import MediaLimits, Medium
 from mullama.engines.llamacpp.media.files import checked, readable
 from mullama.engines.llamacpp.media.mpeg import mpeg_seconds
 from mullama.errors import Invalid, MullamaError, TooLarge
-from tests.chat.media.test_formats import LOSSY, VORBIS
+from tests.chat.media.test_formats import LOSSY, OLD_BMP, VORBIS
 from tests.engines.llamacpp.media.projectors import png, wav
 
 LIMITS = MediaLimits(pixels=10_000, seconds=10.0)
@@ -188,6 +188,17 @@ def test_a_file_that_ends_early_is_refused(kind: Any, data: bytes, cut: int) -> 
     checked(Medium.of(kind, data), LIMITS, 1)
     with pytest.raises(Invalid, match="medium 1 of the request ends early: "):
         checked(Medium.of(kind, data[:-cut]), LIMITS, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole"),
+    [("image", gif()), ("image", bmp()), ("image", OLD_BMP + bytes(9)), ("image", jpeg(1)), ("image", png(4, 4)),
+     ("audio", wav_of(8000, 1, 60))],
+)  # fmt: skip
+def test_a_file_that_is_cut_anywhere_is_an_error_of_the_request(kind: Any, whole: bytes) -> None:
+    for end in range(len(whole)):
+        with suppress(MullamaError):
+            checked(Medium.of(kind, whole[:end]), MediaLimits(), 1)
 
 
 def test_a_sound_of_a_pipe_states_no_length_and_a_rough_end_is_no_damage() -> None:
