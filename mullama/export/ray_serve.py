@@ -188,7 +188,6 @@ def model_application(given: RayInput, name: str) -> dict[str, Any]:
     """Return the entry of a model in a Serve config."""
     model = given.manifest.models[name]
     parallel = model.limits.parallel
-    sources = {source: given.lock[source] for source in model.all_sources if source in given.lock}
     deployment = {
         "name": DEPLOYMENT,
         **_replicas(model),
@@ -201,7 +200,7 @@ def model_application(given: RayInput, name: str) -> dict[str, Any]:
         "health_check_timeout_s": 30.0,
         "ray_actor_options": resources(given, name).tree(),
         "request_router_config": {"request_router_class": ROUTER},
-        "user_config": {"manifest": replica_manifest(given, name), "lock": sources},
+        "user_config": {"manifest": replica_manifest(given, name), "lock": _locked(given, name)},
     }
     return {
         "name": application_name(given, name),
@@ -210,6 +209,12 @@ def model_application(given: RayInput, name: str) -> dict[str, Any]:
         "args": {"stack": given.stack, "model": name},
         "deployments": [deployment],
     }
+
+
+def _locked(given: RayInput, *names: str) -> dict[str, Any]:
+    """Return the entries of the lock file for the sources of these models."""
+    sources = [source for name in names for source in given.manifest.models[name].all_sources]
+    return {source: given.lock[source] for source in sources if source in given.lock}
 
 
 def _replicas(model: Model) -> dict[str, Any]:
@@ -264,6 +269,7 @@ def snapshot_tree(given: RayInput) -> dict[str, Any]:
             for model in manifest.models.values()
             if model.from_ in given.files
         },
+        "lock": _locked(given, *manifest.models),
         "keys": None if given.keys is None else [dict(key) for key in given.keys],
         "history": [dict(entry) for entry in given.history[:KEPT]],
     }  # fmt: skip

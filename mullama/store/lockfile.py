@@ -70,8 +70,12 @@ def render(
 
 def parse(text: str, name: str = "mullama.lock") -> dict[str, LockEntry]:
     """Return the entries of a lock file; raise `Invalid` that names the entry and the field."""
-    sources = _parts(text, name)["sources"]
-    return {source: _entry(source, value, f"{name}: {source}") for source, value in sources.items()}
+    return lock_of(_parts(text, name)["sources"], f"{name}: ")
+
+
+def lock_of(sources: Mapping[str, Any], place: str = "") -> dict[str, LockEntry]:
+    """Return the entries of the trees that `entry_tree` made; raise `Invalid` as `parse`. place: begins its message."""
+    return {source: _entry(source, value, place + source) for source, value in sources.items()}
 
 
 def parse_includes(text: str, name: str = "mullama.lock") -> dict[str, IncludePin]:

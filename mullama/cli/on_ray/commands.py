@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mullama.manifest.spec import Manifest
     from mullama.plan.observed import KnownFiles
     from mullama.plan.steps import Plan
+    from mullama.store.lockfile import Lock
     from mullama.targets.ray.apply import RayTarget
     from mullama.targets.ray.cluster import Cluster, RayPlan
 
@@ -35,8 +36,6 @@ class PreparedApply(Struct, frozen=True, kw_only=True):
     given: RayInput
     plan: Plan
     steps: RayPlan
-    generation: int | None
-    """Of the snapshot on the cluster; None without one."""
 
     @property
     def empty(self) -> bool:
@@ -73,13 +72,16 @@ def undo(call: CommandContext) -> int:
         if present is None:
             raise NotFound(f"the cluster has no stack {target.stack}", hint="mullama apply --on ray creates it")
         from mullama.manifest.tree import parse_resolved
+        from mullama.reconcile.files import read_lock
+        from mullama.store.lockfile import lock_of
 
         kept = {int(entry["generation"]): entry for entry in present.get("history", ())}
         number = call.options.to if call.options.to is not None else max(kept, default=None)
         if number not in kept:
             numbers = ", ".join(map(str, kept)) or "none"
             raise NotFound(f"revision {number or 'before the present one'} is not kept", hint=f"kept: {numbers}")
-        prepared = _plan(call, target, cluster, parse_resolved(kept[number]["manifest"]), loaded.path)
+        lock = lock_of(kept[number]["lock"]) if "lock" in kept[number] else read_lock(loaded.path)
+        prepared = _plan(call, target, cluster, parse_resolved(kept[number]["manifest"]), lock)
         _show(call, prepared)
         return _carry_out(call, prepared, f"Go back to revision {number}?")
 
@@ -90,7 +92,7 @@ def down(call: CommandContext) -> int:
     with _lock(call, loaded.manifest):
         target = _target(call, loaded.manifest)
         cluster = target.look()
-        from mullama.targets.ray.cluster import generation_of, plan_ray
+        from mullama.targets.ray.cluster import plan_ray
 
         steps = plan_ray(cluster, {}, target.stack)
         if steps.empty:
@@ -106,7 +108,7 @@ def down(call: CommandContext) -> int:
             if not call.terminal.confirm("Remove them?"):
                 call.terminal.note("nothing was changed")
                 return REFUSED
-        target.apply(steps, generation_of(_snapshot(cluster, target.stack)))
+        target.apply(steps)
         call.terminal.line("the applications are removed")
         return DONE
 
@@ -188,12 +190,14 @@ def _snapshot(cluster: Cluster, stack: str) -> Mapping[str, Any] | None:
 
 
 def _prepare(call: CommandContext, loaded: LoadedManifest) -> PreparedApply:
+    from mullama.reconcile.files import read_lock
+
     target = _target(call, loaded.manifest)
-    return _plan(call, target, target.look(), loaded.manifest, loaded.path)
+    return _plan(call, target, target.look(), loaded.manifest, read_lock(loaded.path))
 
 
 def _plan(
-    call: CommandContext, target: RayTarget, cluster: Cluster, manifest: Manifest, path: str | None
+    call: CommandContext, target: RayTarget, cluster: Cluster, manifest: Manifest, lock: Lock
 ) -> PreparedApply:  # fmt: skip
     from mullama import __version__
     from mullama.export.ray_serve import RayInput, applications
@@ -201,19 +205,17 @@ def _plan(
     from mullama.plan.make import make_plan
     from mullama.plan.observed import Applied, Observed
     from mullama.plan.steps import Cause
-    from mullama.reconcile.files import Files, read_lock
+    from mullama.reconcile.files import Files
     from mullama.store.lockfile import entry_tree
     from mullama.targets.ray.cluster import generation_of, history_after, plan_ray
 
     present = _snapshot(cluster, target.stack)
-    generation = generation_of(present)
-    number = generation or 0
+    number = generation_of(present) or 0
     applied = None
     if present is not None:
         before = parse_resolved(present["manifest"])
         applied = Applied(generation=number, revision=revision(before), manifest=before)
     old = [applied.manifest] if applied else []
-    lock = read_lock(path)
     files = Files.here(call.env).known([manifest, *old], lock)
     _require_known(manifest, files)
     plan = make_plan(manifest, Observed(applied=applied, files=files))
@@ -224,7 +226,7 @@ def _plan(
         keys=_keys(manifest, call.env), history=history_after(present),
     )  # fmt: skip
     steps = plan_ray(cluster, applications(given), target.stack)
-    return PreparedApply(target=target, cluster=cluster, given=given, plan=plan, steps=steps, generation=generation)
+    return PreparedApply(target=target, cluster=cluster, given=given, plan=plan, steps=steps)
 
 
 def _require_known(manifest: Manifest, files: Mapping[str, KnownFiles]) -> None:
@@ -300,7 +302,7 @@ def _carry_out(call: CommandContext, prepared: PreparedApply, question: str) -> 
                 "the plan removes models, and there is no terminal to confirm it",
                 hint="--yes applies it; mullama diff shows it",
             )
-    prepared.target.apply(prepared.steps, prepared.generation)
+    prepared.target.apply(prepared.steps)
     if not options.json:
         number, address = prepared.steps.generation, prepared.target.dashboard.address
         served = f"revision {number} serves on {address}"  # the present one where the gateway is kept

@@ -59,11 +59,12 @@ class ProbeDeployment:
     """Asks new applications for one token each. Its start fails with the reason of the first that does not answer."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, models: Mapping[str, str], tasks: Mapping[str, str]
+        self, version: str, models: Mapping[str, str], tasks: Mapping[str, str]
     ) -> None:
         from mullama.targets.ray.handles import AppHandles
-        from mullama.targets.ray.probe import probe
+        from mullama.targets.ray.probe import probe, require_version
 
+        require_version(version)
         for application, model in models.items():
             await probe(AppHandles(), application, model, tasks[application])
 
@@ -72,8 +73,8 @@ class ProbeDeployment:
 
 
 def probe(args: Mapping[str, Any]) -> Application:
-    """Return the application of a probe. args: the models and their tasks by application."""
-    return ProbeDeployment.bind(args["models"], args["tasks"])  # type: ignore[attr-defined]  # Serve adds it
+    """Return the application of a probe. args: the version of the apply; the models and their tasks by application."""
+    return ProbeDeployment.bind(args["version"], args["models"], args["tasks"])  # type: ignore[attr-defined]  # Serve adds it
 
 
 @serve.deployment(name=GATEWAY_DEPLOYMENT)

@@ -15,8 +15,9 @@ from mullama.export.ray_serve import BUILDERS, GATEWAY_DEPLOYMENT, gateway_name
 from mullama.struct import Struct, field
 
 Application = Mapping[str, Any]
+FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 _SETTINGS = ("proxy_location", "http_options", "grpc_options")
-_MASK = "redacted"
+_MASK = "<redacted>"
 
 
 class Cluster(Struct, frozen=True, kw_only=True):
@@ -85,6 +86,8 @@ class RayPlan(Struct, frozen=True, kw_only=True):
     stack: str
     added: tuple[str, ...]
     """Applications that are loaded beside the present ones."""
+    failed: tuple[str, ...]
+    """Those of them that an earlier apply declared and that failed. Serve tries them again after a removal only."""
     changed: tuple[str, ...]
     """Applications whose options or settings are changed in place."""
     removed: tuple[str, ...]
@@ -117,49 +120,75 @@ def plan_ray(cluster: Cluster, desired: Mapping[str, Application], stack: str) -
     mine, others = cluster.mine(stack), cluster.others(stack)
     _require_free(cluster, desired, others, mine)
     for name, entry in others.items():
-        if _MASK in str(entry).lower() and "runtime_env" in str(entry):
+        if _is_masked(entry):
             raise Refused(
                 f"the dashboard hides parts of the application {name}, so it cannot be repeated as it is",
                 hint="use an address of the dashboard that shows runtime_env",
             )
     gate = gateway_name(stack)
     models, before = _without(desired, gate), _without(mine, gate)
-    together = {**before, **models}
+    lasting = {name: entry for name, entry in before.items() if not entry["import_path"].endswith(":probe")}
+    together = {**lasting, **models}
     old, new = mine.get(gate), desired.get(gate)
+    serving = set((_snapshot_of(old) or {}).get("applications", {}).values())
+    # An application that an apply declared and did not switch to may not run: it is loaded and probed like a new one.
+    added = tuple(name for name in models if name not in before or name not in serving)
+    failed = tuple(name for name in added if name in before and cluster.states.get(name) in FAILED)
     return RayPlan(
         stack=stack,
-        added=tuple(name for name in models if name not in before),
-        changed=tuple(name for name in models if name in before and not same(before[name], models[name])),
+        added=added,
+        failed=failed,
+        changed=tuple(name for name in models if name not in added and not same(before[name], models[name])),
         removed=tuple(name for name in before if name not in models),
-        gateway=_gateway_step(old, new),
-        before=mine,
+        gateway=_gateway_step(old, new, cluster.states.get(gate, "")),
+        before=lasting if old is None else {**lasting, gate: old},
         together={**together, **({gate: old} if old is not None else {})},
         routed={**together, **({gate: new} if new is not None else {})},
         final=dict(desired),
     )
 
 
+def _is_masked(value: Any, inside: bool = False) -> bool:
+    """Return True if a `runtime_env` in a config has a placeholder instead of a value."""
+    if isinstance(value, Mapping):
+        return any(_is_masked(one, inside or key == "runtime_env") for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return any(_is_masked(one, inside) for one in value)
+    return inside and isinstance(value, str) and _MASK in value
+
+
 def _without(entries: Mapping[str, Application], name: str) -> dict[str, Application]:
     return {key: entry for key, entry in entries.items() if key != name}
 
 
-def _gateway_step(old: Application | None, new: Application | None) -> Literal["add", "change", "keep", "remove"]:
+def _gateway_step(
+    old: Application | None, new: Application | None, state: str
+) -> Literal["add", "change", "keep", "remove"]:
+    """Return the step of the gateway. state: of the present one; a failed one gets its snapshot again."""
     if new is None:
         return "keep" if old is None else "remove"
     if old is None:
         return "add"
-    return "keep" if same(old, new) else "change"
+    return "keep" if same(old, new) and state != "DEPLOY_FAILED" else "change"
 
 
 def same(one: Application, other: Application) -> bool:
     """Return True for equal applications. The number and the history of a revision are no difference."""
-    return bool(_compared(one) == _compared(other))
+    return bool(_compared(one, ("generation", "history")) == _compared(other, ("generation", "history")))
 
 
-def _compared(entry: Application) -> Any:
+def is_present(cluster: Cluster, stack: str, gateway: Application | None) -> bool:
+    """Return True if the gateway of a stack is exactly this one. None: the stack has no gateway."""
+    found = cluster.mine(stack).get(gateway_name(stack))
+    if found is None or gateway is None:
+        return found is gateway
+    return bool(_compared(found, ()) == _compared(gateway, ()))
+
+
+def _compared(entry: Application, without: tuple[str, ...]) -> Any:
     def plain(value: Any, path: tuple[str, ...] = ()) -> Any:
         if isinstance(value, Mapping):
-            skipped = ("generation", "history") if path[-1:] == ("user_config",) else ()
+            skipped = without if path[-1:] == ("user_config",) else ()
             inner = {k: plain(v, (*path, k)) for k, v in value.items() if k not in skipped}
             return {k: v for k, v in inner.items() if v is not None and v != {}}
         if isinstance(value, list | tuple):
@@ -221,14 +250,14 @@ def history_after(present: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """Return the revisions that a new snapshot keeps, the newest first: the present one, and those before it."""
     if present is None:
         return []
-    entry = {key: present[key] for key in ("generation", "manifest")}
+    entry = {key: present[key] for key in ("generation", "manifest", "lock") if key in present}
     return [entry, *(dict(one) for one in present.get("history", ()))]
 
 
 def failures(cluster: Cluster, names: tuple[str, ...]) -> Iterator[str]:
     """Yield what Serve says about each of these applications that failed."""
     for name in names:
-        if cluster.states.get(name) in ("DEPLOY_FAILED", "UNHEALTHY"):
+        if cluster.states.get(name) in FAILED:
             yield f"{name}: {last_line(cluster.messages.get(name, ''))}"
 
 

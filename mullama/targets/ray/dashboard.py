@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -16,6 +17,13 @@ _SECONDS = 60.0
 """The first request starts Serve, which takes several seconds."""
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect, which would send the token to another address."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
 class Dashboard:
     """One cluster. address: `http://HOST:PORT` of the dashboard. token: of a cluster with token authentication."""
 
@@ -27,6 +35,7 @@ class Dashboard:
                 hint="it begins with http:// or https://, such as http://HOST:8265; Ray's own ports are not meant",
             )
         self.address, self._token = address.rstrip("/"), token
+        self._opener = urllib.request.build_opener(_NoRedirects)
 
     def details(self) -> Mapping[str, Any]:
         """Return all applications with their configs and states."""
@@ -56,14 +65,14 @@ class Dashboard:
             headers["authorization"] = f"Bearer {self._token}"
         request = urllib.request.Request(self.address + path, data=data, headers=headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
+            with self._opener.open(request, timeout=_SECONDS) as answer:
                 found: bytes = answer.read()
                 return found.decode("utf-8", "replace")
         except urllib.error.HTTPError as error:
             raise _refusal(self.address, error.code, error.read().decode("utf-8", "replace")) from error
         except TimeoutError as error:
             raise TimedOut(f"the dashboard {self.address} did not answer in {_SECONDS:g} s") from error
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise Unavailable(
                 f"the dashboard {self.address} cannot be reached: {reason}",

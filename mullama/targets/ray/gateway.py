@@ -35,7 +35,7 @@ class Gateway:
     """An ASGI application. `configure` replaces its snapshot as one value."""
 
     def __init__(self, replicas: Replicas, env: Mapping[str, str]) -> None:
-        self._env = env
+        self._env, self._replicas = env, replicas
         access = Access(manifest=EMPTY, keys=(), generation=0)
         nothing = Snapshot(generation=0, revision="", manifest=EMPTY, access=access)
         self._value = GatewaySnapshot(snapshot=nothing)
@@ -47,6 +47,8 @@ class Gateway:
     async def configure(self, config: Mapping[str, Any]) -> None:
         """Serve this snapshot. All of it is parsed before the present one is replaced; raises for a wrong one."""
         self._value = await asyncio.to_thread(snapshot_of, config, self._env)
+        self.service.switched()
+        await self._replicas.keep(frozenset(self._value.applications.values()))
 
     def check_health(self) -> None:
         """Raise nothing: a gateway that runs is healthy.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from ray import serve
@@ -21,8 +22,35 @@ class AppHandles:
 
     def __init__(self) -> None:
         self._handles: dict[str, Any] = {}
+        self._uses: Counter[str] = Counter()
+        """Requests in progress by application."""
+        self._kept: frozenset[str] | None = None
 
-    async def _handle(self, application: str) -> Any:
+    async def keep(self, applications: frozenset[str]) -> None:
+        self._kept = applications
+        for application in tuple(self._handles):
+            await self._forget(application)
+
+    async def _forget(self, application: str) -> None:
+        """Close the handle of an application without requests that is not kept: it reports to Serve until then."""
+        if self._kept is None or application in self._kept or self._uses[application]:
+            return
+        del self._uses[application]
+        if (handle := self._handles.pop(application, None)) is not None:
+            with suppress(Exception):  # the end of the handle is the end of its reports, too
+                await handle.shutdown_async()
+
+    @asynccontextmanager
+    async def _handle(self, application: str) -> AsyncGenerator[Any, None]:
+        """Yield the handle of an application for one request."""
+        self._uses[application] += 1
+        try:
+            yield await self._opened(application)
+        finally:
+            self._uses[application] -= 1
+            await self._forget(application)
+
+    async def _opened(self, application: str) -> Any:
         found = self._handles.get(application)
         if found is None:
             try:
@@ -36,31 +64,32 @@ class AppHandles:
     async def stream(
         self, application: str, request: Any, caller: Caller, affinity: bytes
     ) -> AsyncGenerator[Any, None]:
-        handle = await self._handle(application)
-        response = handle.options(method_name="stream", stream=True).remote(request, caller, affinity)
-        ended = False
-        try:
-            async for events in response:
-                yield events
-            ended = True
-        except (RayError, RayServeException) as error:
-            ended = True
-            raise self._failure(application, error) from error
-        finally:
-            if not ended:
-                with suppress(Exception):
-                    response.cancel()
+        async with self._handle(application) as handle:
+            response = handle.options(method_name="stream", stream=True).remote(request, caller, affinity)
+            ended = False
+            try:
+                async for events in response:
+                    yield events
+                ended = True
+            except (RayError, RayServeException) as error:
+                ended = True
+                raise self._failure(application, error) from error
+            finally:
+                if not ended:
+                    with suppress(Exception):
+                        response.cancel()
 
     async def ask(self, application: str, operation: Any, caller: Caller, affinity: bytes) -> Any:
-        handle = await self._handle(application)
-        response = handle.options(method_name="ask").remote(operation, caller, affinity)
-        try:
-            return await response
-        except asyncio.CancelledError:
-            response.cancel()
-            raise
-        except (RayError, RayServeException) as error:
-            raise self._failure(application, error) from error
+        async with self._handle(application) as handle:
+            response = handle.options(method_name="ask").remote(operation, caller, affinity)
+            try:
+                return await response
+            except asyncio.CancelledError:
+                with suppress(Exception):
+                    response.cancel()
+                raise
+            except (RayError, RayServeException) as error:
+                raise self._failure(application, error) from error
 
     def _failure(self, application: str, error: Exception) -> MullamaError:
         if isinstance(error, BackPressureError):

@@ -39,7 +39,7 @@ from mullama.store.client_objects import ObjectFile
 from mullama.store.records import Records
 from mullama.store.usage import UsageFile
 from mullama.targets.ray.chunks import coalesced
-from mullama.targets.ray.wire import RemoteError, packed
+from mullama.targets.ray.wire import FindRefusal, RemoteError, packed
 
 CHUNK_SECONDS = 0.005
 """Least time between two messages of one answer: each costs a replica, a gateway and Ray more than its tokens."""
@@ -68,6 +68,7 @@ class ModelReplica:
         self._records = records = Records(state_root(env) / "ray", name)
         records.create()
         self._origin = records.folder / "mullama.yaml"
+        self._refusal: RemoteError | None = None
         event_log, metrics, files = EventLog(), Metrics(), Files.here(env)
         self._pool = pool = Pool(event_log.note, Attempts(counts=records.attempts(), save=records.note_attempts))
         self._reconciler = reconciler = Reconciler(
@@ -96,7 +97,8 @@ class ModelReplica:
     async def configure(self, config: Mapping[str, Any]) -> None:
         """Serve this manifest: files are fetched, the model is loaded and probed, and then requests see it.
 
-        Raises for the first manifest that cannot be served. A later one leaves the present one serving, and is logged.
+        Raises for the first manifest that cannot be served. A later one leaves the present one serving, because Serve
+        ends a replica that raises; `FindRefusal` asks for the reason.
         """
         lock = json.dumps({LOCK_NAME: 1, "sources": dict(config["lock"])})
         self._origin.with_name(LOCK_NAME).write_text(lock, encoding="utf-8")
@@ -110,17 +112,21 @@ class ModelReplica:
                 result = line
         failed = [model["message"] for model in result.get("models", {}).values() if not model["ok"]]
         if result.get("outcome") == "applied" and not failed:
+            self._refusal = None
             return
         message = "; ".join(failed) or result.get("message") or "the model is not served"
         if first:
             raise EngineFailed(message)
+        self._refusal = packed(EngineFailed(f"the new settings are not used: {message}"))
         _log.error("the new settings are not used: %s", message)
 
     async def stream(self, request: Request | TranscriptionRequest, caller: Caller) -> AsyncGenerator[Any, None]:
         """Yield the events of a request in lists of those that arrived together; a `RemoteError` in place of a raise.
 
-        Closing the iterator cancels the request.
+        The first list is empty and comes at once: a gateway then knows that the request is here. Closing the iterator
+        cancels the request.
         """
+        yield []
         events: AsyncIterator[Sequence[Any]] = (
             self._service.transcribe(request, caller)
             if isinstance(request, TranscriptionRequest)
@@ -131,14 +137,26 @@ class ModelReplica:
                 async for some in chunks:
                     yield some
         except Exception as error:  # noqa: BLE001 - it travels as a value
-            yield _value_of(error, caller)
+            yield self._value_of(error, request, caller)
 
-    async def ask(self, operation: Operation, caller: Caller) -> Any:
+    async def ask(self, operation: Operation | FindRefusal, caller: Caller) -> Any:
         """Return the result of any other operation, or a `RemoteError`."""
+        if isinstance(operation, FindRefusal):
+            return self._refusal
         try:
             return await self._service.answer(operation, caller)
         except Exception as error:  # noqa: BLE001 - it travels as a value
-            return _value_of(error, caller)
+            return self._value_of(error, operation, caller)
+
+    def _value_of(self, error: Exception, request: object, caller: Caller) -> RemoteError:
+        """Return the failure of a request as a value. An unexpected one is logged here, and named by its request."""
+        if isinstance(error, EngineFailed) and self._pool.quarantine.blames(request):
+            # Another replica would lose its engine, too.
+            return packed(Internal(f"the request ended the engine: {error.message}", hint=error.hint))
+        if isinstance(error, MullamaError):
+            return packed(error)
+        _log.error("request %s failed", caller.request_id, exc_info=error)
+        return packed(Internal("an internal error", hint=f"the log of the replica has {caller.request_id}"))
 
     def check_health(self) -> None:
         """Raise if the model is not loaded and no load is in progress. A long request is no reason."""
@@ -154,11 +172,3 @@ class ModelReplica:
         self._objects.close()
         await self._usage.close()
         shutil.rmtree(Path(self._records.folder), ignore_errors=True)
-
-
-def _value_of(error: Exception, caller: Caller) -> RemoteError:
-    """Return the failure of a request as a value. An unexpected one is logged here, and named by its request."""
-    if isinstance(error, MullamaError):
-        return packed(error)
-    _log.error("request %s failed", caller.request_id, exc_info=error)
-    return packed(Internal("an internal error", hint=f"the log of the replica has {caller.request_id}"))

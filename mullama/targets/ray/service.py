@@ -17,7 +17,7 @@ from mullama.dialects import base as dialect
 from mullama.dialects.resumable_streams import CancelStream, FindStreams, ResumeStream
 from mullama.dialects.sessions import OpenSession
 from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
-from mullama.errors import Denied, Invalid, MullamaError, NotFound, TimedOut, Unsupported
+from mullama.errors import Denied, EngineFailed, Invalid, MullamaError, NotFound, TimedOut, Unsupported
 from mullama.manifest.spec import Manifest
 from mullama.runtime.base import Access, Admission, Caller
 from mullama.runtime.metering import RequestResult
@@ -32,11 +32,13 @@ from mullama.runtime.serving.tries import R, Tries, declared, default_model, fir
 from mullama.runtime.snapshot import Deployment, Snapshot
 from mullama.runtime.sound.transcription import transcript_of
 from mullama.struct import Struct, field, replace
-from mullama.targets.ray.wire import RemoteError, is_lost, sent, unpacked
+from mullama.targets.ray.wire import ApplicationReplaced, RemoteError, ReplicaLost, sent, unpacked
 
 _T = TypeVar("_T")
 _TRIES = 3
 """Replicas that a request is sent to where the one before was lost before the first text."""
+_ENGINES = 2
+"""Replicas that a request is sent to where the engine of the one before ended twice; each restarts its engine."""
 _REMOVED = "the manifest decides on the models of a cluster"
 
 
@@ -47,11 +49,18 @@ class Replicas(Protocol):
     """
 
     def stream(self, application: str, request: Any, caller: Caller, affinity: bytes) -> AsyncGenerator[Any, None]:
-        """Yield lists of events, or a `RemoteError`. Closing the iterator cancels the request."""
+        """Yield lists of events, or a `RemoteError`. The first list is empty: a replica has the request then.
+
+        Closing the iterator cancels the request.
+        """
         ...
 
     async def ask(self, application: str, operation: Any, caller: Caller, affinity: bytes) -> Any:
         """Return a result or a `RemoteError`. A cancelled wait cancels the operation."""
+        ...
+
+    async def keep(self, applications: frozenset[str]) -> None:
+        """Forget the other applications when their requests end. An application may be asked for again."""
         ...
 
 
@@ -74,6 +83,18 @@ class GatewayService:
         self._rates = RateBook(lambda: current().limits or self._snapshot().manifest, refused=metrics.rate_limited)
         self._peers = PeerBook(lambda: self._snapshot().manifest, {}, lambda *_: None)
         self._idle_pool = Pool()  # has no unit, because the models are elsewhere
+        self._waiting: dict[asyncio.Timeout, str] = {}
+        """The waits of requests that no replica has yet, with their applications."""
+
+    def switched(self) -> None:
+        """End the waits for applications that the snapshot has no longer: Serve answers none of them in the end.
+
+        The requests of them that a replica has are answered there.
+        """
+        kept, now = frozenset(self._current().applications.values()), asyncio.get_running_loop().time()
+        for wait, application in self._waiting.items():
+            if application not in kept:
+                wait.reschedule(now)
 
     def _snapshot(self) -> Snapshot:
         return self._current().snapshot
@@ -137,16 +158,20 @@ class GatewayService:
         usage, limit = chat.Usage(), self._patience(model)
         result: RequestResult = "error"
         try:
-            stream = self._replicas.stream(self._application(model), request, sent(tries.caller), key)
+            application = self._application(model)
+            stream = self._replicas.stream(application, request, sent(tries.caller), key)
             async with aclosing(stream):
-                while (events := await _next(stream, limit, model)) is not None:
+                events = await self._placed(anext(stream, None), application, model, limit)
+                while events is not None:
                     if isinstance(events, RemoteError):
                         raise unpacked(events)
-                    if limit is not None:
-                        limit = None
-                        self._metrics.of(model).add_first_token(time.monotonic() - begun)
-                    usage = _counted(usage, events)
-                    yield events
+                    if events:
+                        if limit is not None:
+                            limit = None
+                            self._metrics.of(model).add_first_token(time.monotonic() - begun)
+                        usage = _counted(usage, events)
+                        yield events
+                    events = await _next(stream, limit, model)
             result = "ok"
         except (GeneratorExit, asyncio.CancelledError):
             result = "cancelled"
@@ -154,8 +179,22 @@ class GatewayService:
         finally:
             self._end(tries, usage, begun, result)
 
+    async def _placed(self, answer: Awaitable[_T], application: str, model: str, limit: float | None) -> _T:
+        """Return the first answer of a replica. Raises `ApplicationReplaced` if the model gets another application."""
+        try:
+            async with asyncio.timeout(limit) as wait:
+                self._waiting[wait] = application
+                try:
+                    return await answer
+                finally:
+                    del self._waiting[wait]
+        except TimeoutError:
+            if application not in self._current().applications.values():
+                raise ApplicationReplaced(f"'{model}' has another application", retry_after=1.0) from None
+            raise _no_answer(model, limit) from None
+
     def _patience(self, model: str) -> float | None:
-        """Return the seconds that a request waits for its first event: in the queue, for a load, and for its prompt."""
+        """Return the seconds that a request waits for a replica, and then for its first event."""
         deployment = self._snapshot().deployments.get(model)
         return deployment.model.limits.timeout if deployment is not None else None
 
@@ -232,7 +271,10 @@ class GatewayService:
 
     async def _once(self, model: str, operation: Any, caller: Caller) -> Any:
         key = conversation_key(operation, caller.key) if isinstance(operation, Routable) else b""
-        found = await self._replicas.ask(self._application(model), operation, sent(caller), key)
+        application, limit = self._application(model), self._patience(model)
+        answer = self._replicas.ask(application, operation, sent(caller), key)
+        # It waits as long as it may run. Its work is done again where its application is replaced meanwhile.
+        found = await self._placed(answer, application, model, None if limit is None else 2 * limit)
         if isinstance(found, RemoteError):
             raise unpacked(found)
         return found
@@ -281,13 +323,16 @@ def _again(tries: Tries[Any] | None = None) -> Callable[[MullamaError, bool], bo
 
     After a lost replica, the next attempt asks another one; after another failure, the next model of the route.
     """
-    lost = 0
+    lost = engines = 0
 
     def again(error: MullamaError, started: bool) -> bool:
-        nonlocal lost
-        if is_lost(error) and lost < _TRIES - 1:
-            lost += 1
+        nonlocal lost, engines
+        if isinstance(error, ApplicationReplaced):
             return True
+        if isinstance(error, ReplicaLost | EngineFailed):
+            lost, engines = lost + 1, engines + isinstance(error, EngineFailed)
+            if lost < _TRIES and engines < _ENGINES:
+                return True
         return tries is not None and not started and tries.after(error)
 
     return again
@@ -305,11 +350,17 @@ async def _repeated(attempt: Callable[[], Awaitable[_T]], again: Callable[[Mulla
 
 async def _next(stream: AsyncGenerator[Any, None], limit: float | None, model: str) -> Any:
     """Return the next events of a stream, None at its end. Raises `TimedOut` after `limit` seconds."""
+    if limit is None:
+        return await anext(stream, None)
     try:
         async with asyncio.timeout(limit):
             return await anext(stream, None)
     except TimeoutError:
-        raise TimedOut(f"no replica of '{model}' began to answer in {limit:g} s") from None
+        raise _no_answer(model, limit) from None
+
+
+def _no_answer(model: str, limit: float | None) -> TimedOut:
+    return TimedOut(f"no replica of '{model}' began to answer in {limit or 0:g} s")
 
 
 def _counted(usage: chat.Usage, events: Sequence[Any]) -> chat.Usage:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from mullama import errors
-from mullama.errors import EngineFailed, Internal, ModelUnavailable, MullamaError, Unavailable
+from mullama.errors import Internal, ModelUnavailable, MullamaError, Unavailable
 from mullama.runtime.base import Caller
 from mullama.struct import Struct, replace
 
@@ -20,6 +20,10 @@ class RemoteError(Struct, frozen=True, kw_only=True):
     """Name of its class."""
     args: tuple[Any, ...]
     fields: dict[str, Any]
+
+
+class FindRefusal(Struct, frozen=True):
+    """Asks a replica for the failure of its newest settings: None, or a `RemoteError` if it serves with older ones."""
 
 
 def packed(error: MullamaError) -> RemoteError:
@@ -45,10 +49,9 @@ def sent(caller: Caller) -> Caller:
     return replace(caller, models=("*",), memory=None, sent=None)
 
 
-def is_lost(error: MullamaError) -> bool:
-    """Return True for a failure of a replica, which another replica may not have."""
-    return isinstance(error, ReplicaLost | EngineFailed)
-
-
 class ReplicaLost(Unavailable):
     """The replica of a request died, or its node did."""
+
+
+class ApplicationReplaced(ReplicaLost):
+    """A request waited for a replica of an application that its model has no longer."""

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from mullama.store import lockfile
 from mullama.targets.ray import apply as steps
+from mullama.weights.stored import LockEntry, PinnedFile
 from tests.cli.conftest import Ran
 
 Run = Callable[..., Ran]
@@ -126,6 +128,54 @@ def test_a_revision_that_fails_is_reported_and_the_present_one_stays(
     assert failed.code == 1
     assert "EngineFailed: no memory" in failed.err
     assert serve.configs == before
+
+
+def test_undo_brings_back_the_files_of_the_revision(run: Run, serve: FakeServe, tmp_path: Path) -> None:
+    source = "hf:org/repo:Q8_0"
+    (tmp_path / "mullama.yaml").write_text(MANIFEST.replace("builtin:tiny", source))
+
+    def pin(digit: str) -> set[str]:
+        digest, revision = "sha256:" + digit * 64, digit * 40
+        file = PinnedFile(name="m.gguf", size=8, digest=digest)
+        entry = LockEntry(source=source, resolved=f"{source}@{revision}", revision=revision, files=(file,))
+        (tmp_path / "mullama.lock").write_text(lockfile.render({source: entry}))
+        assert run("apply", "--on", "ray", "--yes").code == 0
+        return set(serve.configs)
+
+    first, second = pin("1"), pin("2")
+    assert first != second, "other files are another application"
+    assert run("undo", "--on", "ray", "--yes").code == 0
+    assert set(serve.configs) == first
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(307, "failed: status 307"), (200, "cannot be reached")],
+    ids=["a redirect is not followed", "an answer that breaks off"],
+)
+def test_a_dashboard_that_answers_wrongly_is_an_error(
+    run: Run, serve: FakeServe, tmp_path: Path, status: int, message: str
+) -> None:
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["authorization"])
+            self.send_response(status)
+            self.send_header("location", "/elsewhere")
+            self.send_header("content-length", "0" if status != 200 else "9")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        ran = run("status", "--on", "ray", "--address", f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+        thread.join()
+    assert (ran.code, message in ran.err, len(asked)) == (11, True, 1), ran.err
 
 
 @pytest.mark.parametrize(

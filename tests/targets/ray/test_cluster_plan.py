@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from mullama.errors import Conflict, EngineFailed, Invalid, MullamaError, Refused, TimedOut
+from mullama.errors import Conflict, EngineFailed, Invalid, MullamaError, Refused, TimedOut, Unavailable
 from mullama.export.ray_serve import BUILDERS, gateway_name
 from mullama.targets.ray.affinity import ranked
 from mullama.targets.ray.apply import RayTarget, status_tree
@@ -42,13 +44,19 @@ def gateway(*names: str, generation: int = 1, history: tuple[Any, ...] = ()) -> 
         "applications": {name: f"m-{name}" for name in names},
     }  # fmt: skip
     return {
-        "name": GATE, "import_path": f"{BUILDERS}:gateway", "route_prefix": "/", "args": {"stack": STACK},
+        "name": GATE, "import_path": f"{BUILDERS}:gateway", "route_prefix": "/",
+        "args": {"stack": STACK, "version": "1"},
         "deployments": [{"name": "gateway", "user_config": config}],
     }  # fmt: skip
 
 
 def named(*entries: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in entries}
+
+
+def left_over(name: str, kind: str = "probe") -> dict[str, Any]:
+    """An application that an apply declared, and did not remove because it was killed."""
+    return {"name": name, "import_path": f"{BUILDERS}:{kind}", "route_prefix": None, "args": {"stack": STACK}}
 
 
 def details(*entries: dict[str, Any], imperative: tuple[str, ...] = (), **states: str) -> dict[str, Any]:
@@ -115,12 +123,33 @@ def test_the_steps_load_beside_then_switch_then_remove(
         ([], ("m-a",), Conflict),
         ([{**OTHER, "route_prefix": "/"}], (), Conflict),
         ([{**OTHER, "runtime_env": {"env_vars": {"K": "<redacted>"}}}], (), Refused),
+        ([{**OTHER, "deployments": [{"ray_actor_options": {"runtime_env": {"pip": ["<redacted>"]}}}]}], (), Refused),
     ],
 )
 def test_what_is_not_ours_is_refused(others: list[Any], imperative: tuple[str, ...], error: type[MullamaError]) -> None:
     cluster = read_cluster(details(*others, imperative=imperative))
     with pytest.raises(error):
         plan_ray(cluster, named(app("a"), gateway("a")), STACK)
+
+
+def test_text_of_others_that_looks_hidden_is_no_reason_to_refuse() -> None:
+    other = {**OTHER, "args": {"note": "<redacted>"}, "runtime_env": {}}
+    assert plan_ray(read_cluster(details(other)), named(app("a"), gateway("a")), STACK).added == ("m-a",)
+
+
+def test_what_a_killed_apply_declared_is_loaded_and_probed_like_a_new_one() -> None:
+    present = details(app("a"), app("b"), left_over("probe-demo-2-b"), gateway("a"), m_b="DEPLOY_FAILED")
+    plan = plan_ray(read_cluster(present), named(app("b"), gateway("b", generation=2)), STACK)
+    assert (plan.added, plan.failed, plan.changed) == (("m-b",), ("m-b",), ())
+    assert plan.removed == ("m-a", "probe-demo-2-b")
+    assert all("probe-demo-2-b" not in entries for entries in (plan.before, plan.together, plan.routed, plan.final))
+
+
+def test_a_gateway_that_failed_gets_its_snapshot_again() -> None:
+    present = [app("a"), gateway("a")]
+    for state, step in (("RUNNING", "keep"), ("DEPLOYING", "keep"), ("DEPLOY_FAILED", "change")):
+        cluster = read_cluster(details(*present, **{GATE.replace("-", "_"): state}))
+        assert plan_ray(cluster, named(*present), STACK).gateway == step
 
 
 def test_the_options_of_a_serve_that_runs_are_repeated() -> None:
@@ -138,6 +167,7 @@ def test_the_state_of_a_stack_is_the_snapshot_of_its_gateway() -> None:
     assert snapshot(Cluster(), STACK) is None
     found = snapshot(read_cluster(details(gateway("a", generation=4, history=({"generation": 3},)))), STACK)
     assert found is not None
+    assert history_after({**found, "lock": {"x": 1}, "keys": []})[0].keys() == {"generation", "manifest", "lock"}
     assert found["generation"] == 4
     assert [entry["generation"] for entry in history_after(found)] == [4, 3]
     assert history_after(None) == []
@@ -172,22 +202,35 @@ class FakeDashboard:
 
     address = "http://dash"
 
-    def __init__(self, *entries: dict[str, Any], broken: tuple[str, ...] = (), stuck: tuple[str, ...] = ()) -> None:
-        self.entries, self.broken, self.stuck = named(*entries), broken, stuck
+    def __init__(
+        self,
+        *entries: dict[str, Any],
+        broken: tuple[str, ...] = (),
+        stuck: tuple[str, ...] = (),
+        unhealthy: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """unhealthy: looks until an application recovers."""
+        self.entries, self.broken, self.stuck, self.unhealthy = named(*entries), broken, stuck, unhealthy
         self.seen: dict[str, int] = dict.fromkeys(self.entries, 9)
         self.puts: list[list[str]] = []
-        self.served: list[str] = []
+        self.absent: list[MullamaError] = []
+        """Raised by the next calls, one each."""
 
     def put(self, config: dict[str, Any]) -> None:
+        if self.absent:
+            raise self.absent.pop()
         self.entries = named(*config["applications"])
         self.puts.append(sorted(self.entries))
         self.seen = {name: self.seen.get(name, 0) for name in self.entries}
 
     def details(self) -> dict[str, Any]:
+        if self.absent:
+            raise self.absent.pop()
         states = {}
         for name in self.entries:
-            self.seen[name] += 1
+            self.seen[name] = self.seen.get(name, 0) + 1
             state = "RUNNING" if self.seen[name] > 2 and not name.startswith(self.stuck or ("-",)) else "DEPLOYING"
+            state = "UNHEALTHY" if self.seen[name] < self.unhealthy.get(name, 0) else state
             states[name.replace("-", "_")] = "DEPLOY_FAILED" if name.startswith(self.broken or ("-",)) else state
         return details(*self.entries.values(), **states)
 
@@ -200,9 +243,9 @@ def target(dashboard: FakeDashboard, **more: Any) -> RayTarget:
     )  # fmt: skip
 
 
-def applied(dashboard: FakeDashboard, *desired: dict[str, Any], generation: int | None = 1, **more: Any) -> None:
+def applied(dashboard: FakeDashboard, *desired: dict[str, Any], **more: Any) -> None:
     one = target(dashboard, **more)
-    one.apply(plan_ray(one.look(), named(*desired), STACK), generation)
+    one.apply(plan_ray(one.look(), named(*desired), STACK))
 
 
 def test_an_apply_declares_the_union_the_probe_the_switch_and_the_rest() -> None:
@@ -210,12 +253,56 @@ def test_an_apply_declares_the_union_the_probe_the_switch_and_the_rest() -> None
     applied(dashboard, app("b"), gateway("b", generation=2))
     assert dashboard.puts == [
         [GATE, "m-a", "m-b", "other"],
-        [GATE, "m-a", "m-b", "other", "probe-demo-b"],
+        [GATE, "m-a", "m-b", "other", "probe-demo-2-b"],
         [GATE, "m-a", "m-b", "other"],
         [GATE, "m-b", "other"],
     ]
     assert dashboard.entries["other"] == OTHER
     assert status_tree(target(dashboard))["generation"] == 2
+
+
+def test_a_live_change_is_probed_and_its_refusal_restores_the_settings() -> None:
+    before = [app("a"), gateway("a")]
+    dashboard = FakeDashboard(*before)
+    applied(dashboard, app("a", "live"), gateway("a", generation=2))
+    assert dashboard.puts == [[GATE, "m-a"], [GATE, "m-a", "probe-demo-2-a"], [GATE, "m-a"]]
+    refusing = FakeDashboard(*before, broken=("probe",))
+    with pytest.raises(EngineFailed, match="probe-demo-2-a"):
+        applied(refusing, app("a", "live"), gateway("a", generation=2))
+    assert refusing.entries == named(*before)
+
+
+def test_a_failed_application_of_an_earlier_apply_is_removed_before_it_is_declared_again() -> None:
+    dashboard = FakeDashboard(app("a"), app("b"), gateway("a"), broken=("m-b",))
+    one = target(dashboard)
+    plan = plan_ray(one.look(), named(app("b"), gateway("b", generation=2)), STACK)
+    dashboard.broken = ()
+    one.apply(plan)
+    assert dashboard.puts[:2] == [[GATE, "m-a"], [GATE, "m-a", "m-b"]]
+    assert dashboard.puts[-1] == [GATE, "m-b"]
+
+
+def test_a_dashboard_that_fails_for_a_moment_ends_no_apply() -> None:
+    class Shaky(FakeDashboard):
+        def put(self, config: dict[str, Any]) -> None:
+            super().put(config)
+            self.absent = [Unavailable("the head restarts"), TimedOut("no answer")]
+
+    dashboard = Shaky(app("a"), gateway("a"))
+    applied(dashboard, app("b"), gateway("b", generation=2))
+    assert dashboard.puts[-1] == [GATE, "m-b"]
+    dashboard.absent = [Unavailable("gone")] * 9
+    with pytest.raises(Unavailable, match="gone"):
+        applied(dashboard, app("c"), gateway("c", generation=3))
+
+
+def test_an_unhealthy_application_has_time_to_recover() -> None:
+    dashboard = FakeDashboard(app("a"), gateway("a"), unhealthy={"m-b": 20})
+    applied(dashboard, app("b"), gateway("b", generation=2))
+    assert dashboard.puts[-1] == [GATE, "m-b"]
+    dashboard = FakeDashboard(app("a"), gateway("a"), unhealthy={"m-b": 10_000})
+    with pytest.raises(EngineFailed, match="m-b"):
+        applied(dashboard, app("b"), gateway("b", generation=2))
 
 
 @pytest.mark.parametrize("broken", ["m-b", "probe", GATE])
@@ -234,27 +321,63 @@ def test_a_wait_has_an_end_and_another_apply_is_noticed() -> None:
     with pytest.raises(TimedOut, match="m-b: not done in 20 s"):
         applied(dashboard, app("b"), gateway("b"), within=20.0)
     assert dashboard.entries == named(app("a"), gateway("a"))
-    other = FakeDashboard(app("a"), gateway("a", generation=7))
-    with pytest.raises(Conflict, match="another apply"):
-        applied(other, app("b"), gateway("b"), generation=6)
-    assert other.puts == [], "the stack of the other apply stays as it is"
 
 
 @pytest.mark.parametrize(
-    ("before", "desired", "generation"),
+    ("before", "desired"),
     [
-        ([gateway("a", generation=7)], [app("a"), gateway("a", "b", generation=7)], 6),
-        ([gateway("a", generation=7)], [], 6),
-        ([gateway("a", generation=1)], [app("a"), app("b"), gateway("b")], None),
+        ([gateway("a", generation=6)], [app("b"), gateway("b", generation=7)]),
+        ([gateway("a", generation=7)], [app("b"), gateway("b", generation=8)]),
+        ([gateway("a", generation=6)], [app("a"), gateway("a", "b", generation=7)]),
+        ([gateway("a", generation=6)], []),
+        ([], [app("a"), app("b"), gateway("b")]),
     ],
 )
-def test_a_change_of_the_gateway_alone_a_removal_and_a_first_apply_notice_another_apply(
-    before: list[dict[str, Any]], desired: list[dict[str, Any]], generation: int | None
-) -> None:
+def test_each_kind_of_change_notices_another_apply(before: list[dict[str, Any]], desired: list[dict[str, Any]]) -> None:
+    """Also one with the same number, which another machine has counted on from the same revision."""
     dashboard = FakeDashboard(app("a"), *before)
+    one = target(dashboard)
+    plan = plan_ray(one.look(), named(*desired), STACK)
+    dashboard.entries[GATE] = gateway("a", "c", generation=7)
     with pytest.raises(Conflict, match="another apply"):
-        applied(dashboard, *desired, generation=generation)
-    assert dashboard.puts == []
+        one.apply(plan)
+    assert dashboard.puts == [], "the stack of the other apply stays as it is"
+
+
+def test_a_failure_restores_nothing_over_another_apply() -> None:
+    theirs = gateway("a", "c", generation=2)
+
+    class Overtaken(FakeDashboard):
+        def details(self) -> dict[str, Any]:
+            if len(self.puts) == 1 and self.seen.get("m-b", 0) > 3:
+                self.entries[GATE], self.broken = theirs, ("m-b",)
+                self.seen.setdefault(GATE, 9)
+            return super().details()
+
+    dashboard = Overtaken(app("a"), gateway("a"), stuck=("m-b",))
+    with pytest.raises(EngineFailed):
+        applied(dashboard, app("b"), gateway("b", generation=2))
+    assert len(dashboard.puts) == 1
+    assert dashboard.entries[GATE] == theirs
+
+
+def test_an_application_that_another_apply_removes_ends_the_wait() -> None:
+    class Removed(FakeDashboard):
+        def details(self) -> dict[str, Any]:
+            if self.seen.get("m-b", 0) > 3:
+                del self.entries["m-b"]
+            return super().details()
+
+    dashboard = Removed(app("a"), gateway("a"), stuck=("m-b",))
+    with pytest.raises(Conflict, match="another apply"):
+        applied(dashboard, app("b"), gateway("b", generation=2))
+    assert len(dashboard.puts) == 1
+
+
+def test_a_removed_application_of_the_snapshot_is_missing_in_the_status() -> None:
+    tree = status_tree(target(FakeDashboard(app("a"), gateway("a", "b"))))
+    assert tree["state"] == "degraded"
+    assert [(row["name"], row["state"]) for row in tree["applications"] if row["name"] == "b"] == [("b", "MISSING")]
 
 
 def test_an_apply_that_loses_the_switch_to_another_one_leaves_its_stack() -> None:

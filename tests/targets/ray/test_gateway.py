@@ -13,13 +13,25 @@ from typing import Any
 import httpx
 import pytest
 
+from mullama import __version__
 from mullama.chat.types import ChatRequest, EmbedRequest, Started, TextDelta, text_message
-from mullama.errors import Busy, ContextOverflow, EngineFailed, ManifestError, ModelUnavailable, MullamaError, NotFound
+from mullama.errors import (
+    Busy,
+    Conflict,
+    ContextOverflow,
+    EngineFailed,
+    Internal,
+    ManifestError,
+    ModelUnavailable,
+    MullamaError,
+    NotFound,
+    TimedOut,
+)
 from mullama.export.ray_serve import GATEWAYS, RayInput, application_name, model_application, snapshot_tree
 from mullama.manifest.tree import parse_resolved
 from mullama.runtime.base import Caller
 from mullama.targets.ray.gateway import Gateway, snapshot_of
-from mullama.targets.ray.probe import probe
+from mullama.targets.ray.probe import probe, require_version
 from mullama.targets.ray.rate_share import shared_rates
 from mullama.targets.ray.replica import ModelReplica
 from mullama.targets.ray.wire import RemoteError, ReplicaLost, packed, unpacked
@@ -40,6 +52,10 @@ class Cluster:
         self.failures: list[MullamaError] = []
         self.affinities: list[bytes] = []
         self.closed = 0
+        self.kept: frozenset[str] = frozenset()
+        self.full = asyncio.Event()
+        """Not set: no replica takes a request; the wait for a place has begun where `waits` is set."""
+        self.waits = asyncio.Event()
 
     def given(self, **rest: Any) -> RayInput:
         models = {}
@@ -71,15 +87,25 @@ class Cluster:
         self.affinities.append(affinity)
         if self.failures:
             raise self.failures.pop(0)
+        await self._place(application)
         try:
             async for events in self.replicas[application].stream(request, caller):
                 yield events
         finally:
             self.closed += 1
 
+    async def _place(self, application: str) -> None:
+        if application not in self.replicas:  # an application whose replicas take no more requests
+            self.waits.set()
+            await self.full.wait()
+
+    async def keep(self, applications: frozenset[str]) -> None:
+        self.kept = applications
+
     async def ask(self, application: str, operation: Any, caller: Caller, affinity: bytes) -> Any:
         if self.failures:
             raise self.failures.pop(0)
+        await self._place(application)
         return await self.replicas[application].ask(operation, caller)
 
 
@@ -94,6 +120,7 @@ async def started(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
 @pytest.fixture
 def cluster(started: Cluster) -> Cluster:
     started.failures, started.affinities, started.closed = [], [], 0
+    started.full, started.waits = asyncio.Event(), asyncio.Event()
     return started
 
 
@@ -170,6 +197,9 @@ async def test_a_lost_replica_is_followed_by_another_before_the_first_text(
 ) -> None:
     cluster.failures = [ReplicaLost("gone"), EngineFailed("dead")]
     assert "I am a" in json.dumps(await ask(client))
+    cluster.failures = [EngineFailed("dead")] * 2
+    assert (await client.post("/v1/chat/completions", json=chat())).status_code == 503, "each replica tried it twice"
+    assert cluster.failures == []
     cluster.failures = [ReplicaLost("gone")]
     text = (await client.post("/v1/chat/completions", json=chat(stream=True))).text
     assert text.rstrip().endswith("data: [DONE]")
@@ -248,6 +278,36 @@ async def test_a_client_that_leaves_cancels_the_request_in_the_replica(cluster: 
     assert counts.completion_tokens > 0, "the tokens that were generated count for the limits"
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings", "/v1/messages/count_tokens"])
+async def test_a_request_that_waits_at_a_switch_is_answered_by_the_new_application(cluster: Cluster, path: str) -> None:
+    """Serve leaves it in the queue of the old application, whose replicas take no requests any more."""
+    gateway = Gateway(cluster, {})
+    new = snapshot_tree(cluster.given())
+    await gateway.configure({**new, "applications": {**new["applications"], "a": "m-a-old"}})
+    transport, headers = httpx.ASGITransport(gateway), {"authorization": f"Bearer {SECRET}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1", headers=headers) as client:
+        asking = asyncio.create_task(client.post(path, json={**chat(), "input": "x", "max_tokens": 9}))
+        async with asyncio.timeout(20):
+            await cluster.waits.wait()
+            await gateway.configure({**new, "generation": 2})
+            assert (await asking).status_code == 200
+    assert cluster.kept == frozenset(new["applications"].values())
+
+
+async def test_a_wait_for_a_replica_ends_after_the_timeout_of_the_model(cluster: Cluster) -> None:
+    gateway = Gateway(cluster, {})
+    tree = snapshot_tree(cluster.given())
+    tree["manifest"]["models"]["a"]["limits"]["timeout"] = 0.01
+    await gateway.configure({**tree, "applications": {"a": "m-a-none"}})
+    caller = Caller(dialect="openai", request_id="1")
+    for operation in (
+        ChatRequest(model="a", messages=(text_message("user", "x"),)),
+        EmbedRequest(model="a", inputs=("x",)),
+    ):
+        with pytest.raises(TimedOut, match="no replica of 'a'"):
+            await gateway.service.answer(operation, caller)
+
+
 class Broken:
     """Replicas whose asks wait, and whose streams have a defect."""
 
@@ -255,8 +315,12 @@ class Broken:
         self.asked = asyncio.Event()
 
     async def stream(self, *_: Any) -> AsyncGenerator[Any, None]:
+        yield []
         yield [Started(prompt_tokens=1)]
         raise RuntimeError("a defect")
+
+    async def keep(self, applications: frozenset[str]) -> None:
+        pass
 
     async def ask(self, *_: Any) -> Any:
         self.asked.set()
@@ -313,11 +377,48 @@ async def test_a_replica_keeps_its_model_when_new_settings_fail_and_raises_for_t
         replica.check_health()
         application = application_name(given, "a")
         cluster.replicas[application] = replica
+        broken["manifest"]["models"]["a"] |= {"probe": None, "template": {"text": "{{ messages"}}
+        await replica.configure(broken)
+        with pytest.raises(EngineFailed, match="the new settings are not used"):
+            await probe(cluster, application, "a", "chat")
+        assert await serves(replica), "with the settings before"
+        await replica.configure(live)
         await probe(cluster, application, "a", "chat")
         await probe(cluster, application, "a", "embedding")
     finally:
         await replica.close()
     assert not (tmp_path / "s" / "ray" / "y").exists()
+
+
+async def serves(replica: ModelReplica) -> bool:
+    found = await replica.ask(EmbedRequest(model="a", inputs=("x",)), Caller(dialect="openai", request_id="1"))
+    return not isinstance(found, RemoteError)
+
+
+async def test_a_request_that_ends_the_engine_is_not_sent_to_another_replica(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path)
+    given = cluster.given()
+    path = tmp_path / "a.script.json"
+    path.write_text(json.dumps({"name": "a", "rules": [{"when": "die", "say": "crash exit"}], "faults": True}))
+    application = application_name(given, "a")
+    replica = ModelReplica("a-1", {"HOME": str(tmp_path), "MULLAMA_STATE_DIR": str(tmp_path / "s")})
+    await replica.configure(model_application(given, "a")["deployments"][0]["user_config"])
+    cluster.replicas[application] = replica
+    gateway = Gateway(cluster, {})
+    try:
+        await gateway.configure(snapshot_tree(given))
+        caller = Caller(dialect="openai", request_id="1")
+        with pytest.raises(Internal, match="the request ended the engine"):
+            await gateway.service.answer(ChatRequest(model="a", messages=(text_message("user", "crash exit"),)), caller)
+        assert len(cluster.affinities) == 1
+    finally:
+        await replica.close()
+
+
+def test_nodes_of_another_version_are_refused() -> None:
+    require_version(__version__)
+    with pytest.raises(Conflict, match="a node has mullama"):
+        require_version("0.0.0")
 
 
 async def test_the_replicas_of_a_node_download_a_file_once(tmp_path: Path) -> None:
