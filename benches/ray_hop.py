@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 
 from tests.targets.contract import KEY, chat
+from tests.targets.ray.cluster_stack import Stack
 from tests.targets.ray.local_cluster import local_cluster
-from tests.targets.ray.test_cluster import Stack
 
 
 def main() -> None:

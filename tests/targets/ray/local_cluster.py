@@ -12,8 +12,9 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 RAY = Path(sys.executable).with_name("ray")
 
@@ -27,7 +28,8 @@ def free_port() -> int:
 class LocalCluster:
     """`dashboard` is the address of the dashboard; `http` the port for Serve."""
 
-    def __init__(self, folder: Path, cpus: int = 8) -> None:
+    def __init__(self, folder: Path, cpus: int = 8, env: Mapping[str, str] = MappingProxyType({})) -> None:
+        """env: variables of all nodes."""
         self.folder = folder
         self.address = socket.gethostbyname(socket.gethostname())
         self.gcs, self.port, self.http = free_port(), free_port(), free_port()
@@ -42,6 +44,7 @@ class LocalCluster:
             "MULLAMA_STATE_DIR": str(folder / "state"),
             "MULLAMA_CACHE_DIR": str(folder / "data"),
             "PYTHONPATH": str(folder),
+            **env,
         }
         self._start(
             "--head", f"--port={self.gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={self.port}",
@@ -77,9 +80,19 @@ class LocalCluster:
             os.killpg(node.pid, signal.SIGKILL)
         node.wait()
 
+    def freeze(self, node: subprocess.Popen[bytes]) -> None:
+        """Stop the processes of a node: it answers nothing and closes nothing, as behind a network that is cut."""
+        os.killpg(node.pid, signal.SIGSTOP)
+
+    def thaw(self, node: subprocess.Popen[bytes]) -> None:
+        """Let a node that was frozen continue."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(node.pid, signal.SIGCONT)
+
     def stop(self) -> None:
         for node in reversed(self.nodes):
             if node.poll() is None:
+                self.thaw(node)
                 node.send_signal(signal.SIGTERM)
         for node in reversed(self.nodes):
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -89,9 +102,9 @@ class LocalCluster:
 
 
 @contextlib.contextmanager
-def local_cluster(cpus: int = 8) -> Iterator[LocalCluster]:
+def local_cluster(cpus: int = 8, **env: str) -> Iterator[LocalCluster]:
     folder = Path(tempfile.mkdtemp(prefix="mr-", dir="/tmp"))
-    cluster = LocalCluster(folder, cpus)
+    cluster = LocalCluster(folder, cpus, env)
     try:
         yield cluster
     finally:
