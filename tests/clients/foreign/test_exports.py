@@ -1,4 +1,4 @@
-"""Exports are valid for the tools that read them: the schemas of Kubernetes, and podman-compose."""
+"""Exports are valid for the tools that read them: the schemas of Kubernetes and compose, and podman-compose."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 
 from tests.e2e.stack import Stack, stack_in
 
+AUTH = {"keys": {"team": {"secret": {"from_env": "TEAM_KEY"}}}}
 OPTIONS = (
     (),
     ("--namespace", "ai", "--gpus", "2", "--storage-class", "fast", "--weights-image", "registry.example/w:1"),
@@ -25,7 +26,7 @@ def declared(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     """A manifest with a key, a certificate, sources of a hub and a device map; no server runs."""
     with stack_in(tmp_path_factory.mktemp("exported")) as stack:
         models = {"a": "builtin:tiny", "b": {"from": "hf:org/repo:Q4_K_M", "gpu": {"layers": {"0": 4, "1": 4}}}}
-        stack.write(models, auth={"keys": {"team": {"secret": {"from_env": "TEAM_KEY"}}}}, server={
+        stack.write(models, auth=AUTH, server={
             "listen": ["127.0.0.1:8080"], "tls": {"cert": "./c.pem", "key": "./k.pem"},
         })  # fmt: skip
         return stack
@@ -41,6 +42,27 @@ def test_kubernetes_accepts_the_objects(declared: Stack, options: tuple[str, ...
         if "--weights-image" in options and tree["kind"] == "Deployment" and version == "1.30":
             continue  # volumes of images exist since 1.31
         kubernetes_validate.validate(tree, version, strict=True)
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.34"])
+def test_kubernetes_accepts_the_pods_of_a_service_of_kuberay(tmp_path: Path, version: str) -> None:
+    with stack_in(tmp_path) as stack:
+        stack.write({"a": {"from": "builtin:tiny", "gpu": {"layers": "all"}}}, auth=AUTH)
+        stack.run("export", "ray", "-f", stack.name, "-o", "deploy", "--image", "registry.example/m:1")
+        service = yaml.safe_load((stack.home / "deploy/mullama.rayservice.yaml").read_text())
+    cluster = service["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, **group["template"]}
+        kubernetes_validate.validate(pod, version, strict=True)
+
+
+@pytest.mark.parametrize("options", [(), ("--gpus", "2", "--name", "llm")])
+def test_the_compose_file_fits_the_schema(declared: Stack, options: tuple[str, ...]) -> None:
+    declared.run("export", "compose", "-f", declared.name, "-o", "fitting", *options)
+    command = [Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
+    file = declared.home / "fitting/compose.yaml"
+    done = subprocess.run([*command, file], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_podman_compose_reads_the_file(declared: Stack) -> None:

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import psutil
+
 RAY = Path(sys.executable).with_name("ray")
 
 
@@ -53,7 +55,14 @@ class LocalCluster:
         self._wait()
 
     def add_node(self, cpus: int = 4) -> subprocess.Popen[bytes]:
-        return self._start(f"--address={self.address}:{self.gcs}", f"--num-cpus={cpus}")
+        """Start a further node, and wait until it is one."""
+        node = self._start(f"--address={self.address}:{self.gcs}", f"--num-cpus={cpus}")
+        log, deadline = self.folder / f"node{len(self.nodes) - 1}.log", time.monotonic() + 90
+        while "Ray runtime started" not in log.read_text():
+            if node.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(log.read_text())
+            time.sleep(0.2)
+        return node
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
         command = [str(RAY), "start", *arguments, "--block", "--disable-usage-stats", "--object-store-memory=100000000"]
@@ -76,18 +85,24 @@ class LocalCluster:
 
     def kill(self, node: subprocess.Popen[bytes]) -> None:
         """End a node with all its processes at once, as a machine that loses its power."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(node.pid, signal.SIGKILL)
+        self._signal(node, signal.SIGKILL)
         node.wait()
 
     def freeze(self, node: subprocess.Popen[bytes]) -> None:
         """Stop the processes of a node: it answers nothing and closes nothing, as behind a network that is cut."""
-        os.killpg(node.pid, signal.SIGSTOP)
+        self._signal(node, signal.SIGSTOP)
 
     def thaw(self, node: subprocess.Popen[bytes]) -> None:
         """Let a node that was frozen continue."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(node.pid, signal.SIGCONT)
+        self._signal(node, signal.SIGCONT)
+
+    def _signal(self, node: subprocess.Popen[bytes], number: signal.Signals) -> None:
+        """Send a signal to all processes of a node. The replicas have sessions of their own."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            top = psutil.Process(node.pid)
+            for process in (top, *top.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
 
     def stop(self) -> None:
         for node in reversed(self.nodes):
