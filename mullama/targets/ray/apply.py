@@ -251,7 +251,7 @@ def _row(
 
 
 def _missing(model: str, application: str) -> dict[str, Any]:
-    """Return the row of an application that the gateway asks for and that nobody declares."""
+    """Return the row of an application that the gateway asks for and that is not declared."""
     message = "another program has removed it; mullama apply --on ray declares it again"
     return {
         "name": model, "application": application, "serves": True, "state": "MISSING", "running": 0, "replicas": 0,

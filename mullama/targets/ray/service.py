@@ -273,7 +273,7 @@ class GatewayService:
         key = conversation_key(operation, caller.key) if isinstance(operation, Routable) else b""
         application, limit = self._application(model), self._patience(model)
         answer = self._replicas.ask(application, operation, sent(caller), key)
-        # It waits as long as it may run. Its work is done again where its application is replaced meanwhile.
+        # It may wait as long as it may run. Its work is done again where its application is replaced before its end.
         found = await self._placed(answer, application, model, None if limit is None else 2 * limit)
         if isinstance(found, RemoteError):
             raise unpacked(found)
