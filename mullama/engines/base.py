@@ -568,8 +568,10 @@ class Engine(Protocol):
         """Limit threads to a share of the cores: this engine is number `rank`, from 0, of `of` that compute now."""
         ...
 
-    def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
+    def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> int:
         """Replace the declared prefixes of an open context; `step` computes the new ones when idle.
+
+        Returns their tokens, as `ContextFacts.prefix_tokens`.
 
         A changed system prompt is live: it must not need a new context.
         """

@@ -37,7 +37,7 @@ from mullama.runtime.worker.spare import SpareWorker
 from mullama.runtime.worker.spawn import SpawnedWorker, SpawnWorker, spawn_worker
 from mullama.runtime.worker.watchdog import StallLimits
 from mullama.store.index import changed
-from mullama.struct import Struct, field
+from mullama.struct import Struct, field, replace
 
 _log = logging.getLogger("mullama.scheduler")
 
@@ -259,7 +259,10 @@ class Pool:
         options = deployment.options
         scales = tuple(adapter.scale for adapter in options.adapters)
         await worker.retune_context(deployment.unit.context, threads=options.threads, scales=scales)
-        await worker.declare_prefixes(deployment.unit.context, options.prefixes)
+        tokens = await worker.declare_prefixes(deployment.unit.context, options.prefixes)
+        known = self._units.get(deployment.unit)
+        if known is not None and known.facts is not None:
+            known.facts = replace(known.facts, prefix_tokens=tokens)
 
     def pause(self, model: str) -> None:
         self._feed(ev.Pause(model=model))

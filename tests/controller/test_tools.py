@@ -60,7 +60,7 @@ async def test_tools_are_listed_pinned_and_part_of_the_declared_prompt(served: L
     await until(lambda: "docs__search" in _declared(served))
     assert _declared(served).index("docs__read") < _declared(served).index("docs__search")
     assert "You are brief." in _declared(served)
-    await until(lambda: served.status("a")["prefix_tokens"] > 0)
+    await until(lambda: served.status("a")["prefix_tokens"] > 100)
     assert await drift(served, served.change(model(served), PREVIEW, **blocks(stub))) == []
     assert (await served.apply(model(served), **blocks(stub)))["message"] == "nothing to do"
 

@@ -239,14 +239,17 @@ class LlamaEngine:
         while context.busy and time.monotonic() - started < _LONGEST_WARMING:
             context.step()
 
-    def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
+    def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> int:
         options = self._known(name)
         self._options[name] = replace(options, prefixes=prefixes)
         context = self._contexts.get(name)
         if context is not None:
             size = options.size or self._model.train_context
             cuttable = context.cache.cuttable
-            context.prefixes.declare(declared(prefixes, self._vocabulary, size, cuttable=cuttable))
+            found = declared(prefixes, self._vocabulary, size, cuttable=cuttable)
+            context.prefixes.declare(found)
+            return context.prefixes.tokens
+        return 0
 
     def retune_context(self, name: str, *, threads: int, scales: tuple[float, ...]) -> None:
         options = self._known(name)

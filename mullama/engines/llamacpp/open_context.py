@@ -168,7 +168,7 @@ def open_text_context(
     except BaseException:
         context.close()
         raise
-    known = sum(map(len, prefixes)) if divided.pool else 0
+    known = context.prefixes.tokens
     return OpenedContext(
         context=context, size=size, pool=cache.cells if limited else 0, prefix_tokens=known,
         restored=restored and known > 0,

@@ -173,8 +173,9 @@ class ScriptedEngine:
         kinds = self._script.media
         return MediaFacts(vision="image" in kinds, audio="audio" in kinds) if kinds else None
 
-    def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
-        self._known(name).prefixes = [_without(p.joint, p.text) for p in prefixes]
+    def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> int:
+        texts = self._known(name).prefixes = [_without(p.joint, p.text) for p in prefixes]
+        return sum(len(scripts.chunks(text)) for text in texts)
 
     def retune_context(self, name: str, *, threads: int, scales: tuple[float, ...]) -> None:
         wanted = len(self._known(name).options.adapters)

@@ -295,7 +295,7 @@ class Child:
             case protocol.ShareCores(rank=rank, of=of):
                 engine.share_cores(rank, of)
             case protocol.DeclarePrefixes(name=name, prefixes=prefixes):
-                engine.declare_prefixes(name, prefixes)
+                return engine.declare_prefixes(name, prefixes)
             case protocol.Tokenize(text=text, add_special=add, parse_special=parse, joint=joint):
                 return engine.tokenize(text, add_special=add, parse_special=parse, joint=joint)
             case protocol.CountTokens(prompt=prompt):

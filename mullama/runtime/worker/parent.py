@@ -180,9 +180,10 @@ class WorkerClient:
         question = protocol.RetuneContext(number=self.next_id(), name=name, threads=threads, scales=scales)
         await self._ask(question, type(None))
 
-    async def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
+    async def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> int:
+        """Replace the declared prefixes of an open context; return their tokens."""
         question = protocol.DeclarePrefixes(number=self.next_id(), name=name, prefixes=prefixes)
-        await self._ask(question, type(None))
+        return await self._ask(question, int)
 
     def share_cores(self, rank: int, of: int) -> None:
         """Send the worker its share of the cores, which it uses from the next step on. See `CoreAllocator`."""

@@ -53,6 +53,11 @@ class DeclaredPrefixes:
         """True when every declared prefix is in memory."""
         return len(self._cache.pinned) >= len(self._declared)
 
+    @property
+    def tokens(self) -> int:
+        """The tokens of the declared prefixes that requests can share."""
+        return sum(map(len, self._declared))
+
     def declare(self, prefixes: list[list[int]]) -> bool:
         """Replace the declared prefixes; return True when all of them are in memory or restored from disk.
 
