@@ -14,7 +14,7 @@ from tests.e2e.stack import Stack, stack_in
 SECRETS = {"OPS": "ops-secret-of-the-test", "CI": "ci-secret-of-the-test"}
 KEYS = {
     "ops": {"secret": {"from_env": "OPS"}, "roles": ["admin"]},
-    "ci": {"secret": {"from_env": "CI"}, "rate": {"requests": "60/h"}, "models": ["ti*"]},
+    "ci": {"secret": {"from_env": "CI"}, "rate": {"requests": "60/h"}, "models": ["ti*"], "mcp": []},
     "gone": {"secret": {"from_env": "GONE", "optional": True}, "roles": ["read"]},
 }
 
@@ -53,6 +53,8 @@ def test_keys_are_shown_with_rights_limits_and_use_and_without_secrets(operated:
 
     row("ci").get_by_text("59 of 60/h requests left").wait_for()
     row("ci").get_by_text("ti*").wait_for()
+    row("ci").get_by_text("no tools of servers").wait_for()
+    assert row("ops").get_by_text("tools of").count() == 0
     assert row("ci").get_by_role("cell").nth(3).inner_text() == "1"
     row("ops").get_by_text("this tab").wait_for()
     row("gone").get_by_text("secret is missing").wait_for()

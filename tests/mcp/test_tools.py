@@ -109,7 +109,7 @@ def test_a_caller_is_offered_the_tools_of_its_roles(fields: dict[str, Any], miss
 def test_a_plan_is_applied_by_its_id_against_the_text_and_revision_that_were_planned(calls: ToolCalls) -> None:
     api = TableApi()
     planned = called(calls, session(api), "plan", manifest="mullama: v1 # new\n", profiles=["day"])
-    assert called(calls, session(api), "apply", plan=planned["id"]) == CHANGED
+    assert called(calls, session(api), "apply", id=planned["id"]) == CHANGED
     request, body, headers = api.asked[-1]
     assert request == "PUT /api/v1/manifest"
     assert body == {"text": "mullama: v1 # new\n", "digest": "d1", "profiles": ["day"]}
@@ -123,15 +123,15 @@ def test_a_refused_apply_keeps_its_plan_and_its_error(calls: ToolCalls) -> None:
     id = called(calls, session(api), "plan", manifest="x")["id"]
     api.answers["PUT /api/v1/manifest"] = Conflict("the applied revision is r2, not r1", hint="plan again")
     with pytest.raises(Conflict, match="r2"):
-        called(calls, session(api), "apply", plan=id)
+        called(calls, session(api), "apply", id=id)
     api.answers["PUT /api/v1/manifest"] = [{"event": "error", "error": {"kind": "refused", "message": "too large"}}]
     with pytest.raises(MullamaError, match="too large"):
-        called(calls, session(api), "apply", plan=id)
+        called(calls, session(api), "apply", id=id)
     api.answers["PUT /api/v1/manifest"] = []
     with pytest.raises(MullamaError, match="without a result"):
-        called(calls, session(api), "apply", plan=id)
+        called(calls, session(api), "apply", id=id)
     api.answers["PUT /api/v1/manifest"] = [CHANGED]
-    assert called(calls, session(api), "apply", plan=id) == CHANGED
+    assert called(calls, session(api), "apply", id=id) == CHANGED
 
 
 def test_the_plan_of_an_earlier_revision_is_stale_after_another_change(calls: ToolCalls) -> None:
@@ -139,19 +139,19 @@ def test_the_plan_of_an_earlier_revision_is_stale_after_another_change(calls: To
     id = called(calls, session(api), "plan", revision=3)["id"]
     api.answers["POST /api/v1/undo"] = Conflict("the applied revision is r2, not r1")
     with pytest.raises(Conflict, match="r2"):
-        called(calls, session(api), "apply", plan=id)
+        called(calls, session(api), "apply", id=id)
     api.answers["POST /api/v1/undo"] = [CHANGED]
-    assert called(calls, session(api), "apply", plan=id) == CHANGED
+    assert called(calls, session(api), "apply", id=id) == CHANGED
     assert api.asked[-1] == ("POST /api/v1/undo", {"to": 3}, {"if-match": '"r1"'})
 
 
 def test_a_plan_belongs_to_its_key_and_ends_after_an_hour(calls: ToolCalls, clock: Clock) -> None:
     id = called(calls, session(owner="ci"), "plan", manifest="x")["id"]
     with pytest.raises(NotFound):
-        called(calls, session(owner="other"), "apply", plan=id)
+        called(calls, session(owner="other"), "apply", id=id)
     clock.now = 3601.0
     with pytest.raises(NotFound):
-        called(calls, session(owner="ci"), "apply", plan=id)
+        called(calls, session(owner="ci"), "apply", id=id)
 
 
 def test_the_book_is_bounded_and_its_ids_differ() -> None:
@@ -184,7 +184,8 @@ def test_a_manifest_with_mistakes_gets_no_plan(calls: ToolCalls) -> None:
         ("embed", {"texts": ["a"] * 65}, "embed.texts"),
         ("generate", {"prompt": ""}, "generate.prompt"),
         ("generate", {"prompt": "a", "max_tokens": 10**9}, "generate.max_tokens"),
-        ("apply", {}, "plan"),
+        ("apply", {}, "id"),
+        ("apply", {"id": "plan-1"}, "no plan 'plan-1' waits"),
         ("apply", {"plan": "plan-1"}, "no plan 'plan-1' waits"),
         ("nope", {}, "no tool 'nope'"),
     ],

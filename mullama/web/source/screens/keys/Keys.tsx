@@ -91,7 +91,7 @@ function Row({ one, own }: { one: Key; own: boolean }) {
         </span>
       </th>
       <td data-label="Roles">{one.roles.join(", ")}{one.priority !== 0 && <span class="quiet small block">priority {one.priority}</span>}</td>
-      <td data-label="Models">{one.models.map((pattern) => <code key={pattern} class="block">{pattern === "*" ? "* (all)" : pattern}</code>)}</td>
+      <td data-label="Models">{one.models.map((pattern) => <code key={pattern} class="block">{pattern === "*" ? "* (all)" : pattern}</code>)}{one.mcp && <span class="quiet small block">{one.mcp.length ? `tools of ${one.mcp.join(", ")} alone` : "no tools of servers"}</span>}</td>
       <td class="limits" data-label="Limits">{one.limits.length ? one.limits.map((limit) => <Left key={limit.limit} limit={limit} />) : <span class="quiet">none</span>}</td>
       <td class="number" data-label="Requests">
         {usage ? count(usage.requests) : "–"}
