@@ -18,7 +18,7 @@ fi
 
 flags=""
 if [[ $(uname -m) == x86_64 ]]; then
-  for flag in -mno-amx-tile -mno-amx-int8 -mno-amx-bf16; do
+  for flag in -mno-amx-tile -mno-amx-int8 -mno-amx-bf16 -mno-avx512fp16; do
     if "${CC:-cc}" "$flag" -E -x c /dev/null >/dev/null 2>&1; then flags+=" $flag"; fi
   done
 fi
