@@ -44,7 +44,7 @@ from mullama.plan.targets import require_undisturbed
 from mullama.plan.tools import KIND as TOOLS
 from mullama.plan.tools import server_of
 from mullama.reconcile.execute import Outcome, Result, execute
-from mullama.reconcile.files import Files, is_local, read_lock
+from mullama.reconcile.files import Files, is_local, pins_of
 from mullama.reconcile.gc import declare
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.overlay import combine, effective_entries
@@ -275,6 +275,8 @@ class Reconciler:
                     planned = await self._plan_run(run)
                     await run.save()
                     self._load_early(run, planned)
+                    if not planned.missing and run.change.options.prepare:
+                        return await self._prepare(run, planned)
                     if not planned.missing:
                         result = await self._apply_planned(run, planned)
                         self._pending.accept(run)
@@ -334,6 +336,7 @@ class Reconciler:
         models, fetched = desired.models, run.fetched
         missing = frozenset(name for name in planned.missing if not fetched.issuperset(models[name].all_sources))
         spared = expendable(plan, desired, applied.manifest if applied is not None else None) | run.change.added
+        spared = frozenset() if run.change.options.prepare else spared
         planned = replace(planned, access=access, missing=missing, expendable=spared)
         return planned if run.change.waits_for_unchanged else self._without_waiting(run, planned)
 
@@ -462,7 +465,7 @@ class Reconciler:
         """Fetch and check the files of an unavailable model. Raises when they cannot be used."""
         current = self.current
         desired, machine = current.snapshot.manifest, current.machine
-        lock = await asyncio.to_thread(read_lock, current.origin.file)
+        lock = await asyncio.to_thread(pins_of, current.manifest, current.origin.file)
         author = author_of(name, current.overlay, ApplyOptions(trigger="retry"))
         files = await self.downloads.get(desired, lock, name, self.status.write, offline=False, author=author)
         builder = self._builder(machine)

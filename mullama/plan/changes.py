@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from mullama.errors import masked_tree
+from mullama.errors import masked, masked_tree
 from mullama.manifest.interpolate import SECRETS
 from mullama.manifest.nodes import longest_prefix, matches
-from mullama.manifest.spec import Block, Key, Manifest, Model
+from mullama.manifest.spec import Block, Key, Manifest, ManifestLock, Model
 from mullama.manifest.spec.readers import DRAFT_WORDS, moves_of
 from mullama.manifest.tree import block_to_tree
 from mullama.names import JSONValue
 from mullama.plan.steps import Cost, FieldChange
+from mullama.weights.stored import set_digest
 
 T = TypeVar("T")
 
@@ -50,6 +51,8 @@ COSTS: Mapping[str, Cost] = {
     "fleet": Cost.LIVE,
     "fleet.placement": Cost.NONE,
     "fleet.rollout": Cost.NONE,
+    # A model whose files are other ones has a step of its own.
+    "lock": Cost.NONE,
     "clients": Cost.NONE,
     "observability": Cost.LIVE,
     "models.*.description": Cost.NONE,
@@ -143,6 +146,8 @@ def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, .
             found[block] = shown or changes
     if "auth" in found:
         found["auth"] = _with_keys(found["auth"], old, new)
+    if "lock" in found:
+        found["lock"] = _pins(old.lock, new.lock)
     for rename in renames:
         block = rename.path.partition(".")[0]
         found[block] = (rename, *found.get(block, ()))
@@ -188,6 +193,35 @@ def _with_keys(changes: tuple[FieldChange, ...], old: Manifest, new: Manifest) -
 def _rights(keys: Mapping[str, Key], name: str) -> JSONValue:
     key = keys.get(name)
     return None if key is None else {"roles": list(key.roles), "models": list(key.models)}
+
+
+def _pins(old: ManifestLock, new: ManifestLock) -> tuple[FieldChange, ...]:
+    """Return one change for each source and each server of tools whose pins differ: the beginning of its digest."""
+    one, other = _digests(old), _digests(new)
+    return tuple(
+        FieldChange(path=masked(path), before=one.get(path), after=other.get(path), cost=cost_of("lock"))
+        for path in sorted({*one, *other})
+        if one.get(path) != other.get(path)
+    )
+
+
+def pinned_digest(manifest: Manifest, source: str) -> str | None:
+    """Return the digest of the files that a manifest pins for a source; None without a pin."""
+    pin = manifest.lock.sources.get(source)
+    if pin is None:
+        return None
+    return set_digest([file.digest for file in pin.files if file.role == "weights"] or [pin.files[0].digest])
+
+
+def _digests(lock: ManifestLock) -> dict[str, str]:
+    pins = {f"lock.sources.{source}": [file.digest for file in pin.files] for source, pin in lock.sources.items()}
+    pins |= {f"lock.tools.{server}": sorted(tools.values()) for server, tools in lock.tools.items()}
+    return {path: short_digest(set_digest(digests)) for path, digests in pins.items()}
+
+
+def short_digest(digest: str) -> str:
+    """Return the beginning of a digest, for people."""
+    return digest.removeprefix("sha256:")[:12]
 
 
 def set_fields(model: Model) -> tuple[FieldChange, ...]:

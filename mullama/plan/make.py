@@ -21,7 +21,7 @@ from mullama.errors import masked
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.spec.readers import moves_of
 from mullama.manifest.tree import revision
-from mullama.plan.changes import compare_models, compare_rest, highest_cost, set_fields
+from mullama.plan.changes import compare_models, compare_rest, highest_cost, pinned_digest, set_fields, short_digest
 from mullama.plan.drafting import draft_kind
 from mullama.plan.fit import (
     MemoryLedger,
@@ -123,8 +123,10 @@ def _model_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterat
         before = old.models.get(name) or old.models.get(renamed.get(name, ""))
         if before is None:
             step: Step | None = _added(name, model, observed)
-        elif changes := _effective(compare_models(before, model), before, model, observed) + _hosts(
-            old, desired, model
+        elif changes := (
+            _effective(compare_models(before, model), before, model, observed)
+            + _hosts(old, desired, model)
+            + _pins(name, model, old, desired, observed)
         ):
             step = _changed(name, before, model, changes, observed)
         else:
@@ -169,6 +171,25 @@ def _hosts(old: Manifest, desired: Manifest, model: Model) -> tuple[FieldChange,
     if before == after or not moves or model.gpu.layers == 0:
         return ()
     return (FieldChange(path="hardware.rpc", before=list(before), after=list(after), cost=Cost.WEIGHTS),)
+
+
+def _pins(
+    name: str, model: Model, old: Manifest, desired: Manifest, observed: Observed
+) -> tuple[FieldChange, ...]:  # fmt: skip
+    """Return a change for each source of a model whose pin in the manifest stands for other files than before.
+
+    A new pin is compared with the files that serve; where these are not known, they stay if the pin agrees with them.
+    """
+    live = observed.live.get(name) if observed.live is not None else None
+    served = {live.digest, *live.files.values()} if live is not None and live.digest else None
+    changes = []
+    for source in dict.fromkeys(model.all_sources):
+        before, after = pinned_digest(old, source), pinned_digest(desired, source)
+        if after is None or after == before or (before is None and (served is None or after in served)):
+            continue
+        path, was = f"lock.sources.{masked(source)}", short_digest(before) if before else None
+        changes.append(FieldChange(path=path, before=was, after=short_digest(after), cost=Cost.FILES))
+    return tuple(changes)
 
 
 def _files(model: Model, observed: Observed) -> KnownFiles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mullama.errors import Invalid, ManifestError, NotFound, Refused
-from mullama.manifest.spec import Group, Manifest, McpServer, Peer, Route
+from mullama.manifest.spec import Group, Manifest, ManifestLock, McpServer, Model, Peer, Route
 from mullama.manifest.spec.readers import PEER_SIGN, moves_of, targets_of
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import ModelName, suggest
@@ -60,6 +60,7 @@ def targeted(desired: Manifest, applied: Manifest | None, names: Sequence[str]) 
         "routes": routes,
         "peers": {**base.peers, **_peers_of(chosen, desired)},
         "mcp": {**base.mcp, **_servers_of(chosen, desired)},
+        "lock": with_pins(base.lock, desired.lock, (desired.models[name] for name in chosen if name in desired.models)),
         "groups": _groups(base, desired, models, keys),
         "moved": tuple(move for move in moves if move.from_ not in present[move.kind]),
     }
@@ -72,6 +73,15 @@ def targeted(desired: Manifest, applied: Manifest | None, names: Sequence[str]) 
         ) from error
     planned = {name for name in (*desired.models, *base.models) if _key(name) in keys} | gone
     return TargetedManifest(manifest=manifest, targets=targets, models=frozenset(planned))
+
+
+def with_pins(lock: ManifestLock, other: ManifestLock, models: Iterable[Model]) -> ManifestLock:
+    """Return the pins of a manifest with those of another one for the sources and servers of tools of some models."""
+    sources, tools = dict(lock.sources), dict(lock.tools)
+    for model in models:
+        sources |= {source: other.sources[source] for source in model.all_sources if source in other.sources}
+        tools |= {server: other.tools[server] for server in model.mcp if server in other.tools}
+    return lock.model_copy(update={"sources": sources, "tools": tools})
 
 
 def names_of(names: Iterable[str], desired: Manifest, applied: Manifest) -> tuple[str, ...]:

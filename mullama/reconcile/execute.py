@@ -126,10 +126,8 @@ async def execute(
 
     expendable: the models whose files do not end the run when they are missing or cannot be used.
     """
-    steps = {step.subject: step for step in plan.steps if step.kind == "model"}
-    report({"event": "phase", "phase": "fetch"})
-    touched = {name for name in desired.models if _touches_files(steps.get(name))}
-    unavailable = await fetch(desired, touched, effects, report, expendable=expendable)
+    steps = _model_steps(plan)
+    unavailable = await prepare(plan, desired, effects, report, expendable=expendable)
     for name, error in unavailable.items():
         effects.leave_out(name, error)
     report({"event": "phase", "phase": "commit"})
@@ -153,6 +151,20 @@ async def execute(
     result = replace(_result(plan, tuple(steps), failures), overtaken=overtaken)
     effects.record(result)
     return result
+
+
+async def prepare(
+    plan: Plan, desired: Manifest, effects: Effects, report: Report, *, expendable: Container[str] = ()
+) -> dict[str, ModelUnavailable]:
+    """Download and check the files of all models that a plan changes; see `fetch`. What is served does not change."""
+    steps = _model_steps(plan)
+    report({"event": "phase", "phase": "fetch"})
+    touched = {name for name in desired.models if _touches_files(steps.get(name))}
+    return await fetch(desired, touched, effects, report, expendable=expendable)
+
+
+def _model_steps(plan: Plan) -> dict[str, Step]:
+    return {step.subject: step for step in plan.steps if step.kind == "model"}
 
 
 async def fetch(

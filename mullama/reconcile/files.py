@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from mullama.errors import Invalid, MullamaError, NotFound, masked
 from mullama.folders import data_root
-from mullama.manifest.spec import AdapterRef, Manifest, Model, Peer
+from mullama.manifest.spec import AdapterRef, LockedSource, Manifest, Model, Peer
 from mullama.manifest.spec.readers import writes_text
 from mullama.names import LOCK_NAME, BuiltinRef, PathRef, parse_source
 from mullama.plan.observed import KnownFiles
@@ -50,6 +50,23 @@ def read_locked_tools(manifest_path: str | None) -> Mapping[str, ToolPins]:
     """Return the pins of tools of the lock file next to a manifest, by server; none without a lock file."""
     text, path = _lock_text(manifest_path)
     return lockfile.parse_tools(text, path) if text is not None else {}
+
+
+def pins_of(manifest: Manifest, path: str | None) -> Mapping[str, LockEntry]:
+    """Return the pins of a manifest and of the lock file next to it, by source. Those of the manifest count first."""
+    sources = manifest.lock.sources.items()
+    own = {name: lockfile.entry_of(name, _entry_tree(pin), f"lock.sources.{name}") for name, pin in sources}
+    return {**read_lock(path), **own} if own else read_lock(path)
+
+
+def _entry_tree(pin: LockedSource) -> dict[str, Any]:
+    tree: dict[str, Any] = pin.model_dump(mode="json", exclude_none=True)
+    return {key: value for key, value in tree.items() if value or key not in ("facts", "projector")}
+
+
+def tool_pins_of(manifest: Manifest, path: str | None) -> Mapping[str, ToolPins]:
+    """Return the pins of tools of a manifest and of the lock file next to it, by server."""
+    return {**read_locked_tools(path), **manifest.lock.tools}
 
 
 def _lock_text(manifest_path: str | None) -> tuple[str | None, str]:

@@ -154,12 +154,15 @@ def _sources(models: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _locked(records: Records) -> set[str]:
-    """Return the digests in the lock files next to the manifests that an instance has applied."""
+    """Return the digests that the manifests of an instance pin, and the lock files next to them."""
     paths = {str(path) for revision in records.history() if (path := _path(revision))}
     found: set[str] = set()
     for path in paths:
         with suppress(OSError):
             found |= {file.digest for entry in read_lock(path).values() for file in entry.files}
+    for revision in records.history():
+        pins = revision.manifest.get("lock", {}).get("sources", {}).values()
+        found |= {file["digest"] for pin in pins for file in pin.get("files", ())}
     return found
 
 

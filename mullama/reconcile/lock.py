@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from mullama.errors import MullamaError, NotFound, Refused
-from mullama.manifest.spec import Manifest, Model
-from mullama.names import LOCK_NAME
+from mullama.manifest.spec import LockedSource, Manifest, Model
+from mullama.names import LOCK_NAME, PathRef, parse_source
 from mullama.plan.tools import ToolPins
 from mullama.reconcile.files import is_local
+from mullama.reconcile.scripted_models import is_script
 from mullama.sources.base import Report
 from mullama.sources.library import Library
 from mullama.sources.registry import Wanted
@@ -35,7 +36,7 @@ def _sources(model: Model) -> Iterator[str]:
     return (source for source in sources if not is_local(source))
 
 
-def missing(manifest: Manifest, lock: Lock) -> tuple[str, ...]:
+def missing(manifest: Manifest, lock: Collection[str]) -> tuple[str, ...]:
     """Return the sources without a lock entry."""
     return tuple(source for source in lockable(manifest) if source not in lock)
 
@@ -45,13 +46,43 @@ def superfluous(manifest: Manifest, lock: Lock) -> tuple[str, ...]:
     return tuple(sorted(lock.keys() - set(lockable(manifest))))
 
 
-def require_locked(manifest: Manifest, lock: Lock) -> None:
+def require_locked(manifest: Manifest, lock: Collection[str]) -> None:
     """Raise `Refused` for a source without a lock entry."""
     if absent := missing(manifest, lock):
         raise Refused(
             f"--locked: {LOCK_NAME} lacks {', '.join(absent[:5])}{' and more' if len(absent) > 5 else ''}",
             hint="mullama lock adds them",
         )
+
+
+def require_pins(fleet: Manifest, lock: Lock) -> None:
+    """Raise `Refused` for a source of a fleet that may stand for different bytes on its hosts.
+
+    A source of a network needs an entry in the lock file or in the manifest, and a path of the hosts a digest.
+    """
+    require_locked(fleet, {*lock, *fleet.lock.sources})
+    for name, model in fleet.models.items():
+        pinned = {model.from_: model.digest, **{adapter.from_: adapter.digest for adapter in model.adapters}}
+        for source in model.all_sources:
+            if isinstance(parse_source(source), PathRef) and not is_script(source) and not pinned.get(source):
+                raise Refused(
+                    f"--locked: {source} of models.{name} is a path of each host, and has no digest",
+                    hint="add its digest, or use a source that mullama lock pins",
+                )
+
+
+def with_lock(manifest: Manifest, lock: Lock, tools: Mapping[str, ToolPins]) -> Manifest:
+    """Return a manifest with the pins of a lock file that it uses, as far as it has none of its own."""
+    pins = {source: lockfile.entry_tree(lock[source]) for source in lockable(manifest) if source in lock}
+    found = {
+        "sources": {source: LockedSource.model_validate(tree) for source, tree in pins.items()}
+        | dict(manifest.lock.sources),
+        "tools": {server: dict(tools[server]) for server in manifest.mcp if server in tools}
+        | dict(manifest.lock.tools),
+    }
+    if not any(found.values()):
+        return manifest
+    return manifest.model_copy(update={"lock": manifest.lock.model_copy(update=found)})
 
 
 def sources_of(manifest: Manifest, names: tuple[str, ...]) -> frozenset[str]:

@@ -140,7 +140,9 @@ class ApplyOptions(Struct, frozen=True, kw_only=True):
     offline: bool = False
     """Use no network."""
     locked: bool = False
-    """Require every remote source in the lock file."""
+    """Require every remote source in the lock file, or in the pins of the manifest."""
+    prepare: bool = False
+    """Fetch and check the files of the change, and change nothing."""
     targets: tuple[str, ...] = ()
     """The models and routes that the change is limited to; empty for the whole manifest."""
     trigger: Literal["apply", "watch", "signal", "start", "api", "undo", "retry", "drift"] = "apply"

@@ -78,6 +78,11 @@ def lock_of(sources: Mapping[str, Any], place: str = "") -> dict[str, LockEntry]
     return {source: _entry(source, value, place + source) for source, value in sources.items()}
 
 
+def entry_of(source: str, tree: Mapping[str, Any], name: str) -> LockEntry:
+    """Return the entry that `entry_tree` wrote; raise `Invalid` as `parse`. name: begins the messages."""
+    return _entry(source, tree, name)
+
+
 def parse_includes(text: str, name: str = "mullama.lock") -> dict[str, IncludePin]:
     """Return the pins of the remote files of `include`; raise `Invalid` as `parse`."""
     return {source: _pin(value, f"{name}: {source}") for source, value in _parts(text, name)["includes"].items()}

@@ -21,6 +21,8 @@ from mullama.cli.on_fleet.plan_file import (
 from mullama.cli.on_fleet.rollout import carry_out
 from mullama.errors import Refused, Unavailable
 from mullama.plan.steps import Step
+from mullama.reconcile.files import read_lock
+from mullama.reconcile.lock import require_pins
 from mullama.targets.fleet.plan import FleetPlan, blocked_text
 from mullama.targets.fleet.plan_views import fleet_lines, fleet_tree
 from mullama.targets.fleet.stages import stages_of
@@ -28,7 +30,7 @@ from mullama.targets.fleet.stages import stages_of
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
 
-_FOR_ONE_SERVER = ("refresh_only", "locked", "log_level", "no_wait")
+_FOR_ONE_SERVER = ("refresh_only", "log_level", "no_wait")
 
 
 def apply_fleet(call: CommandContext, loaded: LoadedManifest) -> int:
@@ -47,6 +49,8 @@ def apply_fleet(call: CommandContext, loaded: LoadedManifest) -> int:
     fleet = fleet_of(call, loaded, saved.away if saved is not None else ())
     if saved is not None:
         require_same_manifest(saved, fleet.loaded.manifest)
+    if call.options.locked:
+        require_pins(fleet.loaded.manifest, read_lock(fleet.loaded.path))
     plan = fleet_plan(call, fleet, targets)
     _show(call, plan)
     _require_complete(plan)
@@ -70,6 +74,7 @@ def apply_fleet(call: CommandContext, loaded: LoadedManifest) -> int:
             by=user(),
             version=mullama.__version__,
             offline=call.options.offline,
+            locked=call.options.locked,
         ),
         revisions,
     )

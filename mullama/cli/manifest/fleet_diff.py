@@ -15,7 +15,8 @@ from mullama.manifest.spec import Manifest
 from mullama.plan import findings
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import located
-from mullama.reconcile.files import Files, read_lock
+from mullama.reconcile.files import Files, read_lock, read_locked_tools
+from mullama.reconcile.lock import with_lock
 from mullama.struct import replace
 from mullama.targets.fleet.observe import FleetObservation, observe_fleet
 from mullama.targets.fleet.plan import FleetPlan, draft_fleet, plan_fleet
@@ -55,6 +56,9 @@ def fleet_plan(call: CommandContext, fleet: FleetCall, targets: Sequence[str]) -
     """
     require_fleet_options(call)
     loaded, hosts = fleet.loaded, tuple(fleet.hosts.values())
+    if loaded.path is not None:
+        pins, tools = read_lock(loaded.path), read_locked_tools(loaded.path)
+        loaded = replace(loaded, manifest=with_lock(loaded.manifest, pins, tools))
     seen = observe_fleet(hosts, mullama.__version__)
     seen = FleetObservation(hosts=seen.hosts, faults=_in_order(loaded.manifest, {**fleet.faults, **seen.faults}))
     draft = draft_fleet(loaded.manifest, seen, known_files(call, loaded), targets)

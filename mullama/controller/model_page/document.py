@@ -15,7 +15,7 @@ from mullama.manifest.load import LoadedManifest, load
 from mullama.manifest.provenance import origins
 from mullama.names import JSONValue
 from mullama.plan.model_values import ModelValue, model_values
-from mullama.reconcile.files import read_lock
+from mullama.reconcile.files import pins_of
 from mullama.reconcile.includes import PinnedIncludes
 from mullama.runtime.pool import Pool
 from mullama.runtime.serving.prompt_settings import capabilities, chosen_template, effective_defaults, thinking_levels
@@ -39,7 +39,7 @@ class ModelDocuments:
         """Return the document of a model. row: the model in the status. paths: with the places of files."""
         deployment = current.snapshot.deployments[row["name"]]
         values, problem = await asyncio.to_thread(self._values, deployment, current)
-        lock = await asyncio.to_thread(_lock, current.origin.file)
+        lock = await asyncio.to_thread(_lock, current)
         worker = self._pool.worker(deployment.unit)
         stats = await self._stats(worker)
         return {
@@ -177,10 +177,10 @@ def _worker(worker: WorkerClient, stats: EngineStats | None) -> dict[str, Any]:
     }
 
 
-def _lock(path: str | None) -> Mapping[str, LockEntry]:
-    """Return the lock file beside a manifest; none for one that cannot be read, which `apply` reports."""
+def _lock(current: Current) -> Mapping[str, LockEntry]:
+    """Return the pins of the applied manifest; none where they cannot be read, which `apply` reports."""
     with suppress(MullamaError, OSError):
-        return read_lock(path)
+        return pins_of(current.manifest, current.origin.file)
     return {}
 
 

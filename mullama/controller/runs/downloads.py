@@ -15,7 +15,7 @@ from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
 from mullama.plan.observed import KnownFiles
 from mullama.reconcile.execute import Effects, Report, fetch
-from mullama.reconcile.files import Files, read_lock
+from mullama.reconcile.files import Files, pins_of
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import ApplyOptions
 from mullama.runtime.metrics import Metrics
@@ -162,7 +162,7 @@ class ModelDownloads:
 
     async def refresh(self, model: Model, current: Current, name: str, report: Report, *, again: bool) -> None:
         """Fetch what is missing. again: ask the source again, download what changed, and verify the stored files."""
-        lock = await asyncio.to_thread(read_lock, current.origin.path)
+        lock = await asyncio.to_thread(pins_of, current.manifest, current.origin.path)
         await self._files.ensure(
             model, current.snapshot.manifest, name, report,
             lock=lock, offline=False, counted=self._count, again=again, author=requester.get(),

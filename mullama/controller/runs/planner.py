@@ -15,7 +15,7 @@ from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, Machine, Observed
 from mullama.plan.steps import Action, Plan
 from mullama.plan.targets import plan_targets, targeted
-from mullama.reconcile.files import Files, read_lock, read_locked_tools, wanted_kinds
+from mullama.reconcile.files import Files, pins_of, tool_pins_of, wanted_kinds
 from mullama.reconcile.gc import prunable
 from mullama.reconcile.lock import require_locked
 from mullama.reconcile.observe import last_applied, last_manifest, with_use
@@ -51,8 +51,6 @@ class Planner:
         current, options = self._state.value, change.options
         manifest = current.manifest if change.desired is None else change.desired
         origin = current.origin if change.desired is None else change.origin
-        lock = await asyncio.to_thread(read_lock, origin.file)
-        tool_pins = await asyncio.to_thread(read_locked_tools, origin.file)
         if manifest.fleet.hosts:
             raise Refused(
                 "the manifest describes a fleet, and this is one of its servers",
@@ -62,6 +60,8 @@ class Planner:
         if part is not None:
             # Without its digest: the watcher would take the file for applied completely.
             manifest, origin = part.manifest, replace(origin, digest="", targets=part.targets)
+        lock = await asyncio.to_thread(pins_of, manifest, origin.file)
+        tool_pins = await asyncio.to_thread(tool_pins_of, manifest, origin.file)
         if options.locked:
             require_locked(part.chosen if part is not None else manifest, lock)
         overlay = change.edit(current.overlay)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from mullama.controller.current import CurrentState
 from mullama.plan.observed import KnownFiles
 from mullama.plan.projectors import projector_of
-from mullama.reconcile.files import Files, read_lock
+from mullama.reconcile.files import Files, pins_of
 from mullama.runtime.pool import Pool
 from mullama.store.index import changed
 from mullama.struct import replace
@@ -55,7 +55,7 @@ class ServedFiles:
         """
         current = self._state.value
         deployments = dict(current.snapshot.deployments)
-        lock = await asyncio.to_thread(read_lock, current.origin.file)
+        lock = await asyncio.to_thread(pins_of, current.manifest, current.origin.file)
         found = await asyncio.to_thread(self._files.known, [current.snapshot.manifest], lock)
         for name in deployments.keys() & set(names):
             old = deployments[name]

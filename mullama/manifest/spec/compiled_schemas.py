@@ -429,6 +429,24 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'share': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': False}},
         'rollout': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['FleetRollout'], 'default': b.default('FleetRollout')}},
     })
+    s['LockedFile'] = b.block('LockedFile', 'One file of a source.', {
+        'name': {'type': 'model-field', 'schema': {'type': 'str', 'max_length': 1024, 'min_length': 1}},
+        'size': {'type': 'model-field', 'schema': {'type': 'int', 'ge': 0, 'le': 1125899906842623, 'strict': True}},
+        'digest': {'type': 'model-field', 'schema': {'type': 'str', 'pattern': '^sha256:[0-9a-f]{64}$'}},
+        'role': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'str', 'max_length': 64, 'min_length': 1}, 'default': 'weights'}},
+    })
+    s['LockedSource'] = b.block('LockedSource', 'The files that a source stands for.', {
+        'resolved': {'type': 'model-field', 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': bound('min_length_validator', min_length=1)}, 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_source}, 'schema': {'type': 'str'}}}},
+        'revision': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
+        'files': {'type': 'model-field', 'schema': {'type': 'tuple', 'items_schema': [s['LockedFile']], 'variadic_item_index': 0, 'min_length': 1, 'max_length': 4096}},
+        'license': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'str'}, 'default': ''}},
+        'facts': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'any'}, 'max_length': 1000}, 'default': {}}},
+        'projector': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'any'}, 'max_length': 1000}, 'default': {}}},
+    })
+    s['ManifestLock'] = b.block('ManifestLock', 'Pins, as a lock file has them.', {
+        'sources': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['LockedSource'], 'max_length': 10000}, 'default': {}}},
+        'tools': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'str', 'pattern': '^sha256:[0-9a-f]{64}$'}}, 'max_length': 64}, 'default': {}}},
+    })
     s['ClientKey'] = b.block('ClientKey', 'The API key of a client. Its file gets the name of the variable, never the key.', {
         'from_env': {'type': 'model-field', 'schema': {'type': 'str', 'pattern': '^[A-Za-z_][A-Za-z0-9_]*$'}},
     })
@@ -501,6 +519,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'prune': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Prune'], 'default': b.default('Prune')}},
         'sync': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Sync'], 'default': b.default('Sync')}},
         'fleet': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Fleet'], 'default': b.default('Fleet')}},
+        'lock': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['ManifestLock'], 'default': b.default('ManifestLock')}},
         'clients': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': s['ClientConfig']}, 'default': {}}},
         'observability': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Observability'], 'default': b.default('Observability')}},
     })

@@ -8,6 +8,7 @@ from mullama.manifest.spec.context import Context, Kv, Rope
 from mullama.manifest.spec.draft import Draft
 from mullama.manifest.spec.fleet import Fleet, FleetHost, FleetRollout
 from mullama.manifest.spec.hardware import Budget, Gpu, Hardware, HardwareProfile, Memory
+from mullama.manifest.spec.lock import LockedFile, LockedSource, ManifestLock
 from mullama.manifest.spec.model import (
     AdapterRef,
     Embedding,
@@ -61,7 +62,8 @@ __all__ = [
     "AdapterRef", "Auth", "Block", "Budget", "Captures", "ClientConfig", "ClientKey", "Context", "Draft", "Embedding",
     "Fleet",
     "FleetHost", "FleetRollout", "GitSync", "Gpu", "Group",
-    "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest", "ManifestMessage",
+    "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "LockedFile", "LockedSource", "Logs",
+    "Manifest", "ManifestLock", "ManifestMessage",
     "McpServer", "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Peer", "Policy",
     "Probe", "Prune", "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route",
     "RouteTarget", "Scale", "Search", "SecretRef", "Server", "ServerLimits", "SessionBounds", "Sources", "SpeechToText",
@@ -105,6 +107,9 @@ class Manifest(Block):
     """Updates from a changed manifest."""
     fleet: Fleet = Fleet()
     """Several servers that this manifest describes; without hosts it describes one."""
+    lock: ManifestLock = ManifestLock()
+    """Pins of files and of tools, for a manifest without a lock file beside it: an apply of a fleet writes those of its
+    lock file into the manifests of the hosts. They have precedence over a lock file."""
     clients: dict[str, ClientConfig] = Field(default={}, examples=[{"codex": {"model": "chat"}}])
     """Coding agents and other programs that use this server, by name. `mullama clients apply` edits their files."""
     observability: Observability = Observability()

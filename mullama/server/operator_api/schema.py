@@ -38,6 +38,7 @@ _OPTIONS = _object(
     allow_empty=_FLAG,
     offline=_FLAG,
     locked=_FLAG,
+    prepare={"type": "boolean", "description": "fetch and check the files, and change nothing"},
     targets={"type": "array", "items": _TEXT, "description": "apply only these models and routes and what they need"},
     expect={"type": ["string", "null"], "description": "the revision that must be applied now"},
     trigger={"enum": ["apply", "watch", "signal", "start", "api", "undo"]},

@@ -19,6 +19,7 @@ from mullama.manifest.spec import (
     Hardware,
     Key,
     Manifest,
+    ManifestLock,
     Model,
     Moved,
     Peer,
@@ -28,6 +29,7 @@ from mullama.manifest.spec import (
     Server,
 )
 from mullama.manifest.spec.readers import EVERY_ERROR, PEER_SIGN
+from mullama.plan.targets import with_pins
 from mullama.struct import Struct, field
 
 _MOST_WEIGHT = 1_000_000
@@ -67,6 +69,7 @@ def host_manifest(fleet: Manifest, places: Mapping[str, Sequence[str]], host: st
             "auth": _auth(fleet.auth, names, own.auth),
             "hardware": fleet.hardware if fleet.hardware != Hardware() else own.hardware,
             "models": models,
+            "lock": _lock(fleet.lock, models, fleet.mcp),
             "groups": _groups(fleet.groups, models),
             "search": _search(fleet.search, models),
             "peers": {**fleet.peers, **_peers(fleet.fleet, used)},
@@ -86,29 +89,40 @@ def with_old_models(applied: Manifest, wanted: Manifest, kept: Collection[str]) 
     old = {name: model for name, model in applied.models.items() if name in kept and name not in wanted.models}
     models = {**wanted.models, **old}
     routes = {**wanted.routes, **applied.routes}
-    return _combined(wanted, models, {**wanted.peers, **applied.peers}, routes)
+    return _combined(wanted, models, {**wanted.peers, **applied.peers}, routes, _both_pins(applied, wanted, old))
 
 
 def with_new_routes(applied: Manifest, wanted: Manifest, kept: Collection[str]) -> Manifest:
     """Return the manifest of a host whose models are elsewhere now, before it unloads them. kept: see
     `with_old_models`."""
     old = {name: model for name, model in applied.models.items() if name in kept and name not in wanted.models}
-    return _combined(wanted, {**wanted.models, **old}, wanted.peers, wanted.routes)
+    pins = _both_pins(applied, wanted, old)
+    return _combined(wanted, {**wanted.models, **old}, wanted.peers, wanted.routes, pins)
 
 
-def with_early_routes(applied: Manifest, routed: Manifest, models: Mapping[str, Model]) -> Manifest:
+def _both_pins(applied: Manifest, wanted: Manifest, old: Mapping[str, Model]) -> ManifestLock:
+    """Return the wanted pins with those of old models. A source of both has the wanted one."""
+    pins = with_pins(wanted.lock, applied.lock, old.values())
+    return with_pins(pins, wanted.lock, wanted.models.values())
+
+
+def with_early_routes(
+    applied: Manifest, routed: Manifest, models: Mapping[str, Model], lock: ManifestLock
+) -> Manifest:  # fmt: skip
     """Return the manifest of a host before its change: as applied, with these models and other routes.
 
-    routed: the manifest with these routes and their peers.
+    routed: the manifest with these routes and their peers. lock: has the pins of models that are not applied.
     """
     routes = {n: r for n, r in routed.routes.items() if n not in models or _leads_to(r)[0] == n}
     base = applied.model_copy(update={"routes": routes, "models": dict(models)})
-    return _combined(base, models, {**applied.peers, **routed.peers}, routes)
+    pins = with_pins(applied.lock, lock, (model for name, model in models.items() if name not in applied.models))
+    return _combined(base, models, {**applied.peers, **routed.peers}, routes, pins)
 
 
 def _combined(
-    wanted: Manifest, models: Mapping[str, Model], peers: Mapping[str, Peer], routes: Mapping[str, str | Route]
-) -> Manifest:
+    wanted: Manifest, models: Mapping[str, Model], peers: Mapping[str, Peer], routes: Mapping[str, str | Route],
+    pins: ManifestLock,
+) -> Manifest:  # fmt: skip
     """Return the wanted manifest with these parts. A model that is here needs no route that leads elsewhere."""
     left = {
         name: route
@@ -122,8 +136,22 @@ def _combined(
     }
     moved = tuple(move for move in wanted.moved if move.from_ not in models)
     search = _search(wanted.search, models)
-    update = {"models": dict(models), "peers": dict(peers), "routes": usable, "moved": moved, "search": search}
+    lock = _lock(pins, models, wanted.mcp)
+    update = {
+        "models": dict(models), "peers": dict(peers), "routes": usable, "moved": moved, "search": search, "lock": lock,
+    }  # fmt: skip
     return wanted.model_copy(update=update)
+
+
+def _lock(lock: ManifestLock, models: Mapping[str, Model], servers: Collection[str]) -> ManifestLock:
+    """Return the pins of these models and servers of tools."""
+    used = {source for model in models.values() for source in model.all_sources}
+    return lock.model_copy(
+        update={
+            "sources": {source: pin for source, pin in lock.sources.items() if source in used},
+            "tools": {server: tools for server, tools in lock.tools.items() if server in servers},
+        }
+    )
 
 
 def _search(search: Search | None, models: Mapping[str, Model]) -> Search | None:

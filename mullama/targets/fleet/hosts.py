@@ -42,6 +42,10 @@ class HostStep(Struct, frozen=True, kw_only=True):
     """The models and routes that the change is limited to; empty for the whole manifest."""
     offline: bool = False
     """The host downloads nothing."""
+    locked: bool = False
+    """The host refuses sources without a pin."""
+    prepare: bool = False
+    """The host fetches and checks the files, and changes nothing."""
 
 
 class FleetHostPort(Protocol):
@@ -111,7 +115,7 @@ class RemoteHost:
         else:
             method, path = "PUT", "/api/v1/stack"
             options: dict[str, Any] = {"allow_empty": True, "fence": step.fence, "trigger": "apply", "by": step.by}
-            options |= {"offline": True} if step.offline else {}
+            options |= {name: True for name in ("offline", "locked", "prepare") if getattr(step, name)}
             options |= {"targets": list(step.targets)} if step.targets else {}
             body = {"manifest": step.manifest, "origin": {"fleet": step.mark}, "options": options}
         headers = {} if step.expect is None else {"If-Match": f'"{step.expect}"'}

@@ -26,6 +26,8 @@ class HostObservation(Struct, frozen=True, kw_only=True):
     """The digest of the applied manifest, for If-Match."""
     applied: Manifest
     machine: Machine
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """The digest of the weights of each served model, as far as it is known."""
 
 
 class FleetObservation(Struct, frozen=True, kw_only=True):
@@ -67,6 +69,7 @@ def observe_host(host: FleetHostPort, version: str) -> HostObservation:
         revision=str(stack["revision"]),
         applied=applied,
         machine=machine_of(host.name, status.get("machine") or {}),
+        digests={str(row["name"]): str(row["digest"]) for row in status.get("models", ()) if row.get("digest")},
     )
 
 

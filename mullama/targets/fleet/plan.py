@@ -10,7 +10,7 @@ from mullama.manifest.checks.fleet import gateways_of
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.spec.readers import moves_of
 from mullama.manifest.tree import block_to_tree, manifest_to_tree
-from mullama.plan.changes import changed_blocks, compare_models, highest_cost
+from mullama.plan.changes import changed_blocks, compare_models, highest_cost, pinned_digest
 from mullama.plan.observed import KnownFiles
 from mullama.plan.place import FleetPlacement, HostRoom, PlacedModel, beside, fitting, place
 from mullama.plan.rollout import FleetChange, Pause, Surge, WaveKind, WaveOrder, rollout
@@ -199,15 +199,18 @@ def change_of(fleet: Manifest, seen: FleetObservation, manifests: Mapping[str, M
     for name, host in seen.hosts.items():
         old, new = host.applied, manifests[name]
         before = dict(zip(_renamed(old.models, fleet), old.models, strict=True))
+        repinned = {model for model in new.models if _other_files(model, host, new)}
         changed[name] = tuple(
             model
             for model, former in before.items()
-            if model in new.models and (former != model or old.models[former] != new.models[model])
+            if model in new.models
+            if former != model or model in repinned or old.models[former] != new.models[model]
         )
         reloaded[name] = tuple(  # a renamed model is left out: an early step does not know it by its new name
             model
             for model in changed[name]
-            if before[model] == model and _loads_again(old.models[model], new.models[model])
+            if before[model] == model
+            if model in repinned or _loads_again(old.models[model], new.models[model])
         )
         rest = changed_blocks(old, new)
         if rest - {"routes", "peers"}:
@@ -223,6 +226,17 @@ def change_of(fleet: Manifest, seen: FleetObservation, manifests: Mapping[str, M
         routed=routed,
         gateways=[name for name in gateways_of(fleet.fleet) if name in seen.hosts],
     )
+
+
+def _other_files(name: str, host: HostObservation, wanted: Manifest) -> bool:
+    """Return True if the pins of a model stand for other files than the host has of it now."""
+    for source in wanted.models[name].all_sources:
+        before, after = pinned_digest(host.applied, source), pinned_digest(wanted, source)
+        if before is None and source == wanted.models[name].from_:
+            before = host.digests.get(name)
+        if None not in (before, after) and before != after:
+            return True
+    return False
 
 
 def _loads_again(old: Model, new: Model) -> bool:
@@ -245,7 +259,8 @@ def _steps(
             models, wanted = wave.models[name], manifests[name]
             if wave.early:
                 routed = _wanted(fleet, {**wave.routes, **returning}, seen.hosts[name], draft.targets)
-                now[name] = with_early_routes(last[name], routed, _early_models(fleet, last[name], models))
+                early = _early_models(fleet, last[name], models)
+                now[name] = with_early_routes(last[name], routed, early, fleet.lock)
             elif wave.kind == "change":
                 now[name] = with_old_models(last[name], _with_models(wanted, models), models)
             else:
