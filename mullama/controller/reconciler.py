@@ -43,7 +43,7 @@ from mullama.plan.steps import Cause, Plan, to_tree
 from mullama.plan.targets import require_undisturbed
 from mullama.plan.tools import KIND as TOOLS
 from mullama.plan.tools import server_of
-from mullama.reconcile.execute import Outcome, Result, execute
+from mullama.reconcile.execute import Outcome, Result, execute, prepare
 from mullama.reconcile.files import Files, is_local, pins_of
 from mullama.reconcile.gc import declare
 from mullama.reconcile.machine import observe_machine
@@ -367,6 +367,18 @@ class Reconciler:
         for text in self.status.absent_keys:
             self._event_log.note("warning", "", text)
         return access
+
+    async def _prepare(self, run: Run, planned: PlannedChange) -> Result:
+        """Check the files of a plan, which are all here, and change nothing. Raises what an apply would."""
+        effects = LiveEffects(self._services, run, planned)
+        try:
+            await prepare(planned.plan, planned.desired, effects, run.report)
+        finally:
+            effects.abandon()
+        now = self.current.snapshot
+        return Result(
+            outcome=Outcome.APPLIED, message="all files are here", generation=now.generation, revision=now.revision
+        )
 
     async def _apply_planned(self, run: Run, planned: PlannedChange) -> Result:
         plan = planned.plan

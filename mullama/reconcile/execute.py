@@ -156,7 +156,7 @@ async def execute(
 async def prepare(
     plan: Plan, desired: Manifest, effects: Effects, report: Report, *, expendable: Container[str] = ()
 ) -> dict[str, ModelUnavailable]:
-    """Download and check the files of all models that a plan changes; see `fetch`. What is served does not change."""
+    """Download and check the files of all models that a plan changes; see `fetch`. All that is served stays."""
     steps = _model_steps(plan)
     report({"event": "phase", "phase": "fetch"})
     touched = {name for name in desired.models if _touches_files(steps.get(name))}

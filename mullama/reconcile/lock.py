@@ -73,15 +73,10 @@ def require_pins(fleet: Manifest, lock: Lock) -> None:
 
 def with_lock(manifest: Manifest, lock: Lock, tools: Mapping[str, ToolPins]) -> Manifest:
     """Return a manifest with the pins of a lock file that it uses, as far as it has none of its own."""
-    pins = {source: lockfile.entry_tree(lock[source]) for source in lockable(manifest) if source in lock}
-    found = {
-        "sources": {source: LockedSource.model_validate(tree) for source, tree in pins.items()}
-        | dict(manifest.lock.sources),
-        "tools": {server: dict(tools[server]) for server in manifest.mcp if server in tools}
-        | dict(manifest.lock.tools),
-    }
-    if not any(found.values()):
-        return manifest
+    trees = {source: lockfile.entry_tree(lock[source]) for source in lockable(manifest) if source in lock}
+    sources = {source: LockedSource.model_validate(tree) for source, tree in trees.items()}
+    servers = {server: dict(tools[server]) for server in manifest.mcp if server in tools}
+    found = {"sources": {**sources, **manifest.lock.sources}, "tools": {**servers, **manifest.lock.tools}}
     return manifest.model_copy(update={"lock": manifest.lock.model_copy(update=found)})
 
 

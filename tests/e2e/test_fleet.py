@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,7 +20,8 @@ from mullama.targets.fleet.execute import FleetOutcome, FleetRun, Stage
 from mullama.targets.fleet.hosts import HostStep, RemoteHost
 from mullama.targets.fleet.lease import FleetLeaseHold
 from mullama.targets.fleet.undo import StepMark
-from tests.e2e.stack import Stack, Started, stack_in
+from tests.e2e.stack import TINY, Stack, Started, stack_in, tiny_variant
+from tests.stub_hub import StubHub, sha256
 
 
 class RealFleet:
@@ -252,3 +255,68 @@ def test_a_surge_loses_no_request_where_the_host_has_no_room_for_both(fleet: Rea
     assert set(answers) == {200}
     assert fleet.models() == {name: ["x"] if name == first else [] for name in "abc"}
     assert "no changes" in command(fleet, "diff").splitlines()[-1]
+
+
+SOURCE = "hf:org/tiny-GGUF:Q8_0"
+
+
+@pytest.fixture
+def hub() -> Iterator[StubHub]:
+    with StubHub() as found:
+        found.repo("org/tiny-GGUF", {"tiny-Q8_0.gguf": TINY.read_bytes()})
+        yield found
+
+
+@pytest.fixture
+def online_fleet(tmp_path: Path, hub: StubHub) -> Iterator[RealFleet]:
+    """A fleet of two, whose hosts and commands fetch from the stub."""
+    stacks = {}
+    with contextlib.ExitStack() as opened:
+        for name in ("control", "a", "b"):
+            (tmp_path / name).mkdir()
+            stacks[name] = opened.enter_context(stack_in(tmp_path / name))
+            stacks[name].variables |= {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+        yield RealFleet(stacks.pop("control"), stacks)
+
+
+def served(fleet: RealFleet) -> dict[str, str]:
+    """Return the digest of the weights of the model `t` on each host."""
+    rows = {name: host.get("/api/v1/status")["models"] for name, host in fleet.hosts.items()}
+    return {name: row["digest"] for name, models in rows.items() for row in models if row["name"] == "t"}
+
+
+def test_a_locked_apply_serves_the_pinned_files_on_every_host_or_changes_none(
+    online_fleet: RealFleet, hub: StubHub
+) -> None:
+    """`a` has the file before its source changes, and `b` would get other bytes than the pinned ones."""
+    fleet, repo = online_fleet, hub.repos["org/tiny-GGUF"]
+    first, second = (f"sha256:{sha256(data)}" for data in (TINY.read_bytes(), tiny_variant(1)))
+    fleet.declare(f"t: {{from: '{SOURCE}', hosts: [a]}}")
+    refused = command(fleet, "apply", "--yes", "--locked", code=9)
+    assert f"--locked: mullama.lock lacks {SOURCE}" in refused
+    assert fleet.models() == {"a": [], "b": []}
+
+    command(fleet, "lock")
+    applied = command(fleet, "apply", "--yes", "--locked")
+    assert "fetch and check the files on a" in applied
+    assert served(fleet) == {"a": first}
+    assert "no changes" in command(fleet, "diff")
+
+    fleet.declare(f"t: {{from: '{SOURCE}', replicas: 2, system: Hi}}")
+    repo.files["tiny-Q8_0.gguf"] = tiny_variant(1)
+    drifted = command(fleet, "apply", "--yes", "--locked", code=5)
+    assert "fetch and check the files on a, b" in drifted
+    assert fleet.models() == {"a": ["t"], "b": []}
+    assert fleet.hosts["a"].get("/api/v1/stack")["manifest"]["models"]["t"].get("system") is None
+
+    repo.commit = "f" * 40
+    command(fleet, "lock", "--update")
+    shown = command(fleet, "diff", code=2)
+    assert f"lock.sources.{SOURCE} {first[7:19]} -> {second[7:19]}" in shown
+    command(fleet, "apply", "--yes", "--locked")
+    assert served(fleet) == {"a": second, "b": second}
+    command(fleet, "undo", "--yes")
+    assert served(fleet) == {"a": first}
+    fleet.kill("a")
+    fleet.restart("a")
+    assert served(fleet) == {"a": first}

@@ -6,9 +6,8 @@ from pydantic import Field
 
 from mullama.manifest.spec.context import Context, Kv, Rope
 from mullama.manifest.spec.draft import Draft
-from mullama.manifest.spec.fleet import Fleet, FleetHost, FleetRollout
+from mullama.manifest.spec.fleet import Fleet, FleetHost, FleetRollout, LockedFile, LockedSource, ManifestLock
 from mullama.manifest.spec.hardware import Budget, Gpu, Hardware, HardwareProfile, Memory
-from mullama.manifest.spec.lock import LockedFile, LockedSource, ManifestLock
 from mullama.manifest.spec.model import (
     AdapterRef,
     Embedding,

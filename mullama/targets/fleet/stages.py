@@ -69,7 +69,13 @@ def _preparations(
         yield Stage(
             title="fetch and check the files",
             steps={
-                host: replace(steps[host], manifest=tree(host, draft.manifests[host]), prepare=True) for host in hosts
+                host: replace(
+                    steps[host],
+                    manifest=tree(host, draft.manifests[host]),
+                    targets=draft.targets_on(host),
+                    prepare=True,
+                )
+                for host in hosts
             },
         )
 

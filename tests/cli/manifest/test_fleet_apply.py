@@ -25,11 +25,22 @@ def write(text: str) -> None:
     Path("mullama.yaml").write_text(text)
 
 
-@pytest.mark.parametrize("option", [["--locked"], ["--no-wait"]])
+@pytest.mark.parametrize("option", [["--no-wait"]])
 def test_an_option_for_one_server_is_refused(run: Run, option: list[str]) -> None:
     write(FLEET)
     ran = run("apply", "--yes", *option)
     assert (ran.code, f"{option[0]} is for one server, and the manifest is of a fleet" in ran.err) == (4, True)
+
+
+def test_a_locked_apply_names_what_is_not_pinned_before_it_asks_a_host(run: Run) -> None:
+    write(FLEET.replace("builtin:tiny", "'hf:org/tiny-GGUF:Q8_0'"))
+    ran = run("apply", "--yes", "--locked")
+    assert (ran.code, "--locked: mullama.lock lacks hf:org/tiny-GGUF:Q8_0" in ran.err) == (9, True)
+    write(FLEET.replace("builtin:tiny", "/srv/tiny.gguf"))
+    ran = run("apply", "--yes", "--locked")
+    assert (ran.code, "/srv/tiny.gguf of models.m is a path of each host, and has no digest" in ran.err) == (9, True)
+    write(FLEET.replace("builtin:tiny", f"{{from: /srv/tiny.gguf, digest: 'sha256:{'a' * 64}'}}"))
+    assert run("apply", "--yes", "--locked").code == 11
 
 
 def test_hosts_that_do_not_answer_are_named_and_nothing_is_changed(run: Run) -> None:

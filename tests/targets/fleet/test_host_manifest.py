@@ -15,6 +15,7 @@ from mullama.targets.fleet.host_manifest import (
     HostBlocks,
     host_manifest,
     own_blocks,
+    with_early_routes,
     with_new_routes,
     with_old_models,
 )
@@ -188,3 +189,20 @@ def test_a_host_without_the_ranking_model_searches_by_words() -> None:
     made = {host: host_manifest(fleet, places, host, OWN) for host in ("a", "c")}
     assert [one.search and one.search.embed for one in made.values()] == ["e", None]
     assert all(parse_resolved(manifest_to_tree(one)) == one for one in made.values())
+
+
+def test_old_and_early_models_keep_their_pins() -> None:
+    def pinned(models: str, **digits: str) -> Manifest:
+        pin = "{{resolved: 'hf:o/{0}:Q8_0', files: [{{name: m, size: 1, digest: 'sha256:{1}'}}]}}"
+        sources = ", ".join(f"'hf:o/{name}:Q8_0': {pin.format(name, digit * 64)}" for name, digit in digits.items())
+        return read(f"models: {{{models}}}\nlock: {{sources: {{{sources}}}}}\n").manifest
+
+    def digits(made: Manifest) -> dict[str, str]:
+        return {source[5]: pin.files[0].digest[7] for source, pin in made.lock.sources.items()}
+
+    applied = pinned("x: 'hf:o/x:Q8_0', y: 'hf:o/y:Q8_0'", x="1", y="2")
+    wanted = pinned("x: 'hf:o/x:Q8_0', z: 'hf:o/z:Q8_0'", x="3", z="4")
+    assert digits(with_old_models(applied, wanted, ["y"])) == {"x": "3", "y": "2", "z": "4"}
+    assert digits(with_new_routes(applied, wanted, [])) == {"x": "3", "z": "4"}
+    early = with_early_routes(applied, applied, {**applied.models, "z": wanted.models["z"]}, wanted.lock)
+    assert digits(early) == {"x": "1", "y": "2", "z": "4"}

@@ -34,6 +34,12 @@ FILES = {
 """Models of 0.76 GiB."""
 
 
+STORED = {
+    f"hf:org/{name}:Q8_0": KnownFiles(source=f"hf:org/{name}:Q8_0", size=10**6, facts=FACTS, stored=True)
+    for name in "mn"
+}
+
+
 class PlannedHost:
     """A host that plans as a server does, without one."""
 
@@ -43,6 +49,7 @@ class PlannedHost:
         self.ram = int(ram * GIB)
         self.gone: MullamaError | None = None
         self.planned: list[Any] = []
+        self.digests: dict[str, str] = {}
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         with named(self.name):
@@ -50,16 +57,18 @@ class PlannedHost:
                 raise self.gone
         if path == "/api/v1/status":
             machine = {"ram_total": self.ram, "ram_available": self.ram, "gpus": [], "cores": 4}
-            return {"version": self.version, "machine": machine}
+            rows = [{"name": name, "digest": digest} for name, digest in self.digests.items()]
+            return {"version": self.version, "machine": machine, "models": rows}
         return {"manifest": manifest_to_tree(self.applied), "revision": revision(self.applied)}
 
     def plan(self, manifest: Mapping[str, Any], targets: Sequence[str] = ()) -> Any:
         self.planned.append(manifest)
         live = {
-            n: LiveModel(name=n, revision=revision(m), state="ready", memory=1) for n, m in self.applied.models.items()
+            n: LiveModel(name=n, revision=revision(m), state="ready", memory=1, digest=self.digests.get(n, ""))
+            for n, m in self.applied.models.items()
         }
         applied = Applied(generation=1, revision=revision(self.applied), manifest=self.applied)
-        return to_tree(make_plan(parse_resolved(manifest), Observed(applied=applied, live=live, files=FILES)))
+        return to_tree(make_plan(parse_resolved(manifest), Observed(applied=applied, live=live, files=FILES | STORED)))
 
 
 def ports(*hosts: PlannedHost) -> list[FleetHostPort]:
@@ -111,6 +120,44 @@ def test_an_empty_fleet_gets_its_models_and_then_nothing_changes() -> None:
     again = planned(MODELS, *hosts)
     assert (again.empty, again.draft.steps) == (True, ())
     assert lines(again) == ["a: no changes", "b: no changes", "c: no changes", "no changes"]
+
+
+PINS = {"hf:org/m:Q8_0": "1", "hf:org/n:Q8_0": "2"}
+
+
+def pins(**digests: str) -> str:
+    """Return the block `lock` with a pin of one digit for each source of `PINS`."""
+    chosen = PINS | {f"hf:org/{name}:Q8_0": digit for name, digit in digests.items()}
+    files = {source: f"files: [{{name: m.gguf, size: 1, digest: 'sha256:{d * 64}'}}]" for source, d in chosen.items()}
+    return "lock: {sources: {" + ", ".join(f"'{s}': {{resolved: '{s}', {file}}}" for s, file in files.items()) + "}}\n"
+
+
+PINNED = "models: {m: {from: 'hf:org/m:Q8_0', replicas: 2}, n: 'hf:org/n:Q8_0'}\n"
+
+
+def test_each_host_gets_the_pins_of_its_models_and_another_pin_changes_them_in_turn() -> None:
+    hosts = three()
+    carried_out(planned(PINNED + pins(), *hosts), hosts)
+    assert {host.name: [*host.applied.lock.sources] for host in hosts} == {
+        "a": ["hf:org/m:Q8_0"], "b": ["hf:org/m:Q8_0"], "c": ["hf:org/n:Q8_0"],
+    }  # fmt: skip
+    assert planned(PINNED + pins(), *hosts).draft.steps == ()
+    other = planned(PINNED + pins(m="3"), *hosts)
+    assert steps(other) == ["change a", "change b"]
+    assert any("lock.sources.hf:org/m:Q8_0 111111111111 -> 333333333333" in line for line in lines(other))
+    assert [name for name, plan in other.plans.items() if not plan.empty] == ["a", "b"]
+
+
+def test_a_first_pin_changes_no_model_that_has_its_files() -> None:
+    hosts = three()
+    carried_out(planned(PINNED, *hosts), hosts)
+    for host in hosts:
+        host.digests = {"m": f"sha256:{'1' * 64}", "n": f"sha256:{'9' * 64}"}
+    plan = planned(PINNED + pins(), *hosts)
+    assert {name: [(s.subject, s.cost.value) for s in own.steps] for name, own in plan.plans.items()} == {
+        "a": [("lock", "none")], "b": [("lock", "none")], "c": [("n", "files"), ("lock", "none")],
+    }  # fmt: skip
+    assert steps(plan) == ["change abc"]
 
 
 def test_one_more_model_moves_no_other_and_changes_in_place_touch_their_hosts_alone() -> None:
