@@ -28,6 +28,7 @@ SECRETS = (
     ("peers", "*", "key"),
     ("fleet", "hosts", "*", "key"),
     ("mcp", "*", "headers", "*"),
+    ("mcp", "*", "oauth", "client_secret"),
     ("search", "key"),
     ("sync", "git", "token"),
     ("sync", "git", "deploy_key"),

@@ -14,6 +14,7 @@ REPLACED = (
     ("peers", "*", "key"),
     ("fleet", "hosts", "*", "key"),
     ("mcp", "*", "headers", "*"),
+    ("mcp", "*", "oauth", "client_secret"),
     ("search", "key"),
 )
 WHOLE_IN_MODEL = (("template",),)

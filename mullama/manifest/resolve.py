@@ -17,6 +17,7 @@ _PATHS = (
     ("fleet", "hosts", "*", "key", "from_file"),
     ("fleet", "hosts", "*", "ca_file"),
     ("mcp", "*", "headers", "*", "from_file"),
+    ("mcp", "*", "oauth", "client_secret", "from_file"),
     ("search", "key", "from_file"),
     *(("sync", "git", name, "from_file") for name in ("token", "deploy_key")),
     ("sync", "git", "webhook", "secret", "from_file"),

@@ -43,8 +43,8 @@ _WITHOUT: Final = {
 
 
 def missing_secrets(manifest: Manifest, env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return a clause for each API key, key of a peer or of the search, and header of a server of tools that is not
-    here.
+    """Return a clause for each API key, key of a peer or of the search, and header or client of a server of
+    tools that is not here.
     """
     keys = ((f"auth.keys.{name}.secret", key.secret) for name, key in manifest.auth.keys.items())
     peers = ((f"peers.{name}.key", peer.key) for name, peer in manifest.peers.items())
@@ -53,9 +53,14 @@ def missing_secrets(manifest: Manifest, env: Mapping[str, str]) -> tuple[str, ..
         for name, server in manifest.mcp.items()
         for header, ref in server.headers.items()
     )
+    clients = (
+        (f"mcp.{name}.oauth.client_secret", server.oauth.client_secret)
+        for name, server in manifest.mcp.items()
+        if server.oauth is not None
+    )
     search = (("search.key", manifest.search.key if manifest.search is not None else None),)
     found = []
-    for field, ref in (*keys, *peers, *headers, *search):
+    for field, ref in (*keys, *peers, *headers, *clients, *search):
         try:
             if ref is not None:
                 read_secret(ref, field, env)

@@ -46,7 +46,7 @@ def _opened(name: str, server: McpServer, env: Mapping[str, str]) -> Listed:
     place = (
         host_command(server.from_host, env)
         if server.from_host is not None
-        else sdk.HttpAddress(url=server.url, headers=_headers(name, server, env))
+        else sdk.HttpAddress(url=server.url, headers=_headers(name, server, env), oauth=_credentials(name, server, env))
     )
     made: Listed = sdk.McpClient(name, place, allowed=server.tools, seconds=server.timeout, most=server.result)
     return made
@@ -64,6 +64,19 @@ def _headers(name: str, server: McpServer, env: Mapping[str, str]) -> dict[str, 
         if value is not None:
             headers[header] = value
     return headers
+
+
+def _credentials(name: str, server: McpServer, env: Mapping[str, str]) -> Any:
+    """Return the client of OAuth with its secret; None without one."""
+    if (oauth := server.oauth) is None:
+        return None
+    from mullama.tools.oauth import ClientCredentials
+
+    secret = read_secret(oauth.client_secret, f"mcp.{name}.oauth.client_secret", env)
+    return None if secret is None else ClientCredentials(
+        token_url=oauth.token_url, client_id=oauth.client_id, client_secret=secret, scope=" ".join(oauth.scopes),
+        resource=server.url or "",
+    )  # fmt: skip
 
 
 def pins_of(tools: Iterable[ServerTool]) -> dict[str, str]:

@@ -20,13 +20,17 @@ import httpx2
 
 from mullama import __version__
 from mullama.manifest.host_addresses import IPAddress, addresses_in, is_host
-from mullama.struct import Struct
+from mullama.struct import Struct, replace
+from mullama.tools.oauth import REFUSED, ClientCredentials, TokenTransport, failed_token
 from mullama.units import size
 
 _MOST_ERROR: Final = 64 * 1024
 _MOST_RESUMED: Final = 8
 """Times that answers are continued, for each request that was sent."""
 _REDIRECTS: Final = range(300, 400)
+_NEEDS_TOKEN: Final = (
+    "asks for a token of OAuth: give one by headers.Authorization, or declare oauth with the credentials of a client"
+)
 Socket = httpcore2.AsyncNetworkStream
 
 
@@ -42,16 +46,26 @@ class Guard(Struct, frozen=True, kw_only=True):
 
 
 def open_client(
-    headers: Mapping[str, str], guard: Guard, failure: Callable[[str], bytes], *, reads: bool = False
+    headers: Mapping[str, str],
+    guard: Guard,
+    failure: Callable[[str], bytes],
+    *,
+    reads: bool = False,
+    oauth: ClientCredentials | None = None,
 ) -> httpx2.AsyncClient:
     """Return a client within the limits, which uses no proxy.
 
     headers: sent with each request. failure: returns the body of a failed request for its reason, a clause without the
     name of the server. reads: send GET requests, too; without it, only those that continue an answer which broke off.
+    oauth: gets the tokens of the requests, within the same limits.
     """
     own = {"user-agent": f"mullama/{__version__}", "accept-encoding": "identity"}
+    transport: httpx2.AsyncBaseTransport = _GuardedTransport(guard, failure, reads=reads)
+    if oauth is not None:
+        tokens = open_client({}, replace(guard, most=_MOST_ERROR), failed_token)
+        transport = TokenTransport(transport, tokens, oauth, failure)
     return httpx2.AsyncClient(
-        transport=_GuardedTransport(guard, failure, reads=reads),
+        transport=transport,
         headers={**own, **headers},
         timeout=httpx2.Timeout(guard.seconds),
         follow_redirects=False,
@@ -59,7 +73,11 @@ def open_client(
 
 
 class _Unusable(Exception):
-    """An answer that must not be used; the reason is a clause."""
+    """An answer that must not be used; the reason is a clause. status: of a refusal of the server, else 0."""
+
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class _GuardedTransport(httpx2.AsyncBaseTransport):
@@ -79,7 +97,9 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
             return await self._answer(request)
         except (_Unusable, httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as e:
             body = self._failure(_reason(e))
-            return httpx2.Response(502, headers={"content-type": "application/json"}, content=body, request=request)
+            refused = {REFUSED: e.status} if isinstance(e, _Unusable) else {}
+            headers = {"content-type": "application/json"}
+            return httpx2.Response(502, headers=headers, content=body, request=request, extensions=refused)
 
     def _may_resume(self, request: httpx2.Request) -> bool:
         """Return True for a request that continues an answer which broke off, as long as there are not too many."""
@@ -107,7 +127,10 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
             if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
                 raise _Unusable("sent a compressed answer, which was not asked for")
             if found.status >= 400:
-                raise _Unusable(await _refusal(found.status, stream, self._guard.most))
+                reason = await _refusal(found.status, stream, self._guard.most)
+                if found.status == 401 and _wants_token(headers) and "authorization" not in request.headers:
+                    reason = _NEEDS_TOKEN
+                raise _Unusable(reason, found.status)
         except _ProtocolError as error:
             return httpx2.Response(found.status, headers=headers, content=error.body, request=request)
         except BaseException:
@@ -143,6 +166,11 @@ async def _refusal(status: int, stream: _BoundedStream, most: int) -> str:
     if status in (401, 403):
         return f"refuses the request with status {status}: check its headers"
     return f"answered with status {status}"
+
+
+def _wants_token(headers: httpx2.Headers) -> bool:
+    """Return True for an answer that asks for a token of OAuth."""
+    return headers.get("www-authenticate", "").lower().startswith("bearer")
 
 
 class _BoundedStream(httpx2.AsyncByteStream):

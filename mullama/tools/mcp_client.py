@@ -30,6 +30,7 @@ from mullama.tools.guarded_http import Guard, open_client
 from mullama.tools.host_file import HostCommand
 from mullama.tools.listing import ToolListing, usable_tools
 from mullama.tools.mcp_process import ErrorOutput, command_streams
+from mullama.tools.oauth import ClientCredentials
 from mullama.units import size
 
 MOST_PAGES: Final = 32
@@ -51,6 +52,8 @@ class HttpAddress(Struct, frozen=True, kw_only=True):
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     """With their secrets."""
+    oauth: ClientCredentials | None = None
+    """Gets the tokens of the requests; None for a server without OAuth, or with a token in the headers."""
 
     __repr__ = repr_without("headers")
 
@@ -253,7 +256,7 @@ def _http_streams(place: HttpAddress, guard: Guard) -> Any:
     @asynccontextmanager
     async def streams() -> Any:
         async with (
-            open_client(place.headers, guard, _failure) as http,
+            open_client(place.headers, guard, _failure, oauth=place.oauth) as http,
             streamable_http_client(place.url, http_client=http, max_sse_event_size=guard.most) as pair,
         ):
             yield pair

@@ -56,6 +56,25 @@ MISTAKES = [
         M + "mcp: {docs: {from_host: x, headers: {A: {from_env: T}}}}",
         "mcp.docs.headers: are for a server by url (a command gets its environment from the host file)",
     ),
+    (
+        M
+        + "mcp: {docs: {from_host: x, oauth: {token_url: 'https://l/t', client_id: c, client_secret: {from_env: S}}}}",
+        "mcp.docs.oauth: is for a server by url",
+    ),
+    (
+        M + "mcp: {docs: {url: 'https://h/mcp', headers: {authorization: {from_env: T}}, oauth: {"
+        "token_url: 'https://l/t', client_id: c, client_secret: {from_env: S}}}}",
+        "mcp.docs.oauth: headers has a token of its own (keep oauth or headers.Authorization)",
+    ),
+    (
+        M
+        + "mcp: {docs: {url: 'https://h/mcp', oauth: {token_url: 'https://l/t', client_id: c, client_secret: plain}}}",
+        "mcp.docs.oauth.client_secret",
+    ),
+    (
+        M + "mcp: {docs: {url: 'https://h/mcp', oauth: {token_url: 'https://l/t', client_id: c, client_secret: {}}}}",
+        "mcp.docs.oauth.client_secret: expected one of from_env and",
+    ),
     (M + "mcp: {docs: {url: 'https://h/mcp', tools: [a, b, a]}}", "mcp.docs.tools[2]: the tool a is listed twice"),
     (M + "mcp: {docs: {url: 'ftp://h/mcp'}}", "mcp.docs.url: 'ftp://h/mcp' is not the address of a server of tools"),
     (M + "mcp: {docs: {url: 'https://h/mcp#x'}}", "mcp.docs.url: 'https://h/mcp#x' is not the address of a server"),

@@ -22,6 +22,8 @@ def manifest(**docs: Any) -> Manifest:
     return Manifest.model_validate({"mullama": "v1", "mcp": {"docs": declared}, "models": models})
 
 
+CLIENT = {"token_url": "http://127.0.0.1:1/token", "client_id": "c", "scopes": ["a", "b"]}
+OAUTH = {"oauth": {**CLIENT, "client_secret": {"from_env": "SECRET"}}}
 HEADER = {"headers": {"X-Key": {"from_env": "KEY"}}}
 
 
@@ -29,6 +31,7 @@ HEADER = {"headers": {"X-Key": {"from_env": "KEY"}}}
     ("docs", "env", "message"),
     [
         (HEADER, {}, "mcp.docs.headers.X-Key: the environment variable KEY is missing or empty"),
+        (OAUTH, {}, "mcp.docs.oauth.client_secret: the environment variable SECRET is missing or empty"),
         (HEADER, {"KEY": "canary\nX-Other: 1"}, "mcp.docs.headers.X-Key has a character that no header can have"),
         (HEADER, {"KEY": "canäry"}, "mcp.docs.headers.X-Key has a character that no header can have"),
         ({"url": None, "from_host": "x"}, {"MULLAMA_MCP_HOST_FILE": "/none"}, "/none does not exist, so this machine"),
@@ -44,6 +47,12 @@ async def test_a_server_that_cannot_be_asked_has_the_reason(
     assert "canar" not in str(caught.value)
     found = (await list_pins(declared, ["docs"], env))["docs"]
     assert isinstance(found, MullamaError)
+
+
+async def test_a_client_of_oauth_gets_its_tokens_where_the_manifest_says() -> None:
+    found = (await list_pins(manifest(**OAUTH), ["docs"], {"SECRET": "canary"}))["docs"]
+    assert isinstance(found, MullamaError)
+    assert "gets no token: oauth.token_url is not reachable" in str(found)
 
 
 async def test_without_the_sdk_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

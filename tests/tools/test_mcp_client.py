@@ -187,6 +187,7 @@ async def test_a_huge_result_is_cut_and_an_endless_one_ends(stub: McpStub, docs:
         (response(status="307 T", headers=["Location: /mcp/"]), "redirects to another path"),
         (response(status="302 F", headers=["Location: http://169.254.169.254/x?a=canary"]), "to http://169.254.169.25"),
         (response(status="401 U"), "refuses the request with status 401: check its headers"),
+        (response(status="401 U", headers=["WWW-Authenticate: Bearer"]), "status 401: check its headers"),
         (response(status="503 S"), "answered with status 503"),
         (response(b"\x1f\x8b", headers=["Content-Encoding: gzip"]), "sent a compressed answer"),
         (response(b"{", length=100), "is not reachable"),
@@ -202,6 +203,15 @@ async def test_an_answer_of_http_that_must_not_be_used_has_its_reason(
     assert expected in found
     assert "canary" not in found
     assert all(headers["host"] == f"127.0.0.1:{stub.port}" for _, headers in stub.seen)
+
+
+async def test_a_server_that_asks_for_oauth_says_what_to_write(stub: McpStub) -> None:
+    stub.other = lambda method: response(status="401 U", headers=['WWW-Authenticate: Bearer error="canary"'])
+    docs = client(HttpAddress(url=stub.url))
+    found = await reason(docs.tools())
+    assert "asks for a token of OAuth: give one by headers.Authorization, or declare oauth" in found
+    assert "canary" not in found
+    await docs.aclose()
 
 
 async def test_a_certificate_is_that_of_the_name_and_not_of_its_address(

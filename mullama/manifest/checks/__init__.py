@@ -95,6 +95,8 @@ def _secrets(manifest: Manifest, fail: AddProblem) -> None:
     for name, server in manifest.mcp.items():
         for header, secret in server.headers.items():
             _secret(secret, f"mcp.{name}.headers.{header}", fail)
+        if server.oauth is not None:
+            _secret(server.oauth.client_secret, f"mcp.{name}.oauth.client_secret", fail)
     if (otlp := manifest.observability.otlp) is not None:
         for name, secret in otlp.headers.items():
             _secret(secret, f"observability.otlp.headers.{name}", fail)

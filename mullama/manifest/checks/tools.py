@@ -36,6 +36,13 @@ def check_servers(manifest: Manifest, fail: _AddProblem, warn: _AddProblem) -> N
         if server.headers and server.url is not None and server.url.startswith("http://") and not is_local(server.url):
             warn(f"{path}.url", "the headers are sent without encryption", "use https://")
         lowered = [header.lower() for header in server.headers]
+        if server.oauth is not None:
+            if server.url is None:
+                fail(f"{path}.oauth", "is for a server by url", "a command gets its environment from the host file")
+            if "authorization" in lowered:
+                fail(f"{path}.oauth", "headers has a token of its own", "keep oauth or headers.Authorization")
+            if server.oauth.token_url.startswith("http://") and not is_local(server.oauth.token_url):
+                warn(f"{path}.oauth.token_url", "the secret of the client is sent without encryption", "use https://")
         for header in server.headers:
             if lowered.count(header.lower()) > 1:
                 fail(f"{path}.headers.{header}", "the header is there twice", "keep one of them")

@@ -54,7 +54,7 @@ from mullama.manifest.spec.server import (
     Tls,
 )
 from mullama.manifest.spec.sync import GitSync, Sync
-from mullama.manifest.spec.tools import McpServer, Search
+from mullama.manifest.spec.tools import McpServer, OAuth, Search
 from mullama.manifest.spec.values import Block
 
 __all__ = [
@@ -63,7 +63,8 @@ __all__ = [
     "FleetHost", "FleetRollout", "GitSync", "Gpu", "Group",
     "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "LockedFile", "LockedSource", "Logs",
     "Manifest", "ManifestLock", "ManifestMessage",
-    "McpServer", "Memory", "Metadata", "Model", "Moved", "Observability", "Otlp", "Parameters", "Peer", "Policy",
+    "McpServer", "Memory", "Metadata", "Model", "Moved", "OAuth", "Observability", "Otlp", "Parameters", "Peer",
+    "Policy",
     "Probe", "Prune", "RateLimit", "RequestParameters", "Residency", "ResumableStreams", "Rollout", "Rope", "Route",
     "RouteTarget", "Scale", "Search", "SecretRef", "Server", "ServerLimits", "SessionBounds", "Sources", "SpeechToText",
     "StoredObjects",

@@ -28,6 +28,19 @@ Approval = Annotated[
 ]
 
 
+class OAuth(Block):
+    """The credentials by which mullama gets tokens of OAuth for a server of tools, without a person."""
+
+    token_url: Annotated[str, AfterValidator(check_mcp_url)] = Field(examples=["https://login.example.org/oauth/token"])
+    """Address of the authorization server that gives tokens. Nothing that the server of tools says changes it."""
+    client_id: Text = Field(examples=["mullama"])
+    """Name of the client at the authorization server."""
+    client_secret: SecretRef = Field(examples=[{"from_env": "DOCS_CLIENT_SECRET"}])
+    """Reference to the secret of the client."""
+    scopes: tuple[Text, ...] = Field(default=(), max_length=64, examples=[["tools.read"]])
+    """Rights to ask for; without it, those that the authorization server gives."""
+
+
 class McpServer(Block):
     """A server of tools by the Model Context Protocol (MCP): exactly one of `url` and `from_host`. It needs the extra
     `mullama[mcp]`."""
@@ -42,6 +55,8 @@ class McpServer(Block):
         default={}, max_length=16, examples=[{"Authorization": {"from_env": "DOCS_TOKEN"}}]
     )
     """Headers of the requests to `url`, by name; each value is a reference to a secret."""
+    oauth: OAuth | None = None
+    """Credentials for a server by `url` that asks for tokens of OAuth. A token that does not end can be a header."""
     tools: tuple[Text, ...] = Field(default=("*",), min_length=1, max_length=256, examples=[["search", "read_*"]])
     """Names or patterns of the tools that models may use."""
     timeout: Duration = Field(default=30.0, ge=0.1, le=3600.0, examples=["30s"])
