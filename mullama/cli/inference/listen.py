@@ -11,12 +11,12 @@ from urllib.parse import urlencode
 
 from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options, server_options
-from mullama.cli.app.exit_codes import DONE
+from mullama.cli.app.exit_codes import DONE, ERROR
 from mullama.cli.inference.sound_source import PIECE, SoundSource, check_rate, file_source, microphone, raw_source
-from mullama.cli.inference.spoken import Spoken, SpokenLine
+from mullama.cli.inference.spoken import SETTINGS, Spoken, SpokenLine
 from mullama.cli.models.load import default_model, resolve_model
 from mullama.cli.server.ensure import ensure_server
-from mullama.errors import MullamaError, Unavailable
+from mullama.errors import Invalid, MullamaError, Unavailable
 
 _SILENCE_MS = 500  # of a pause that ends a turn
 _TAIL = 1.5  # seconds of silence after the end of a sound, which end its last turn
@@ -48,13 +48,14 @@ def listen_options(parser: Parser) -> None:
 
 
 def listen(call: CommandContext) -> int:
-    """Hold the conversation until the sound ends or Ctrl-C."""
+    """Hold the conversation until the sound ends or Ctrl-C. The exit code is 1 if a turn had an error."""
     with ExitStack() as resources:
         source = _source(call, call.options.source, resources)
         check_rate(source.rate)
         server = ensure_server(call)
-        Talk(call, server, source).run()
-    return DONE
+        talk = Talk(call, server, source)
+        talk.run()
+    return ERROR if talk.errors else DONE
 
 
 def _source(call: CommandContext, name: str | None, resources: ExitStack) -> SoundSource:
@@ -77,6 +78,8 @@ class Talk:
         self._changed = threading.Condition()
         self._sent_updates = 0
         self._over = False  # all sound is sent and answered
+        self.errors = 0
+        """Errors that were shown."""
         self._failure: MullamaError | None = None
 
     def run(self) -> None:
@@ -105,6 +108,7 @@ class Talk:
                     errors, self._spoken.errors = self._spoken.errors, []
                     self._changed.notify_all()
                 show(lines)
+                self.errors += len(errors)
                 for error in errors:
                     self._call.terminal.note(f"error: {error}")
         except Unavailable as error:
@@ -155,8 +159,11 @@ class Talk:
             session["instructions"] = options.system
         if options.max_tokens:
             session["max_output_tokens"] = options.max_tokens
-        socket.send("session.update", session=session)
+        socket.send("session.update", event_id=SETTINGS, session=session)
         self._sent_updates += 1
+        self._wait(lambda: self._spoken.updates or self._spoken.refused)
+        if self._spoken.refused:
+            raise Invalid(self._spoken.refused)
 
     def _append(self, socket: Any, piece: bytes) -> None:
         from base64 import b64encode
@@ -173,9 +180,9 @@ class Talk:
         wanted = self._sent_updates
         self._wait(lambda: self._spoken.updates >= wanted)
 
-    def _wait(self, ready: Callable[[], bool]) -> None:
+    def _wait(self, ready: Callable[[], object]) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: ready() or self._over)
+            self._changed.wait_for(lambda: bool(ready()) or self._over)
 
     # Display
 

@@ -8,6 +8,8 @@ from typing import Any
 from mullama.struct import Struct
 
 YOU = "you"
+SETTINGS = "settings"
+"""The `event_id` of the change of the session that carries the settings."""
 
 
 class SpokenLine(Struct, frozen=True, kw_only=True):
@@ -31,6 +33,8 @@ class Spoken:
         """Changes of the settings that the server confirmed."""
         self.errors: list[str] = []
         """Errors that are not shown yet."""
+        self.refused = ""
+        """The reason for which the server refused the settings of the session."""
         self._heard = ""
         self._answer = ""
         self._wordless = False
@@ -65,6 +69,8 @@ class Spoken:
                 self._answer += str(event.get("delta") or "")
             case "response.done":
                 return self._answered(event["response"])
+            case "error" if event["error"].get("event_id") == SETTINGS:
+                self.refused = str(event["error"].get("message"))
             case "error":
                 self.pending, self.state = False, "listening"
                 self.errors.append(str(event["error"].get("message")))

@@ -14,7 +14,7 @@ from mullama.cli.app.context import CommandContext
 from mullama.cli.console.terminal import Terminal
 from mullama.cli.inference.conversation import media_paths
 from mullama.cli.inference.session_log import ChatTurn
-from mullama.errors import EngineFailed, NotFound, Unavailable
+from mullama.errors import EngineFailed, Invalid, NotFound, Unavailable
 from mullama.struct import Struct, field, replace
 from mullama.units import counted, printable, size
 
@@ -109,7 +109,7 @@ def media(
 
     reads: the model reads images or sounds; for another one, paths in the prompt are text.
 
-    Raises `NotFound` or `Unavailable` for a named file that cannot be read.
+    Raises `NotFound` or `Unavailable` for a named file that cannot be read, `Invalid` for one of no known format.
     """
     found: list[str] = []
     for path in media_paths(prompt) if reads else ():
@@ -140,6 +140,13 @@ def _encoded(call: CommandContext, path: str) -> str:
         raise NotFound(f"{path} does not exist", hint="-i names an image or a sound", name=path) from error
     except OSError as error:
         raise Unavailable(f"{path} cannot be read: {error.strerror}") from error
+    from mullama.chat.media.formats import IMAGES, SOUNDS, format_of, header_of
+
+    # The server checks the file, too, and knows no path.
+    if format_of(data) is None:
+        raise Invalid(f"{path} is neither an image nor a sound of a known format", hint=f"send {IMAGES}, {SOUNDS}")
+    if header_of(data) is None:
+        raise Invalid(f"{path} is damaged: its {format_of(data)} header ends early", hint="send the complete file")
     return base64.b64encode(data).decode()
 
 

@@ -64,11 +64,24 @@ def test_a_sound_without_speech_says_so(run: Run, hearing: RunningServer, tmp_pa
     assert "no speech" in ran.err
 
 
+@pytest.mark.parametrize("source", ["a.wav", "-"])
+def test_settings_that_the_server_refuses_are_an_error(
+    run: Run, hearing: RunningServer, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wav(tmp_path / "a.wav", TWO_TURNS)
+    monkeypatch.setattr("tests.cli.conftest.Screen.buffer", io.BytesIO(TWO_TURNS), raising=False)
+    ran = run("listen", source, "-m", "tiny", "--pause", "5", "--host", url(hearing))
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err.count("error: ") == 1
+    assert "silence_duration_ms must be an integer between 50 and 10000" in ran.err
+
+
 def test_a_failed_answer_is_reported_and_the_rest_goes_on(run: Run, hearing: RunningServer, tmp_path: Path) -> None:
     hearing.runtime.script = (NotFound("the model is gone"),)
     write_wav(tmp_path / "a.wav", TWO_TURNS)
     ran = run("listen", "a.wav", "-m", "tiny", "--host", url(hearing))
     assert ran.err.count("error: the model is gone") == 2
+    assert ran.code == 1
 
 
 def test_a_model_that_reads_no_sound_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

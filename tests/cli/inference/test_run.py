@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from mullama.cli.inference.stream import tool_line
+from tests.chat.media.test_formats import PNG, WAV
 from tests.cli.conftest import Ran
 from tests.cli.tinyserver import Answer, TinyServer
 
@@ -162,14 +164,15 @@ def test_files_are_sent_with_the_question_and_stay_in_the_conversation(
 ) -> None:
     tiny.answers["GET /api/models/m"] = Answer({"name": "m", "capabilities": ["completion", "vision"]})
     tiny.answers["POST /api/models/chat"] = pieces(part("A dot."), LAST)
-    (tmp_path / "a.png").write_bytes(b"png")
-    (tmp_path / "b.wav").write_bytes(b"wav")
+    (tmp_path / "a.png").write_bytes(PNG)
+    (tmp_path / "b.wav").write_bytes(WAV)
+    image, sound = (base64.b64encode(data).decode() for data in (PNG, WAV))
     path = str(tmp_path / "b.wav")
     run("run", "m", f"What is in {path} ?", "-i", str(tmp_path / "a.png"), "--host", tiny.url)
-    assert tiny.asked[-1].body["messages"] == [{"role": "user", "content": "What is in ?", "images": ["cG5n", "d2F2"]}]
+    assert tiny.asked[-1].body["messages"] == [{"role": "user", "content": "What is in ?", "images": [image, sound]}]
     run("run", "m", "--host", tiny.url, tty=True, stdin=f"See {path}\nAnd?\n/bye\n")
     assert tiny.asked[-1].body["messages"] == [
-        {"role": "user", "content": "See", "images": ["d2F2"]},
+        {"role": "user", "content": "See", "images": [sound]},
         {"role": "assistant", "content": "A dot."},
         {"role": "user", "content": "And?"},
     ]
@@ -179,6 +182,10 @@ def test_files_are_sent_with_the_question_and_stay_in_the_conversation(
     assert (ran.code, "-i needs a question" in ran.err) == (4, True)
     ran = run("run", "m", "x", "-i", "none.png", "--host", tiny.url)
     assert (ran.code, "none.png does not exist" in ran.err) == (3, True)
+    for data, words in ((b"text", "neither an image nor a sound"), (PNG[:20], "its png header ends early")):
+        (tmp_path / "c.png").write_bytes(data)
+        ran = run("run", "m", "x", "-i", str(tmp_path / "c.png"), "--host", tiny.url)
+        assert (ran.code, f"c.png is {'damaged: ' * (data != b'text')}{words}" in ran.err) == (4, True)
 
 
 def test_a_path_in_a_question_to_a_model_of_text_is_text(run: Run, tiny: TinyServer, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from mullama.cli.inference.session_store import ChatStore
 from mullama.cli.page.server_access import PageServer
+from tests.chat.media.test_formats import PNG
 from tests.cli.page.scripted import (
     HOSTILE,
     ScriptedServer,
@@ -218,7 +219,7 @@ async def test_another_model_is_chosen(page: Any, server: ChatServer) -> None:
 
 
 async def test_an_image_is_sent_and_named(page: Any, server: ChatServer, tmp_path: Path) -> None:
-    (tmp_path / "cat.png").write_bytes(b"png")
+    (tmp_path / "cat.png").write_bytes(PNG)
     server.answers.append(Stream(said("A cat."), said(**END)))
     async with running(page) as pilot:
         await until(
@@ -226,9 +227,9 @@ async def test_an_image_is_sent_and_named(page: Any, server: ChatServer, tmp_pat
         )
         await typed(page, pilot, "What is on ./cat.png")
         await shown(page, "A cat.")
-        await shown(page, "▣ cat.png, 3 B")
+        await shown(page, f"▣ cat.png, {len(PNG)} B")
     (body,) = server.bodies("POST /api/models/chat")
-    assert body["messages"][-1]["images"] == [base64.b64encode(b"png").decode()]
+    assert body["messages"][-1]["images"] == [base64.b64encode(PNG).decode()]
 
 
 async def test_a_picture_is_drawn_by_characters(page: Any, server: ChatServer, tmp_path: Path) -> None:
