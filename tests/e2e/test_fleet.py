@@ -15,12 +15,13 @@ import pytest
 
 from mullama.client.address import ServerAddress
 from mullama.client.http import Client
-from mullama.errors import Unavailable
+from mullama.errors import MullamaError, Unavailable
 from mullama.targets.fleet.execute import FleetOutcome, FleetRun, Stage
 from mullama.targets.fleet.hosts import HostStep, RemoteHost
 from mullama.targets.fleet.lease import FleetLeaseHold
 from mullama.targets.fleet.undo import StepMark
-from tests.e2e.stack import TINY, Stack, Started, stack_in, tiny_variant
+from tests.e2e.stack import TINY, Stack, Started, eventually, stack_in, tiny_variant
+from tests.lent_devices import MIB, LentDevices
 from tests.stub_hub import StubHub, sha256
 
 
@@ -96,7 +97,7 @@ def states(outcome: FleetOutcome) -> dict[str, str]:
     return {name: host.state for name, host in outcome.hosts.items()}
 
 
-def command(fleet: RealFleet, *arguments: str, code: int = 0) -> str:
+def command(fleet: RealFleet, *arguments: str, code: int | None = 0) -> str:
     name, *rest = arguments
     file = "--file" if name == "logs" else "-f"
     done = fleet.control.run(name, file, fleet.control.name, *rest, code=code)
@@ -255,6 +256,43 @@ def test_a_surge_loses_no_request_where_the_host_has_no_room_for_both(fleet: Rea
     assert set(answers) == {200}
     assert fleet.models() == {name: ["x"] if name == first else [] for name in "abc"}
     assert "no changes" in command(fleet, "diff").splitlines()[-1]
+
+
+def test_a_model_over_two_hosts_is_placed_and_shown_and_the_loss_of_one_is_its_own(fleet: RealFleet) -> None:
+    """`b` lends its devices to a model of `a`; `small` is beside it and has no layer there."""
+    request = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "temperature": 0}
+    a = Client(ServerAddress.parse(fleet.urls["a"]))
+    lender = LentDevices(256 * MIB)
+    try:
+        big = "big: {from: builtin:tiny, hosts: [a, b], gpu: {devices: [b], layers: all}}"
+        fleet.declare(f"{big}, small: {{from: builtin:tiny, hosts: [a]}}")
+        text = fleet.control.manifest.read_text()
+        fleet.control.write_text(
+            text.replace(f"url: '{fleet.urls['b']}'", f"url: '{fleet.urls['b']}', rpc: '{lender.host}'")
+        )
+        shown = command(fleet, "diff", code=2)
+        assert "big uses devices of b (" in shown
+        command(fleet, "apply", "--yes")
+        assert fleet.models() == {"a": ["big", "small"], "b": [], "c": []}
+        manifest = fleet.hosts["a"].get("/api/v1/stack")["manifest"]
+        assert manifest["hardware"]["rpc"] == [lender.host]
+        assert manifest["models"]["big"]["gpu"]["devices"] == [lender.host]
+        answers = [a.post("/v1/chat/completions", {**request, "model": name}) for name in ("big", "small")]
+        texts = {answer["choices"][0]["message"]["content"] for answer in answers}
+        assert len(texts) == 1
+        assert "8 on b" in command(fleet, "status")
+        assert "no changes" in command(fleet, "diff").splitlines()[-1]
+
+        lender.stop(signal.SIGKILL)
+        with pytest.raises(MullamaError):
+            a.post("/v1/chat/completions", {**request, "model": "big"})
+        eventually(lambda: "big on a: HostLost:" in command(fleet, "status", code=None))
+        assert a.post("/v1/chat/completions", {**request, "model": "small"})["choices"]
+        fleet.declare("small: {from: builtin:tiny, hosts: [a]}")
+        command(fleet, "apply", "--yes")
+        assert fleet.hosts["a"].get("/api/v1/stack")["manifest"]["hardware"]["rpc"] == []
+    finally:
+        lender.stop(signal.SIGKILL)
 
 
 SOURCE = "hf:org/tiny-GGUF:Q8_0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mullama.cli.app.context import CommandContext
@@ -74,8 +74,11 @@ def status(call: CommandContext, fleet: FleetCall) -> int:
         models = [(name, row) for name, tree in found.items() for row in tree["models"]]
         if models:
             call.terminal.line()
-            columns = ("MODEL", "HOST", "STATE", "ACTIVE", "WAITING", "MEMORY")
-            call.terminal.table(columns, sorted(_model_row(name, row) for name, row in models))
+            lenders = {host.rpc: name for name, host in fleet.loaded.manifest.fleet.hosts.items() if host.rpc}
+            columns = ("MODEL", "HOST", "STATE", "ACTIVE", "WAITING", "MEMORY", "LAYERS")
+            call.terminal.table(columns, sorted(_model_row(name, row, lenders) for name, row in models))
+            for text in sorted(_faults(models)):
+                call.terminal.line(text)
         note_errors(call, fleet, answers)
     if not found:
         return exit_code(errors[0])
@@ -100,9 +103,23 @@ def _host_row(name: str, answer: Any) -> tuple[str, ...]:
     )
 
 
-def _model_row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+def _model_row(name: str, row: Mapping[str, Any], lenders: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the cells of a model. lenders: the hosts that lend devices, by their address."""
     memory = size(row["memory"]) if row.get("memory") else "-"
-    return (str(row["name"]), name, str(row["state"]), str(row["active"]), str(row["waiting"]), memory)
+    devices = row.get("devices") or ()
+    places = ((lenders.get(device.get("host") or "", device["name"]), device["layers"]) for device in devices)
+    layers = ", ".join(f"{count} on {place}" for place, count in places)
+    return (
+        str(row["name"]), name, str(row["state"]), str(row["active"]), str(row["waiting"]), memory, layers or "-",
+    )  # fmt: skip
+
+
+def _faults(models: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """Yield the reason of each model that does not serve as declared."""
+    for host, row in models:
+        if row["state"] in ("failed", "degraded"):
+            conditions = row.get("conditions") or ({"reason": row["state"], "message": ""},)
+            yield f"{row['name']} on {host}: {conditions[0]['reason']}: {conditions[0]['message']}"
 
 
 def loaded(

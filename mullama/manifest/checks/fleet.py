@@ -19,11 +19,16 @@ def check_fleet(manifest: Manifest, suggest: Suggestions, fail: _AddProblem, war
         _check_absent(manifest, fail)
         return
     urls: dict[str, str] = {}
+    lent: dict[str, str] = {}
     for name, host in fleet.hosts.items():
         _check_host(name, host, manifest, fail, warn)
         if host.url in urls:
             fail(f"fleet.hosts.{name}.url", f"is the address of {urls[host.url]} as well", "keep one of them")
         urls.setdefault(host.url, name)
+        if host.rpc is not None and host.rpc in lent:
+            fail(f"fleet.hosts.{name}.rpc", f"is the address of {lent[host.rpc]} as well", "keep one of them")
+        if host.rpc is not None:
+            lent.setdefault(host.rpc, name)
     present = present_hosts(fleet)
     if not present:
         fail("fleet.hosts", "every host is away", "remove away of a host that answers")
@@ -46,11 +51,24 @@ def check_fleet(manifest: Manifest, suggest: Suggestions, fail: _AddProblem, war
 
 
 def matching_hosts(model: Model, fleet: Fleet) -> tuple[str, ...]:
-    """Return the hosts that may have the model, in the order of the manifest. Unknown names are left out."""
-    wanted = model.hosts
+    """Return the hosts that may have the model, in the order of the manifest. Unknown names are left out.
+
+    A host that lends devices to the model does not serve it.
+    """
+    wanted, lenders = model.hosts, lenders_of(model, fleet)
     if isinstance(wanted, dict):
-        return tuple(name for name, host in fleet.hosts.items() if wanted.items() <= host.labels.items())
-    return tuple(name for name in fleet.hosts if wanted == "any" or name in wanted)
+        found = [name for name, host in fleet.hosts.items() if wanted.items() <= host.labels.items()]
+    else:
+        found = [name for name in fleet.hosts if wanted == "any" or name in wanted]
+    return tuple(name for name in found if name not in lenders)
+
+
+def lenders_of(model: Model, fleet: Fleet) -> tuple[str, ...]:
+    """Return the hosts whose devices a model names in `gpu.devices`, by name or address."""
+    if not model.gpu.devices:
+        return ()
+    named = [entry.partition("/")[0] for entry in model.gpu.devices]
+    return tuple(name for name, host in fleet.hosts.items() if host.rpc is not None and {name, host.rpc} & set(named))
 
 
 def present_hosts(fleet: Fleet) -> tuple[str, ...]:
@@ -101,8 +119,15 @@ def _check_model(model: Model, path: str, fleet: Fleet, suggest: Suggestions, fa
         _check_names(model.hosts, f"{path}.hosts", fleet.hosts, suggest, fail)
         if any(name not in fleet.hosts for name in model.hosts):
             return  # the number of hosts is not known
+    for index, entry in enumerate(model.gpu.devices):
+        host = fleet.hosts.get(name := entry.partition("/")[0])
+        if host is not None and host.rpc is None:
+            fail(f"{path}.gpu.devices[{index}]", f"{name} lends no devices", f"fleet.hosts.{name}.rpc: HOST:PORT")
     found = len(matching_hosts(model, fleet))
-    if not found:
+    if not found and lenders_of(model, fleet):
+        names = ", ".join(lenders_of(model, fleet))
+        fail(f"{path}.hosts", f"no host is left to serve it beside {names}, which lend devices", "name a further host")
+    elif not found:
         fail(f"{path}.hosts", f"no host of the fleet has {_labels(model.hosts)}", _known_labels(fleet))
     elif model.replicas > found:
         count = counted(found, "host")

@@ -421,6 +421,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'key': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': s['SecretRef']}, 'default': None}},
         'ca_file': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
         'labels': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'dict', 'keys_schema': {'type': 'str'}, 'values_schema': {'type': 'str'}, 'max_length': 64}, 'default': {}}},
+        'rpc': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': bound('min_length_validator', min_length=1)}, 'schema': {'type': 'function-after', 'function': {'type': 'no-info', 'function': r.check_rpc_host}, 'schema': {'type': 'str'}}}}, 'default': None}},
         'away': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'bool', 'strict': True}, 'default': False}},
     })
     s['FleetRollout'] = b.block('FleetRollout', 'Order in which changes reach the hosts.', {

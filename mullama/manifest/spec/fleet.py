@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from mullama.manifest.spec.readers import check_gateways, check_hosts, check_pause, check_peer_url
 from mullama.manifest.spec.server import SecretRef
-from mullama.manifest.spec.values import AnyValue, Block, Flag, Source, Text, Whole
+from mullama.manifest.spec.values import AnyValue, Block, Flag, RpcHost, Source, Text, Whole
 
 _NAMES = {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}}
 
@@ -55,6 +55,9 @@ class FleetHost(Block):
     """PEM file with the certificate authorities of its certificate; without it those of the system."""
     labels: dict[str, str] = Field(default={}, max_length=64, examples=[{"gpu": "h200"}])
     """Properties of the host by which models choose it."""
+    rpc: RpcHost | None = Field(default=None, examples=["10.0.0.2:50052"])
+    """Address at which `mullama rpc` lends the devices of the host to the other hosts. Models name the host in
+    `gpu.devices`; llama.cpp's RPC has no authentication and no encryption."""
     away: Flag = False
     """The host is absent: plans leave it out, and assume nothing of it. Its models go to other hosts where they may,
     else they wait for its return."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Literal
 
@@ -44,6 +44,8 @@ class Stage(Struct, frozen=True, kw_only=True):
     """By host, without `expect`, which is known when the step begins."""
     models: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By host, the models that must not have failed after the step."""
+    leaving: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By host, the models that a later stage removes from it: one that cannot be loaded does not end the rollout."""
     pause: float | Literal["manual"] = 0.0
     """Time before the next stage in seconds; `manual` asks."""
 
@@ -176,7 +178,7 @@ class FleetRun:
                         break
                     self._note(name, replace(self._outcomes[name], state="running"))
                     self._heard[name] = self._clock()
-                    running[pool.submit(self._change, name, step, tuple(stage.models.get(name, ())))] = name
+                    running[pool.submit(self._change, name, step, stage)] = name
                 done, _ = wait(running, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
                 for future in done:
                     name = running.pop(future)
@@ -200,8 +202,9 @@ class FleetRun:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _change(self, name: str, step: HostStep, models: Sequence[str]) -> HostOutcome:
+    def _change(self, name: str, step: HostStep, stage: Stage) -> HostOutcome:
         """Carry out the step of one host, and return its result."""
+        models, leaving = stage.models.get(name, ()), stage.leaving.get(name, ())
         stop = self._stops[name] = StreamStop()
         before = self._outcomes[name]
         try:
@@ -214,7 +217,7 @@ class FleetRun:
                 done=before.done + 1,
                 message=str(result.get("message") or ""),
             )
-            if result["outcome"] != "applied":
+            if result["outcome"] != "applied" and not _only(leaving, result):
                 return replace(after, state="failed", done=before.done, outcome=str(result["outcome"]),
                                message=_reason(result), hint=str(result.get("hint") or ""))  # fmt: skip
             changed = before.done > 0 or after.revision != self._revisions.get(name)
@@ -266,6 +269,12 @@ class FleetRun:
     def _tell(self, name: str, event: Mapping[str, Any]) -> None:
         with self._lock:
             self._observe(name, event)
+
+
+def _only(leaving: Collection[str], result: Mapping[str, Any]) -> bool:
+    """Return True for a result in which no other model than these failed."""
+    failed = [name for name, model in (result.get("models") or {}).items() if not model.get("ok", True)]
+    return result["outcome"] == "partly_applied" and bool(failed) and set(failed) <= set(leaving)
 
 
 def _reason(result: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from mullama.manifest.checks.fleet import gateways_of, present_hosts
+from mullama.manifest.checks.fleet import gateways_of, lenders_of, present_hosts
 from mullama.manifest.spec import (
     Auth,
     Fleet,
@@ -29,8 +29,16 @@ from mullama.manifest.spec import (
     Server,
 )
 from mullama.manifest.spec.readers import EVERY_ERROR, PEER_SIGN
+from mullama.plan.observed import Machine
 from mullama.plan.targets import with_pins
 from mullama.struct import Struct, field
+from mullama.targets.fleet.lenders import (
+    hardware_of,
+    named_addresses,
+    with_addresses,
+    with_old_lenders,
+    with_own_devices,
+)
 
 _MOST_WEIGHT = 1_000_000
 _MOST_TARGETS = 64  # of a route
@@ -42,11 +50,19 @@ class HostBlocks(Struct, frozen=True, kw_only=True):
     server: Server = field(default_factory=Server)
     auth: Auth = field(default_factory=Auth)
     hardware: Hardware = field(default_factory=Hardware)
+    devices: tuple[str, ...] = ()
+    """The names of the devices of the host itself."""
+    lenders: frozenset[str] = frozenset()
+    """The addresses whose devices its applied models name."""
 
 
-def own_blocks(applied: Manifest) -> HostBlocks:
+def own_blocks(applied: Manifest, machine: Machine | None = None) -> HostBlocks:
     """Return the blocks that a host keeps, from its applied manifest."""
-    return HostBlocks(server=applied.server, auth=applied.auth, hardware=applied.hardware)
+    devices = tuple(device.name for device in machine.gpus if not device.host) if machine is not None else ()
+    return HostBlocks(
+        server=applied.server, auth=applied.auth, hardware=applied.hardware, devices=devices,
+        lenders=named_addresses(applied.models.values()),
+    )  # fmt: skip
 
 
 def host_manifest(fleet: Manifest, places: Mapping[str, Sequence[str]], host: str, own: HostBlocks) -> Manifest:
@@ -56,7 +72,12 @@ def host_manifest(fleet: Manifest, places: Mapping[str, Sequence[str]], host: st
     of the host.
     """
     gateway = host in gateways_of(fleet.fleet)
-    models = {name: of_one_host(model) for name, model in fleet.models.items() if host in places.get(name, ())}
+    declared = {name: model for name, model in fleet.models.items() if host in places.get(name, ())}
+    base = fleet.hardware if fleet.hardware != Hardware() else own.hardware
+    hardware = hardware_of(base, fleet.fleet, declared.values(), own.lenders)
+    models = {name: with_addresses(of_one_host(model), fleet.fleet) for name, model in declared.items()}
+    if any(lenders_of(model, fleet.fleet) for model in declared.values()):  # for the models that name them alone
+        models = {name: with_own_devices(model, own.devices) for name, model in models.items()}
     routes = dict(_routes(fleet, places, host, gateway=gateway))
     routes = {name: _without_dead_ends(route, models, routes) for name, route in routes.items()}
     used = {name.rpartition(PEER_SIGN)[2] for route in routes.values() for name in _leads_to(route)}
@@ -67,7 +88,7 @@ def host_manifest(fleet: Manifest, places: Mapping[str, Sequence[str]], host: st
         update={
             "server": fleet.server.model_copy(update={"listen": own.server.listen, "tls": own.server.tls}),
             "auth": _auth(fleet.auth, names, own.auth),
-            "hardware": fleet.hardware if fleet.hardware != Hardware() else own.hardware,
+            "hardware": hardware,
             "models": models,
             "lock": _lock(fleet.lock, models, fleet.mcp),
             "groups": _groups(fleet.groups, models),
@@ -89,7 +110,8 @@ def with_old_models(applied: Manifest, wanted: Manifest, kept: Collection[str]) 
     old = {name: model for name, model in applied.models.items() if name in kept and name not in wanted.models}
     models = {**wanted.models, **old}
     routes = {**wanted.routes, **applied.routes}
-    return _combined(wanted, models, {**wanted.peers, **applied.peers}, routes, _both_pins(applied, wanted, old))
+    pins = _both_pins(applied, wanted, old)
+    return _combined(wanted, applied, models, {**wanted.peers, **applied.peers}, routes, pins)
 
 
 def with_new_routes(applied: Manifest, wanted: Manifest, kept: Collection[str]) -> Manifest:
@@ -97,7 +119,7 @@ def with_new_routes(applied: Manifest, wanted: Manifest, kept: Collection[str]) 
     `with_old_models`."""
     old = {name: model for name, model in applied.models.items() if name in kept and name not in wanted.models}
     pins = _both_pins(applied, wanted, old)
-    return _combined(wanted, {**wanted.models, **old}, wanted.peers, wanted.routes, pins)
+    return _combined(wanted, applied, {**wanted.models, **old}, wanted.peers, wanted.routes, pins)
 
 
 def _both_pins(applied: Manifest, wanted: Manifest, old: Mapping[str, Model]) -> ManifestLock:
@@ -116,12 +138,12 @@ def with_early_routes(
     routes = {n: r for n, r in routed.routes.items() if n not in models or _leads_to(r)[0] == n}
     base = applied.model_copy(update={"routes": routes, "models": dict(models)})
     pins = with_pins(applied.lock, lock, (model for name, model in models.items() if name not in applied.models))
-    return _combined(base, models, {**applied.peers, **routed.peers}, routes, pins)
+    return _combined(base, applied, models, {**applied.peers, **routed.peers}, routes, pins)
 
 
 def _combined(
-    wanted: Manifest, models: Mapping[str, Model], peers: Mapping[str, Peer], routes: Mapping[str, str | Route],
-    pins: ManifestLock,
+    wanted: Manifest, applied: Manifest, models: Mapping[str, Model], peers: Mapping[str, Peer],
+    routes: Mapping[str, str | Route], pins: ManifestLock,
 ) -> Manifest:  # fmt: skip
     """Return the wanted manifest with these parts. A model that is here needs no route that leads elsewhere."""
     left = {
@@ -137,8 +159,10 @@ def _combined(
     moved = tuple(move for move in wanted.moved if move.from_ not in models)
     search = _search(wanted.search, models)
     lock = _lock(pins, models, wanted.mcp)
+    hardware = with_old_lenders(applied.hardware, wanted.hardware, models.values())
     update = {
         "models": dict(models), "peers": dict(peers), "routes": usable, "moved": moved, "search": search, "lock": lock,
+        "hardware": hardware,
     }  # fmt: skip
     return wanted.model_copy(update=update)
 

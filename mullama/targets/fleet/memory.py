@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from hashlib import blake2b
+from typing import NamedTuple
 
 from mullama.errors import Invalid
-from mullama.manifest.checks.fleet import matching_hosts, present_hosts
+from mullama.manifest.checks.fleet import lenders_of, matching_hosts, present_hosts
 from mullama.manifest.spec import Budget, Hardware, Manifest, Model
 from mullama.plan.devices import within_budget
 from mullama.plan.fit import device_parts, memory_bound, placement, stays
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.plan.place import HostRoom, MemoryDemand, PlacedModel
 from mullama.struct import replace
+from mullama.targets.fleet.lenders import Lent, demand_over_hosts
 from mullama.targets.fleet.observe import FleetObservation, HostObservation
 
 
@@ -37,10 +39,20 @@ def budget_of(fleet: Manifest, host: HostObservation) -> Budget:
     return (fleet.hardware if fleet.hardware != Hardware() else host.applied.hardware).budget
 
 
-def placed_models(fleet: Manifest, seen: FleetObservation, files: Mapping[str, KnownFiles]) -> tuple[PlacedModel, ...]:
+class FleetMemory(NamedTuple):
+    """The memory that models need."""
+
+    models: tuple[PlacedModel, ...]
+    lent: dict[str, dict[str, int]]
+    """Of models over several hosts: the bytes on each lender, of all replicas."""
+
+
+def placed_models(
+    fleet: Manifest, seen: FleetObservation, files: Mapping[str, KnownFiles], lent: Lent
+) -> FleetMemory:  # fmt: skip
     """Return the models with the memory that they need on each kind of host. files: by source, as far as known.
 
-    A model whose hosts are away has no hosts and no replicas.
+    A model whose hosts are away has no hosts and no replicas. lent: the devices that hosts lend to models.
     """
     present = frozenset(present_hosts(fleet.fleet))
     kinds: dict[str, Machine] = {}
@@ -51,16 +63,23 @@ def placed_models(fleet: Manifest, seen: FleetObservation, files: Mapping[str, K
         kinds.setdefault(kind, _empty(host.machine, budget))
     found = []
     choices: dict[str, tuple[str, ...]] = {}
+    taken: dict[str, dict[str, int]] = {}
     for name, model in fleet.models.items():
-        choice = json.dumps(model.hosts, sort_keys=True)
+        lenders = lenders_of(model, fleet.fleet)
+        choice = json.dumps([model.hosts, lenders], sort_keys=True)
         if (hosts := choices.get(choice)) is None:
             hosts = choices[choice] = tuple(h for h in matching_hosts(model, fleet.fleet) if h in present)
         wanted = dict.fromkeys(of_host[host] for host in hosts if host in of_host)
-        need = {kind: _demand(model, files, kinds[kind]) for kind in wanted}
-        found.append(
-            PlacedModel(name=name, hosts=hosts, replicas=min(model.replicas, len(hosts)), stays=stays(model), need=need)
-        )
-    return tuple(found)
+        replicas = min(model.replicas, len(hosts))
+        if lenders:
+            both = {kind: demand_over_hosts(model, fleet.fleet, files, kinds[kind], lent) for kind in wanted}
+            need = {kind: here for kind, (here, _) in both.items()}
+            most = {lender: max((there.get(lender, 0) for _, there in both.values()), default=0) for lender in lenders}
+            taken[name] = {lender: count * replicas for lender, count in most.items()}
+        else:
+            need = {kind: _demand(model, files, kinds[kind]) for kind in wanted}
+        found.append(PlacedModel(name=name, hosts=hosts, replicas=replicas, stays=stays(model), need=need))
+    return FleetMemory(tuple(found), taken)
 
 
 def _demand(model: Model, files: Mapping[str, KnownFiles], machine: Machine) -> MemoryDemand:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mullama.errors import Invalid, MullamaError
-from mullama.manifest.checks.fleet import gateways_of
+from mullama.errors import Invalid, MullamaError, Refused
+from mullama.manifest.checks.fleet import gateways_of, lenders_of
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.spec.readers import moves_of
 from mullama.manifest.tree import block_to_tree, manifest_to_tree
@@ -26,6 +26,7 @@ from mullama.targets.fleet.host_manifest import (
     with_old_models,
 )
 from mullama.targets.fleet.hosts import FleetHostPort, on_each
+from mullama.targets.fleet.lenders import lent_devices, less_lent, overlent, own_machines
 from mullama.targets.fleet.memory import placed_models, rooms
 from mullama.targets.fleet.observe import FleetObservation, HostObservation
 from mullama.targets.fleet.targets import fleet_part, here, limited
@@ -60,6 +61,8 @@ class FleetDraft(Struct, frozen=True, kw_only=True):
     """The models that have fewer replicas than declared until these hosts return."""
     targets: tuple[str, ...] = ()
     """The models and routes that the plan is limited to; empty for the whole manifest."""
+    lent: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Of each model over several hosts: the bytes on each host that lends it devices; 0 where they are not known."""
 
     def targets_on(self, host: str) -> tuple[str, ...]:
         """Return the targets that a host has, before or after the change."""
@@ -135,11 +138,17 @@ def draft_fleet(
     # A model that leaves the fleet needs its room until it is removed.
     leaving = {name: model for host in seen.hosts.values() for name, model in host.applied.models.items()}
     everything = fleet.model_copy(update={"models": {**leaving, **fleet.models}})
-    models, hosts = placed_models(everything, seen, files), rooms(fleet, seen)
+    own = own_machines(fleet.fleet, seen)
+    models, lent = placed_models(everything, own, files, lent_devices(fleet, seen))
+    complete = rooms(fleet, own)
+    hosts = less_lent(complete, lent)
     wanted = with_stand_ins((model for model in models if model.name in fleet.models), fleet, current)
-    found = around_away(fleet, place(wanted, hosts, current, fleet.fleet.placement), current)
+    placement = place(wanted, hosts, current, fleet.fleet.placement)
+    desired = {name: lenders for name, lenders in lent.items() if name in fleet.models}
+    placement = replace(placement, unplaced=(*placement.unplaced, *overlent(complete, desired)))
+    found = around_away(fleet, placement, current)
     draft = FleetDraft(seen=seen, placement=found.placement, manifests={}, away=away, waiting=found.waiting,
-                       targets=tuple(targets))  # fmt: skip
+                       targets=tuple(targets), lent=desired)  # fmt: skip
     if not draft.possible:
         return draft
     places = {**found.placement.hosts, **found.returning}
@@ -161,7 +170,9 @@ def draft_fleet(
 
 def _surge(fleet: Manifest, models: Sequence[PlacedModel], hosts: Sequence[HostRoom]) -> Surge:
     """Return the room for further replicas. A model that is to be unloaded before its change is not loaded beside."""
-    allowed = {model.name: model.hosts for model in models}
+    # A further replica would need the devices of the lenders a second time.
+    alone = (model for model in models if model.name in fleet.models)
+    allowed = {model.name: model.hosts for model in alone if not lenders_of(fleet.models[model.name], fleet.fleet)}
     has_room = beside(models, hosts)
 
     def swaps(host: str, have: frozenset[str], names: frozenset[str]) -> bool:
@@ -175,8 +186,16 @@ def _wanted(
     fleet: Manifest, places: Mapping[str, Sequence[str]], host: HostObservation, targets: Sequence[str]
 ) -> Manifest:
     """Return the manifest of a host for these places; with targets, as applied but for them."""
-    manifest = host_manifest(fleet, places, host.name, own_blocks(host.applied))
-    return limited(manifest, host.applied, targets) if targets else manifest
+    manifest = host_manifest(fleet, places, host.name, own_blocks(host.applied, host.machine))
+    if not targets:
+        return manifest
+    for rpc in manifest.hardware.rpc:
+        if rpc not in host.applied.hardware.rpc:
+            raise Refused(
+                f"{host.name} does not use the devices at {rpc} yet, and they are no target",
+                hint="apply the whole manifest",
+            )
+    return limited(manifest, host.applied, targets)
 
 
 def current_places(fleet: Manifest, seen: FleetObservation) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mullama.plan import report
@@ -11,7 +11,7 @@ from mullama.plan.steps import to_tree
 from mullama.struct import replace
 from mullama.targets.fleet.away import WaitingModel
 from mullama.targets.fleet.plan import FleetPlan, FleetStep, blocked_text
-from mullama.units import counted, duration_literal, printable
+from mullama.units import counted, duration_literal, printable, size
 
 FORMAT = "mullama.fleet-plan/1"
 _KINDS = {"change": "models", "route": "routes", "remove": "removals"}
@@ -38,6 +38,7 @@ def fleet_lines(plan: FleetPlan) -> Iterator[Line]:
         yield Line(printable(each.reason), "remove")
     yield from (Line(printable(blocked_text(name)), "remove") for name in plan.draft.order.blocked)
     yield from (Line(printable(text)) for text in map(waiting_text, plan.draft.waiting))
+    yield from (Line(printable(text)) for text in map(lent_text, plan.draft.lent.items()))
     if targets := plan.draft.targets:
         yield Line(f"only {printable(_names(targets))} and what they need are planned: the rest was not looked at")
     yield from (Line(text) for text in _order(plan.draft.steps))
@@ -55,6 +56,13 @@ def waiting_text(waiting: WaitingModel) -> str:
     if not waiting.hosts:
         return f"{waiting.model} waits for {away}{because}"
     return f"{waiting.model} has {len(waiting.hosts)} of {waiting.replicas} replicas without {away}{because}"
+
+
+def lent_text(entry: tuple[str, Mapping[str, int]]) -> str:
+    """Return the sentence for a model over several hosts. entry: the model and the bytes on each lender."""
+    model, lenders = entry
+    parts = (f"{name} ({size(count, digits=1)})" if count else name for name, count in lenders.items())
+    return f"{model} uses devices of {', '.join(parts)}"
 
 
 def _names(names: Sequence[str], last: str = "and") -> str:
@@ -118,6 +126,7 @@ def fleet_tree(plan: FleetPlan) -> dict[str, Any]:
         "blocked": list(plan.draft.order.blocked),
         "away": list(plan.draft.away),
         "targets": list(plan.draft.targets),
+        "lent": {model: dict(lenders) for model, lenders in plan.draft.lent.items()},
         "waiting": [
             {
                 "model": each.model, "replicas": each.replicas, "hosts": list(each.hosts), "away": list(each.away),

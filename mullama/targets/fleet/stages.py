@@ -49,6 +49,12 @@ def stages_of(
                 for host, manifest in step.manifests.items()
             },
             models=step.models if step.kind == "change" else {},
+            leaving={}
+            if step.early
+            else {
+                host: [name for name in manifest.models if name not in draft.manifests[host].models]
+                for host, manifest in step.manifests.items()
+            },
             pause=step.pause,
         )
 

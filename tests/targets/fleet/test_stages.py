@@ -71,3 +71,17 @@ def test_hosts_that_share_files_do_not_fetch_one_source_at_the_same_time() -> No
     assert fetch_groups(missing, share=False) == [["a", "b", "c", "d", "e"]]
     assert fetch_groups(missing, share=True) == [["a", "c", "d", "e"], ["b"]]
     assert fetch_groups({}, share=True) == []
+
+
+def test_a_model_that_a_later_step_removes_may_fail_before_it() -> None:
+    seen = FleetObservation(
+        hosts={"a": HostObservation(name="a", version="0.2.0", revision="r", applied=manifest("x"), machine=Machine())}
+    )
+    both = {"a": manifest("x", "y")}
+    steps = (
+        FleetStep(kind="change", manifests=both, models={"a": ("x", "y")}),
+        FleetStep(kind="change", manifests=both, models={"a": ("x", "y")}, early=True),
+    )
+    draft = FleetDraft(seen=seen, placement=FleetPlacement(), manifests={"a": manifest("y")}, steps=steps)
+    stages = stages_of(FleetPlan(draft=draft), fleet="prod", fence=7, by="ann", version="0.2.0")
+    assert [dict(stage.leaving) for stage in stages] == [{"a": ["x"]}, {}]
