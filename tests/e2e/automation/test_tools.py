@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from tests.cli.pty_session import pty_session
 from tests.e2e.stack import Stack, eventually
@@ -116,3 +117,72 @@ def test_a_model_uses_the_tools_that_its_manifest_gives_it(tools: Stack, stub: M
     shown = tools.run("diff", "-f", tools.name, code=2).stdout
     assert "search is gone: mullama lock --update pins them" in shown
     assert "canary" not in tools.log() + json.dumps(tools.status()) + shown
+
+
+@pytest.fixture
+def forced(stack: Stack, stub: McpStub) -> str:
+    """The address of a server whose real model never calls a tool by itself; its only tool has one argument."""
+    stub.tools = [tool("read", "Reads.", properties={"q": {"enum": ["seven"]}}, additionalProperties=False)]
+    stack.write(
+        {"tiny": {"from": "builtin:tiny", "mcp": ["docs"], "context": {"size": 4096}}},
+        mcp={"docs": {"url": stub.url, "timeout": "10s"}},
+    )
+    stack.serve()
+    url = stack.ready()
+    eventually(lambda: condition(stack)["status"], stack.log)
+    return url
+
+
+def calls_of(stub: McpStub) -> int:
+    return stub.methods.count("tools/call")
+
+
+LIMIT = 60
+"""Tokens of an answer, for the call and some after it."""
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"max_tokens": LIMIT, "tool_choice": "required"}),
+        ("/v1/messages", {"max_tokens": LIMIT, "tool_choice": {"type": "any"}}),
+        ("/v1/responses", {"input": "Hi", "max_output_tokens": LIMIT, "tool_choice": "required"}),
+        ("/api/chat", {"options": {"num_predict": LIMIT}, "tool_choice": "required", "stream": False}),
+    ],
+)
+def test_a_required_call_may_be_one_of_a_tool_of_the_manifest(
+    forced: str, stub: McpStub, path: str, body: dict[str, Any]
+) -> None:
+    asked = body if "input" in body else {"messages": [{"role": "user", "content": "Hi"}], **body}
+    answer = httpx.post(f"{forced}{path}", json={"model": "tiny", **asked}, timeout=120)
+    assert answer.status_code == 200, answer.text
+    assert calls_of(stub) == 1
+    if "input" in body:
+        assert "mcp_call" in [item["type"] for item in answer.json()["output"]]
+    free = {name: value for name, value in asked.items() if name != "tool_choice"}
+    httpx.post(f"{forced}{path}", json={"model": "tiny", **free}, timeout=120).raise_for_status()
+    assert calls_of(stub) == 1, "the model calls no tool that it is not asked for"
+
+
+def test_a_required_call_of_a_session_may_be_one_of_a_tool_of_the_manifest(forced: str, stub: McpStub) -> None:
+    with connect(f"{forced.replace('http', 'ws')}/v1/realtime?model=tiny", proxy=None) as socket:
+
+        def until(kind: str) -> dict[str, Any]:
+            while True:
+                event: dict[str, Any] = json.loads(socket.recv(timeout=120))
+                assert event["type"] != "error", event
+                if event["type"] == kind:
+                    return event
+
+        def send(kind: str, **more: Any) -> None:
+            socket.send(json.dumps({"type": kind, **more}))
+
+        until("session.created")
+        session = {"type": "realtime", "tool_choice": "required", "output_modalities": ["text"]}
+        send("session.update", session=session)
+        until("session.updated")
+        content = [{"type": "input_text", "text": "Hi"}]
+        send("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+        send("response.create", response={"max_output_tokens": LIMIT})
+        until("response.done")
+    assert calls_of(stub) == 1
