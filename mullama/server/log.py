@@ -11,6 +11,7 @@ from typing import Any, Literal
 from mullama.manifest.spec import Logs
 from mullama.server.http.exchange import Exchange
 from mullama.server.tracing import PROBES
+from mullama.server.web_page import PAGE_ROUTES
 from mullama.trace_context import current
 
 _log = logging.getLogger("mullama.requests")
@@ -20,12 +21,15 @@ _CLIENT_CLOSED_REQUEST = 499  # nginx's status; HTTP has none
 
 
 def request(exchange: Exchange) -> None:
-    """Log a request that has ended: health probes at debug level, internal errors at error level, others at info."""
+    """Log a request that has ended: health probes and files of the web page at debug level, others at info.
+
+    Internal errors are at error level.
+    """
     status = _CLIENT_CLOSED_REQUEST if exchange.notes.disconnected else exchange.status
     level = logging.INFO
     if status == 500:
         level = logging.ERROR
-    elif exchange.notes.route in PROBES:
+    elif exchange.notes.route in PROBES or (exchange.notes.route in PAGE_ROUTES and status < 400):
         level = logging.DEBUG
     if _log.isEnabledFor(level):
         _log.log(level, "request", extra={"fields": _fields(exchange, status)})

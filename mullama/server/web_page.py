@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from mullama.dialects.base import Reply
 from mullama.errors import NotFound, Unavailable
@@ -56,6 +57,10 @@ class _File(Struct, frozen=True, kw_only=True):
     media_type: str
 
 
+PAGE_ROUTES: Final = ("/ui", "/ui/", "/ui/{name}")
+"""The routes of the page; an open of the page asks for some ten files."""
+
+
 class WebPage:
     """Serves the files of one folder, where the manifest allows it. They are read with the first request.
 
@@ -75,7 +80,7 @@ class WebPage:
                 method="GET", path=path, access="public", handler=handler, error_format=OPERATOR, schema=page,
                 answers_early=True,
             )
-            for path, handler in (("/ui", self._redirect), ("/ui/", self._page), ("/ui/{name}", self._file))
+            for path, handler in zip(PAGE_ROUTES, (self._redirect, self._page, self._file), strict=True)
         ]  # fmt: skip
 
     async def _redirect(self, exchange: Exchange, _: Mapping[str, str]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests import ggufs
-from tests.browser.pages import opened
+from tests.browser.pages import opened, typed
 from tests.e2e.stack import Stack, serving
 from tests.stub_hub import Status, StubHub
 
@@ -54,6 +55,15 @@ def test_a_model_is_found_rated_and_proposed_for_the_manifest(page: Any, stack: 
     assert "# mine" in text
     assert "hf:org/small-GGUF:Q4_K_M" in text
     assert stack.manifest.read_text() == before
+    page.evaluate("sessionStorage.clear()")
+
+
+def test_the_hub_is_asked_for_the_size_of_a_step_that_the_plan_does_not_know(page: Any, stack: Stack) -> None:
+    opened(page, stack, "plan")
+    added = "tiny: builtin:tiny\n  more: hf:org/small-GGUF:Q4_K_M"
+    typed(page, "tiny: builtin:tiny", added)
+    page.get_by_role("button", name="Ask the hub").click()
+    page.get_by_text(re.compile(r"about .+ to download")).wait_for()
     page.evaluate("sessionStorage.clear()")
 
 

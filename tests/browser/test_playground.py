@@ -253,6 +253,18 @@ def test_a_long_conversation_draws_what_is_seen_and_a_token_draws_its_answer_alo
     page.locator("article").last.get_by_text("stopped").wait_for()
 
 
+@pytest.mark.parametrize("leaf", ["gone", 5, None])
+def test_an_import_whose_leaf_names_no_message_shows_its_newest_one(page: Any, stack: Stack, leaf: Any) -> None:
+    opened(page, stack, "playground")
+    tree = json.loads(kept_conversation(6))
+    tree["conversations"][0] |= {"leaf": leaf, "title": "Odd"}
+    file = {"name": "odd.json", "mimeType": "application/json", "buffer": json.dumps(tree).encode()}
+    page.get_by_label("Exported conversations").set_input_files(file)
+    page.get_by_text("1 imported").wait_for()
+    page.get_by_role("link", name="Odd").first.click()
+    page.get_by_text("Text 5").wait_for()
+
+
 FENCES = "```js\nlet a = '<script>';\n```\n" * 4000
 HOSTILE = {
     "marks": "\u202eevil\u2069 \x1b[31mred\x07\x00 [d](data:text/html,<script>window.stolen=1</script>)"

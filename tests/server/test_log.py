@@ -161,6 +161,15 @@ def test_probes_are_logged_at_debug_level(log: Kept) -> None:
     assert log.lines == []
 
 
+def test_files_of_the_page_are_logged_at_debug_level(log: Kept) -> None:
+    with running_server() as server:
+        assert server.ask("GET", "/ui").status == 308
+        assert server.ask("GET", "/ui/nothing.js").status == 404
+        settled(server)
+    assert len(log.lines) == 1
+    assert "/ui/nothing.js" in log.lines[0]
+
+
 @pytest.fixture
 def everything() -> Iterator[Kept]:
     """All lines that reach the root logger, as text; the levels are restored."""

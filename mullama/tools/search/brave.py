@@ -1,4 +1,4 @@
-"""The web search of Brave (https://api-dashboard.search.brave.com/app/documentation/web-search)."""
+"""The web search of Brave (https://api-dashboard.search.brave.com/api-reference/web/search/get)."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import pytest
 
 from mullama.cli.inference.session_store import ChatStore
 from mullama.cli.page.server_access import PageServer
+from mullama.errors import Invalid
 from tests.chat.media.test_formats import PNG
 from tests.cli.page.scripted import (
     HOSTILE,
@@ -148,6 +149,35 @@ async def test_a_failed_answer_can_be_asked_again(page: Any, server: ChatServer)
         await shown(page, "Now.")
         assert "the queue of chat" not in screen_text(page)
     assert server.questions() == [["Hello"], ["Hello"]]
+
+
+async def test_a_note_of_an_error_leaves_the_newest_turn_visible(page: Any, server: ChatServer) -> None:
+    server.answers.append(Stream(said("\n\n".join(f"line {n}" for n in range(40))), said(**END)))
+    async with running(page, 80, 30) as pilot:
+        await typed(page, pilot, "Count.")
+        await shown(page, "line 39")
+        await shown(page, "7 prompt tokens")
+        page.report(Invalid("this went wrong", hint="do it otherwise"))
+        await shown(page, "do it otherwise")
+        lines = screen_text(page).splitlines()
+        assert next(n for n, line in enumerate(lines) if "do it otherwise" in line) < 10
+        assert "line 39" in screen_text(page)
+        assert "7 prompt tokens" in screen_text(page)
+
+
+async def test_a_call_of_a_tool_is_shown_below_the_answer_while_it_runs(page: Any, server: ChatServer) -> None:
+    run = {"id": "c", "server": "docs", "name": "read"}
+    stream = Stream(said(tool_run={**run, "state": "started", "arguments": {"page": 7}}), open=True)
+    server.answers.append(stream)
+    async with running(page, 80, 30) as pilot:
+        await typed(page, pilot, "Read.")
+        await shown(page, 'docs/read {"page":7}')
+        stream.send(said(tool_run={**run, "state": "ended", "bytes": 2048, "is_error": False}))
+        await shown(page, "docs/read: 2 KiB")
+        stream.send(said("Done."), said(**END))
+        stream.end()
+        await shown(page, "7 prompt tokens")
+        assert "docs/read" not in screen_text(page)
 
 
 async def test_a_question_of_several_lines_is_edited_and_sent(page: Any, server: ChatServer) -> None:

@@ -213,7 +213,7 @@ export function checked(value: unknown): Conversation {
     think: text(value["think"]),
     options: texts(value["options"]),
     messages,
-    leaf: leafOf(value["leaf"], messages),
+    leaf: leafOf(value["leaf"], messages) ?? newest(messages),
     beside: isRecord(beside) ? { model: text(beside["model"]), leaf: leafOf(beside["leaf"], messages) } : null,
   };
 }
@@ -251,6 +251,12 @@ function statsOf(value: Record<string, unknown>): Stats {
     promptTokens: number("promptTokens"), cachedTokens: number("cachedTokens"), tokens: number("tokens"),
     seconds: number("seconds"), firstToken: number("firstToken"),
   };
+}
+
+/** Return the last message that was added: the one to show where a file names none of its messages. */
+function newest(messages: Messages): string | null {
+  const id = Object.keys(messages).at(-1);
+  return id === undefined ? null : newestLeaf(messages, id);
 }
 
 function leafOf(value: unknown, messages: Messages): string | null {

@@ -1,5 +1,6 @@
 /** The revisions: who, when, from where and with what result; undo with its plan first. */
 
+import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { key } from "../../api/client.ts";
@@ -16,9 +17,13 @@ import { link, open, parts } from "../../shell/router.ts";
 import { status } from "../../state/live.ts";
 import { Compare } from "./Compare.tsx";
 
+/** The revision of an undo that is open; it stays open while another screen is looked at. */
+const undoing = signal<number | null>(null);
+
 /** The screen. */
 export function History() {
-  const [target, setTarget] = useState<number | null>(null);
+  const target = undoing.value;
+  const setTarget = (number: number | null) => { undoing.value = number; };
   const [pair, setPair] = useState<number[]>([]);
   const applied = status.value?.generation;
   const { found, error } = useAnswer<{ generations: Revision[] }>("api/v1/history", applied);
