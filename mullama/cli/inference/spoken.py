@@ -27,8 +27,6 @@ class Spoken:
         self.state = "connecting"
         self.turns = 0
         """Turns of the speaker so far."""
-        self.pending = False
-        """A turn is not answered yet."""
         self.updates = 0
         """Changes of the settings that the server confirmed."""
         self.errors: list[str] = []
@@ -37,7 +35,13 @@ class Spoken:
         """The reason for which the server refused the settings of the session."""
         self._heard = ""
         self._answer = ""
-        self._wordless = False
+        self._asked: set[str] = set()  # turns, by the id of their items, that no answer has begun for
+        self._answering = False
+
+    @property
+    def pending(self) -> bool:
+        """A turn is not answered yet."""
+        return self._answering or bool(self._asked)
 
     @property
     def current(self) -> list[SpokenLine]:
@@ -55,16 +59,19 @@ class Spoken:
             case "input_audio_buffer.speech_started":
                 self.state = "hearing you"
             case "input_audio_buffer.committed":
-                self.turns, self.pending, self.state = self.turns + 1, True, "thinking"
+                self._asked.add(str(event.get("item_id")))
+                self.turns, self.state = self.turns + 1, "thinking"
             case "conversation.item.input_audio_transcription.delta":
                 self._heard += str(event.get("delta") or "")
             case "conversation.item.input_audio_transcription.completed":
-                return self._transcribed(str(event.get("transcript") or "").strip())
+                return self._transcribed(event, str(event.get("transcript") or "").strip())
             case "conversation.item.input_audio_transcription.failed":
-                self._heard, self.pending, self.state = "", False, "listening"
+                self._heard = ""
+                self._dismiss(event)
                 self.errors.append(f"the speech was not transcribed: {event['error'].get('message')}")
             case "response.created":
-                self.state = "answering"
+                self._asked.clear()  # an answer is one to all turns before it
+                self._answering, self.state = True, "answering"
             case "response.output_text.delta":
                 self._answer += str(event.get("delta") or "")
             case "response.done":
@@ -72,25 +79,32 @@ class Spoken:
             case "error" if event["error"].get("event_id") == SETTINGS:
                 self.refused = str(event["error"].get("message"))
             case "error":
-                self.pending, self.state = False, "listening"
+                self._asked.clear()
+                self.state = "answering" if self._answering else "listening"
                 self.errors.append(str(event["error"].get("message")))
             case _:
                 pass
         return []
 
-    def _transcribed(self, text: str) -> list[SpokenLine]:
+    def _dismiss(self, event: Mapping[str, Any]) -> None:
+        """Expect no answer to a turn."""
+        self._asked.discard(str(event.get("item_id")))
+        if not self.pending:
+            self.state = "listening"
+
+    def _transcribed(self, event: Mapping[str, Any], text: str) -> list[SpokenLine]:
         self._heard = ""
         if not text:  # a noise, which is not answered
-            self.pending, self.state = False, "listening"
+            self._dismiss(event)
             return []
         return [SpokenLine(speaker=YOU, text=text)]
 
     def _answered(self, response: Mapping[str, Any]) -> list[SpokenLine]:
         text, self._answer = self._answer.strip(), ""
         details = response.get("status_details") or {}
-        interrupted = response.get("status") == "cancelled"
-        if not interrupted:
-            self.pending, self.state = False, "listening"
+        interrupted, self._answering = response.get("status") == "cancelled", False
+        if not self.pending:
+            self.state = "hearing you" if interrupted else "listening"
         if response.get("status") == "failed":
             self.errors.append(str((details.get("error") or {}).get("message") or "the answer failed"))
         if not text:

@@ -208,23 +208,34 @@ def test_the_state_of_a_conversation() -> None:
     spoken.feed({"type": "session.created", "session": {"model": "tiny"}})
     spoken.feed({"type": "input_audio_buffer.speech_started"})
     assert spoken.state == "hearing you"
-    spoken.feed({"type": "input_audio_buffer.committed"})
+    spoken.feed({"type": "input_audio_buffer.committed", "item_id": "1"})
     assert spoken.pending
     spoken.feed({"type": delta, "delta": "Hel"})
     assert spoken.current == [SpokenLine(speaker="you", text="Hel")]
     whole = {"type": delta.replace("delta", "completed"), "transcript": "Hello "}
     assert spoken.feed(whole) == [SpokenLine(speaker="you", text="Hello")]
+    spoken.feed({"type": "response.created"})
     spoken.feed({"type": "response.output_text.delta", "delta": "Once"})
+    spoken.feed({"type": "input_audio_buffer.committed", "item_id": "2"})
     assert spoken.feed(done("cancelled")) == [SpokenLine(speaker="tiny", text="Once …")]
     assert spoken.pending, "the turn that interrupted it is not answered yet"
+    spoken.feed({"type": "response.created"})
+    spoken.feed({"type": "input_audio_buffer.committed", "item_id": "3"})
     assert spoken.feed(done("failed", error={"message": "no"})) == []
+    assert spoken.pending, "a turn that an answer did not interrupt is answered after it"
+    spoken.feed({"type": "response.created"})
+    assert spoken.feed(done("completed")) == []
     assert spoken.errors == ["no"]
     assert not spoken.pending
 
 
 def test_a_noise_is_no_turn_that_waits() -> None:
     spoken = Spoken()
-    spoken.feed({"type": "input_audio_buffer.committed"})
+    for turn in "12":
+        spoken.feed({"type": "input_audio_buffer.committed", "item_id": turn})
     kind = "conversation.item.input_audio_transcription.completed"
-    assert spoken.feed({"type": kind, "transcript": " "}) == []
+    assert spoken.feed({"type": kind, "item_id": "2", "transcript": " "}) == []
+    assert spoken.pending
+    spoken.feed({"type": kind.replace("completed", "failed"), "item_id": "1", "error": {"message": "no"}})
     assert not spoken.pending
+    assert spoken.state == "listening"
