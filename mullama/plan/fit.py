@@ -320,7 +320,10 @@ def placement_problems(
         known = files.get(model.from_)
         try:
             facts = known.facts if known else None
-            _check_split(model.gpu, placement(model, facts, machine), machine)
+            place = placement(model, facts, machine)
+            _check_split(model.gpu, place, machine)
+            if _without_device(model.gpu, place):
+                raise Invalid(f"gpu.layers {_NO_DEVICE}", hint=f"gpu.layers: auto; {known_devices(machine.gpus)}")
             pool_tokens(model, facts)
         except Invalid as error:
             field = next((f for f in _FIELDS if error.message.startswith(f)), "gpu")
@@ -335,6 +338,26 @@ def _check_split(gpu: Gpu, place: Placement, machine: Machine | None) -> None:
     if gpu.split == "tensor" and machine is not None and not place.devices:
         hint = f"gpu.split: layer; {known_devices(machine.gpus)}"
         raise Invalid("gpu.split is tensor, and the model has no device", hint=hint)
+
+
+_NO_DEVICE = "puts layers on a device, and the model has none: all layers stay in main memory"
+
+
+def _without_device(gpu: Gpu, place: Placement) -> bool:
+    """Return True for layers that the manifest wants on a device, where the model has none."""
+    wanted = gpu.layers.values() if isinstance(gpu.layers, dict) else (gpu.layers,)
+    return not place.devices and any(count not in ("auto", 0) for count in wanted)
+
+
+def layers_without_device(desired: Manifest, machine: Machine | None) -> str | None:
+    """Return a sentence about the models whose layers this machine cannot put on a device; None without any."""
+    if machine is None or any(not device.fault for device in machine.gpus):
+        return None
+    names = [name for name, model in desired.models.items() if _without_device(model.gpu, Placement())]
+    if not names:
+        return None
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return f"gpu.layers of {shown}: {known_devices(machine.gpus)}; all layers stay in main memory"
 
 
 def need_at(

@@ -29,6 +29,7 @@ from mullama.plan.fit import (
     context_size,
     drafter_facts,
     known_need,
+    layers_without_device,
     oversubscribed,
     pool_tokens,
     room_for_both,
@@ -70,6 +71,7 @@ def make_plan(
     # Only a server knows the machine of the models: a plan that is made elsewhere does not compare with its own memory.
     crowd = oversubscribed(desired, observed.files, observed.machine) if observed.live is not None else None
     narrow = too_narrow(desired, observed.files, observed.machine) if observed.live is not None else ()
+    without = layers_without_device(desired, observed.machine) if observed.live is not None else None
     # Without a server nothing is served that a change could remove or pause.
     protected = protections(steps, old.models) if observed.live is not None else ()
     refused = (*protected, *header_warnings(desired, observed.files))
@@ -78,7 +80,7 @@ def make_plan(
         desired=revision(desired),
         generation=_number(applied, desired),
         steps=tuple(steps),
-        warnings=(*(f"{text}: apply refuses it" for text in refused), *((crowd,) if crowd else ()), *narrow),
+        warnings=(*(f"{text}: apply refuses it" for text in refused), *filter(None, (crowd, without)), *narrow),
         complete=all(s.bytes_download is not None for s in steps if s.action is not Action.REMOVE),
         beside=tuple(beside),
     )

@@ -222,6 +222,32 @@ MISTAKES = [
         "models.a.context.pool: a model for embedding keeps no conversations (remove pool)",
     ),
     (
+        "models: {a: {from: builtin:tiny, context: {checkpoints: -1}}}",
+        "m.yaml:2:57: models.a.context.checkpoints: must be at least 0, not -1",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, context: {checkpoints: atuo}}}",
+        "m.yaml:2:57: models.a.context.checkpoints: expected auto, or a size such as 1GiB, not 'atuo'",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, context: {checkpoints: [1]}}}",
+        "models.a.context.checkpoints: expected auto, or a size such as 1GiB",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, draft: nrgam}}",
+        "m.yaml:2:41: models.a.draft.from: 'nrgam' is none of auto, none, ngram, mtp "
+        "(did you mean ngram? ollama:nrgam is the model of that name)",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, draft: {from: Auto}}}",
+        "(did you mean auto? ollama:Auto is the model of that name)",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, mmproj: nnoe}}",
+        "m.yaml:2:42: models.a.mmproj: 'nnoe' is none of auto, none "
+        "(did you mean none? ollama:nnoe is the model of that name)",
+    ),
+    (
         "models: {a: {from: builtin:tiny, context: {pool: most}}}",
         "models.a.context.pool: expected auto, worst_case, or a number of tokens",
     ),

@@ -10,7 +10,7 @@ from mullama.errors import Invalid
 from mullama.manifest.spec import Budget, Gpu, Manifest, Model
 from mullama.manifest.tree import parse_resolved, revision
 from mullama.plan.devices import device_bound, find_devices, usable_devices, within_budget
-from mullama.plan.fit import Placement, kept_placement, need, placement, placement_problems
+from mullama.plan.fit import Placement, kept_placement, layers_without_device, need, placement, placement_problems
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, Device, KnownFiles, Machine, Observed
 from mullama.plan.steps import Action
@@ -174,6 +174,34 @@ def test_a_split_of_tensors_is_a_problem_where_there_is_no_device() -> None:
     assert (field, message) == ("models.a.gpu.split", "gpu.split is tensor, and the model has no device")
     assert "this machine has no devices" in hint
     assert not [*placement_problems(desired, {}, machine(FIRST))]
+
+
+@pytest.mark.parametrize(
+    ("layers", "refused"), [("all", True), (5, True), ({"0": 3}, True), ("auto", False), (0, False), ({"0": 0}, False)]
+)
+def test_layers_for_a_device_are_a_problem_where_there_is_none(layers: object, refused: bool) -> None:
+    desired = parse_resolved({"mullama": "v1", "models": {"a": {"from": "/m/a.gguf", "gpu": {"layers": layers}}}})
+
+    found = [*placement_problems(desired, {}, machine())]
+    assert [path for path, _, _ in found] == ["models.a.gpu.layers"] * refused
+    assert all("all layers stay in main memory" in message for _, message, _ in found)
+    assert not [*placement_problems(desired, {}, machine(FIRST))]
+
+    warning = layers_without_device(desired, machine(GONE))
+    assert (warning is not None) is refused
+    assert warning is None or warning.startswith("gpu.layers of a: ")
+    assert layers_without_device(desired, machine(FIRST)) is None
+    assert layers_without_device(desired, None) is None
+
+
+def test_a_plan_warns_of_layers_without_a_device_where_the_machine_is_the_servers() -> None:
+    desired = parse_resolved({"mullama": "v1", "models": {"a": {"from": "/m/a.gguf", "gpu": {"layers": "all"}}}})
+    applied = Applied(manifest=desired, revision=revision(desired), generation=1)
+    there = Observed(applied=applied, live={}, machine=machine())
+
+    (warning,) = make_plan(desired, there).warnings
+    assert "all layers stay in main memory" in warning
+    assert make_plan(desired, replace(there, live=None)).warnings == ()
 
 
 def test_experts_of_a_model_without_any_are_refused() -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from mullama.manifest.spec.readers import CacheType
-from mullama.manifest.spec.values import Block, Flash, Number, Pool, Size, Whole
+from mullama.manifest.spec.values import Block, Checkpoints, Flash, Number, Pool, Whole
 
 
 class Kv(Block):
@@ -44,7 +44,7 @@ class Context(Block):
     """Number of tokens that are computed at once (physical batch). Default: `batch`."""
     kv: Kv = Kv()
     """Data types of the KV cache."""
-    checkpoints: Literal["auto"] | Size = Field(default="auto", examples=["1GiB"])
+    checkpoints: Checkpoints = Field(default="auto", examples=["1GiB"])
     """Most main memory for checkpoints: copies of the state of a model whose memory cannot be cut (sliding window,
     hybrid, recurrent), from which a conversation continues after an edit. `0` for none. `auto`: sixteen, at most
     256 MiB, but one for each request at once and one more. Other models have none."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -15,7 +15,7 @@ from mullama.errors import Invalid, masked
 from mullama.manifest.addresses import parse_address, parse_rpc_host
 from mullama.manifest.host_addresses import address_of, addresses_in, is_host
 from mullama.manifest.spec.web_origins import host_pattern, origin_pattern
-from mullama.names import parse_source
+from mullama.names import parse_source, suggest
 from mullama.units import parse_duration, parse_rate, parse_size, rate_literal
 
 DialectName = Literal["ollama", "openai", "anthropic"]
@@ -126,6 +126,15 @@ def check_pool(value: object) -> object:
     raise ValueError("expected auto, worst_case, or a number of tokens")
 
 
+def check_checkpoints(value: object) -> object:
+    """Keep `auto`; convert a size to bytes."""
+    if isinstance(value, str) and value != "auto" and not value[:1].isdecimal():
+        raise ValueError(f"expected auto, or a size such as 1GiB, not {value[:40]!r}")
+    if value == "auto" or isinstance(value, str) or type(value) is int:
+        return value if value == "auto" else read_size(value)
+    raise ValueError("expected auto, or a size such as 1GiB")
+
+
 def check_experts(value: object) -> object:
     """Check for `auto`, `all` or a number of layers."""
     if value in ("auto", "all") or _is_count(value):
@@ -204,11 +213,23 @@ check_rpc_host = checked(parse_rpc_host)
 
 
 def check_drafter(value: str) -> str:
-    return value if value in DRAFT_WORDS else check_source(value)
+    return _word_or_source(value, DRAFT_WORDS)
 
 
 def check_mmproj(value: str) -> str:
-    return value if value in MMPROJ_WORDS else check_source(value)
+    return _word_or_source(value, MMPROJ_WORDS)
+
+
+def _word_or_source(value: str, words: Sequence[str]) -> str:
+    """Refuse a plain name that is similar to a word: it would be asked for at Ollama's registry."""
+    if value in words:
+        return value
+    if value.isalpha() and (near := suggest(value.casefold(), words, cutoff=0.66)):
+        raise InvalidValue(
+            f"{value!r} is none of {', '.join(words)}",
+            f"did you mean {' or '.join(near)}? ollama:{value} is the model of that name",
+        )
+    return check_source(value)
 
 
 def route_form(value: object) -> str:

@@ -17,6 +17,7 @@ from mullama.manifest.spec.readers import (
     MOST_LAYERS,
     MOST_TOKENS,
     canonical_rate,
+    check_checkpoints,
     check_experts,
     check_expression,
     check_layers,
@@ -119,6 +120,7 @@ Pool = Annotated[
         {"anyOf": [{"enum": ["auto", "worst_case"]}, {"type": "integer", "minimum": 1, "maximum": MOST_TOKENS}]}
     ),
 ]
+Checkpoints = Annotated[Literal["auto"] | Size, BeforeValidator(check_checkpoints)]
 RpcHost = Annotated[str, AfterValidator(check_rpc_host), Field(min_length=1)]
 Flash = Annotated[
     Literal["auto", "on", "off"],
