@@ -258,43 +258,6 @@ def test_a_surge_loses_no_request_where_the_host_has_no_room_for_both(fleet: Rea
     assert "no changes" in command(fleet, "diff").splitlines()[-1]
 
 
-def test_a_model_over_two_hosts_is_placed_and_shown_and_the_loss_of_one_is_its_own(fleet: RealFleet) -> None:
-    """`b` lends its devices to a model of `a`; `small` is beside it and has no layer there."""
-    request = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "temperature": 0}
-    a = Client(ServerAddress.parse(fleet.urls["a"]))
-    lender = LentDevices(256 * MIB)
-    try:
-        big = "big: {from: builtin:tiny, hosts: [a, b], gpu: {devices: [b], layers: all}}"
-        fleet.declare(f"{big}, small: {{from: builtin:tiny, hosts: [a]}}")
-        text = fleet.control.manifest.read_text()
-        fleet.control.write_text(
-            text.replace(f"url: '{fleet.urls['b']}'", f"url: '{fleet.urls['b']}', rpc: '{lender.host}'")
-        )
-        shown = command(fleet, "diff", code=2)
-        assert "big uses devices of b (" in shown
-        command(fleet, "apply", "--yes")
-        assert fleet.models() == {"a": ["big", "small"], "b": [], "c": []}
-        manifest = fleet.hosts["a"].get("/api/v1/stack")["manifest"]
-        assert manifest["hardware"]["rpc"] == [lender.host]
-        assert manifest["models"]["big"]["gpu"]["devices"] == [lender.host]
-        answers = [a.post("/v1/chat/completions", {**request, "model": name}) for name in ("big", "small")]
-        texts = {answer["choices"][0]["message"]["content"] for answer in answers}
-        assert len(texts) == 1
-        assert "8 on b" in command(fleet, "status")
-        assert "no changes" in command(fleet, "diff").splitlines()[-1]
-
-        lender.stop(signal.SIGKILL)
-        with pytest.raises(MullamaError):
-            a.post("/v1/chat/completions", {**request, "model": "big"})
-        eventually(lambda: "big on a: HostLost:" in command(fleet, "status", code=None))
-        assert a.post("/v1/chat/completions", {**request, "model": "small"})["choices"]
-        fleet.declare("small: {from: builtin:tiny, hosts: [a]}")
-        command(fleet, "apply", "--yes")
-        assert fleet.hosts["a"].get("/api/v1/stack")["manifest"]["hardware"]["rpc"] == []
-    finally:
-        lender.stop(signal.SIGKILL)
-
-
 SOURCE = "hf:org/tiny-GGUF:Q8_0"
 
 
@@ -358,3 +321,43 @@ def test_a_locked_apply_serves_the_pinned_files_on_every_host_or_changes_none(
     fleet.kill("a")
     fleet.restart("a")
     assert served(fleet) == {"a": first}
+
+
+def test_a_model_over_two_hosts_is_placed_and_shown_and_the_loss_of_one_is_its_own(
+    online_fleet: RealFleet,
+) -> None:
+    """`b` lends its devices to a model of `a`; `small` is beside it and has no layer there."""
+    fleet = online_fleet
+    request = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "temperature": 0}
+    a = Client(ServerAddress.parse(fleet.urls["a"]))
+    lender = LentDevices(256 * MIB)
+    try:
+        big = "big: {from: builtin:tiny, hosts: [a, b], gpu: {devices: [b], layers: all}}"
+        fleet.declare(f"{big}, small: {{from: builtin:tiny, hosts: [a]}}")
+        text = fleet.control.manifest.read_text()
+        fleet.control.write_text(
+            text.replace(f"url: '{fleet.urls['b']}'", f"url: '{fleet.urls['b']}', rpc: '{lender.host}'")
+        )
+        shown = command(fleet, "diff", code=2)
+        assert "big uses devices of b (" in shown
+        command(fleet, "apply", "--yes")
+        assert fleet.models() == {"a": ["big", "small"], "b": []}
+        manifest = fleet.hosts["a"].get("/api/v1/stack")["manifest"]
+        assert manifest["hardware"]["rpc"] == [lender.host]
+        assert manifest["models"]["big"]["gpu"]["devices"] == [lender.host]
+        answers = [a.post("/v1/chat/completions", {**request, "model": name}) for name in ("big", "small")]
+        texts = {answer["choices"][0]["message"]["content"] for answer in answers}
+        assert len(texts) == 1
+        assert "8 on b" in command(fleet, "status")
+        assert "no changes" in command(fleet, "diff").splitlines()[-1]
+
+        lender.stop(signal.SIGKILL)
+        with pytest.raises(MullamaError):
+            a.post("/v1/chat/completions", {**request, "model": "big"})
+        eventually(lambda: "big on a: HostLost:" in command(fleet, "status", code=None))
+        assert a.post("/v1/chat/completions", {**request, "model": "small"})["choices"]
+        fleet.declare("small: {from: builtin:tiny, hosts: [a]}")
+        command(fleet, "apply", "--yes")
+        assert fleet.hosts["a"].get("/api/v1/stack")["manifest"]["hardware"]["rpc"] == []
+    finally:
+        lender.stop(signal.SIGKILL)
