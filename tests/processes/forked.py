@@ -214,9 +214,7 @@ def _become(
     sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
     gc.set_threshold(700, 10, 10)
     code = _run(importlib.import_module(module).main)
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
+    threading._shutdown()  # type: ignore[attr-defined]  # as an interpreter ends: idle threads of pools, then the others
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
