@@ -6,6 +6,7 @@ import gzip
 import json
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -187,7 +188,10 @@ def test_the_files_of_all_forms_together_are_bounded() -> None:
         assert full.status == 503
         assert "all disk space reserved" in full.json["error"]["message"]
         server.runtime.script = SAYS_HELLO
-        assert server.ask("POST", path, body, headers).status == 200
+        deadline = time.monotonic() + 60
+        while (again := server.ask("POST", path, body, headers)).status == 503 and time.monotonic() < deadline:
+            pass  # the client has the end of an answer before the server has closed its files
+        assert again.status == 200
 
 
 def test_the_pool_gets_reserved_bytes_back() -> None:
