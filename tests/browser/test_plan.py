@@ -183,7 +183,8 @@ def test_a_text_written_during_a_save_is_a_change_of_the_saved_file(plan: Any, s
     plan.get_by_text("context.size").wait_for()
     with plan.expect_request(lambda request: request.method == "PUT"):
         plan.get_by_role("button", name="Save and apply").click()
-    typed(plan, "1792", "1536")
+    with plan.expect_response("**/api/v1/manifest/plan"):
+        typed(plan, "1792", "1536")
     with plan.expect_response(lambda answer: answer.request.method == "GET" and "1792" in answer.text()):
         held[0].continue_()
     plan.get_by_text("applied", exact=True).wait_for()

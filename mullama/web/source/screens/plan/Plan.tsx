@@ -111,7 +111,7 @@ function Steps({ manifest, jump }: { manifest: ManifestState; jump: (mistake: Mi
         {run.progress && <Progress progress={run.progress} />}
         {run.progress && failed(run.progress) && !edited && !stale && <p class="notice">The file is saved with this text. The server serves {run.progress.committed ? "what was applied of it" : "what it served before"}.</p>}
         {held && !edited && !stale && <p class="notice"><strong>Held.</strong> The saved file {held.message.split(";")[0]} models, so it waits for a confirmation.</p>}
-        {result && !current && connection.value === "lost" && <p class="notice">This is the plan of an earlier text. The new one is planned when the server answers again.</p>}
+        {result && !current && connection.value === "lost" && <p class="notice">This is an earlier plan. The new one is made when the server answers again.</p>}
         {mistakes.length > 0 && <Mistakes mistakes={mistakes} path={file.path} jump={jump} />}
         {result?.warnings.map((one, index) => <p key={index} class="notice">{one.line !== null && `line ${one.line}: `}{one.message}</p>)}
         {plan ? <PlanView plan={plan} /> : !result && manifest.planError == null && <p class="quiet">{connection.value === "lost" ? "The text is planned when the server answers again." : "Planning…"}</p>}

@@ -9,11 +9,12 @@ import { type Draft, keep, kept } from "./draft.ts";
 
 const PAUSE = 400; // milliseconds without a key before the text is planned
 
-/** A result, with the text and the profiles that were sent for it. */
+/** A result, with the text and the profiles that were sent for it, and the state that they were compared with. */
 interface Planned {
   result: TextPlan;
   text: string;
   profiles: string;
+  against: string;
 }
 
 /** What the screen shows and changes. */
@@ -31,7 +32,7 @@ export interface ManifestState {
   chosen: string[];
   known: string[];
   result: TextPlan | null;
-  /** True for a result that belongs to the text and the profiles as they are now. */
+  /** True for a result that belongs to the text, the profiles and the revision as they are now. */
   current: boolean;
   readError: unknown;
   planError: unknown;
@@ -93,6 +94,10 @@ export function useManifest(): ManifestState {
     return () => window.removeEventListener("focus", look);
   }, []);
 
+  // A save makes a revision, and the live state names it later: a plan against the one before would be refused.
+  const [saves, setSaves] = useState(0);
+  const against = `${revision} ${saves}`;
+
   const edited = file !== null && draft.text !== file.text;
   useEffect(() => {
     if (file) keep(file.path, edited ? draft : null);
@@ -107,7 +112,7 @@ export function useManifest(): ManifestState {
       ask<TextPlan>("api/v1/manifest/plan", { method: "POST", body: JSON.stringify({ text: draft.text, profiles: chosen }) }).then(
         (found) => {
           if (mine !== turn.current) return;
-          setPlanned({ result: found, text: draft.text, profiles: chosen.join() });
+          setPlanned({ result: found, text: draft.text, profiles: chosen.join(), against });
           setPlanError(null);
           if (found.plan) setKnown(found.profiles);
         },
@@ -115,7 +120,7 @@ export function useManifest(): ManifestState {
       );
     }, PAUSE);
     return () => clearTimeout(timer);
-  }, [file?.digest, draft.text, chosen.join(), revision, changes, key.value, online]);
+  }, [file?.digest, draft.text, chosen.join(), against, changes, key.value, online]);
 
   return {
     file,
@@ -127,7 +132,7 @@ export function useManifest(): ManifestState {
     chosen,
     known: [...new Set([...known, ...chosen])],
     result: planned?.result ?? null,
-    current: planned?.text === draft.text && planned.profiles === chosen.join(),
+    current: planned?.text === draft.text && planned.profiles === chosen.join() && planned.against === against,
     readError,
     planError,
     write: (text) => setDraft((before) => ({ ...before, text })),
@@ -136,6 +141,7 @@ export function useManifest(): ManifestState {
     rebase: () => file && setDraft((before) => ({ ...before, digest: file.digest })),
     sent: (text) => { saved.current = text; },
     reread: async (applied) => {
+      setSaves((number) => number + 1);
       if (applied) setProfiles(null);
       await read();
     },
