@@ -23,11 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """A headless browser. Skips where the machine has none, or the page was not built.
+    """A headless browser for the modules that follow one another. Skips where the machine has none, or the page was not
+    built.
 
-    Playwright's event loop runs in this thread until the end of the module; no asynchronous test may meet it.
+    Playwright's event loop runs in this thread until the tests leave this package: no asynchronous test may meet it.
     """
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: .ci/install test browser")
     command = next(filter(None, map(shutil.which, BROWSERS)), None)
