@@ -27,6 +27,11 @@ def function_name(server: str, tool: str) -> str:
     return f"{plain[: LONGEST_FUNCTION - _DIGEST - 1]}_{digest}"
 
 
+def may_be_of_server(function: str) -> bool:
+    """Return True for a name that `function_name` can return."""
+    return "__" in function
+
+
 class ApprovalRule(Struct, frozen=True, kw_only=True):
     """The tools of a server whose calls a person must approve."""
 

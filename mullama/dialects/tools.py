@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from mullama.chat.reader.json_text import complete_members, object_of
+from mullama.chat.tool_servers import may_be_of_server
 from mullama.chat.types import Message, Tool, ToolCall, ToolChoice
 from mullama.dialects import fields, schema
 from mullama.errors import Invalid
@@ -138,13 +139,14 @@ TOOL_CHOICE: fields.Field[ToolChoice] = fields.Field(
 def checked_choice(choice: ToolChoice | None, tools: tuple[Tool, ...], path: str) -> ToolChoice:
     """Return the choice, or raise `Invalid` if it names an unknown tool.
 
-    A call may be required without tools: the manifest may give the model some, and the constraint refuses it if not.
+    A call may be required without tools, and of a tool that has a name as those of servers: the manifest may give the
+    model some, and the constraint refuses it if not.
     """
     if choice is None:
         return ToolChoice()
     known = {tool.name for tool in tools}
     for name in choice.names:
-        if name not in known:
+        if name not in known and not may_be_of_server(name):
             raise Invalid(f"{path} names {name!r}, which is not among the tools", field=path)
     return choice
 

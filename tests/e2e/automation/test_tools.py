@@ -148,6 +148,15 @@ LIMIT = 60
         ("/v1/messages", {"max_tokens": LIMIT, "tool_choice": {"type": "any"}}),
         ("/v1/responses", {"input": "Hi", "max_output_tokens": LIMIT, "tool_choice": "required"}),
         ("/api/chat", {"options": {"num_predict": LIMIT}, "tool_choice": "required", "stream": False}),
+        ("/v1/messages", {"max_tokens": LIMIT, "tool_choice": {"type": "tool", "name": "docs__read"}}),
+        (
+            "/v1/chat/completions",
+            {"max_tokens": LIMIT, "tool_choice": {"type": "function", "function": {"name": "docs__read"}}},
+        ),
+        (
+            "/v1/responses",
+            {"input": "Hi", "max_output_tokens": LIMIT, "tool_choice": {"type": "function", "name": "docs__read"}},
+        ),
     ],
 )
 def test_a_required_call_may_be_one_of_a_tool_of_the_manifest(
@@ -162,6 +171,10 @@ def test_a_required_call_may_be_one_of_a_tool_of_the_manifest(
     free = {name: value for name, value in asked.items() if name != "tool_choice"}
     httpx.post(f"{forced}{path}", json={"model": "tiny", **free}, timeout=120).raise_for_status()
     assert calls_of(stub) == 1, "the model calls no tool that it is not asked for"
+    unknown = {"type": "tool", "name": "docs__gone"}
+    if path == "/v1/messages":
+        wrong = httpx.post(f"{forced}{path}", json={"model": "tiny", **asked, "tool_choice": unknown}, timeout=60)
+        assert (wrong.status_code, "docs__gone" in wrong.text) == (400, True)
 
 
 def test_a_required_call_of_a_session_may_be_one_of_a_tool_of_the_manifest(forced: str, stub: McpStub) -> None:
