@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from mullama.cli.page.cells import CellTone, PageCell, PageColumn, cell, sparkline
 from mullama.cli.page.live import LiveView
 from mullama.units import size
+
+T = TypeVar("T")
 
 TREND = 10  # characters of the sparkline
 
@@ -53,9 +55,13 @@ def model_rows(view: LiveView, *, order: str = "manifest", wanted: str = "") -> 
     rows = [_row(view, model) for model in view.models]
     words = wanted.casefold().split()
     rows = [row for row in rows if all(word in row.text for word in words)]
-    if order in _KEYS:
-        rows.sort(key=_KEYS[order])
-    return rows
+    return sorted_rows(rows, order, lambda row: row)
+
+
+def sorted_rows(rows: list[T], order: str, row_of: Callable[[T], ModelRow]) -> list[T]:
+    """Return rows in one of `SORTS`. row_of: returns the row of a model in an entry."""
+    key = _KEYS.get(order)
+    return rows if key is None else sorted(rows, key=lambda entry: key(row_of(entry)))
 
 
 _KEYS: Mapping[str, Callable[[ModelRow], Any]] = {

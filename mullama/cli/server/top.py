@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.discover import require
 from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE
+from mullama.cli.on_fleet.fleet_call import FleetCall, find_fleet
 from mullama.errors import Unavailable
+
+if TYPE_CHECKING:
+    from mullama.cli.page.live import LiveView
+    from mullama.client.http import Client
+    from mullama.targets.fleet.hosts import FleetHostPort
 
 _SILENCE = 5.0  # seconds for the first measurement, which takes two
 
@@ -32,8 +38,10 @@ def top_options(parser: Parser) -> None:
 
 
 def top(call: CommandContext) -> int:
-    """Open the page on a terminal; elsewhere print the models with their speed over the last two seconds."""
+    """Open the page on a terminal; elsewhere, and for a fleet, print the models with their speed over two seconds."""
     options = call.options
+    if (fleet := find_fleet(call)) is not None:
+        return _print_fleet(call, fleet)
     if options.once or options.json or not (call.terminal.interactive and call.terminal.live):
         return _print(call)
     from mullama.cli.page.start import open_top
@@ -41,17 +49,53 @@ def top(call: CommandContext) -> int:
     return open_top(call)
 
 
-def _print(call: CommandContext) -> int:
+def measured(client: Client) -> LiveView:
+    """Return the state of a server with one measurement of its speed, which takes two seconds."""
     from mullama.cli.page.live import LiveView, taken
-    from mullama.cli.page.model_table import COLUMNS, model_rows
 
     view = LiveView()
-    for update in require(call).client.events("/api/v1/live", idle=_SILENCE):
+    for update in client.events("/api/v1/live", idle=_SILENCE):
         view = taken(view, update)
         if view.samples:
             break
     if not view.status:
         raise Unavailable("the server sent no status", hint="mullama status shows it")
+    return view
+
+
+def _print_fleet(call: CommandContext, fleet: FleetCall) -> int:
+    """Print the models of all hosts, each with its host, in the order of --sort."""
+    from mullama.cli.on_fleet.views import errors_of, good, note_errors
+    from mullama.cli.page.model_table import COLUMNS, model_rows, sorted_rows
+    from mullama.targets.fleet.hosts import named, on_each
+
+    def look(host: FleetHostPort) -> LiveView:
+        with named(host.name):
+            return measured(fleet.hosts[host.name].client)
+
+    answers = on_each(fleet.hosts.values(), look)
+    views: dict[str, LiveView] = good(answers)
+    if not views:
+        raise errors_of(answers)[0]
+    found = [(name, row) for name, view in views.items() for row in model_rows(view, wanted=call.options.filter)]
+    rows = sorted_rows(found, call.options.sort, lambda pair: pair[1])
+    if call.options.json:
+        models = []
+        for name, row in rows:
+            model = next(model for model in views[name].models if model["name"] == row.name)
+            models.append({"host": name, **_tree(views[name], model, row.speed)})
+        call.terminal.json({"format": "mullama.fleet-top/1", "fleet": fleet.name, "models": models})
+        return note_errors(call, fleet, answers)
+    columns = [i for i, column in enumerate(COLUMNS) if column.key != "trend"]
+    heads = ("HOST", *(COLUMNS[i].head for i in columns))
+    call.terminal.table(heads, ((name, *(row.cells[i].text for i in columns)) for name, row in rows))
+    return note_errors(call, fleet, answers)
+
+
+def _print(call: CommandContext) -> int:
+    from mullama.cli.page.model_table import COLUMNS, model_rows
+
+    view = measured(require(call).client)
     rows = model_rows(view, order=call.options.sort, wanted=call.options.filter)
     if call.options.json:
         by_name = {model["name"]: model for model in view.models}

@@ -92,6 +92,24 @@ def test_run_asks_the_host_with_the_fewest_requests(run: Run, fleet: Fleet, tmp_
     assert (run("run", "m", "Hi").code, chats(fleet)) == (0, {"a": 1, "b": 1})
 
 
+def test_top_has_the_models_of_all_hosts_with_their_speed(run: Run, fleet: Fleet, tmp_path: Path) -> None:
+    for name, server in fleet.items():
+        tree = server.answers["GET /api/v1/status"]
+        assert isinstance(tree, Answer)
+        updates = ({"status": tree.body}, {"sample": {"tokens": {"m": 7.0 if name == "a" else 21.0}}})
+        pieces = tuple(f"data: {json.dumps(update)}\n\n".encode() for update in updates)
+        server.answers["GET /api/v1/live"] = Answer(pieces=pieces)
+    ran = run("top", "--sort", "speed")
+    assert (ran.code, first_cells(ran.out)) == (0, [("HOST", "MODEL"), ("b", "m"), ("a", "m"), ("a", "n")])
+    tree = json.loads(run("top", "--json", "--filter", "m").out)
+    speeds = [(model["host"], model["name"], model["tokens_per_second"]) for model in tree["models"]]
+    assert speeds == [("a", "m", 7.0), ("b", "m", 21.0)]
+    gone(fleet, tmp_path, "b")
+    ran = run("top", "--once")
+    assert (ran.code, first_cells(ran.out)[1:]) == (8, [("a", "m"), ("a", "n")])
+    assert "error: b: no server answers" in ran.err
+
+
 def chats(fleet: Fleet) -> dict[str, int]:
     def is_chat(asked: Asked) -> bool:
         return asked.path == "/api/models/chat"
@@ -107,7 +125,7 @@ def test_run_changes_no_model_of_a_fleet(run: Run, fleet: Fleet) -> None:
     assert not any(asked.path != "/api/v1/status" for server in fleet.values() for asked in server.asked)
 
 
-@pytest.mark.parametrize("command", [["load", "m"], ["top", "--once"], ["reload"], ["apply", "--refresh-only"]])
+@pytest.mark.parametrize("command", [["load", "m"], ["reload"], ["apply", "--refresh-only"]])
 def test_a_command_of_one_server_names_the_hosts(run: Run, fleet: Fleet, command: list[str]) -> None:
     ran = run(*command)
     assert (ran.code, "the manifest describes a fleet" in ran.err) == (4, True)
