@@ -482,6 +482,7 @@ class Pool:
                 error=error,
                 permanent=error.kind is Kind.INVALID,
                 excused=isinstance(error, OutOfResources | HostLost),
+                away=isinstance(error, HostLost),
             )
             self._feed(lost)
         else:
@@ -560,7 +561,8 @@ class Pool:
         error = EngineFailed(death.message, report=death.report, retry_after=_RETRY_DEATH)
         if death.lost_host:
             error = lost_host_failure(death)
-        self._feed(ev.WorkerLost(weights=weights, error=error, excused=blamed or bool(death.lost_host)))
+        away = bool(death.lost_host)
+        self._feed(ev.WorkerLost(weights=weights, error=error, excused=blamed or away, away=away))
 
     async def _stop_worker(self, weights: str) -> None:
         worker = self._workers.pop(weights, None)

@@ -40,10 +40,10 @@ from mullama.runtime.scheduler.state import (
     Unit,
     UnloadedEarly,
     WorkerState,
-    fall_back,
     forget_start,
     load_refusal,
     refuse_waiting,
+    turn_away,
     unit_failed,
 )
 from mullama.runtime.scheduler.waiting import QueuedRequest
@@ -100,7 +100,8 @@ def _only_grants(state: State, event: Event, now: float) -> tuple[str, ...] | No
             if serve is None:
                 return None
             asked = state.units[serve.unit]
-            if event.falls_back and asked.phase is not Phase.READY:
+            turned_away = event.falls_back or state.workers[serve.unit.weights].away
+            if turned_away and asked.phase is not Phase.READY:
                 return None  # its refusal may begin a restart
             later = state.crowd is not None and rank(state, serve.unit) <= state.crowd and not asked.starts
             return (model,) if asked.phase is Phase.READY or later or state.waiting.of(model) else None
@@ -316,7 +317,8 @@ def _start_drain(state: State, key: UnitKey, now: float) -> None:
 
 
 def _request(state: State, event: Request, now: float) -> Iterator[Command]:
-    """1. stopping  2. removed  3. failed to load  4. its own queue is full  5. the common queue is full  6. wait."""
+    """1. stopping  2. removed  3. failed to load  4. its host is away  5. its own queue is full  6. the common queue is
+    full  7. wait."""
     model = _current_name(state, event.model)
     serve = state.models.get(model)
     if state.stopping:
@@ -329,8 +331,8 @@ def _request(state: State, event: Request, now: float) -> Iterator[Command]:
     room = state.taken(serve) < serve.parallel and not state.queued(model)
     if (error := _load_error(state, serve.unit)) is not None:
         yield Refuse(id=event.id, error=load_refusal(model, error))
-    elif event.falls_back and _restarts(state, serve.unit):
-        yield fall_back(state, serve.unit, event.id, model, now)
+    elif (event.falls_back and _restarts(state, serve.unit)) or _is_away(state, serve.unit, now):
+        yield turn_away(state, serve.unit, event.id, model, now)
     elif not room and state.queued(model) >= serve.queue:
         yield Refuse(id=event.id, error=_full(model, serve.queue, state.queued(model), "limits.queue of the model"))
     elif len(state.waiting) >= state.rules.queue:
@@ -368,6 +370,12 @@ def _restarts(state: State, key: UnitKey) -> bool:
     return worker.error is not None and worker.phase in (Phase.COLD, Phase.OPENING)
 
 
+def _is_away(state: State, key: UnitKey, now: float) -> bool:
+    """Return True for a worker whose host did not answer, until its next start."""
+    worker = state.workers[key.weights]
+    return worker.away and worker.error is not None and worker.phase is Phase.COLD and worker.retry_at > now
+
+
 def _leave(state: State, id: int, now: float) -> None:
     state.waiting.remove(id)
     state.alone_until.pop(id, None)
@@ -385,7 +393,7 @@ def _lost(state: State, event: WorkerLost, now: float) -> Iterator[Command]:
     worker.excused = [t for t in worker.excused if now - t < CRASH_WINDOW] + [now] * event.excused
     count = len(worker.failures)
     state.set_worker(event.weights, Phase.COLD)
-    worker.error, worker.changed = event.error, None
+    worker.error, worker.away, worker.changed = event.error, event.away, None
     worker.permanently_failed = event.permanent or count - len(worker.excused) >= CRASH_LIMIT
     forget_start(state, event.weights)
     worker.retry_at = now + min(LAST_DELAY, FIRST_DELAY * 2 ** (count - 1))
@@ -399,8 +407,8 @@ def _lost(state: State, event: WorkerLost, now: float) -> Iterator[Command]:
         yield from refuse_waiting(state, event.weights, event.error)
         return
 
-    def falls_back(waiting: QueuedRequest) -> bool:
-        return waiting.falls_back and state.models[waiting.model].unit.weights == event.weights
+    def leaves(waiting: QueuedRequest) -> bool:
+        return (waiting.falls_back or event.away) and state.models[waiting.model].unit.weights == event.weights
 
-    for waiting in state.waiting.take(falls_back):
-        yield fall_back(state, state.models[waiting.model].unit, waiting.id, waiting.model, now)
+    for waiting in state.waiting.take(leaves):
+        yield turn_away(state, state.models[waiting.model].unit, waiting.id, waiting.model, now)

@@ -139,13 +139,15 @@ class WorkerLost(Struct, frozen=True, kw_only=True):
     """The worker could not start, or died.
 
     permanent: the file itself is at fault, so it is not tried again. excused: a request or the system is at fault, so
-    it does not count towards the limit after which the worker is not started again.
+    it does not count towards the limit after which the worker is not started again. away: a host that lends it devices
+    does not answer, for as long as that host likes, so no request waits for the next start.
     """
 
     weights: str
     error: MullamaError
     permanent: bool = False
     excused: bool = False
+    away: bool = False
 
 
 class FilesChanged(Struct, frozen=True, kw_only=True):

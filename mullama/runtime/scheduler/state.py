@@ -34,6 +34,8 @@ class WorkerState(Struct, kw_only=True):
     retry_at: float = 0.0
     error: MullamaError | None = None
     """The last failure, until the worker is ready again."""
+    away: bool = False
+    """The last failure is the absence of a host that lends it devices."""
     permanently_failed: bool = False
     """Not started again before an explicit retry."""
     changed: MullamaError | None = None
@@ -297,13 +299,14 @@ def refuse_waiting(state: State, weights: str, error: MullamaError, only: UnitKe
         yield Refuse(id=waiting.id, error=load_refusal(waiting.model, error))
 
 
-def fall_back(state: State, key: UnitKey, id: int, model: str, now: float) -> Refuse:
-    """Send a request to the next model of its route, and open the unit for later requests."""
+def turn_away(state: State, key: UnitKey, id: int, model: str, now: float) -> Refuse:
+    """Refuse a request at once, or send it to the next model of its route, and open the unit for later requests."""
     state.units[key].fell_back_at = now
     state.restarting[key] = None
-    error = state.workers[key.weights].error
-    reason = error.message if error else "its worker is restarted"
-    return Refuse(id=id, error=Unavailable(f"model '{model}' cannot be served: {reason}", retry_after=1.0))
+    worker = state.workers[key.weights]
+    reason, hint = (worker.error.message, worker.error.hint) if worker.error else ("its worker is restarted", "")
+    later = max(1.0, worker.retry_at - now) if worker.away else 1.0
+    return Refuse(id=id, error=Unavailable(f"model '{model}' cannot be served: {reason}", hint=hint, retry_after=later))
 
 
 def load_refusal(model: str, error: MullamaError) -> MullamaError:

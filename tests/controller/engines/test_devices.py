@@ -181,6 +181,9 @@ async def test_a_host_that_vanishes_in_an_answer_fails_its_model_alone_until_it_
         assert await answer(server, "here") == right
         request = chat.ChatRequest(model="away", messages=(chat.text_message("user", QUESTION),))
         assert not server.pool.quarantine.suspects(request)
+        with pytest.raises(Unavailable, match=f"cannot be served: the RPC host {gone.host}") as refusal:
+            await answer(server, "away")  # at once, not when its turn in the queue ends
+        assert refusal.value.retry_after is not None
         worker = server.pool.state.workers[server.snapshot.deployments["away"].unit.weights]
         assert len(worker.excused) == len(worker.failures) > 0
 

@@ -895,6 +895,33 @@ def test_a_request_to_a_removed_model_is_refused_and_one_to_a_renamed_model_foll
     assert "removed" in str(refusal.error)
 
 
+def test_no_request_waits_for_a_host_that_is_away_and_the_starts_continue_without_them() -> None:
+    gone = EngineFailed("the RPC host h:1 does not answer", hint="start it")
+    lost = ev.WorkerLost(weights="wa", error=gone, excused=True, away=True)
+    world = World(serve("a", at_start=False, ttl=0.0), obey=False)
+    world.feed(ev.Request(id=1, model="a"))  # waits for the first start
+    assert isinstance(refused(world.feed(lost))[1], Unavailable)
+
+    error = refused(world.feed(ev.Request(id=2, model="a")))[2]
+    assert (error.message, error.hint) == ("model 'a' cannot be served: the RPC host h:1 does not answer", "start it")
+    assert isinstance(error, Unavailable)
+    assert not isinstance(error, EngineFailed)  # the service would send the request again
+    assert error.retry_after == 1.0
+    for _ in range(5):
+        world.now = world.state.workers["wa"].retry_at
+        world.feed(ev.Tick())
+        world.feed(lost)
+    error = refused(world.feed(ev.Request(id=3, model="a")))[3]
+    assert isinstance(error, Unavailable)
+    assert error.retry_after == world.state.workers["wa"].retry_at - world.now == 16.0
+
+    world.obey = True
+    world.now = world.state.workers["wa"].retry_at
+    assert not refused(world.feed(ev.Request(id=4, model="a")))  # its start is due
+    assert world.phase(A) is Phase.READY
+    assert not refused(world.feed(ev.Request(id=5, model="a")))
+
+
 def test_a_wait_for_a_worker_that_does_not_start_ends_as_no_death_of_a_worker() -> None:
     """The service sends a request again whose worker died; this one would wait twice as long."""
     world = World(serve("a", queue_timeout=30.0))

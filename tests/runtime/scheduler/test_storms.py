@@ -148,7 +148,14 @@ class Storm:
         del self.workers[weights]
         for id in [id for id in self.live if self.granted[id].weights == weights]:
             self.put(0.001, lambda id=id: self.leave(id))  # type: ignore[misc]
-        self.feed(ev.WorkerLost(weights=weights, error=EngineFailed("died"), excused=self.random.random() < 0.5))
+        self.feed(
+            ev.WorkerLost(
+                weights=weights,
+                error=EngineFailed("died"),
+                excused=self.random.random() < 0.5,
+                away=self.random.random() < 0.2,
+            )
+        )
 
     # What a pool does
 
@@ -219,7 +226,9 @@ class Storm:
         del self.starts[weights]
         if luck > 0.85:
             error = EngineFailed("no load")
-            self.feed(ev.WorkerLost(weights=weights, error=error, permanent=luck > 0.98, excused=luck < 0.9))
+            self.feed(
+                ev.WorkerLost(weights=weights, error=error, permanent=luck > 0.98, excused=luck < 0.9, away=luck < 0.88)
+            )
         else:
             self.workers[weights] = start
             self.feed(ev.WorkerReady(weights=weights))
