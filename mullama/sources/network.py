@@ -148,7 +148,7 @@ def allowed_address(host: str, port: int, allowed: Allowed) -> str:
     for text in addresses:
         if not all(map(allowed, addresses_in(ipaddress.ip_address(text.partition("%")[0])))):
             if allowed is is_public:
-                reason, hint = "which is not a public address", "only the manifest may name hosts inside a network"
+                reason, hint = "which is not a public address", "only the sources in a manifest may be inside a network"
             else:
                 reason, hint = "which is an address of this link", "clouds serve the credentials of a machine there"
             raise Refused(f"{host} has the address {text}, {reason}", hint=hint)
