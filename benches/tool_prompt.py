@@ -3,9 +3,9 @@
     python -m benches.tool_prompt MODEL.gguf [--rounds 15]
 
 Prints the medians of both, the ratio, and the prompt tokens of each first request. The tools come from a server of
-the official SDK on loopback, and make a prompt of 5,700 tokens in the vocabulary of SmolLM2. The first request may
-arrive before their prefix is computed: its cached tokens are printed. Both models share the weights, and the first one
-to ask changes from round to round.
+the official SDK on loopback, and make a prompt of about 3,000 tokens in the vocabulary of SmolLM2. The first request
+waits for their prefix where it is being computed; its cached tokens are printed. Both models share the weights and the
+context, and the first one to ask changes from round to round.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 from benches.servers import Server, mullama
 
 TOOLS = 40
-DESCRIPTION = "Returns the entries of the register {n} that match a query, newest first, with their dates and authors."
+DESCRIPTION = "Returns the entries of the register {n} that match a query, newest first."
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def register_server() -> Iterator[str]:
 
     server = MCPServer("register")
 
-    async def search(query: str, limit: int = 10, author: str = "", since: str = "") -> str:
+    async def search(query: str) -> str:
         return f"no entry for {query}"
 
     for number in range(TOOLS):

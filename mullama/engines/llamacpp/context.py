@@ -403,6 +403,7 @@ class TextContext:
         placement = self.cache.place(queued.prompt, share=share, scales=queued.scales)
         if placement is None:
             completion.close()
+            self.prefixes.give_way()  # it has the last slot
             return []
         self._queue.remove(queued)
         self._apply(placement.operations)

@@ -35,12 +35,12 @@ from mullama.engines.llamacpp.binding.library import version
 from mullama.engines.llamacpp.binding.model import DeviceMemoryShort, NativeAdapter, NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
 from mullama.engines.llamacpp.cache.checkpoints import Scales
+from mullama.engines.llamacpp.cache.slots import LONG_PREFIX
 from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.contention import ProcessorMeter, remark
 from mullama.engines.llamacpp.context import Counters, Queued, TextContext
 from mullama.engines.llamacpp.embeddings import VectorContext
 from mullama.engines.llamacpp.open_context import (
-    POOL_THRESHOLD,
     Threads,
     declared,
     open_text_context,
@@ -73,7 +73,7 @@ def load(
     *,
     log: Callable[[str], None] | None = None,
     pace: Callable[[], Pace] = Pace,
-    pool_threshold: int = POOL_THRESHOLD,
+    pool_threshold: int = LONG_PREFIX,
 ) -> LlamaEngine:
     """Load weights; also raise `BadWeights` for models that are neither a decoder nor an encoder.
 

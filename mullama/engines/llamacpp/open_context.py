@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from mullama.engines.llamacpp.media.encoder import MediaEncoder
 
 _IDLE_SEQUENCES = 64  # ended conversations whose cells may be kept, where a sequence needs no memory of its own
-POOL_THRESHOLD = 256  # tokens of declared prefixes from which a pool is faster than slots, see `cache/slots.py`
 _IDLE_CELLS = 4096  # of ended conversations, or the size of one request if that is larger
 _IDLE_STATES = 1  # ended conversations, where every sequence needs memory of its own
 _VECTOR_SEQUENCES = 64  # inputs in one decode

@@ -91,7 +91,7 @@ class KeptStates:
         Those with all tokens of a sequence are first: a place for the beginning of one may take its memory. In a pool
         that can be cut, llama.cpp has no states of the numbers of ended requests, and a place shares their cells.
         """
-        parts, direct = [], not (cache.cuttable and cache.kept)
+        parts, direct = [], not (cache.cuttable and cache.pins)
         for conversation in self._ended:
             tokens = conversation.tokens
             source, length = cache.match(tokens, conversation.scales)

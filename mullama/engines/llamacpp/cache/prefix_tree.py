@@ -111,6 +111,10 @@ class PrefixCache:
     a new one needs it.
     """
 
+    pins = True
+    """Declared prefixes stay in memory."""
+    shortest_declared = SHORTEST_SHARE
+    """Tokens of a declared prefix; a shorter one is computed with the prompt of each request."""
     cells_of: Callable[[Sequence[int]], int] = staticmethod(len)
     """Returns the cells of tokens. Those of media may need more than one for each position, see `media.run_cache`."""
 

@@ -4,7 +4,8 @@ The other way to divide a cache is `prefix_tree`: one pool for all sequences. A 
 every decode reads all of its cells; in slots, the cells of other requests cost nothing. So slots are used where no
 declared prefix is long enough to be worth sharing. The cells in use may be limited to fewer than those of all slots,
 where other cells take no memory, see `binding/paged_memory.py`. A slot keeps its tokens until it is needed. A new
-prompt with the same prefix uses them in place or, when the slot is busy, as a copy.
+prompt with the same prefix uses them in place or, when the slot is busy, as a copy. A long prefix that is declared
+later is computed in a slot, and stays there until the slot is needed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mullama.engines.llamacpp.cache.prefix_tree import (
     common_length,
 )
 
+LONG_PREFIX = 256  # tokens; declared prefixes of this length are faster in a pool, and worth a slot of their own
 WORTH_A_COPY = 64  # tokens; a copy moves the memory of a complete slot
 WORTH_KEEPING = 64  # tokens; a slot with more tokens to lose is not overwritten while there is an older one
 
@@ -31,7 +33,8 @@ WORTH_KEEPING = 64  # tokens; a slot with more tokens to lose is not overwritten
 class SlotCache:
     """The slots of one context, of `size` cells each. It has the methods of `PrefixCache`."""
 
-    kept = 0  # no declared prefixes
+    pins = False
+    shortest_declared = LONG_PREFIX  # a shorter one is computed with the prompt of the first request
     checkpoints = Checkpoints()  # none: slots are for memory that can be cut
     pinned: tuple[int, ...] = ()
     cuttable = True
@@ -43,6 +46,7 @@ class SlotCache:
         """cells: the most cells in use at once, 0 for those of all slots."""
         self.cells = cells or size * slots
         self._limited = self.cells < size * slots
+        self.kept = slots  # most declared prefixes
         self._tokens: list[list[int]] = [[] for _ in range(slots)]
         self._scales: list[Scales] = [() for _ in range(slots)]  # with which the tokens of each slot were computed
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(slots))  # least recently used first
@@ -135,7 +139,7 @@ class SlotCache:
         return (Trim(sequence=sequence, length=0),)
 
     def pin(self, sequence: int) -> tuple[Operation, ...]:
-        """Release the slot. Slots have no declared prefixes."""
+        """Release the slot. A declared prefix stays in it until the slot is needed."""
         return self.release(sequence, keep=True)
 
     def unpin(self, sequence: int) -> None:

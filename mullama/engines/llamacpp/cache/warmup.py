@@ -1,4 +1,8 @@
-"""Declared prompt prefixes: restored from disk or computed while nothing else runs, then kept for all requests."""
+"""Declared prompt prefixes: restored from disk or computed while nothing else runs, then kept for all requests.
+
+A pool keeps them for good. In slots, which have no room of their own for them, each is computed once after it was
+declared, and lives as long as a conversation.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +50,13 @@ class DeclaredPrefixes:
         self._files = files
         self._apply = apply
         self._declared: list[list[int]] = []
+        self._done: list[list[int]] = []  # those that have been in memory since, where the cache pins none
         self.work: PrefixWork | None = None
 
     @property
     def complete(self) -> bool:
-        """True when every declared prefix is in memory."""
-        return len(self._cache.pinned) >= len(self._declared)
+        """True when every declared prefix is in memory, or was there if the cache pins none."""
+        return len(self._cache.pinned) + len(self._done) >= len(self._declared)
 
     @property
     def tokens(self) -> int:
@@ -63,14 +68,15 @@ class DeclaredPrefixes:
 
         A prefix that does not fit next to the others is left out, because it would evict them.
         """
-        self._declared = []
-        for tokens in prefixes[: self._cache.kept]:
+        self._declared, self._done = [], []
+        for tokens in [t for t in prefixes if len(t) >= self._cache.shortest_declared][: self._cache.kept]:
             if sum(map(len, self._declared)) + len(tokens) <= self._cache.cells:
                 self._declared.append(tokens)
         self._stop(keep=True)
         for sequence in self._cache.pinned:
             if self._cache.tokens(sequence) not in prefixes:
                 self._cache.unpin(sequence)
+        self._look_into_slots()
         for tokens in self._missing():
             state = self._files.load(tokens) if self._files else None
             if state is not None and not self._restore(tokens, state) and self._files:
@@ -89,9 +95,16 @@ class DeclaredPrefixes:
         """Discard the prefix that is being computed."""
         self._stop(keep=False)
 
+    def give_way(self) -> None:
+        """Stop to compute a prefix, for a request that needs its sequence. Its tokens stay while there is room."""
+        self._stop(keep=True)
+
     def start(self) -> None:
         """Begin to compute a prefix that is not in memory."""
-        missing = self._missing() if self.work is None and not self.complete else []
+        if self.work is not None or self.complete:
+            return
+        self._look_into_slots()
+        missing = self._missing()
         placement = self._cache.place([*missing[0], _NO_TOKEN], scales=self.scales) if missing else None
         if placement is not None:
             self._apply(placement.operations)
@@ -101,7 +114,7 @@ class DeclaredPrefixes:
     def give_up(self) -> None:
         """Remove the prefixes that are not in memory from the declared ones, because they cannot be computed."""
         self.stop()
-        self._declared = [self._cache.tokens(sequence) for sequence in self._cache.pinned]
+        self._declared = [*(self._cache.tokens(sequence) for sequence in self._cache.pinned), *self._done]
 
     def advance(self, count: int) -> None:
         """Record that the next `count` tokens of the work are in memory."""
@@ -112,7 +125,7 @@ class DeclaredPrefixes:
         if work.computed == len(work.prompt):
             if self._files:
                 self._files.save(work.prompt, self._native.save(work.sequence))
-            self._apply(self._cache.pin(work.sequence))
+            self._pin(work.sequence, work.prompt)
             self.work = None
 
     def adopt_computed(self, prompt: list[int], computed: int, scales: Scales) -> None:
@@ -121,7 +134,11 @@ class DeclaredPrefixes:
             return
         for tokens in self._missing():
             reached = computed >= len(tokens) if self._cache.cuttable else computed == len(tokens)
-            if reached and prompt[: len(tokens)] == tokens:
+            if not reached or prompt[: len(tokens)] != tokens:
+                continue
+            if not self._cache.pins:
+                self._done.append(tokens)
+            else:
                 placement = self._cache.place([*tokens, _NO_TOKEN], scales=scales)
                 if placement is not None and placement.cached == len(tokens):
                     self._apply((*placement.operations, *self._cache.pin(placement.sequence)))
@@ -135,8 +152,18 @@ class DeclaredPrefixes:
         )
 
     def _missing(self) -> list[list[int]]:
-        held = [self._cache.tokens(sequence) for sequence in self._cache.pinned]
+        held = [*(self._cache.tokens(sequence) for sequence in self._cache.pinned), *self._done]
         return [tokens for tokens in self._declared if tokens not in held]
+
+    def _pin(self, sequence: int, tokens: list[int]) -> None:
+        self._apply(self._cache.pin(sequence))
+        if not self._cache.pins:
+            self._done.append(tokens)
+
+    def _look_into_slots(self) -> None:
+        """Note the missing prefixes that conversations or requests in slots begin with."""
+        if not self._cache.pins:
+            self._done += [t for t in self._missing() if self._cache.match(t, self.scales)[1] == len(t)]
 
     def _stop(self, *, keep: bool) -> None:
         if self.work is not None:
@@ -149,11 +176,11 @@ class DeclaredPrefixes:
         if placement is None:
             return False
         sequence = placement.sequence
-        self._apply(self._cache.make_room(len(tokens)))
+        self._apply((*placement.operations, *self._cache.make_room(len(tokens))))
         taken = self._native.restore(sequence, state)
         if taken and self._native.last_position(sequence) == len(tokens) - 1:
             self._cache.extend(sequence, tokens)
-            self._apply(self._cache.pin(sequence))
+            self._pin(sequence, tokens)
             return True
         self._apply(self._cache.release(sequence, keep=False))
         return False
