@@ -48,6 +48,11 @@ class MemoryDemand(Struct, frozen=True):
     def total(self) -> int:
         return sum(count for _, count in self.parts)
 
+    @property
+    def context(self) -> int:
+        """The bytes of the context; all, where the parts are not known."""
+        return sum(count for _, count in self.parts[1:]) if len(self.parts) > 1 else self.total
+
 
 class PlacedModel(Struct, frozen=True, kw_only=True):
     """A model that wants hosts."""
@@ -116,20 +121,22 @@ def fitting(models: Iterable[PlacedModel], rooms: Iterable[HostRoom]) -> Callabl
 
 def beside(
     models: Iterable[PlacedModel], rooms: Iterable[HostRoom]
-) -> Callable[[str, Collection[str], Collection[str]], bool]:
+) -> Callable[[str, Collection[str], Collection[str], Collection[str]], bool]:
     """Return a function that tells whether a host with models has room to load some of them again beside the old ones.
 
-    It returns False where the memory of one of these is not known.
+    Its arguments are the host, its models, those that load again, and those of them that keep their weights and get a
+    context alone. It returns False where the memory of one of these is not known.
     """
     known, hosts = {model.name: model for model in models}, {room.name: room for room in rooms}
 
-    def has_room(host: str, have: Collection[str], again: Collection[str]) -> bool:
+    def has_room(host: str, have: Collection[str], again: Collection[str], contexts: Collection[str]) -> bool:
         filled = _Filled(hosts[host])
         for name in sorted(have):
             if name in known:
                 filled.put(known[name])
-        needs = [filled.demand(known[name]) if name in known else _UNKNOWN for name in again]
-        return all(need.parts for need in needs) and filled.free >= sum(need.total for need in needs)
+        needs = {name: filled.demand(known[name]) if name in known else _UNKNOWN for name in again}
+        wanted = sum(need.context if name in contexts else need.total for name, need in needs.items())
+        return all(need.parts for need in needs.values()) and filled.free >= wanted
 
     return has_room
 

@@ -233,7 +233,7 @@ def test_a_surge_loses_no_request_where_the_host_has_no_room_for_both(fleet: Rea
     command(fleet, "apply", "--yes")
     [first] = (name for name, models in fleet.models().items() if models)
     second = "b" if first == "a" else "a"
-    declare(", context: {size: 768}")
+    declare(", memory: {mmap: false}")
     stop, answers = threading.Event(), list[int]()
 
     def ask(name: str) -> None:

@@ -157,7 +157,7 @@ def draft_fleet(
     order = rollout(
         change_of(fleet, seen, manifests),
         max_unavailable=rules.max_unavailable,
-        surge=_surge(fleet, models, hosts),
+        surge=_surge(fleet, models, hosts, _new_contexts(seen, manifests)),
         canary=rules.canary,
         pause=rules.pause,
         fits=fitting(models, hosts),
@@ -168,8 +168,29 @@ def draft_fleet(
     return replace(draft, manifests=manifests, order=order, steps=steps)
 
 
-def _surge(fleet: Manifest, models: Sequence[PlacedModel], hosts: Sequence[HostRoom]) -> Surge:
-    """Return the room for further replicas. A model that is to be unloaded before its change is not loaded beside."""
+def _new_contexts(seen: FleetObservation, manifests: Mapping[str, Manifest]) -> dict[str, frozenset[str]]:
+    """Return the models of each host that keep their weights and get another context."""
+    found = {}
+    for name, host in seen.hosts.items():
+        old, new = host.applied.models, manifests[name]
+        both = (model for model in new.models if model in old and not _other_files(model, host, new))
+        changes = {model: compare_models(old[model], new.models[model]) for model in both}
+        found[name] = frozenset(
+            model
+            for model, fields in changes.items()
+            if highest_cost(fields) is Cost.CONTEXT
+            if not any(field.path.startswith("draft.") for field in fields)  # may be layers of the weights
+        )
+    return found
+
+
+def _surge(
+    fleet: Manifest, models: Sequence[PlacedModel], hosts: Sequence[HostRoom], contexts: Mapping[str, frozenset[str]]
+) -> Surge:  # fmt: skip
+    """Return the room for further replicas. A model that is to be unloaded before its change is not loaded beside.
+
+    contexts: of each host, the models that need no second copy of their weights.
+    """
     # A further replica would need the devices of the lenders a second time.
     alone = (model for model in models if model.name in fleet.models)
     allowed = {model.name: model.hosts for model in alone if not lenders_of(fleet.models[model.name], fleet.fleet)}
@@ -177,7 +198,7 @@ def _surge(fleet: Manifest, models: Sequence[PlacedModel], hosts: Sequence[HostR
 
     def swaps(host: str, have: frozenset[str], names: frozenset[str]) -> bool:
         strategies = {fleet.models[name].rollout.strategy for name in names}
-        return "recreate" not in strategies and has_room(host, have, names)
+        return "recreate" not in strategies and has_room(host, have, names, contexts[host])
 
     return Surge(most=fleet.fleet.rollout.max_surge, may_have=lambda name: allowed.get(name, ()), beside=swaps)
 

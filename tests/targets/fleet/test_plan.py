@@ -206,12 +206,12 @@ def test_the_settings_of_all_hosts_change_with_the_canary_first() -> None:
 
 
 def test_a_surge_keeps_a_model_that_would_pause_in_reach() -> None:
-    """Each host has room for one model, and x loads again for its longer context."""
+    """Each host has room for one model, and x loads its weights again."""
     head = "  rollout: {max_unavailable: 0, max_surge: 1}\n"
     text = "models: {x: {from: /m/1.gguf, hosts: [a, b]}, y: {from: /m/2.gguf, hosts: [c]}}"
     hosts = three(ram=1)
     carried_out(planned(head + text, *hosts), hosts)
-    longer = text.replace("hosts: [a, b]", "hosts: [a, b], context: {size: 256}")
+    longer = text.replace("hosts: [a, b]", "hosts: [a, b], memory: {mmap: false}")
     plan = planned(head + longer, *hosts)
     assert steps(plan) == ["change b", "route ac", "remove a", "change a", "route ac", "remove b"]
     assert lines(plan)[-7:-3] == [
@@ -226,12 +226,22 @@ def test_a_surge_keeps_a_model_that_would_pause_in_reach() -> None:
     assert steps(planned(head + longer, *roomy)) == ["change a"]
 
 
+def test_a_new_context_over_the_same_weights_needs_no_further_replica() -> None:
+    head = "  rollout: {max_unavailable: 0, max_surge: 1}\n"
+    text = "models: {x: {from: /m/1.gguf, hosts: [a, b]}, y: {from: /m/2.gguf, hosts: [c]}}"
+    hosts = three(ram=1)
+    carried_out(planned(head + text, *hosts), hosts)
+    assert steps(planned(head + text.replace("[a, b]", "[a, b], context: {size: 256}"), *hosts)) == ["change a"]
+    drafts = planned(head + text.replace("[a, b]", "[a, b], draft: ngram"), *hosts)
+    assert len(steps(drafts)) > 1
+
+
 def test_a_model_that_would_pause_without_room_elsewhere_is_named() -> None:
     head = "  rollout: {max_unavailable: 0, max_surge: 1}\n"
     text = "models: {x: {from: /m/1.gguf, hosts: [a]}}"
     hosts = three(ram=1)
     carried_out(planned(head + text, *hosts), hosts)
-    longer = text.replace("hosts: [a]", "hosts: [a], context: {size: 256}")
+    longer = text.replace("hosts: [a]", "hosts: [a], memory: {mmap: false}")
     plan = planned(head + longer, *hosts)
     assert not plan.complete
     assert lines(plan)[-2].startswith("x would pause: no host has room for a further replica")
