@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from mullama.errors import Invalid, Refused, Unsupported
 from mullama.export import TARGETS
@@ -188,6 +189,40 @@ def test_the_snapshot_of_the_gateway_has_digests_and_references_alone() -> None:
 def test_a_block_without_a_meaning_on_ray_is_refused_by_its_name(block: dict[str, Any], field: str) -> None:
     with pytest.raises(Unsupported, match=f"{field} is not available on Ray"):
         applications(ray(**block))
+
+
+def closed(**fields: Any) -> dict[str, Any]:
+    """The schema of an object with all of these fields and no other."""
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+
+STRING, COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
+STRINGS = {"type": "object", "additionalProperties": STRING}
+POD = closed(spec={"type": "object", "required": ["containers"]})
+WORKERS = closed(
+    groupName=STRING, replicas=COUNT, minReplicas=COUNT, maxReplicas=COUNT, rayStartParams=STRINGS, template=POD
+)
+RAY_SERVICE = closed(
+    apiVersion={"const": "ray.io/v1"},
+    kind={"const": "RayService"},
+    metadata=closed(name=STRING, namespace=STRING, labels=STRINGS),
+    spec=closed(
+        upgradeStrategy=closed(type={"enum": ["None", "NewCluster", "NewClusterWithIncrementalUpgrade"]}),
+        serveConfigV2=STRING,
+        rayClusterConfig=closed(
+            rayVersion=STRING,
+            enableInTreeAutoscaling={"type": "boolean"},
+            headGroupSpec=closed(rayStartParams=STRINGS, template=POD),
+            workerGroupSpecs={"type": "array", "items": WORKERS},
+        ),
+    ),
+)
+"""The fields of KubeRay's documentation that the export has. Its pods are checked by the schemas of Kubernetes."""
+
+
+def test_the_service_has_fields_of_kuberay_alone() -> None:
+    made = TARGETS["ray"].export(given("models: {a: {from: 'builtin:tiny', gpu: {layers: all}}}", namespace="llm"))
+    Draft202012Validator(RAY_SERVICE).validate(yaml.safe_load(made.files[1].text))
 
 
 def test_the_export_has_the_config_of_serve_and_a_service_of_kuberay() -> None:

@@ -89,8 +89,16 @@ class LocalCluster:
         node.wait()
 
     def freeze(self, node: subprocess.Popen[bytes]) -> None:
-        """Stop the processes of a node: it answers nothing and closes nothing, as behind a network that is cut."""
+        """Stop the processes of a node: it answers nothing and closes nothing, as behind a network that is cut.
+
+        Its proxy ends. All nodes of this machine share one port, and the kernel would give a part of the new
+        connections to a proxy that answers nothing; a load balancer leaves out such a node.
+        """
         self._signal(node, signal.SIGSTOP)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(node.pid).children(recursive=True):
+                if "ProxyActor" in " ".join(process.cmdline()):
+                    process.kill()
 
     def thaw(self, node: subprocess.Popen[bytes]) -> None:
         """Let a node that was frozen continue."""
