@@ -78,9 +78,9 @@ def test_swaps_and_live_changes_under_load_lose_no_request(stack: Stack) -> None
             stack.script("a", f"revision {number}", description=f"swap {number}")
             stack.apply()
             assert stack.who("a") == f"revision {number}"
+            print(f"swap {number}: {load.total} answers, {len(load.failures)} failures", flush=True)  # noqa: T201 - progress
         stack.models["a"]["system"] = "A live change."
         stack.apply()
-    print(f"{load.total} answers during {SWAPS} swaps and a live change, {len(load.failures)} failures")  # noqa: T201 - the result of a long run
     assert load.failures == []
     assert load.total > 20 * SWAPS
     assert set(load.answers) <= {"streamed", *(f"revision {number}" for number in range(SWAPS + 1))}
