@@ -93,7 +93,7 @@ class GatewayService:
         """
         kept, now = frozenset(self._current().applications.values()), asyncio.get_running_loop().time()
         for wait, application in self._waiting.items():
-            if application not in kept:
+            if application not in kept and not wait.expired():  # else it ends already
                 wait.reschedule(now)
 
     def _snapshot(self) -> Snapshot:

@@ -294,6 +294,23 @@ async def test_a_request_that_waits_at_a_switch_is_answered_by_the_new_applicati
     assert cluster.kept == frozenset(new["applications"].values())
 
 
+async def test_a_switch_at_the_moment_when_a_wait_ends_is_no_defect(cluster: Cluster) -> None:
+    gateway = Gateway(cluster, {})
+    new = snapshot_tree(cluster.given())
+    old = json.loads(json.dumps({**new, "applications": {"a": "m-a-old"}}))
+    old["manifest"]["models"]["a"]["limits"]["timeout"] = 0.01
+    await gateway.configure(old)
+    caller = Caller(dialect="openai", request_id="1")
+    request = ChatRequest(model="a", messages=(text_message("user", "who"),))
+    asking = asyncio.create_task(gateway.service.answer(request, caller))
+    await cluster.waits.wait()
+    while not asking.cancelling():  # noqa: ASYNC110 - the time limit has cancelled the wait, which has not seen it yet
+        await asyncio.sleep(0)
+    gateway._value = snapshot_of(new, {})
+    gateway.service.switched()
+    assert "I am a" in repr(await asking), "the model has another application, which is asked"
+
+
 async def test_a_wait_for_a_replica_ends_after_the_timeout_of_the_model(cluster: Cluster) -> None:
     gateway = Gateway(cluster, {})
     tree = snapshot_tree(cluster.given())
