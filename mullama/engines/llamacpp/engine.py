@@ -324,7 +324,7 @@ class LlamaEngine:
             check_media(prompt, None)
         encoder = self._encoders.get(projector) if projector else None
         if encoder is None:
-            raise EngineFailed(f"the context {prompt.context!r} was closed")
+            raise EngineFailed("the context of this model was closed")
         return encoder
 
     def submit(self, job: Job) -> None:
@@ -433,7 +433,7 @@ class LlamaEngine:
         options = self._known(job.context)
         context = self._contexts.get(job.context)
         if context is None:
-            raise Unsupported(f"the context {job.context!r} computes vectors, not text")
+            raise Unsupported("this model computes vectors, not text", hint="ask a model that writes text")
         if reason := invalid_setting(job.sampling, self._vocabulary.size) or _bad_stop(job.stop):
             raise Invalid(reason)
         size = options.size or self._model.train_context

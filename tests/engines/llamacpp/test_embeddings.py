@@ -12,7 +12,7 @@ from mullama.engines.base import ContextOptions, Embed
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.errors import Kind, Unsupported
 from mullama.struct import replace
-from tests.engines.engine_driver import Driver, Result, answers
+from tests.engines.engine_driver import Driver, Result, answers, ask
 
 OPTIONS = ContextOptions(size=256, parallel=2, threads=1, embedding=True)
 TEXTS = ["one", "two words", "three more words here", "a much longer text that goes on and on " * 5, "x"]
@@ -190,6 +190,14 @@ def test_an_encoder_refuses_to_write_text(random_model: Callable[[str], str], lo
     engine = load("llamacpp", random_model("encoder"))
     with pytest.raises(Unsupported, match="vectors"):
         engine.open_context("main", replace(OPTIONS, embedding=False))
+
+
+def test_a_context_of_vectors_refuses_text_without_naming_itself(engine: LlamaEngine) -> None:
+    engine.open_context("5f3a9c", OPTIONS)
+    (result,) = answers(engine, ask(1, "a", context="5f3a9c"))
+    assert result.failed is not None
+    assert result.failed.kind is Kind.INVALID
+    assert result.failed.message == "this model computes vectors, not text"
 
 
 def test_a_wordpiece_vocabulary_reads_every_letter_of_a_syllable(
