@@ -171,11 +171,15 @@ def _request(
 
 
 def _is_up_to_date(server: FoundServer, request: ApplyRequest) -> bool:
-    """Return True if the server is ready and follows the same file and profiles, all of which was applied."""
+    """Return True if the server is ready and follows the same file and profiles, all of which was applied.
+
+    A server whose tools are not as pinned has the pins of an older lock file, because the plan is empty.
+    """
     status = server.client.get("/api/v1/status")
     known = status.get("origin") or {}
     same = all(known.get(key) == request.origin[key] for key in ("path", "profiles"))
-    return same and not known.get("targets") and status.get("state") == "ready"
+    pinned = not any(one.get("changed") for one in status.get("tools") or ())
+    return same and pinned and not known.get("targets") and status.get("state") == "ready"
 
 
 def _confirmed(call: CommandContext, plan: Plan) -> bool:

@@ -116,6 +116,11 @@ def test_a_model_uses_the_tools_that_its_manifest_gives_it(tools: Stack, stub: M
     stub.tools = [tool("read", "Reads.")]
     shown = tools.run("diff", "-f", tools.name, code=2).stdout
     assert "search is gone: mullama lock --update pins them" in shown
+    assert condition(tools)["reason"] == "ToolsChanged"
+    tools.run("lock", "-f", tools.name, "--update", "docs")
+    tools.apply()
+    assert condition(tools)["status"] is True
+    tools.run("diff", "-f", tools.name, code=0)
     assert "canary" not in tools.log() + json.dumps(tools.status()) + shown
 
 
