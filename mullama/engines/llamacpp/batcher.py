@@ -7,6 +7,9 @@ all requests of a burst run together, the cheaper each of their tokens is.
 Of the room for prompts the oldest gets half, so that it is sure to complete. The other half goes to the shortest, so
 that a short question does not wait behind a long document. Where none is shorter the oldest gets all, because two
 half-computed prompts help no request.
+
+A prompt that needs several decodes leaves no small rest for the last one: llama.cpp's flash attention on the CPU
+computes fewer than 64 tokens one by one, so that 8 of them take longer over a long context than 64.
 """
 
 from __future__ import annotations
@@ -103,6 +106,9 @@ def _slice(request: PendingTokens, room: int, rows: int) -> Slice | None:
     else:
         if count == request.tokens and request.rows > rows:
             count -= request.rows
+        rest = request.tokens - count
+        if not request.running and 0 < rest < SMALLEST_SLICE and count >= 2 * SMALLEST_SLICE:
+            count -= SMALLEST_SLICE - rest
         wanted = request.rows if count == request.tokens else 0
     if count <= 0:
         return None

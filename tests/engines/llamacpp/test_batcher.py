@@ -70,6 +70,33 @@ waiting = st.builds(
 requests_of = st.lists(waiting, max_size=12, unique_by=lambda r: r.key)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "room", "expected"),
+    [
+        (512, 512, [512]),
+        (513, 512, [449, 64]),
+        (560, 512, [496, 64]),
+        (576, 512, [512, 64]),
+        (1030, 512, [512, 454, 64]),
+        (129, 128, [65, 64]),
+        (100, 96, [96, 4]),  # two useful slices do not fit
+    ],
+)
+def test_no_small_rest_of_a_prompt_is_left(tokens: int, room: int, expected: list[int]) -> None:
+    counts: list[int] = []
+    while left := tokens - sum(counts):
+        (found,) = plan([prompt(1, left, late=False)], room=room, rows=8, prompt_room=room)
+        counts.append(found.count)
+        assert found.last is (sum(counts) == tokens)
+        assert found.rows == found.last
+    assert counts == expected
+
+
+def test_rows_of_logits_bound_the_parts_of_a_prompt_with_logprobs() -> None:
+    (found,) = plan([prompt(1, 520, each=True)], room=512, rows=512, prompt_room=512)
+    assert found.count == 512
+
+
 @given(requests_of, st.integers(1, 256), st.integers(1, 40), st.integers(0, 256))
 def test_a_plan_keeps_to_its_bounds(requests: list[PendingTokens], room: int, rows: int, prompt_room: int) -> None:
     slices = plan(requests, room=room, rows=rows, prompt_room=prompt_room)
