@@ -240,6 +240,17 @@ class Pool:
             adapter_stamps=deployment.adapter_stamps, facts=known.facts if known else None,
         )  # fmt: skip
 
+    def widen(self, rules: ev.Rules) -> None:
+        """Let models that are prepared for these rules use their memory: until the swap, the larger bounds hold.
+
+        A lowered bound takes effect with the swap.
+        """
+        self._feed(ev.Bound(rules=self.state.rules.widened(rules)))
+
+    def bound(self, rules: ev.Rules) -> None:
+        """Return to the memory bounds of the served rules, after a change that was not swapped in."""
+        self._feed(ev.Bound(rules=rules))
+
     def release(self, unit: UnitKey) -> None:
         """Unpin a prepared unit."""
         self._feed(ev.Unpin(unit=unit))

@@ -47,7 +47,7 @@ from mullama.reconcile.scripted_models import is_script
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import UnitKey
 from mullama.runtime.scheduler.state import Phase, UnloadedEarly
-from mullama.runtime.serving.build import DeploymentBuilder, engine_of
+from mullama.runtime.serving.build import DeploymentBuilder, engine_of, rules_of
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.tools.book import ToolBook
 from mullama.sources.aliases import tagged
@@ -119,6 +119,7 @@ class LiveEffects:
     async def commit(self, plan: Plan) -> None:
         # Listeners first: an address that cannot be opened ends the run with nothing committed.
         await self._services.listeners.open(self._desired, self._planned.access)
+        self._pool.widen(rules_of(self._desired, self._machine))
         self._services.history.commit(self._run.change, self._planned)
         self._services.event_log.generation = plan.generation
 
@@ -236,6 +237,9 @@ class LiveEffects:
         for unit in tuple(self._pinned):
             self._unpin(unit)
         self._resume(self._paused)
+        served = self._services.state.value.snapshot
+        if served.generation:
+            self._pool.bound(served.rules)
 
     async def _probe(self, new: Deployment) -> None:
         """Require one token; with `probe.expect` in the manifest, require a matching answer."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from mullama.errors import Busy, MullamaError, Unavailable
 from mullama.runtime.scheduler.events import (
     FOREVER,
+    Bound,
     Command,
     Event,
     FilesChanged,
@@ -48,6 +49,7 @@ from mullama.runtime.scheduler.state import (
 )
 from mullama.runtime.scheduler.waiting import QueuedRequest
 from mullama.runtime.scheduler.wants import rank, wanted_cold
+from mullama.struct import replace
 from mullama.units import counted
 
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before a failed worker is started again, doubled each time
@@ -118,6 +120,8 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
     match event:
         case Swap():
             _swap(state, event, now)
+        case Bound(rules=rules):
+            state.rules = replace(state.rules, budget=rules.budget, places=rules.places)
         case Pin(serve=serve):
             yield from _pin(state, serve)
         case Unpin(unit=key):

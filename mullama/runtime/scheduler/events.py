@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mullama.errors import MullamaError
-from mullama.struct import Struct, field
+from mullama.struct import Struct, field, replace
 
 FOREVER = float("inf")
 ALONE_SECONDS = 10.0
@@ -69,6 +69,12 @@ class Rules(Struct, frozen=True, kw_only=True):
     """Bytes on each device, and in main memory by the name ""; without an entry there is no bound."""
     groups: tuple[GroupBound, ...] = ()
 
+    def widened(self, later: Rules) -> Rules:
+        """Return these rules with the larger memory bounds of both; a place with one bound keeps it."""
+        budget = None if self.budget is None or later.budget is None else max(self.budget, later.budget)
+        places = {place: max(self.places.get(place, 0), bound) for place, bound in later.places.items()}
+        return replace(self, budget=budget, places={**self.places, **places})
+
 
 # Events
 
@@ -79,6 +85,12 @@ class Swap(Struct, frozen=True, kw_only=True):
     models: Mapping[str, Serve]
     rules: Rules
     moved: Mapping[str, str] = field(default_factory=dict)
+
+
+class Bound(Struct, frozen=True, kw_only=True):
+    """The memory bounds of these rules hold from now on, beside the other rules as they are."""
+
+    rules: Rules
 
 
 class Pin(Struct, frozen=True, kw_only=True):
@@ -194,7 +206,7 @@ class Tick(Struct, frozen=True, kw_only=True):
 
 
 Event = (
-    Swap | Pin | Unpin | Pause | Resume | Request | Leave | SetTtl | WorkerReady | WorkerLost
+    Swap | Bound | Pin | Unpin | Pause | Resume | Request | Leave | SetTtl | WorkerReady | WorkerLost
     | FilesChanged | WorkerStopped | UnitOpened | UnitFailed | UnitClosed | Retry | Stop | Tick
 )  # fmt: skip
 

@@ -290,7 +290,6 @@ class DeploymentBuilder:
                 for name, d in deployments.items()
             }
         )
-        budget = memory_bound(manifest.hardware.budget, machine)
         own = {ModelName.parse(name).key for name in deployments}
         return Snapshot(
             generation=generation,
@@ -301,20 +300,26 @@ class DeploymentBuilder:
             names=_names(manifest, deployments),
             routes=MappingProxyType({key: route for key, route in routings(manifest).items() if key not in own}),
             exposed=_exposed(deployments),
-            rules=Rules(
-                concurrency=limits.concurrency,
-                queue=limits.queue,
-                budget=budget,
-                places=place_bounds(manifest.hardware.budget, machine),
-                groups=tuple(
-                    GroupBound(name=name, models=frozenset(group.models), most=group.max)
-                    for name, group in manifest.groups.items()
-                ),
-            ),
+            rules=rules_of(manifest, machine),
         )
 
     def probe_prompt(self, deployment: Deployment, prompt: str, *, answered: bool) -> Rendered:
         return probe_prompt(deployment.settings, prompt, answered=answered)
+
+
+def rules_of(manifest: Manifest, machine: Machine | None) -> Rules:
+    """Return the bounds over all models of a manifest on this machine."""
+    limits = manifest.server.limits
+    return Rules(
+        concurrency=limits.concurrency,
+        queue=limits.queue,
+        budget=memory_bound(manifest.hardware.budget, machine),
+        places=place_bounds(manifest.hardware.budget, machine),
+        groups=tuple(
+            GroupBound(name=name, models=frozenset(group.models), most=group.max)
+            for name, group in manifest.groups.items()
+        ),
+    )
 
 
 def draft_options(model: Model, files: KnownFiles, drafter: KnownFiles | None) -> DraftOptions | None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from mullama.chat import types as chat
-from mullama.controller.runs.effects import checked
+from mullama.controller.runs.effects import LiveEffects, checked
 from mullama.controller.status import removals
 from mullama.engines import EXTRAS
-from mullama.errors import MullamaError, NotFound, Refused
+from mullama.errors import MullamaError, NotFound, Refused, Unavailable
 from mullama.manifest.tree import parse_resolved
 from mullama.plan.observed import Machine
 from mullama.reconcile.files import Files
@@ -304,6 +304,34 @@ async def test_a_lowered_budget_unloads_idle_models_and_reports_those_that_stay(
     await server.apply(models)
     assert server.operator.status()["state"] == "ready"
     assert server.condition("Degraded")["status"] is False
+
+
+async def test_a_raised_budget_holds_for_the_models_that_come_with_it(server: LocalServer) -> None:
+    models = {name: {"from": server.script(name), "context": {"size": 2048}} for name in ("a", "b")}
+    await server.apply({"a": models["a"]}, hardware={"budget": {"ram": "600KiB"}})
+
+    result = await server.apply(models, hardware={"budget": {"ram": "100MiB"}})
+
+    assert result["outcome"] == "applied", result
+    assert server.status("b")["state"] == "ready"
+
+
+async def test_the_budget_stays_after_a_change_that_raised_it_and_failed(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await server.apply({"a": server.script()}, hardware={"budget": {"ram": "600KiB"}})
+    before = server.pool.state.rules
+    seen = []
+
+    async def swap(self: LiveEffects, held: object) -> None:
+        seen.append(server.pool.state.rules.budget)
+        raise Unavailable("no swap")
+
+    monkeypatch.setattr(LiveEffects, "swap", swap)
+    await server.apply({"a": server.script()}, hardware={"budget": {"ram": "100MiB"}})
+
+    assert seen == [100 * 1024**2]
+    assert server.pool.state.rules == before
 
 
 @pytest.mark.parametrize(

@@ -1020,3 +1020,34 @@ def test_the_memory_is_counted_only_for_a_unit_that_is_to_open(monkeypatch: pyte
     assert counts == []
     world.feed(ev.Request(id=2, model="b"))
     assert counts
+
+
+@pytest.mark.parametrize(
+    ("served", "later", "both"),
+    [
+        ((100, {}), (200, {}), (200, {})),
+        ((200, {}), (100, {}), (200, {})),
+        ((None, {}), (100, {}), (None, {})),
+        ((100, {}), (None, {}), (None, {})),
+        ((100, {"": 60, "g": 40}), (110, {"": 50, "g": 60}), (110, {"": 60, "g": 60})),
+        ((100, {"": 60}), (130, {"": 60, "g": 70}), (130, {"": 60, "g": 70})),
+        ((130, {"": 60, "g": 70}), (60, {"": 60}), (130, {"": 60, "g": 70})),
+    ],
+)
+def test_the_larger_bounds_of_two_rules_hold_between_them(
+    served: tuple[int | None, dict[str, int]],
+    later: tuple[int | None, dict[str, int]],
+    both: tuple[int | None, dict[str, int]],
+) -> None:
+    before, after, expected = (Rules(queue=7, budget=b, places=p) for b, p in (served, later, both))
+    assert before.widened(replace(after, queue=9)) == expected
+
+
+def test_a_unit_is_prepared_within_the_bounds_of_the_rules_to_come() -> None:
+    first, second = serve("a", weights_bytes=60), serve("b", B, weights_bytes=60)
+    world = World(first, rules=Rules(budget=100))
+    world.feed(ev.Request(id=1, model="a"))  # so that it cannot be unloaded for the other
+
+    world.feed(ev.Bound(rules=Rules(budget=200)), ev.Pin(serve=second))
+
+    assert world.phase(A) is world.phase(B) is Phase.READY
