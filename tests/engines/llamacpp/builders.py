@@ -270,7 +270,7 @@ def adapter(path: Path, *, seed: int = 3, weights: Path = TINY) -> None:
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 8.0)
     rng = np.random.default_rng(seed)
     for tensor in reader.tensors:
-        if any(name in tensor.name for name in ("attn_q.", "ffn_down.", "ssm_in.", "shortconv.in_proj.")):
+        if any(f"{name}.weight" in tensor.name for name in ("attn_q", "ffn_down", "ssm_in", "shortconv.in_proj")):
             inputs, outputs = int(tensor.shape[0]), int(tensor.shape[1])
             left = rng.standard_normal((4, inputs), dtype=np.float32) * 0.2
             right = rng.standard_normal((outputs, 4), dtype=np.float32) * 0.2

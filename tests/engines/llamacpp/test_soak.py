@@ -331,6 +331,28 @@ def test_loading_and_closing_leaves_no_descriptor_thread_or_memory(
     assert process.memory_info().rss - before[2] < 20 * 2**20
 
 
+@pytest.mark.parametrize("kind", ["window", "hybrid"])
+def test_checkpoints_of_many_conversations_keep_their_bound_and_the_memory_of_the_process(
+    kind: str, random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
+) -> None:
+    """Eighty requests: the second half takes no further memory, whatever the conversations are."""
+    engine = load("llamacpp", random_model(kind))
+    engine.open_context("main", replace(OPTIONS, prefixes=(), checkpoint_bytes=2**20))
+    dice, talks, sizes = random.Random(3), [""] * 6, []
+    for number in range(80):
+        talk = dice.randrange(len(talks))
+        if len(talks[talk]) > 500:
+            talks[talk] = ""
+        talks[talk] += user(f"question {dice.randrange(99)} " * dice.randrange(1, 12))
+        (result,) = answers(engine, ask(number, talks[talk], max_tokens=dice.choice([1, 8])))
+        talks[talk] += f"{result.text[len(result.text) // 2 :]}<|im_end|>\n"
+        (kept,) = engine.stats().checkpoints
+        assert kept.bytes <= kept.most_bytes <= 2**20
+        sizes.append(psutil.Process().memory_info().rss)
+    assert kept.bytes > 0
+    assert max(sizes[40:]) - max(sizes[:40]) < 8 * 2**20
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["tiny", "window", "recurrent"])
