@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from benches.real_models import GEMMA3, RANDOM, SMOLLM2
-from mullama.engines.base import ContextOptions, Generate, Prefix
+from benches.real_models import GEMMA3, RANDOM, SMOLLM2, folder
+from mullama.engines.base import Adapter, ContextOptions, Generate, Prefix
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.struct import replace
 from tests.engines.engine_driver import Result, answers, ask
-from tests.engines.near_tie import ALTERNATIVES, assert_same_answers
+from tests.engines.llamacpp.builders import adapter
+from tests.engines.near_tie import ALTERNATIVES, EXACT, assert_same_answers, rounding_of
 
 pytestmark = pytest.mark.real
 
@@ -98,3 +100,52 @@ def test_a_conversation_continues_when_its_reasoning_is_stripped(
         asked = result.begun.prompt_tokens
         prompt += f"{result.text[len(result.text) // 2 :]}<|im_end|>\n"
     assert_same_answers(engine.facts, shared, whole)
+
+
+@pytest.fixture
+def exact(engine: LlamaEngine) -> LlamaEngine:
+    """Models with weights of 32 bits: random adapters magnify the rounding of quantised ones."""
+    if rounding_of(engine.facts) != EXACT:
+        pytest.skip("the weights are quantised")
+    return engine
+
+
+def test_a_kept_state_answers_as_the_computed_one(exact: LlamaEngine, tmp_path: Path) -> None:
+    keeps = replace(OPTIONS, state_dir=str(tmp_path), state_key="k", keep_bytes=2**28)
+    exact.open_context("main", keeps)
+    answers(exact, replace(job(1, PROMPTS[0], 1), owner="ann"))
+    exact.close_context("main")
+    turn = replace(job(2, f"{PROMPTS[0]}<|im_end|>\n<|im_start|>user\nAnd then?"), owner="ann")
+
+    exact.open_context("main", keeps)
+    (read,) = answers(exact, turn)
+    exact.close_context("main")
+    exact.open_context("main", OPTIONS)
+    (computed,) = answers(exact, turn)
+    exact.close_context("main")
+
+    assert read.begun is not None
+    assert read.begun.cached_tokens > 150
+    assert_same_answers(exact.facts, [read], [computed])
+
+
+def test_requests_of_several_adapter_sets_answer_as_each_alone(
+    exact: LlamaEngine, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    name = request.node.callspec.params["engine"]
+    if name == RANDOM["qwen35-nextn"]:
+        pytest.skip("the adapter has a part for the layer that drafts, which is not loaded")
+    weights = folder() / name
+    adapter(tmp_path / "adapter.gguf", weights=weights)
+    options = replace(OPTIONS, adapters=(Adapter(path=str(tmp_path / "adapter.gguf"), scale=1.0),))
+    scales = ((0.0,), (1.0,), (0.5,), (1.0,))
+    jobs = [replace(job(i, prompt, 8), scales=own) for i, (prompt, own) in enumerate(zip(PROMPTS, scales, strict=True))]
+    exact.open_context("main", options)
+    mixed = answers(exact, *jobs)
+    exact.close_context("main")
+    alone = []
+    for one in jobs:
+        exact.open_context("main", options)
+        alone += answers(exact, one)
+        exact.close_context("main")
+    assert_same_answers(exact.facts, mixed, alone)
