@@ -125,7 +125,7 @@ async def test_keep_alive_decides_how_long_the_model_stays_after_the_answer(serv
     await until(lambda: phase(server, "a") is Phase.COLD)
     await server.service.answer(LoadModel(model="a", keep_alive=-1.0), CALLER)
     assert phase(server, "a") is Phase.READY
-    assert server.operator.expires(server.snapshot.deployments["a"]) is None
+    assert server.status("a")["expires"] is None
 
 
 async def test_a_request_that_ended_a_worker_twice_is_refused_and_others_are_served(server: LocalServer) -> None:
