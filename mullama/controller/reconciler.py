@@ -44,7 +44,7 @@ from mullama.plan.targets import require_undisturbed
 from mullama.plan.tools import KIND as TOOLS
 from mullama.plan.tools import server_of
 from mullama.reconcile.execute import Outcome, Result, execute, prepare
-from mullama.reconcile.files import Files, is_local, pins_of
+from mullama.reconcile.files import Files, is_local, pins_of, tool_pins_of
 from mullama.reconcile.gc import declare
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.overlay import combine, effective_entries
@@ -115,6 +115,7 @@ class Reconciler:
         self._lock = asyncio.Lock()
         pool.renew = self._renew
         self._declared: object = None
+        self._locked: object = None  # the pins that the last run has read
 
     @property
     def current(self) -> Current:
@@ -246,6 +247,16 @@ class Reconciler:
         """True while a manifest waits for its files or loads."""
         return bool(self._pending.manifests) or self._queue.loading is not None
 
+    async def lock_changed(self) -> bool:
+        """Return True when the lock file of the applied manifest differs from the one that the last run has read.
+
+        Raises for a lock file that cannot be read.
+        """
+        current = self.current
+        manifest, file = current.manifest, current.origin.file
+        lock, tools = await asyncio.to_thread(lambda: (pins_of(manifest, file), tool_pins_of(manifest, file)))
+        return current.started and self._locked != (lock, tools)
+
     def applied_in_part(self, manifest: Manifest) -> bool:
         """True when this manifest is applied except for models that wait for their files or loads."""
         wanted = revision(manifest)
@@ -321,6 +332,8 @@ class Reconciler:
         """Plan a run, report the plan once, and raise if it must not be applied."""
         await self.leases.admit(run.change.options.fence)  # here, because a run that downloads plans again
         planned = await self.planner.plan(run.change)
+        if run.change.only is None and not run.change.options.targets:
+            self._locked = planned.lock, planned.tool_pins
         plan, desired = planned.plan, planned.desired
         if not run.planned:
             run.planned = True

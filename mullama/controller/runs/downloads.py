@@ -162,7 +162,7 @@ class ModelDownloads:
 
     async def refresh(self, model: Model, current: Current, name: str, report: Report, *, again: bool) -> None:
         """Fetch what is missing. again: ask the source again, download what changed, and verify the stored files."""
-        lock = await asyncio.to_thread(pins_of, current.manifest, current.origin.path)
+        lock = await asyncio.to_thread(pins_of, current.manifest, current.origin.file)
         await self._files.ensure(
             model, current.snapshot.manifest, name, report,
             lock=lock, offline=False, counted=self._count, again=again, author=requester.get(),

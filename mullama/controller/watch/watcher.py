@@ -1,4 +1,4 @@
-"""Watches the manifest's files: notices a change, waits until it has settled, and passes it to the reconciler.
+"""Watches the manifest's files and its lock file: notices a change, waits until it has settled, and passes it on.
 
 The system's file events miss network mounts and swapped symlinks, so the watcher also compares file metadata every
 two seconds, and reads the content every thirty seconds whatever the metadata are. In the same turn it looks at the
@@ -23,6 +23,7 @@ from mullama.controller.watch.fs_events import FileEvents
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.load import LoadedManifest, load
 from mullama.manifest.spec import GitSync
+from mullama.names import LOCK_NAME
 from mullama.reconcile.git_repository import commit_of
 from mullama.reconcile.includes import PinnedIncludes
 from mullama.runtime.base import ApplyOptions, Origin, Reload
@@ -182,6 +183,7 @@ class ManifestWatcher:
             self._last_read = self._fingerprint()
             try:
                 loaded = await self._load()
+                locked_anew = await self._reconciler.lock_changed()
             except MullamaError as error:
                 if await self._unchanged():
                     self._reconciler.manifest_invalid(error)
@@ -196,7 +198,7 @@ class ManifestWatcher:
             reverted = self._watched.seen != loaded.digest and self._reconciler.waiting
             self._watched = self._watched.saw(loaded.digest, loop.time())
             match decide(self._watched, loop.time(), removes=removes, loaded=running):
-                case WatchDecision.SAME if not reverted:
+                case WatchDecision.SAME if not (reverted or locked_anew):
                     self._status.valid_again()
                     return
                 case WatchDecision.HELD:
@@ -221,7 +223,8 @@ class ManifestWatcher:
         )
         if origin.checkout is not None and self._git is not None:
             loaded = with_git(loaded, self._git)
-        self._files = tuple(file.path for file in loaded.files)
+        lock = str(Path(origin.file or "").with_name(LOCK_NAME))
+        self._files = (*(file.path for file in loaded.files), lock)
         self._included = loaded.folders
         return loaded
 
@@ -239,7 +242,7 @@ class ManifestWatcher:
         """Apply what was read; return the result, or that files are still downloaded."""
         origin = replace(self._origin, digest=loaded.digest, commit=self._commit())
         same = self._reconciler.current.serves(loaded.manifest) and not self._reconciler.waiting
-        if same and not await self._reconciler.served_files.look():
+        if same and not await self._reconciler.lock_changed() and not await self._reconciler.served_files.look():
             self._watched = Watched(applied=loaded.digest, seen=loaded.digest)
             self._status.valid_again()
             if origin != self._reconciler.current.origin:  # an undo takes it over, and is not what the file has
