@@ -245,11 +245,11 @@ class Pool:
 
         A lowered bound takes effect with the swap.
         """
-        self._feed(ev.Bound(rules=self.state.rules.widened(rules)))
+        self._feed(ev.SetBounds(rules=self.state.rules.widened(rules)))
 
     def bound(self, rules: ev.Rules) -> None:
         """Return to the memory bounds of the served rules, after a change that was not swapped in."""
-        self._feed(ev.Bound(rules=rules))
+        self._feed(ev.SetBounds(rules=rules))
 
     def release(self, unit: UnitKey) -> None:
         """Unpin a prepared unit."""
@@ -314,7 +314,8 @@ class Pool:
         await self.spare.end()
         await asyncio.gather(*(worker.kill() for worker in self._workers.values()), return_exceptions=True)
         for task in self._tasks:
-            task.cancel()
+            if not task.cancelling():  # a second cancellation would end the wait for the process that is being killed
+                task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # For status

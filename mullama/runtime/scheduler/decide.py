@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from mullama.errors import Busy, MullamaError, Unavailable
 from mullama.runtime.scheduler.events import (
     FOREVER,
-    Bound,
     Command,
     Event,
     FilesChanged,
@@ -19,6 +18,7 @@ from mullama.runtime.scheduler.events import (
     Resume,
     Retry,
     Serve,
+    SetBounds,
     Settled,
     SetTtl,
     Stop,
@@ -120,7 +120,7 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
     match event:
         case Swap():
             _swap(state, event, now)
-        case Bound(rules=rules):
+        case SetBounds(rules=rules):
             state.rules = replace(state.rules, budget=rules.budget, places=rules.places)
         case Pin(serve=serve):
             yield from _pin(state, serve)

@@ -87,7 +87,7 @@ class Swap(Struct, frozen=True, kw_only=True):
     moved: Mapping[str, str] = field(default_factory=dict)
 
 
-class Bound(Struct, frozen=True, kw_only=True):
+class SetBounds(Struct, frozen=True, kw_only=True):
     """The memory bounds of these rules hold from now on, beside the other rules as they are."""
 
     rules: Rules
@@ -206,7 +206,7 @@ class Tick(Struct, frozen=True, kw_only=True):
 
 
 Event = (
-    Swap | Bound | Pin | Unpin | Pause | Resume | Request | Leave | SetTtl | WorkerReady | WorkerLost
+    Swap | SetBounds | Pin | Unpin | Pause | Resume | Request | Leave | SetTtl | WorkerReady | WorkerLost
     | FilesChanged | WorkerStopped | UnitOpened | UnitFailed | UnitClosed | Retry | Stop | Tick
 )  # fmt: skip
 

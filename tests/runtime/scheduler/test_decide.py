@@ -1048,6 +1048,6 @@ def test_a_unit_is_prepared_within_the_bounds_of_the_rules_to_come() -> None:
     world = World(first, rules=Rules(budget=100))
     world.feed(ev.Request(id=1, model="a"))  # so that it cannot be unloaded for the other
 
-    world.feed(ev.Bound(rules=Rules(budget=200)), ev.Pin(serve=second))
+    world.feed(ev.SetBounds(rules=Rules(budget=200)), ev.Pin(serve=second))
 
     assert world.phase(A) is world.phase(B) is Phase.READY
