@@ -350,7 +350,7 @@ def test_the_keyboard_is_enough_and_an_answer_is_announced_once(page: Any, stack
     announced = page.get_by_role("status").filter(has_text="words answered: one")
     announced.wait_for(state="attached")
     page.keyboard.press("ArrowUp")
-    page.wait_for_function("document.activeElement.ariaLabel === 'Edited message'")
+    page.locator('[aria-label="Edited message"]:focus').wait_for()
     page.keyboard.press("Escape")
     page.get_by_label("Edited message").wait_for(state="detached")
     box.focus()

@@ -109,7 +109,8 @@ def test_a_manifest_is_edited_planned_applied_found_in_the_history_and_undone(pa
     page.get_by_role("button", name="Save and apply").click()
     page.get_by_text("applied", exact=True).wait_for()
     page.get_by_role("link", name="History").click()
-    page.get_by_role("cell", name="1 updated (spare)").first.wait_for()
+    newest = page.get_by_role("row").filter(has=page.get_by_role("cell", name="1 updated (spare)")).first
+    newest.locator(".tag").wait_for()  # it is the applied one, so the first button undoes it
     page.get_by_role("button", name="Plan the undo").first.click()
     page.get_by_text("context.size").first.wait_for()
     page.get_by_role("button", name="Apply").click()
