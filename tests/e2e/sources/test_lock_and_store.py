@@ -92,6 +92,22 @@ def test_newer_files_are_shown_and_nothing_moves_before_the_lock_is_updated(onli
     assert f"? {SOURCE}  " in online.run("outdated", code=8).stdout
 
 
+def test_the_watch_serves_what_an_update_of_the_lock_file_pins(online: Stack, hub: StubHub) -> None:
+    online.run("lock")
+    online.serve()
+    online.ready()
+    newer = TINY.read_bytes() + bytes(32)
+    hub.repos["org/tiny-GGUF"].files["tiny-Q8_0.gguf"] = newer
+    hub.repos["org/tiny-GGUF"].commit = "f" * 40
+
+    online.run("lock", "--update")
+
+    def served() -> str:
+        return next(row["digest"] for row in online.status()["models"] if row["name"] == "t")
+
+    eventually(lambda: served() == f"sha256:{sha256(newer)}", online.log)
+
+
 def test_a_plan_against_a_revision_is_complete_from_the_lock_alone(online: Stack, hub: StubHub) -> None:
     """The plan has bytes and memory of a model that is not on this machine, and no request is sent."""
 
