@@ -44,7 +44,7 @@ from mullama.plan.targets import require_undisturbed
 from mullama.plan.tools import KIND as TOOLS
 from mullama.plan.tools import server_of
 from mullama.reconcile.execute import Outcome, Result, execute, prepare
-from mullama.reconcile.files import Files, is_local, pins_of, tool_pins_of
+from mullama.reconcile.files import Files, is_local, lock_digest, pins_of, read_lock, read_locked_tools
 from mullama.reconcile.gc import declare
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.overlay import combine, effective_entries
@@ -115,7 +115,9 @@ class Reconciler:
         self._lock = asyncio.Lock()
         pool.renew = self._renew
         self._declared: object = None
-        self._locked: object = None  # the pins that the last run has read
+        self._locks: dict[
+            str | None, str
+        ] = {}  # the lock files that runs have read, by their manifest; see `lock_digest`
 
     @property
     def current(self) -> Current:
@@ -248,14 +250,15 @@ class Reconciler:
         return bool(self._pending.manifests) or self._queue.loading is not None
 
     async def lock_changed(self) -> bool:
-        """Return True when the lock file of the applied manifest differs from the one that the last run has read.
+        """Return True when the lock file beside the applied manifest differs from the one that the last run has read.
 
-        Raises for a lock file that cannot be read.
+        Raises for a changed lock file that cannot be read.
         """
-        current = self.current
-        manifest, file = current.manifest, current.origin.file
-        lock, tools = await asyncio.to_thread(lambda: (pins_of(manifest, file), tool_pins_of(manifest, file)))
-        return current.started and self._locked != (lock, tools)
+        file = self.current.origin.file
+        if await asyncio.to_thread(lock_digest, file) == self._locks.get(file):
+            return False
+        await asyncio.to_thread(lambda: (read_lock(file), read_locked_tools(file)))
+        return True
 
     def applied_in_part(self, manifest: Manifest) -> bool:
         """True when this manifest is applied except for models that wait for their files or loads."""
@@ -331,9 +334,12 @@ class Reconciler:
     async def _plan_run(self, run: Run) -> PlannedChange:
         """Plan a run, report the plan once, and raise if it must not be applied."""
         await self.leases.admit(run.change.options.fence)  # here, because a run that downloads plans again
-        planned = await self.planner.plan(run.change)
-        if run.change.only is None and not run.change.options.targets:
-            self._locked = planned.lock, planned.tool_pins
+        change, options = run.change, run.change.options
+        file = (self.current.origin if change.desired is None else change.origin).file
+        digest = await asyncio.to_thread(lock_digest, file)
+        planned = await self.planner.plan(change)
+        if change.only is None and not options.targets and not options.prepare:
+            self._locks[file] = digest
         plan, desired = planned.plan, planned.desired
         if not run.planned:
             run.planned = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -40,6 +41,10 @@ Report = Callable[[dict[str, Any]], None]
 _OPERATOR = Requester()
 
 
+def lock_path(manifest_path: str) -> Path:
+    return Path(manifest_path).with_name(LOCK_NAME)
+
+
 def read_lock(manifest_path: str | None) -> Mapping[str, LockEntry]:
     """Return the entries of the lock file next to a manifest, by source; none without a lock file."""
     text, path = _lock_text(manifest_path)
@@ -50,6 +55,16 @@ def read_locked_tools(manifest_path: str | None) -> Mapping[str, ToolPins]:
     """Return the pins of tools of the lock file next to a manifest, by server; none without a lock file."""
     text, path = _lock_text(manifest_path)
     return lockfile.parse_tools(text, path) if text is not None else {}
+
+
+def lock_digest(manifest_path: str | None) -> str:
+    """Return a digest of the lock file next to a manifest; "" without a lock file."""
+    if manifest_path is None:
+        return ""
+    try:
+        return hashlib.sha256(lock_path(manifest_path).read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def pins_of(manifest: Manifest, path: str | None) -> Mapping[str, LockEntry]:
@@ -73,7 +88,7 @@ def _lock_text(manifest_path: str | None) -> tuple[str | None, str]:
     """Return the text of a lock file, None without one, and its path."""
     if manifest_path is None:
         return None, ""
-    path = Path(manifest_path).with_name(LOCK_NAME)
+    path = lock_path(manifest_path)
     try:
         return path.read_text(encoding="utf-8"), str(path)
     except FileNotFoundError:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from mullama.errors import MullamaError, NotFound, Refused
 from mullama.manifest.spec import LockedSource, Manifest, Model
 from mullama.names import LOCK_NAME, PathRef, parse_source
 from mullama.plan.tools import ToolPins
-from mullama.reconcile.files import is_local
+from mullama.reconcile.files import is_local, lock_path
 from mullama.reconcile.scripted_models import is_script
 from mullama.sources.base import Report
 from mullama.sources.library import Library
@@ -136,10 +135,6 @@ def _stored(library: Library, entry: LockEntry, wanted: Wanted) -> StoredWeights
         if here := library.here(entry.source, entry, wanted=wanted, planning=True):
             return library.stored(here, entry.source, wanted=wanted)
     return None
-
-
-def lock_path(manifest_path: str) -> Path:
-    return Path(manifest_path).with_name(LOCK_NAME)
 
 
 def write_lock(

@@ -17,7 +17,7 @@ from mullama.names import LOCK_NAME
 from mullama.plan.report import Line, Tone
 from mullama.plan.tools import ToolPins, compare_tools
 from mullama.reconcile import lock as lock_file
-from mullama.reconcile.files import Files, read_lock, read_locked_tools, wanted_kinds
+from mullama.reconcile.files import Files, lock_path, read_lock, read_locked_tools, wanted_kinds
 from mullama.reconcile.includes import LockedIncludes, PinnedIncludes, read_includes
 from mullama.reconcile.outdated import changed_files
 from mullama.store.lockfile import IncludePin
@@ -71,7 +71,7 @@ def lock(call: CommandContext) -> int:
     after = _resolved(call, loaded.manifest, before, updating)
     tools = _listed(call, loaded.manifest, old_tools, servers)
     changed = after != before or includes.pins != pins or tools != old_tools
-    if not options.dry_run and (changed or not lock_file.lock_path(loaded.path).exists()):
+    if not options.dry_run and (changed or not lock_path(loaded.path).exists()):
         lock_file.write_lock(loaded.path, after, includes.pins, tools)
     _show(call, outcomes(before, after), include_changes(pins, includes.pins), tool_outcomes(old_tools, tools))
     return DONE

@@ -23,7 +23,7 @@ from mullama.controller.watch.fs_events import FileEvents
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.load import LoadedManifest, load
 from mullama.manifest.spec import GitSync
-from mullama.names import LOCK_NAME
+from mullama.reconcile.files import lock_path
 from mullama.reconcile.git_repository import commit_of
 from mullama.reconcile.includes import PinnedIncludes
 from mullama.runtime.base import ApplyOptions, Origin, Reload
@@ -223,8 +223,9 @@ class ManifestWatcher:
         )
         if origin.checkout is not None and self._git is not None:
             loaded = with_git(loaded, self._git)
-        lock = str(Path(origin.file or "").with_name(LOCK_NAME))
-        self._files = (*(file.path for file in loaded.files), lock)
+        self._files = tuple(file.path for file in loaded.files)
+        if origin.file is not None:
+            self._files += (str(lock_path(origin.file)),)
         self._included = loaded.folders
         return loaded
 
