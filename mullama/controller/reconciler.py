@@ -115,9 +115,7 @@ class Reconciler:
         self._lock = asyncio.Lock()
         pool.renew = self._renew
         self._declared: object = None
-        self._locks: dict[
-            str | None, str
-        ] = {}  # the lock files that runs have read, by their manifest; see `lock_digest`
+        self._lock_read: tuple[str | None, str] | None = None  # the manifest of the last run, and its `lock_digest`
 
     @property
     def current(self) -> Current:
@@ -255,7 +253,7 @@ class Reconciler:
         Raises for a changed lock file that cannot be read.
         """
         file = self.current.origin.file
-        if await asyncio.to_thread(lock_digest, file) == self._locks.get(file):
+        if (file, await asyncio.to_thread(lock_digest, file)) == self._lock_read:
             return False
         await asyncio.to_thread(lambda: (read_lock(file), read_locked_tools(file)))
         return True
@@ -339,7 +337,7 @@ class Reconciler:
         digest = await asyncio.to_thread(lock_digest, file)
         planned = await self.planner.plan(change)
         if change.only is None and not options.targets and not options.prepare:
-            self._locks[file] = digest
+            self._lock_read = file, digest
         plan, desired = planned.plan, planned.desired
         if not run.planned:
             run.planned = True
