@@ -44,11 +44,12 @@ from mullama.plan.targets import require_undisturbed
 from mullama.plan.tools import KIND as TOOLS
 from mullama.plan.tools import server_of
 from mullama.reconcile.execute import Outcome, Result, execute, prepare
-from mullama.reconcile.files import Files, is_local, lock_digest, pins_of, read_lock, read_locked_tools
+from mullama.reconcile.files import Files, is_local
 from mullama.reconcile.gc import declare
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.overlay import combine, effective_entries
 from mullama.reconcile.partial_apply import expendable, servable_part, without
+from mullama.reconcile.pins import lock_digest, pins_of, read_lock, read_locked_tools
 from mullama.reconcile.secrets import missing_secrets
 from mullama.reconcile.tool_servers import open_server
 from mullama.runtime.base import Access, ApplyOptions, Origin

@@ -11,7 +11,8 @@ from mullama.errors import MullamaError
 from mullama.manifest.spec import Manifest
 from mullama.names import Digest
 from mullama.reconcile import references
-from mullama.reconcile.files import Files, read_lock
+from mullama.reconcile.files import Files
+from mullama.reconcile.pins import read_lock
 from mullama.store.index import Fetched, Index
 from mullama.store.records import Records, Revision, instances
 from mullama.struct import Struct

@@ -9,7 +9,8 @@ from mullama.errors import MullamaError, NotFound, Refused
 from mullama.manifest.spec import LockedSource, Manifest, Model
 from mullama.names import LOCK_NAME, PathRef, parse_source
 from mullama.plan.tools import ToolPins
-from mullama.reconcile.files import is_local, lock_path
+from mullama.reconcile.files import is_local
+from mullama.reconcile.pins import lock_path
 from mullama.reconcile.scripted_models import is_script
 from mullama.sources.base import Report
 from mullama.sources.library import Library

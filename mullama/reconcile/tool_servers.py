@@ -79,7 +79,7 @@ def _credentials(name: str, server: McpServer, env: Mapping[str, str]) -> Any:
     )  # fmt: skip
 
 
-def pins_of(tools: Iterable[ServerTool]) -> dict[str, str]:
+def tool_digests(tools: Iterable[ServerTool]) -> dict[str, str]:
     """Return the digest of each tool by its name."""
     return {tool.name: tool.digest for tool in tools}
 
@@ -93,7 +93,7 @@ async def list_pins(
         try:
             provider = await open_server(name, manifest.mcp[name], env)
             try:
-                return pins_of(await provider.tools())
+                return tool_digests(await provider.tools())
             finally:
                 await provider.aclose()
         except MullamaError as error:

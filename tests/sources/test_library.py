@@ -15,7 +15,7 @@ import pytest
 
 from mullama.errors import BadWeights, MullamaError, NotFound, Refused, TransferFailed, Unavailable, Unsupported
 from mullama.reconcile import lock as lock_file
-from mullama.reconcile.files import pinned
+from mullama.reconcile.pins import pinned
 from mullama.sources import fetch, library
 from mullama.sources.builtin import builtin_models
 from mullama.sources.library import find_stored

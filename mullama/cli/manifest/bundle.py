@@ -18,8 +18,9 @@ from mullama.cli.app.exit_codes import DONE
 from mullama.cli.app.text_files import read_text, write_text
 from mullama.errors import Invalid, NotFound, Refused, TransferFailed, Unsupported
 from mullama.names import LOCK_NAME, Digest
-from mullama.reconcile.files import Files, read_lock, read_locked_tools
+from mullama.reconcile.files import Files
 from mullama.reconcile.lock import lockable, require_locked
+from mullama.reconcile.pins import read_lock, read_locked_tools
 from mullama.units import counted, size
 
 if TYPE_CHECKING:

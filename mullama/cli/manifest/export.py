@@ -101,7 +101,8 @@ def _program() -> str:
 
 def _export_input(call: CommandContext, loaded: LoadedManifest, options: ExportOptions) -> ExportInput:
     from mullama import __version__
-    from mullama.reconcile.files import Files, read_lock
+    from mullama.reconcile.files import Files
+    from mullama.reconcile.pins import read_lock
 
     files = Files.here(call.env).known([loaded.manifest], read_lock(loaded.path))
     lock = Path(loaded.path).with_name(LOCK_NAME) if loaded.path else None

@@ -21,8 +21,8 @@ from mullama.cli.on_fleet.plan_file import (
 from mullama.cli.on_fleet.rollout import carry_out
 from mullama.errors import Refused, Unavailable
 from mullama.plan.steps import Step
-from mullama.reconcile.files import read_lock
 from mullama.reconcile.lock import require_pins
+from mullama.reconcile.pins import read_lock
 from mullama.targets.fleet.plan import FleetPlan, blocked_text
 from mullama.targets.fleet.plan_views import fleet_lines, fleet_tree
 from mullama.targets.fleet.stages import stages_of

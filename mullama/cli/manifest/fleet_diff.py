@@ -15,8 +15,9 @@ from mullama.manifest.spec import Manifest
 from mullama.plan import findings
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import located
-from mullama.reconcile.files import Files, read_lock, read_locked_tools
+from mullama.reconcile.files import Files
 from mullama.reconcile.lock import with_lock
+from mullama.reconcile.pins import read_lock, read_locked_tools
 from mullama.struct import replace
 from mullama.targets.fleet.observe import FleetObservation, observe_fleet
 from mullama.targets.fleet.plan import FleetPlan, draft_fleet, plan_fleet

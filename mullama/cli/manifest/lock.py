@@ -17,9 +17,10 @@ from mullama.names import LOCK_NAME
 from mullama.plan.report import Line, Tone
 from mullama.plan.tools import ToolPins, compare_tools
 from mullama.reconcile import lock as lock_file
-from mullama.reconcile.files import Files, lock_path, read_lock, read_locked_tools, wanted_kinds
+from mullama.reconcile.files import Files, wanted_kinds
 from mullama.reconcile.includes import LockedIncludes, PinnedIncludes, read_includes
 from mullama.reconcile.outdated import changed_files
+from mullama.reconcile.pins import lock_path, read_lock, read_locked_tools
 from mullama.store.lockfile import IncludePin
 from mullama.struct import Struct
 from mullama.units import counted, printable, size

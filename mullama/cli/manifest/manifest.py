@@ -79,7 +79,8 @@ def _header_problems(call: CommandContext, loaded: LoadedManifest) -> tuple[Prob
     if not models:
         return ()
     from mullama.manifest.nodes import longest_prefix
-    from mullama.reconcile.files import Files, read_lock
+    from mullama.reconcile.files import Files
+    from mullama.reconcile.pins import read_lock
     from mullama.reconcile.stored_headers import file_problems
 
     some = loaded.manifest.model_copy(update={"models": models})
@@ -114,8 +115,9 @@ def _check_machine(call: CommandContext, loaded: LoadedManifest) -> None:
     """Raise `ManifestError` for models that this machine cannot place as declared."""
     from mullama.manifest.nodes import longest_prefix
     from mullama.plan.fit import placement_problems
-    from mullama.reconcile.files import Files, read_lock
+    from mullama.reconcile.files import Files
     from mullama.reconcile.machine import observe_machine
+    from mullama.reconcile.pins import read_lock
 
     manifest = loaded.manifest
     files = Files.here(call.env).known([manifest], read_lock(loaded.path))

@@ -51,8 +51,9 @@ def outdated(call: CommandContext) -> int:
 
 def compared(call: CommandContext, manifest: Manifest, path: str | None) -> tuple[Compared, ...]:
     """Ask the sources of a manifest. path: its file, next to which the lock file is."""
-    from mullama.reconcile.files import Files, read_lock
+    from mullama.reconcile.files import Files
     from mullama.reconcile.outdated import compare_all
+    from mullama.reconcile.pins import read_lock
 
     library = Files.here(call.env).library(manifest)
     return compare_all(library, manifest, read_lock(path))

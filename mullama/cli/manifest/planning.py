@@ -50,9 +50,10 @@ def plan_by_server(server: FoundServer, tree: dict[str, Any], targets: Sequence[
 
 def _plan_locally(call: CommandContext, loaded: LoadedManifest, targets: Sequence[str]) -> Plan:
     from mullama.plan.make import make_plan
-    from mullama.reconcile.files import Files, read_lock
+    from mullama.reconcile.files import Files
     from mullama.reconcile.observe import observe
     from mullama.reconcile.overlay import combine, models_beside
+    from mullama.reconcile.pins import read_lock
 
     if any(model.scale is not None for model in loaded.manifest.models.values()):
         from mullama.controller.runs.change import check_one_machine
@@ -78,8 +79,9 @@ def drift_of(call: CommandContext, start: StartManifest, server: FoundServer | N
     if server is not None:
         return from_tree(server.client.get("/api/v1/drift"))
     from mullama.plan.make import EMPTY, make_plan
-    from mullama.reconcile.files import Files, read_lock
+    from mullama.reconcile.files import Files
     from mullama.reconcile.observe import last_applied, observe
+    from mullama.reconcile.pins import read_lock
 
     applied = last_applied(start.records)
     manifest = applied.manifest if applied is not None else EMPTY
@@ -148,7 +150,7 @@ def plan_between(base: LoadedManifest, desired: LoadedManifest, targets: Sequenc
 def _pinned_files(base: LoadedManifest, desired: LoadedManifest) -> dict[str, KnownFiles]:
     """Return the files that the lock file pins. Built-in and local files count as stored."""
     from mullama.plan.observed import KnownFiles
-    from mullama.reconcile.files import pinned, read_lock
+    from mullama.reconcile.pins import pinned, read_lock
 
     sources = {
         source

@@ -28,7 +28,8 @@ def review(call: CommandContext, plan: Plan, loaded: LoadedManifest) -> Review:
         return Review()
     from mullama.manifest.load.policy import load_policy
     from mullama.plan.review import rules, violations
-    from mullama.reconcile.files import Files, read_lock
+    from mullama.reconcile.files import Files
+    from mullama.reconcile.pins import read_lock
 
     path = call.folder / call.options.policy
     policy = load_policy(str(path), display_path(call, path))

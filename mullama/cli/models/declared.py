@@ -71,7 +71,8 @@ def _without_options(call: CommandContext) -> Declared:
 
 def known_files(call: CommandContext, declared: Declared) -> dict[str, KnownFiles]:
     """Return the files of every source that are on this machine; uses no network."""
-    from mullama.reconcile.files import Files, read_lock
+    from mullama.reconcile.files import Files
+    from mullama.reconcile.pins import read_lock
 
     return Files.here(call.env).known([declared.manifest], read_lock(declared.path))
 

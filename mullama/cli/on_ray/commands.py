@@ -72,7 +72,7 @@ def undo(call: CommandContext) -> int:
         if present is None:
             raise NotFound(f"the cluster has no stack {target.stack}", hint="mullama apply --on ray creates it")
         from mullama.manifest.tree import parse_resolved
-        from mullama.reconcile.files import read_lock
+        from mullama.reconcile.pins import read_lock
         from mullama.store.lockfile import lock_of
 
         kept = {int(entry["generation"]): entry for entry in present.get("history", ())}
@@ -190,7 +190,7 @@ def _snapshot(cluster: Cluster, stack: str) -> Mapping[str, Any] | None:
 
 
 def _prepare(call: CommandContext, loaded: LoadedManifest) -> PreparedApply:
-    from mullama.reconcile.files import read_lock
+    from mullama.reconcile.pins import read_lock
 
     target = _target(call, loaded.manifest)
     return _plan(call, target, target.look(), loaded.manifest, read_lock(loaded.path))

@@ -15,8 +15,8 @@ from mullama.manifest.load import LoadedManifest, load
 from mullama.manifest.provenance import origins
 from mullama.names import JSONValue
 from mullama.plan.model_values import ModelValue, model_values
-from mullama.reconcile.files import pins_of
 from mullama.reconcile.includes import PinnedIncludes
+from mullama.reconcile.pins import pins_of
 from mullama.runtime.pool import Pool
 from mullama.runtime.serving.prompt_settings import capabilities, chosen_template, effective_defaults, thinking_levels
 from mullama.runtime.snapshot import Deployment

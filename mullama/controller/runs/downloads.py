@@ -15,8 +15,9 @@ from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
 from mullama.plan.observed import KnownFiles
 from mullama.reconcile.execute import Effects, Report, fetch
-from mullama.reconcile.files import Files, pins_of
+from mullama.reconcile.files import Files
 from mullama.reconcile.overlay import Overlay
+from mullama.reconcile.pins import pins_of
 from mullama.runtime.base import ApplyOptions
 from mullama.runtime.metrics import Metrics
 from mullama.sources.settings import Requester, requester

@@ -15,12 +15,13 @@ from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, Machine, Observed
 from mullama.plan.steps import Action, Plan
 from mullama.plan.targets import plan_targets, targeted
-from mullama.reconcile.files import Files, pins_of, tool_pins_of, wanted_kinds
+from mullama.reconcile.files import Files, wanted_kinds
 from mullama.reconcile.gc import prunable
 from mullama.reconcile.lock import require_locked
 from mullama.reconcile.observe import last_applied, last_manifest, with_use
 from mullama.reconcile.overlay import combine, models_beside
 from mullama.reconcile.partial_apply import missing_models
+from mullama.reconcile.pins import pins_of, tool_pins_of
 from mullama.runtime.pool import Pool
 from mullama.runtime.tools.book import ToolBook
 from mullama.store.records import Records

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from mullama.controller.current import CurrentState
 from mullama.plan.observed import KnownFiles
 from mullama.plan.projectors import projector_of
-from mullama.reconcile.files import Files, pins_of
+from mullama.reconcile.files import Files
+from mullama.reconcile.pins import pins_of
 from mullama.runtime.pool import Pool
 from mullama.store.index import changed
 from mullama.struct import replace

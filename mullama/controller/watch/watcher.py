@@ -23,9 +23,9 @@ from mullama.controller.watch.fs_events import FileEvents
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.load import LoadedManifest, load
 from mullama.manifest.spec import GitSync
-from mullama.reconcile.files import lock_path
 from mullama.reconcile.git_repository import commit_of
 from mullama.reconcile.includes import PinnedIncludes
+from mullama.reconcile.pins import lock_path
 from mullama.runtime.base import ApplyOptions, Origin, Reload
 from mullama.runtime.pool import Pool
 from mullama.struct import replace

@@ -25,7 +25,7 @@ from mullama.manifest.spec import Manifest, McpServer, Model
 from mullama.manifest.tree import block_to_tree
 from mullama.names import JSONValue
 from mullama.plan.tools import ObservedTools, ToolChanges, ToolPins, compare_tools
-from mullama.reconcile.tool_servers import Listed, open_server, pins_of
+from mullama.reconcile.tool_servers import Listed, open_server, tool_digests
 from mullama.runtime.base import Caller
 from mullama.runtime.tools.offer import NamedServer, ToolRules
 from mullama.runtime.tools.search_desk import SearchDesk
@@ -261,7 +261,7 @@ class ToolBook:
         return self._pins
 
     def _pin(self, entry: _Entry) -> None:
-        tools = pins_of(entry.known.values())
+        tools = tool_digests(entry.known.values())
         self._kept[entry.name] = {"declared": _declaration(entry.server), "tools": tools, "when": self._clock()}
         try:
             self._records.save_tool_pins(self._kept)
@@ -287,7 +287,7 @@ class ToolBook:
 
     def _settle(self, entry: _Entry) -> None:
         """Compare the last list with the pins. A request reads the outcome, because digests take their time."""
-        pinned, listed = self._pinned(entry) or {}, pins_of(entry.known.values())
+        pinned, listed = self._pinned(entry) or {}, tool_digests(entry.known.values())
         entry.usable = tuple(tool for name, tool in sorted(entry.known.items()) if pinned.get(name) == listed[name])
         entry.changes = compare_tools(pinned, listed) if entry.listing is not _NOTHING else _SAME
 
@@ -300,7 +300,7 @@ class ToolBook:
                 continue
             pins = locked.get(name)
             kept = self._pinned(entry) if entry.locked is None else None
-            listed = pins_of(entry.known.values()) if entry.answers else None
+            listed = tool_digests(entry.known.values()) if entry.answers else None
             found[name] = ObservedTools(pinned=pins or kept, listed=listed, locked=pins is not None)
         return found
 

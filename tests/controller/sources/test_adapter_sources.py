@@ -12,7 +12,8 @@ import pytest
 from mullama.manifest.spec import Manifest
 from mullama.plan.steps import Cause, Cost
 from mullama.reconcile import lock as lock_file
-from mullama.reconcile.files import Files, read_lock, wanted_kinds
+from mullama.reconcile.files import Files, wanted_kinds
+from mullama.reconcile.pins import read_lock
 from mullama.runtime.base import Origin
 from tests import ggufs
 from tests.runtime.runtime_fixture import LocalServer
