@@ -57,7 +57,8 @@ from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.serving.build import DeploymentBuilder
 from mullama.runtime.serving.early_load import early_choice
-from mullama.runtime.tools.book import Connect, ToolBook
+from mullama.runtime.tools.book import ToolBook
+from mullama.runtime.tools.connection import Connect
 from mullama.store.records import Records
 from mullama.struct import replace
 
