@@ -1,8 +1,9 @@
 """Runs the collected tests in MULLAMA_TEST_PROCESSES forked processes: `-p tests.processes.parallel`, on Linux.
 
 The parent collects once, which takes a fifth of a minute, and each of its processes has the result. A process gets the
-tests of one module at a time, so that what a module shares is made once. The first process takes the modules from the
-front, where the tests are that wait for processes; the others take them from the back, where they compute longest.
+tests of one module at a time, so that what a module shares is made once. Half of the processes take the modules from
+the front, where the tests of the web page are, which take longest; the others take them from the back, where the tests
+compute. The two halves meet at short modules.
 A process that dies fails the test that it ran, and another one runs what is left of the module.
 """
 
@@ -44,11 +45,11 @@ class _Pool:
         self.waiting = deque(list(numbers) for _, numbers in modules)
         self.given: dict[Connection, deque[int]] = {}
         self.pids: dict[Connection, int] = {}
-        self.front: Connection | None = None
+        self.front: set[Connection] = set()
 
     def run(self) -> None:
-        for _ in range(min(int(os.environ["MULLAMA_TEST_PROCESSES"]), len(self.waiting))):
-            self.fork()
+        for number in range(min(int(os.environ["MULLAMA_TEST_PROCESSES"]), len(self.waiting))):
+            self.fork(front=number % 2 == 0)
         while self.pids:
             for connection in wait([*self.pids]):
                 assert isinstance(connection, Connection)
@@ -63,7 +64,7 @@ class _Pool:
                 if self.session.shouldfail:
                     raise self.session.Failed(self.session.shouldfail)
 
-    def fork(self) -> None:
+    def fork(self, *, front: bool) -> None:
         ours, theirs = Pipe()
         sys.stdout.flush()
         pid = os.fork()
@@ -73,13 +74,14 @@ class _Pool:
             _work(self.session, theirs)
         theirs.close()
         self.pids[ours], self.given[ours] = pid, deque()
-        self.front = self.front or ours
+        if front:
+            self.front.add(ours)
 
     def hear(self, connection: Connection, message: list[Any] | None) -> None:
         """Answer a process that wants tests, or report those that it has run: one test with its phases."""
         given = self.given[connection]
         if message is None:
-            more = (self.waiting.popleft() if connection is self.front else self.waiting.pop()) if self.waiting else []
+            more = (self.waiting.popleft() if connection in self.front else self.waiting.pop()) if self.waiting else []
             given.extend(more)
             connection.send(more)
             return
@@ -93,8 +95,8 @@ class _Pool:
         """Fail the test whose process died, and let another process continue."""
         _, status = os.waitpid(self.pids.pop(connection), 0)
         given = self.given.pop(connection)
-        if self.front is connection:
-            self.front = None
+        front = connection in self.front
+        self.front.discard(connection)
         if not given:
             return
         item = self.session.items[given.popleft()]
@@ -103,7 +105,7 @@ class _Pool:
         self.session.config.hook.pytest_runtest_logreport(report=report)
         if given:
             self.waiting.append(list(given))
-        self.fork()
+        self.fork(front=front)
 
     def stop(self) -> None:
         """Interrupt the tests that still run, and wait until their fixtures have ended what they started."""
