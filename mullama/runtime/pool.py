@@ -209,9 +209,9 @@ class Pool:
             raise EngineFailed("the worker ended before the request began", retry_after=1.0)
         return worker
 
-    def set_ttl(self, model: str, seconds: float | None) -> None:
-        """See `scheduler.events.SetTtl`."""
-        self._feed(ev.SetTtl(model=model, seconds=seconds))
+    def keep_alive(self, model: str, seconds: float) -> None:
+        """Keep a model loaded for so long after each request from now on; a negative time keeps it for good."""
+        self._feed(ev.SetTtl(model=model, seconds=ev.FOREVER if seconds < 0 else seconds))
 
     def unload(self, model: str, *, forced: bool) -> None:
         """Unload a model when it is idle; a load ends at once. forced: see `scheduler.events.SetTtl`."""

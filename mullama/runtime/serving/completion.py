@@ -114,7 +114,7 @@ class Completion:
                 )
             )  # fmt: skip
             if (seconds := self._request.keep_alive) is not None:
-                self._pool.set_ttl(self._deployment.name, float("inf") if seconds < 0 else seconds)
+                self._pool.keep_alive(self._deployment.name, seconds)
 
     async def _generate(self, lease: Lease, prepared: Prepared) -> AsyncGenerator[Sequence[chat.Event], None]:
         """Generate all choices at once, with one deadline; yield their events in order of arrival."""

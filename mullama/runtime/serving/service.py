@@ -1,4 +1,4 @@
-"""The service behind the HTTP endpoints: completions, embeddings, tokens and the inventory of models.
+"""The service behind the HTTP endpoints: completions, embeddings and tokens.
 
 A request takes the snapshot once, when it arrives, so exactly one revision answers it.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Protocol, TypeVar, assert_never
+from typing import TypeVar
 
 from mullama.chat import inventory as inv
 from mullama.chat import types as chat
@@ -19,9 +19,9 @@ from mullama.dialects.resumable_streams import CancelStream, FindStreams, Resume
 from mullama.dialects.sessions import OpenSession
 from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
 from mullama.engines.base import Embed, Embedded, Prompt
-from mullama.errors import Denied, EngineFailed, Invalid, MullamaError, NotFound, Unavailable, Unsupported
+from mullama.errors import Denied, EngineFailed, Invalid, MullamaError, NotFound, Unsupported
 from mullama.manifest.spec.readers import PEER_SIGN
-from mullama.offload import LARGE, compute
+from mullama.offload import compute
 from mullama.runtime.base import Access, Admission, Caller, Tracer
 from mullama.runtime.metering import LastAttempt, Metered, RequestResult
 from mullama.runtime.metrics import Metrics
@@ -30,16 +30,15 @@ from mullama.runtime.peers.completion import PeerCompletion
 from mullama.runtime.peers.vectors import embed_by_peer, rank_by_peer
 from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.rates.book import RateBook
-from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.captures import CaptureLog
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
 from mullama.runtime.serving.fetched_media import names_addresses, with_fetched
-from mullama.runtime.serving.model_info import cards, peer_card, running_cards, show_card, states, with_headers
+from mullama.runtime.serving.inventory import InventoryCommands, ModelInventory
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.repeats import events_until_text
 from mullama.runtime.serving.tracing import begin_trace
-from mullama.runtime.serving.tries import R, Tries, declared, default_model, first_model
+from mullama.runtime.serving.tries import R, Tries, default_model, first_model, served
 from mullama.runtime.serving.truncation import certainly_fits, fitted, room_for_answer
 from mullama.runtime.serving.usage_log import UsageLog
 from mullama.runtime.serving.vectors import (
@@ -61,34 +60,6 @@ from mullama.struct import replace
 _T = TypeVar("_T")
 _Text = TypeVar("_Text", bound=chat.TextRequest)
 _Computed = Request | chat.EmbedRequest | chat.RerankRequest | chat.TokenizeRequest | chat.DetokenizeRequest
-_Inventory = (
-    inv.ListModels
-    | inv.ListRunning
-    | inv.ShowModel
-    | inv.LoadModel
-    | inv.PullModel
-    | inv.CreateModel
-    | inv.CopyModel
-    | inv.DeleteModel
-    | inv.SetDefault
-    | inv.SetAdapterScales
-    | inv.FindBlob
-    | inv.StoreBlob
-    | inv.WatchModels
-)
-
-
-class InventoryCommands(Protocol):
-    """Changes of the inventory without the manifest; see `controller.model_commands`."""
-
-    def pull(self, request: inv.PullModel) -> AsyncIterator[inv.TaskStatus]: ...
-    def create(self, request: inv.CreateModel) -> AsyncIterator[inv.TaskStatus]: ...
-    async def copy(self, request: inv.CopyModel) -> None: ...
-    async def delete(self, request: inv.DeleteModel) -> None: ...
-    async def set_default(self, request: inv.SetDefault) -> None: ...
-    async def set_adapter_scales(self, request: inv.SetAdapterScales) -> None: ...
-    def has_blob(self, digest: str) -> bool: ...
-    async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes]) -> bool: ...
 
 
 class ModelService:
@@ -107,8 +78,9 @@ class ModelService:
         tracer: Tracer,
         peers: PeerBook,
     ) -> None:
-        self._snapshot, self._pool, self._commands, self._metrics = snapshot, pool, commands, metrics
+        self._snapshot, self._pool, self._metrics = snapshot, pool, metrics
         self._places = PlaceBoard(lambda: pool.state.units)
+        self._inventory = ModelInventory(snapshot, pool, commands, self._places)
         self._quarantine = pool.quarantine
         self._objects, self._rates, self._usage = objects, rates, usage
         self._captures, self._tracer, self._peers = captures, tracer, peers
@@ -142,15 +114,8 @@ class ModelService:
         self._rates.charge(ended.key, ended.model, ended.usage.prompt_tokens + ended.usage.completion_tokens)
 
     def find(self, name: str, caller: Caller) -> Deployment:
-        """Return the model behind a name.
-
-        Raises `NotFound`, `Denied` for a model that the key may not use, and `Unavailable` for one without files.
-        """
-        deployment = declared(self._snapshot(), name, caller)
-        if (error := deployment.unavailable) is not None:
-            message = f"model '{name}' cannot be served: {error.message}"
-            raise Unavailable(message, hint=error.hint, retry_after=error.retry_after) from error
-        return deployment
+        """See `serving.tries.served`."""
+        return served(self._snapshot(), name, caller)
 
     # Completions
 
@@ -360,7 +325,7 @@ class ModelService:
             case dialect.StaticReply() | OpenSession() | ResumeStream() | FindStreams() | CancelStream():
                 raise Invalid("this operation needs no model")
             case _:
-                return await self._inventory(operation, caller)
+                return await self._inventory.answer(operation, caller)
 
     def _local(self, tries: Tries[R]) -> Tries[R]:
         """Return the tries; raise `Unsupported` for a model of a peer, whose prompts only the peer can count."""
@@ -370,114 +335,19 @@ class ModelService:
             )
         return tries
 
-    async def _inventory(self, operation: _Inventory, caller: Caller) -> dialect.Result:
-        """Answer questions about models, and change the inventory."""
-        match operation:
-            case inv.ListModels():
-                return inv.Inventory(models=cards(self._snapshot(), self._pool, caller))
-            case inv.ListRunning():
-                return inv.Inventory(models=running_cards(self._snapshot(), self._pool, caller))
-            case inv.ShowModel():
-                if (remote := peer_card(self._snapshot(), operation.model, caller)) is not None:
-                    return remote
-                deployment = declared(self._snapshot(), operation.model, caller)
-                shown = show_card(self._snapshot(), self._pool, deployment)
-                if operation.headers:
-                    shown = await compute(LARGE, with_headers, shown, deployment, operation.verbose)
-                slots = self._places.slots(deployment.unit, deployment.options.parallel)
-                return replace(shown, slots=slots, paths=shown.paths if "admin" in caller.roles else ())
-            case inv.LoadModel():
-                return await self._load(operation, caller)
-            case inv.PullModel() | inv.CreateModel():
-                return [status async for status in self.tasks(operation, caller)][-1]
-            case inv.CopyModel():
-                await self._commands.copy(operation)
-                return inv.Done()
-            case inv.DeleteModel():
-                await self._commands.delete(operation)
-                return inv.Done()
-            case inv.SetDefault():
-                await self._commands.set_default(operation)
-                return inv.Done()
-            case inv.SetAdapterScales():
-                name = declared(self._snapshot(), operation.model, caller).name
-                await self._commands.set_adapter_scales(replace(operation, model=name))
-                return inv.Done()
-            case inv.FindBlob(digest=digest):
-                return inv.Done(found=self._commands.has_blob(digest))
-            case inv.StoreBlob():
-                raise Invalid("a blob is the body of a request of its own")
-            case inv.WatchModels():
-                raise Invalid("the states of models are a stream")
-            case _:
-                assert_never(operation)
-
     def tasks(self, operation: inv.PullModel | inv.CreateModel, caller: Caller) -> AsyncIterator[inv.TaskStatus]:
-        return (
-            self._commands.pull(operation) if isinstance(operation, inv.PullModel) else self._commands.create(operation)
-        )
+        return self._inventory.tasks(operation)
 
-    async def watch(self, caller: Caller) -> AsyncGenerator[inv.ModelStateReport, None]:
-        known: dict[str, str] = {}
-        while True:
-            changed = self._pool.changed
-            now = states(self._snapshot(), self._pool, caller)
-            for name in known.keys() - now.keys():
-                yield inv.ModelStateReport(model=name, state="")
-            for name, state in now.items():
-                if known.get(name) != state:
-                    yield inv.ModelStateReport(model=name, state=state)
-            known = now
-            await changed.wait()
+    def watch(self, caller: Caller) -> AsyncIterator[inv.ModelStateReport]:
+        return self._inventory.watch(caller)
+
+    async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:
+        return await self._inventory.receive_blob(digest, chunks)
 
     async def store(self, stored: StoredObject, caller: Caller) -> None:
         await self._objects.put(stored, caller)
 
-    async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:
-        return await self._commands.receive_blob(digest, chunks)
-
     # Other operations
-
-    async def _load(self, operation: inv.LoadModel, caller: Caller) -> inv.Loaded:
-        """Load a model without a completion; `keep_alive` 0 unloads it instead."""
-        if operation.only_change:
-            loaded = self._pool.phase(self.find(operation.model, caller).unit) in (Phase.OPENING, Phase.READY)
-            if loaded != (operation.keep_alive == 0):
-                raise Invalid(f"model '{operation.model}' is {'already' if loaded else 'not'} loaded", field="model")
-        if operation.keep_alive == 0:
-            name = self._unloadable(operation.model, caller)
-            self._check_sharers(name, caller)
-            self._pool.unload(name, forced=operation.forced)
-            return inv.Loaded(model=operation.model, unloaded=True)
-        deployment = self.find(operation.model, caller)
-        self._pool.retry(deployment.name)
-        async with self._pool.lease(deployment.name, caller.priority):
-            pass
-        self._set_ttl(deployment.name, operation.keep_alive)
-        return inv.Loaded(model=operation.model)
-
-    def _unloadable(self, name: str, caller: Caller) -> str:
-        """Return the model behind a name, also one that the reconciler loads and that is not served yet."""
-        try:
-            return declared(self._snapshot(), name, caller).name
-        except NotFound:
-            if self._pool.prepares(name) and caller.may_use(name):
-                return name
-            raise
-
-    def _check_sharers(self, name: str, caller: Caller) -> None:
-        """Raise `Denied` if a model that the key may not use would be unloaded, because it shares the context."""
-        deployments = self._snapshot().deployments
-        if name not in deployments:
-            return
-        for other, deployment in deployments.items():
-            if deployment.unit == deployments[name].unit and not caller.may_use(other):
-                message = f"{name} shares its context with {other}, which the key '{caller.key}' may not use"
-                raise Denied(message, authenticated=True)
-
-    def _set_ttl(self, model: str, seconds: float | None) -> None:
-        if seconds is not None:
-            self._pool.set_ttl(model, float("inf") if seconds < 0 else seconds)
 
     async def _embed(self, request: chat.EmbedRequest, caller: Caller, usage: LastAttempt) -> chat.Vectors:
         begun = time.monotonic()
@@ -505,7 +375,8 @@ class ModelService:
             ]
 
         found, load, model = await self._embedded(request, caller, jobs, usage)
-        self._set_ttl(model, request.keep_alive)
+        if request.keep_alive is not None:
+            self._pool.keep_alive(model, request.keep_alive)
         vectors = await compute(sum(map(len, found.vectors)), shortened, found.vectors, request)
         return chat.Vectors(
             vectors=vectors,

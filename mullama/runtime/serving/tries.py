@@ -127,6 +127,18 @@ def declared(snapshot: Snapshot, name: str, caller: Caller) -> Deployment:
     return deployment
 
 
+def served(snapshot: Snapshot, name: str, caller: Caller) -> Deployment:
+    """Return the model behind a name.
+
+    Raises `NotFound`, `Denied` for a model that the key may not use, and `Unavailable` for one without files.
+    """
+    deployment = declared(snapshot, name, caller)
+    if (error := deployment.unavailable) is not None:
+        message = f"model '{name}' cannot be served: {error.message}"
+        raise Unavailable(message, hint=error.hint, retry_after=error.retry_after) from error
+    return deployment
+
+
 def first_model(snapshot: Callable[[], Snapshot], peers: PeerBook, operation: dialect.Operation, caller: Caller) -> str:
     """Return the name of the model that answers an operation unless it fails."""
     asked = operation.chat if isinstance(operation, chat.CountRequest | chat.RenderRequest) else operation

@@ -52,7 +52,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 async def _unload(server: LocalServer) -> None:
-    server.pool.set_ttl("a", 0.0)
+    server.pool.keep_alive("a", 0.0)
     await until(lambda: server.pool.pids() == ())
 
 
@@ -209,7 +209,7 @@ async def test_the_new_description_changes_no_other_model(server: LocalServer) -
     await server.apply(models)
     await server.ask("a", "x")
     for name in models:
-        server.pool.set_ttl(name, 0.0)
+        server.pool.keep_alive(name, 0.0)
     await until(lambda: server.pool.pids() == ())
     _replace(server.home / "a.script.json", _script("new"))
 
