@@ -14,7 +14,8 @@ from mullama.server.http.body import BodyBudget, parse_body, read_body
 from mullama.server.http.exchange import OPERATOR, Exchange, Rejection
 from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
-from mullama.server.operator_api import schema
+from mullama.server.operator_api import requests
+from mullama.server.operator_api.schema import SCHEMAS
 from mullama.server.route_table import AccessClass, Handler, HttpRoute
 from mullama.server.streams import follow, report
 from mullama.struct import Struct, replace
@@ -33,7 +34,7 @@ def operator_route(method: str, path: str, access: AccessClass, handler: Handler
         access=access,
         handler=handler,
         error_format=OPERATOR,
-        schema=schema.SCHEMAS[method, path],
+        schema=SCHEMAS[method, path],
         answers_early=True,
     )
 
@@ -176,11 +177,11 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
         await exchange.reply(Reply(body=await self.operator.model(params["name"], paths=paths)))
 
     async def _compare_revisions(self, exchange: Exchange, _: Params) -> None:
-        before, after = schema.read_revisions(exchange.query)
+        before, after = requests.read_revisions(exchange.query)
         await exchange.reply(Reply(body=await self.operator.compare_revisions(before, after)))
 
     async def _captures(self, exchange: Exchange, _: Params) -> None:
-        chosen = schema.read_filter(exchange.query)
+        chosen = requests.read_filter(exchange.query)
         found = [row for row in self.operator.captures() if all(row[key] == value for key, value in chosen.items())]
         await exchange.reply(Reply(body={"format": "mullama.requests/1", "requests": found}))
 
@@ -195,33 +196,33 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
 
     async def _plan(self, exchange: Exchange, _: Params) -> None:
         body = await self._body(exchange, {"manifest", "origin", "options"})
-        manifest, origin = schema.read_manifest(body), schema.read_origin(body.get("origin"))
-        options = schema.read_options(body.get("options"))
+        manifest, origin = requests.read_manifest(body), requests.read_origin(body.get("origin"))
+        options = requests.read_options(body.get("options"))
         async with self.inflight.track(exchange):
             plan = await self.operator.plan(manifest, origin, options)
         await exchange.reply(Reply(body=plan))
 
     async def _apply(self, exchange: Exchange, _: Params) -> None:
         body = await self._body(exchange, {"manifest", "origin", "options"})
-        options = self._with_precondition(exchange, schema.read_options(body.get("options")))
+        options = self._with_precondition(exchange, requests.read_options(body.get("options")))
         options = replace(options, by=options.by or exchange.caller.key or "")
-        lines = self.operator.apply(schema.read_manifest(body), schema.read_origin(body.get("origin")), options)
+        lines = self.operator.apply(requests.read_manifest(body), requests.read_origin(body.get("origin")), options)
         await report(exchange, lines, self.inflight)
 
     async def _manifest_text(self, exchange: Exchange, _: Params) -> None:
         await exchange.reply(Reply(body=await self.operator.manifest_text()))
 
     async def _plan_text(self, exchange: Exchange, _: Params) -> None:
-        text, profiles = schema.read_text(await self._body(exchange, {"text", "profiles"}))
+        text, profiles = requests.read_text(await self._body(exchange, {"text", "profiles"}))
         async with self.inflight.track(exchange):
             answer = await self.operator.plan_text(text, profiles)
         await exchange.reply(Reply(body=answer))
 
     async def _save_text(self, exchange: Exchange, _: Params) -> None:
         body = await self._body(exchange, {"text", "digest", "profiles", "allow_empty"})
-        (text, profiles), digest = schema.read_text(body), schema.read_digest(body)
+        (text, profiles), digest = requests.read_text(body), requests.read_digest(body)
         edit = TextEdit(text=text, digest=digest, profiles=profiles)
-        options = schema.read_options({"allow_empty": body.get("allow_empty", False)})
+        options = requests.read_options({"allow_empty": body.get("allow_empty", False)})
         options = self._with_precondition(exchange, replace(options, by=exchange.caller.key or "page"))
         await report(exchange, self.operator.save_text(edit, options), self.inflight)
 
@@ -272,9 +273,9 @@ class OperatorApi(Struct, frozen=True, kw_only=True):
 
     async def _undo(self, exchange: Exchange, _: Params) -> None:
         body = await self._body(exchange, {"to", "by", "fence", "fleet"})
-        by, fence = schema.read_author(body, exchange.caller.key), schema.read_fence(body)
+        by, fence = requests.read_author(body, exchange.caller.key), requests.read_fence(body)
         options = self._with_precondition(exchange, replace(UNDO, by=by, fence=fence))
-        to, fleet = schema.read_generation(body), schema.read_step_of_fleet(body)
+        to, fleet = requests.read_generation(body), requests.read_step_of_fleet(body)
         await report(exchange, self.operator.undo(to, options, fleet), self.inflight)
 
     async def _shutdown(self, exchange: Exchange, _: Params) -> None:
@@ -301,7 +302,7 @@ async def read_object(exchange: Exchange, pool: BodyBudget, bounds: Bounds, allo
     tree = {} if body is None else body
     if not isinstance(tree, dict):
         raise Invalid("the body must be a JSON object")
-    schema.refuse_unknown(tree, allowed, "the body")
+    requests.refuse_unknown(tree, allowed, "the body")
     return tree
 
 

@@ -12,7 +12,7 @@ from mullama.server.http.body import BodyBudget
 from mullama.server.http.exchange import Exchange
 from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
-from mullama.server.operator_api import schema
+from mullama.server.operator_api import requests
 from mullama.server.operator_api.api import operator_route, read_object
 from mullama.server.route_table import HttpRoute
 from mullama.struct import Struct
@@ -37,14 +37,14 @@ class DiscoveryApi(Struct, frozen=True, kw_only=True):
         ]
 
     async def _search(self, exchange: Exchange, _: Params) -> None:
-        query, limit, every = schema.read_search(exchange.query)
+        query, limit, every = requests.read_search(exchange.query)
         async with self.inflight.track(exchange):
             found = await self.operator.search_hub(query, limit=limit, every=every)
         body: dict[str, Any] = {"format": "mullama.search/1", "results": found}
         await exchange.reply(Reply(body=body))
 
     async def _repository(self, exchange: Exchange, _: Params) -> None:
-        source, context, profile = schema.read_advice_query(exchange.query)
+        source, context, profile = requests.read_advice_query(exchange.query)
         async with self.inflight.track(exchange):
             found = await self.operator.hub_advice(source, context=context, profile=profile)
         await exchange.reply(Reply(body=found))
@@ -53,5 +53,5 @@ class DiscoveryApi(Struct, frozen=True, kw_only=True):
         from mullama.manifest.load.insertion import insert_entry
 
         body = await read_object(exchange, self.pool, self.bounds, {"text", "path", "value"})
-        text, path, value = schema.read_entry(body)
+        text, path, value = requests.read_entry(body)
         await exchange.reply(Reply(body={"text": await compute(len(text), insert_entry, text, path, value)}))

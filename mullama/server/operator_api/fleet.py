@@ -9,7 +9,7 @@ from mullama.runtime.base import Operator
 from mullama.server.http.body import BodyBudget
 from mullama.server.http.exchange import Exchange
 from mullama.server.http.limits import Bounds
-from mullama.server.operator_api import schema
+from mullama.server.operator_api import requests
 from mullama.server.operator_api.api import operator_route, read_object
 from mullama.server.route_table import HttpRoute
 from mullama.struct import Struct
@@ -37,8 +37,8 @@ class FleetApi(Struct, frozen=True, kw_only=True):
 
     async def _take(self, exchange: Exchange, _: Params) -> None:
         body = await read_object(exchange, self.pool, self.bounds, {"holder", "fleet", "seconds", "fence"})
-        await exchange.reply(Reply(body=await self.operator.leases.take(schema.read_lease(body))))
+        await exchange.reply(Reply(body=await self.operator.leases.take(requests.read_lease(body))))
 
     async def _release(self, exchange: Exchange, _: Params) -> None:
         body = await read_object(exchange, self.pool, self.bounds, {"holder"})
-        await exchange.reply(Reply(body=await self.operator.leases.release(schema.read_holder(body))))
+        await exchange.reply(Reply(body=await self.operator.leases.release(requests.read_holder(body))))

@@ -13,7 +13,7 @@ from mullama.server.http.exchange import Exchange
 from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
 from mullama.server.log_book import LogBook
-from mullama.server.operator_api import schema
+from mullama.server.operator_api import requests
 from mullama.server.operator_api.api import operator_route
 from mullama.server.route_table import HttpRoute
 from mullama.server.streams import follow
@@ -39,7 +39,7 @@ class LogApi(Struct, frozen=True, kw_only=True):
         ]
 
     async def _read(self, exchange: Exchange, _: Params) -> None:
-        wanted, most = schema.read_log_query(exchange.query, time.time())
+        wanted, most = requests.read_log_query(exchange.query, time.time())
         last = self.book.last  # before the lines, so that a follower after it misses none
         lines = await asyncio.to_thread(self.book.read, wanted, most)
         await exchange.reply(Reply(body={"format": "mullama.logs/1", "last": last, "lines": lines}))
@@ -51,7 +51,7 @@ class LogApi(Struct, frozen=True, kw_only=True):
         query.pop("after", None)
         if not (text.isascii() and text.isdecimal()):
             raise Invalid("after must be the id of a line", field="after")
-        wanted, _most = schema.read_log_query(query, time.time())
+        wanted, _most = requests.read_log_query(query, time.time())
         await follow(exchange, self.book.follow(wanted, int(text)), self.inflight, self.bounds)
 
     async def _worker(self, exchange: Exchange, params: Params) -> None:

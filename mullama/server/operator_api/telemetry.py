@@ -9,7 +9,7 @@ from typing import Any
 from mullama.dialects.base import Reply
 from mullama.runtime.base import Operator
 from mullama.server.http.exchange import Exchange
-from mullama.server.operator_api import schema
+from mullama.server.operator_api import requests
 from mullama.server.operator_api.api import operator_route
 from mullama.server.route_table import HttpRoute
 from mullama.struct import Struct
@@ -31,16 +31,16 @@ class TelemetryApi(Struct, frozen=True, kw_only=True):
         ]
 
     async def _metrics_history(self, exchange: Exchange, _: Params) -> None:
-        query = schema.read_metrics_query(exchange.query, time.time())
+        query = requests.read_metrics_query(exchange.query, time.time())
         await exchange.reply(Reply(body=self.operator.metrics_history(query)))
 
     async def _keys(self, exchange: Exchange, _: Params) -> None:
-        schema.refuse_unknown(exchange.query, (), "the query")
+        requests.refuse_unknown(exchange.query, (), "the query")
         await exchange.reply(Reply(body={**await self.operator.key_report(), "own": exchange.caller.key}))
 
     async def _usage(self, exchange: Exchange, _: Params) -> None:
         now = time.time()
-        query = schema.read_usage(exchange.query, now)
+        query = requests.read_usage(exchange.query, now)
         rows: list[Any] = await self.operator.usage(query)
         body: dict[str, Any] = {
             "format": "mullama.usage/1",

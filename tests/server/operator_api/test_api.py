@@ -28,7 +28,7 @@ from mullama.errors import (
 from mullama.problems import Location, Problem
 from mullama.runtime.base import UNDO, ApplyOptions, KeyRecord, LeaseRequest, Origin
 from mullama.server.http.exchange import OPERATOR
-from mullama.server.operator_api.schema import read_usage
+from mullama.server.operator_api.requests import read_usage
 from mullama.struct import replace
 from tests.server.server_fixture import RunningServer, StubRuntime, key, manifest, read_until, request, running_server
 
