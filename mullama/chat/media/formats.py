@@ -26,6 +26,8 @@ _UNKNOWN_SIZE = 0x7FF0_0000
 _MOST_PARTS = 10_000
 """Segments or chunks before the sizes: a file of nothing else would take seconds to walk through."""
 _MOST_STREAMS = 100  # of an OGG file
+OGG_PAGE = 27 + 255 + 255 * 255
+"""The most bytes of a page of an OGG file."""
 _OPUS_RATE = 48_000
 """Positions of Opus in OGG count at this rate, whatever the rate of the sound was (RFC 7845, 4)."""
 _JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
@@ -152,18 +154,21 @@ def wav_samples(data: bytes) -> tuple[WavForm, int, int]:
 
 
 def wav_missing(data: bytes) -> float:
-    """Return the seconds of a WAV file of plain samples that its header states and that it does not have; else 0.
+    """Return the seconds that the header of a WAV file states and that it does not have.
 
     Errors: as `wav_samples`.
     """
     form, at, size = _wav_data(data)
-    return missing_seconds(size, len(data) - at, form.frames(size) / form.rate) if form.plain else 0.0
+    held = len(data) - at
+    # The stated bytes may end inside of the head of a block, so the bytes that are there give the rate.
+    seconds = form.frames(held) / form.rate * size / held if 0 < held < size else 0.0
+    return missing_seconds(size, held, seconds)
 
 
 def missing_seconds(stated: int, held: int, seconds: float) -> float:
-    """Return the seconds of a WAV file that are missing, 0 for one that was written to a pipe.
+    """Return the seconds of a sound that are missing, 0 for a WAV file that was written to a pipe.
 
-    stated: bytes of its samples by its header, which are so many seconds. held: bytes that it has.
+    stated: bytes of the sound by its header, which are so many seconds. held: bytes that it has.
     """
     return seconds * (stated - held) / stated if held < stated < _UNKNOWN_SIZE else 0.0
 
@@ -279,6 +284,15 @@ def _ogg_page(data: bytes, at: int) -> tuple[bytes, int, int]:
         raise ValueError
     body = at + 27 + data[at + 26]
     return data[at + 14 : at + 18], body, body + sum(data[at + 27 : body])
+
+
+def ogg_ends_early(end: bytes) -> bool:
+    """Return whether the last page of an OGG file is not complete. end: its last bytes, at least `OGG_PAGE` of them."""
+    at = end.rfind(b"OggS\x00")
+    try:
+        return at >= 0 and _ogg_page(end, at)[2] > len(end)
+    except IndexError:
+        return True
 
 
 def _last_position(data: bytes, serial: bytes) -> int:

@@ -13,7 +13,19 @@ from typing import IO
 import numpy as np
 
 from mullama.audio import Samples
-from mullama.chat.media.formats import KINDS, PLAIN_TAGS, ROUGH_END, SOUNDS, Format, format_of, missing_seconds
+from mullama.chat.media.formats import (
+    KINDS,
+    OGG_PAGE,
+    PLAIN_TAGS,
+    ROUGH_END,
+    SOUNDS,
+    Format,
+    after_tag,
+    format_of,
+    missing_seconds,
+    ogg_ends_early,
+)
+from mullama.chat.media.mpeg import MPEG_HEAD, mpeg_missing
 from mullama.errors import Invalid, Unsupported
 from mullama.struct import Struct
 
@@ -22,6 +34,7 @@ _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _RATES = (1_000, 384_000)
 _MOST_CHANNELS = 64
 _MOST_CHUNKS = 10_000
+_ID3_HEAD = 10  # bytes
 _DAMAGED = "send the complete file"
 
 
@@ -49,6 +62,8 @@ def open_sound(file: IO[bytes], name: str = "file") -> OpenSound:
         raise Invalid(f"{name} is not a sound of a known format", hint=f"send {SOUNDS}", field="file")
     sound = _wav(file, name) if form == "wav" else None
     if sound is None:
+        if form in ("mp3", "ogg"):
+            _check_stream_end(file, name)
         file.seek(0)
         sound = _by_soundfile(file, form, name)
     if not _RATES[0] <= sound.rate <= _RATES[1]:
@@ -65,6 +80,8 @@ class _Form(Struct, frozen=True):
     channels: int
     rate: int
     bits: int
+    byte_rate: int
+    """Bytes of one second; of a compressed sound by its header, so for errors alone."""
 
 
 def _wav(file: IO[bytes], place: str) -> OpenSound | None:
@@ -79,8 +96,7 @@ def _wav(file: IO[bytes], place: str) -> OpenSound | None:
         if name == b"data":
             if form is None:
                 break
-            if form.tag in PLAIN_TAGS and form.bits % 8 == 0:
-                _check_end(file, form, size, place)
+            _check_end(file, form, size, place)
             return OpenSound(form.rate, _wav_blocks(file, form, size)) if _is_plain(form) else None
         begin = file.tell()
         if name == b"fmt ":
@@ -94,20 +110,37 @@ def _check_end(file: IO[bytes], form: _Form, size: int, place: str) -> None:
     begin = file.tell()
     held = file.seek(0, os.SEEK_END) - begin
     file.seek(begin)
-    stated = size / max(1, form.rate * form.channels * form.bits // 8)
+    stated = size / form.byte_rate
     if (missing := missing_seconds(size, held, stated)) > ROUGH_END:
         raise _damaged(place, f"it states {stated:.1f} s of sound and ends after {stated - missing:.1f} s")
+
+
+def _check_stream_end(file: IO[bytes], place: str) -> None:
+    """Raise `Invalid` for MPEG that its tag says is longer, and for OGG whose last page is not complete."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - OGG_PAGE))
+    end = file.read(OGG_PAGE)
+    file.seek(0)
+    start = file.seek(after_tag(file.read(_ID3_HEAD)))
+    head = file.read(MPEG_HEAD)
+    if head.startswith(b"OggS"):
+        if ogg_ends_early(end):
+            raise _damaged(place, "its last page is not complete")
+    elif (missing := mpeg_missing(head, size - start)) > ROUGH_END:
+        raise _damaged(place, f"its header states {missing:.1f} s more than it has")
 
 
 def _form(data: bytes, place: str) -> _Form:
     if len(data) < 16:
         raise _damaged(place, "its header ends early")
-    tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data)
+    tag, channels, rate, byte_rate, _, bits = struct.unpack_from("<HHIIHH", data)
     if tag == _EXTENSIBLE and len(data) >= 26:
         tag = struct.unpack_from("<H", data, 24)[0]
     if not 0 < channels <= _MOST_CHANNELS:
         raise _damaged(place, f"it has {channels} channels")
-    return _Form(tag, channels, rate, bits)
+    if tag in PLAIN_TAGS:
+        byte_rate = rate * channels * bits // 8  # writers leave the field out
+    return _Form(tag, channels, rate, bits, max(1, byte_rate))
 
 
 def _is_plain(form: _Form) -> bool:

@@ -77,6 +77,25 @@ def test_formats_by_soundfile(format: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("format", "subtype", "message"),
+    [
+        ("FLAC", "PCM_16", "cannot be decoded to its end"),
+        ("MP3", "MPEG_LAYER_III", r"states 0\.8 s more"),
+        ("OGG", "VORBIS", "its last page is not complete"),
+        ("OGG", "OPUS", "its last page is not complete"),
+        ("WAV", "IMA_ADPCM", "it states 2.0 s of sound and ends after 1.2 s"),
+    ],
+)
+def test_a_file_of_soundfile_that_ends_early(format: str, subtype: str, message: str) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    buffer = io.BytesIO()
+    soundfile.write(buffer, spoken(2), RATE, format=format, subtype=subtype)
+    whole = buffer.getvalue()
+    with pytest.raises(Invalid, match=message):
+        read(whole[: len(whole) * 6 // 10])
+
+
+@pytest.mark.parametrize(
     ("data", "message"),
     [
         (b"", "not a sound of a known format"),

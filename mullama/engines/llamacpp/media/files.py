@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.media.formats import (
+    OGG_PAGE,
     ROUGH_END,
     Format,
     MediaHeader,
     after_tag,
+    ogg_ends_early,
     wav_missing,
     wav_samples,
 )
 from mullama.chat.media.limits import check_file, check_seconds
-from mullama.engines.llamacpp.media.mpeg import mpeg_seconds
+from mullama.chat.media.mpeg import MPEG_HEAD, mpeg_missing, mpeg_seconds
 from mullama.errors import Invalid
 from mullama.struct import replace
 
@@ -52,19 +54,31 @@ def checked(medium: Medium, limits: MediaLimits, place: int) -> MediaHeader:
             check(name, data)
         return header
     if header.format == "ogg":
+        if ogg_ends_early(data[-OGG_PAGE:]):
+            raise _ends_early(name, "its last page is not complete")
         return header  # `conversion` counts the seconds as it decodes them
     if header.format == "mp3":
         header = replace(header, seconds=mpeg_seconds(data, limits.seconds, after_tag(data)))
     elif not _is_plain(header, data) and mpeg_seconds(data, most := max(limits.seconds, _FALLBACK_SECONDS)) > most:
         # miniaudio reads a file as MPEG if it fails to read it as its format.
         raise Invalid(f"{name} is a damaged sound", hint=f"it is no {header.format} file")
-    if header.format == "wav" and (missing := wav_missing(data)) > ROUGH_END:
-        raise _ends_early(name, f"its header states {missing:.1f} s more than it has")
     check_seconds(header.seconds, name, limits)
+    if (missing := _missing(header, data)) > ROUGH_END:
+        raise _ends_early(name, f"its header states {missing:.1f} s more than it has")
     if header.seconds <= 0:
         # A stream of FLAC may leave its duration out, and miniaudio would read it without a bound.
         raise Invalid(f"{name} has no samples, or does not state how many", hint=f"write the {header.format} again")
     return header
+
+
+def _missing(header: MediaHeader, data: bytes) -> float:
+    """Return the seconds that the header of a sound states and that it does not have."""
+    if header.format == "wav":
+        return wav_missing(data)
+    if header.format == "mp3":
+        start = after_tag(data)
+        return mpeg_missing(data[start : start + MPEG_HEAD], len(data) - start)
+    return 0.0
 
 
 def _is_plain(header: MediaHeader, data: bytes) -> bool:

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.chat.media import MediaLimits, Medium
+from mullama.chat.media.mpeg import mpeg_seconds
 from mullama.engines.llamacpp.media.files import checked, readable
-from mullama.engines.llamacpp.media.mpeg import mpeg_seconds
 from mullama.errors import Invalid, MullamaError, TooLarge
-from tests.chat.media.test_formats import LOSSY, OLD_BMP, VORBIS
+from tests.chat.media.test_formats import LOSSY, OLD_BMP, OPUS, VORBIS
+from tests.chat.media.test_mpeg import tagged
 from tests.engines.llamacpp.media.projectors import png, wav
 
 LIMITS = MediaLimits(pixels=10_000, seconds=10.0)
@@ -182,6 +183,9 @@ def bmp(width: int = 3, height: int = 2) -> bytes:
         ("image", jpeg(2), 2), ("image", jpeg(2), 14), ("image", gif(), 2), ("image", gif(), 8),
         ("image", gif(colours=False), 3), ("image", bmp(), 1), ("image", bmp(height=-2), 9),
         ("audio", wav_of(8000, 1, 4000), 1600), ("audio", wav_of(8000, 1, 4000, tag=7), 900),
+        ("audio", wav_of(8000, 1, 1000, tag=2, block=100, bits=4), 501), ("audio", VORBIS, 1), ("audio", OPUS, 5),
+        ("audio", OPUS, 20), ("audio", tagged("Xing"), 417 * 5), ("audio", ID3 + tagged("Info"), 417 * 20),
+        ("audio", tagged("VBRI"), 417 * 9),
     ],
 )  # fmt: skip
 def test_a_file_that_ends_early_is_refused(kind: Any, data: bytes, cut: int) -> None:

@@ -1,8 +1,10 @@
-"""The duration of a stream of MPEG audio (MP3), as an upper bound of what miniaudio decodes from it. Pure.
+"""The duration of a stream of MPEG audio (MP3), as an upper bound of what miniaudio decodes from it, and its end. Pure.
 
-Nothing reliable states it. miniaudio looks for the next frame after bytes that are none, also in a file of another
-format that it could not read; it believes the number of frames that the first one states (a tag Xing or Info), and it
-converts all frames by the rate of the first. So a duration counts all frames, at the lowest rate, and all tags.
+Nothing reliable states the duration. miniaudio looks for the next frame after bytes that are none, also in a file of
+another format that it could not read; it believes the number of frames that the first one states (a tag Xing or Info),
+and it converts all frames by the rate of the first. So a duration counts all frames, at the lowest rate, and all tags.
+
+The end is missed only where the tag of an encoder states the bytes of the stream.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import math
 import re
 from heapq import heappop, heappush
+
+from mullama.chat.media.formats import missing_seconds
 
 _SAMPLES = {  # per frame, by (version, layer); version 3 is MPEG 1, layer 1 is III
     (3, 1): 1152, (3, 2): 1152, (3, 3): 384, (2, 1): 576, (2, 2): 1152, (2, 3): 384,
@@ -39,6 +43,10 @@ _SIDE = b"|".join(
     for second, checksum, stereo, mono in _SIDES
 )
 _TAG = re.compile(b"\xff(?=(?:" + _SIDE + b")(?:Xing|Info)...(.)(.{4}))", re.DOTALL)
+_VBRI = re.compile(b"\xff(?=" + _REST + b".{33}VBRI.{6}(.{4})(.{4}))", re.DOTALL)
+"""The tag of the encoders of Fraunhofer: bytes and frames."""
+MPEG_HEAD = 4096
+"""Bytes at the beginning of a stream in which its first frame stands."""
 _HEADER_BYTES = 4
 _MOST_FRAMES = 250  # of a second: twice those of layer I at 48 kHz; chance makes few in other bytes
 _MOST_SEARCHES = 1000
@@ -74,6 +82,24 @@ def mpeg_seconds(data: bytes, most: float, start: int = 0) -> float:
         if seconds > most or not left:
             return max(seconds, math.nextafter(most, math.inf))
     return max(seconds, max((samples for _, samples in ends), default=longest) / (lowest or _RATES[3][0]))
+
+
+def mpeg_missing(head: bytes, size: int) -> float:
+    """Return the seconds that the tag of the first frame states and that a stream does not have; 0 without a tag.
+
+    head: the first bytes of the stream, after tags of ID3. size: bytes of the whole stream.
+    """
+    if found := _TAG.search(head, 0, MPEG_HEAD):
+        flags, end = found[1][0], found.end(2)
+        if flags & 3 != 3:  # its frames and its bytes
+            return 0.0
+        stated, seconds = int.from_bytes(head[end : end + 4], "big"), _stated(head, found)
+    elif found := _VBRI.search(head, 0, MPEG_HEAD):
+        _, samples, hertz = _frame(head[found.start() : found.start() + 3])
+        stated, seconds = int.from_bytes(found[1], "big"), int.from_bytes(found[2], "big") * samples / hertz
+    else:
+        return 0.0
+    return missing_seconds(stated, size - found.start(), seconds)
 
 
 def _stated(data: bytes, tag: re.Match[bytes]) -> float:
