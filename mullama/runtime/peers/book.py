@@ -177,7 +177,7 @@ class PeerBook:
                 self._answered(entry)
                 yield pieces
 
-    def _headers(self, hops: tuple[str, ...]) -> dict[bytes | str, bytes | str]:
+    def _headers(self, hops: tuple[str, ...]) -> dict[str, str]:
         return {HOPS: ", ".join((*hops, self._id))}
 
     async def ask(self, target: str, path: str, body: dict[str, Any], hops: tuple[str, ...]) -> Any:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-
-import httpcore2
 
 from mullama.errors import Busy, ContextOverflow, Invalid, MullamaError, PeerLost, TimedOut, Unavailable
 from mullama.manifest.spec import Peer
 from mullama.runtime.peers.answer_stream import error_text
+from mullama.runtime.peers.connection import Connection, ConnectionFailed, ServerSilent
+from mullama.runtime.peers.connection_pool import ConnectionPool, NotConnected
 
-_Headers = dict[bytes | str, bytes | str]
-_IDLE = 60.0
-"""Seconds for which an unused connection stays open."""
 _LONGEST_ERROR = 1024**2
 _LONGEST_ANSWER = 256 * 1024**2
 _LONGEST_WAIT = 3600.0
@@ -43,7 +40,8 @@ def _trust(name: str, peer: Peer) -> ssl.SSLContext:
 class PeerClient:
     """Sends requests to a peer. name: of the peer, for errors. key: its API key; None for none.
 
-    Raises `PeerLost` for a key that no header can have, and for certificate authorities that cannot be read.
+    Raises `PeerLost` for a key that no header can have, for certificate authorities that cannot be read, and for a host
+    that is none.
     """
 
     def __init__(self, name: str, peer: Peer, key: str | None) -> None:
@@ -54,16 +52,19 @@ class PeerClient:
             )
         self._name, self._peer, self.key = name, peer, key
         self._open, self._retired = 0, False
-        self._headers: _Headers = {"accept": "text/event-stream, application/json", "user-agent": "mullama"}
-        self._headers |= {"authorization": f"Bearer {key}"} if key is not None else {}
+        headers = {"accept": "text/event-stream, application/json", "user-agent": "mullama"}
+        headers |= {"authorization": f"Bearer {key}"} if key is not None else {}
         secure = _trust(name, peer) if peer.url.startswith("https://") else None
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=secure, max_connections=None, max_keepalive_connections=64, keepalive_expiry=_IDLE
-        )
+        try:
+            self._pool = ConnectionPool(
+                peer.url, headers, secure, connect=peer.connect_timeout, silence=peer.timeout
+            )  # fmt: skip
+        except UnicodeError as error:
+            raise PeerLost(f"peer {name} has no valid host: {peer.url}", hint=f"check peers.{name}.url") from error
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._pool.aclose()
+        self._pool.close()
 
     async def retire(self) -> None:
         """Close the connections when the present requests have ended."""
@@ -73,7 +74,7 @@ class PeerClient:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, body: dict[str, Any], headers: _Headers | None = None
+        self, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None
     ) -> AsyncGenerator[AsyncIterator[bytes], None]:
         """Send a request and yield the pieces of its answer. The end of the block closes its connection unless the
         answer is complete, which cancels the request there.
@@ -83,7 +84,7 @@ class PeerClient:
         async with self._answer("POST", path, _json(body), headers) as response:
             yield self._pieces(response)
 
-    async def ask(self, path: str, body: dict[str, Any] | None = None, headers: _Headers | None = None) -> Any:
+    async def ask(self, path: str, body: dict[str, Any] | None = None, headers: Mapping[str, str] | None = None) -> Any:
         """Send a request, of method GET without a body, and return the JSON of its answer. Raises as `stream`."""
         data = None if body is None else _json(body)
         whole = bytearray()
@@ -99,66 +100,58 @@ class PeerClient:
 
     @asynccontextmanager
     async def _answer(
-        self, method: str, path: str, data: bytes | None, headers: _Headers | None
-    ) -> AsyncGenerator[httpcore2.Response, None]:
-        waits = {
-            "connect": self._peer.connect_timeout, "read": self._peer.timeout, "write": self._peer.timeout,
-            "pool": self._peer.connect_timeout,
-        }  # fmt: skip
-        kind: _Headers = {"content-type": "application/json"} if data is not None else {}
-        sent, waiting = {**self._headers, **kind, **(headers or {})}, {"timeout": waits}
+        self, method: str, path: str, data: bytes | None, headers: Mapping[str, str] | None
+    ) -> AsyncGenerator[Connection, None]:
+        kind = {"content-type": "application/json"} if data is not None else {}
         self._open += 1
         try:
-            async with self._pool.stream(
-                method, f"{self._peer.url}{path}", headers=sent, content=data, extensions=waiting
-            ) as response:
-                if response.status >= 300:
-                    raise await self._refusal(response)
-                yield response
-        except httpcore2.TimeoutException as error:
-            raise self._late(error) from error
-        except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+            async with self._pool.request(method, path, {**kind, **(headers or {})}, data) as connection:
+                if connection.status >= 300:
+                    raise await self._refusal(connection)
+                yield connection
+        except NotConnected as error:
+            raise PeerLost(
+                f"peer {self._name} did not accept a connection in {self._peer.connect_timeout:g} s"
+            ) from error
+        except ServerSilent as error:
+            raise self._silent() from error
+        except ConnectionFailed as error:
             raise self._unreachable(error) from error
         finally:
             self._open -= 1
             if self._retired and not self._open:
                 await self.close()
 
-    async def _pieces(self, response: httpcore2.Response) -> AsyncGenerator[bytes, None]:
+    async def _pieces(self, connection: Connection) -> AsyncGenerator[bytes, None]:
         try:
-            async for piece in response.aiter_stream():
+            while piece := await connection.read():
                 yield piece
-        except httpcore2.TimeoutException as error:
-            raise self._late(error) from error
-        except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+        except ServerSilent as error:
+            raise self._silent() from error
+        except ConnectionFailed as error:
             raise self._unreachable(error) from error
 
-    def _late(self, error: Exception) -> MullamaError:
-        if isinstance(error, httpcore2.ConnectTimeout | httpcore2.PoolTimeout):
-            return PeerLost(f"peer {self._name} did not accept a connection in {self._peer.connect_timeout:g} s")
+    def _silent(self) -> TimedOut:
         return TimedOut(
             f"peer {self._name} sent nothing for {self._peer.timeout:g} s", hint="peers.*.timeout bounds it"
         )
 
-    def _unreachable(self, error: Exception) -> PeerLost:
-        reason = str(error) or type(error).__name__
-        return PeerLost(f"peer {self._name} is not reachable: {reason}", hint="is its server running?")
+    def _unreachable(self, error: ConnectionFailed) -> PeerLost:
+        return PeerLost(f"peer {self._name} is not reachable: {error}", hint="is its server running?")
 
-    async def _refusal(self, response: httpcore2.Response) -> MullamaError:
+    async def _refusal(self, connection: Connection) -> MullamaError:
         """Return the error of an answer with the status of one."""
         data = b""
-        async for piece in response.aiter_stream():
+        while len(data) <= _LONGEST_ERROR and (piece := await connection.read()):
             data += piece
-            if len(data) > _LONGEST_ERROR:
-                break
         try:
             tree = json.loads(data)
         except ValueError:
             tree = data.decode("utf-8", "replace")
         given = tree.get("error", tree) if isinstance(tree, dict) else tree
-        wait = dict(response.headers).get(b"retry-after", b"").decode("latin-1")
+        wait = connection.headers.get("retry-after", "")
         seconds = min(float(wait), _LONGEST_WAIT) if wait.isdecimal() else None
-        return refusal(self._name, response.status, given, seconds)
+        return refusal(self._name, connection.status, given, seconds)
 
 
 _IN_HEADER = re.compile(r"[!-~]+(?:[ \t]+[!-~]+)*")
