@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from mullama.controller.event_log import EventLog
 from mullama.controller.fleet.lease_book import LeaseBook
+from mullama.controller.fleet.look import FleetLook
+from mullama.controller.fleet.rollout_book import RolloutBook
 from mullama.controller.git.follower import GitFollower
 from mullama.controller.model_page.document import ModelDocuments
 from mullama.controller.reconciler import Reconciler
@@ -45,7 +47,7 @@ class LocalOperator:
     """Implements `runtime.base.Operator`. Builds the changes of requests and reads the current state as one value.
 
     hub: returns the way to the hub, whose libraries take long to import. reload: reads the watched file again.
-    stop: begins an orderly end.
+    stop: begins an orderly end. env: has the keys of peers.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class LocalOperator:
         hub: Callable[[], HubBrowser],
         reload: Callable[[str], Awaitable[Reload]],
         stop: Callable[[], None],
+        env: Mapping[str, str],
     ) -> None:
         self._reconciler, self._files, self._event_log, self._rates = reconciler, files, event_log, rates
         self._usage, self._captures, self._git, self._editor = usage, captures, git, editor
@@ -75,11 +78,15 @@ class LocalOperator:
         self._report = StatusReport(
             state=reconciler.state, status=reconciler.status, certificates=reconciler.certificates,
             served_files=reconciler.served_files, tools=reconciler.tools, pool=pool, files=files, metrics=metrics,
-            rates=rates, peers=peers, git=git,
+            rates=rates, peers=peers, git=git, rollouts=reconciler.rollouts,
         )  # fmt: skip
         self._metrics = MetricsReport(
             state=reconciler.state, report=self._report, pool=pool, metrics=metrics, tools=reconciler.tools
         )
+        self._fleet = FleetLook(
+            manifest=lambda: reconciler.current.snapshot.manifest, status=self.status, lease=reconciler.leases.tree,
+            book=reconciler.rollouts, env=env,
+        )  # fmt: skip
         self._live_feed = LiveFeed(
             event_log,
             status=self.status,
@@ -248,6 +255,13 @@ class LocalOperator:
     @property
     def leases(self) -> LeaseBook:
         return self._reconciler.leases
+
+    @property
+    def rollouts(self) -> RolloutBook:
+        return self._reconciler.rollouts
+
+    async def fleet(self) -> dict[str, Any]:
+        return await self._fleet.view()
 
     @property
     def started(self) -> int:

@@ -18,6 +18,7 @@ from mullama.controller.certificates import Certificates
 from mullama.controller.current import Current, CurrentState
 from mullama.controller.event_log import EventLog
 from mullama.controller.fleet.lease_book import LeaseBook
+from mullama.controller.fleet.rollout_book import RolloutBook
 from mullama.controller.listeners import HttpListeners, Listeners
 from mullama.controller.runs.change import (
     Change,
@@ -90,6 +91,7 @@ class Reconciler:
         self.status = StatusTracker(event_log, metrics)
         self.state = CurrentState(_nothing_applied(records, env))
         self.leases = LeaseBook(records)
+        self.rollouts = RolloutBook(records)
         self.history = History(records, lambda message: event_log.note("warning", "", message))
         self._pending = PendingRuns()
         self.downloads = ModelDownloads(files, self._pending, metrics)

@@ -13,6 +13,8 @@ from mullama.chat.tool_servers import SEARCH_LABEL
 from mullama.controller.certificates import Certificates
 from mullama.controller.conditions import Condition, Reason, condition, tools_ready
 from mullama.controller.current import Current, CurrentState
+from mullama.controller.fleet.rollout_book import RolloutBook
+from mullama.controller.fleet.view import part_in_fleet
 from mullama.controller.git.follower import GitFollower
 from mullama.controller.runs.served_files import ServedFiles
 from mullama.controller.shared_memory import memory_in_use, with_shares
@@ -63,10 +65,12 @@ class StatusReport:
         rates: RateBook,
         peers: PeerBook,
         git: GitFollower,
+        rollouts: RolloutBook,
     ) -> None:
         self._state, self._status, self._certificates = state, status, certificates
         self._served_files, self._tools, self._pool, self._files = served_files, tools, pool, files
         self._metrics, self._rates, self._peers, self._git = metrics, rates, peers, git
+        self._rollouts = rollouts
         self._declared = DeclaredRevisions()
         self.started = time.time()
         """Unix seconds of the start of the server."""
@@ -106,6 +110,7 @@ class StatusReport:
             "tools": self._tools.status(),
             "groups": group_states(snapshot, self._pool),
             "git": self._git.tree(),
+            "fleet": part_in_fleet(current.origin.fleet, snapshot.revision, self._rollouts.record),
             "rates": self._rates.tree(),
             "machine": {
                 "ram_total": machine.ram_total if machine else 0,

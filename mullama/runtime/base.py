@@ -1,6 +1,6 @@
 """The interface between the runtime and the HTTP server: callers, access, the service and the operator.
 
-The server imports nothing else of the runtime.
+The server imports nothing else of the runtime, but for the values of `fleet`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mullama.dialects.stored_objects import StoredObject
 from mullama.errors import Busy
 from mullama.manifest.spec import Manifest
 from mullama.names import JSONValue
+from mullama.runtime.fleet import RolloutRecord
 from mullama.struct import Struct
 from mullama.trace_context import Span, TraceContext
 
@@ -183,6 +184,17 @@ class FleetLeases(Protocol):
 
     async def release(self, holder: str) -> dict[str, Any]:
         """End the lease of this holder; return `tree`. Raises `Conflict` for that of another one."""
+        ...
+
+
+class FleetRollouts(Protocol):
+    """The record of the last rollout of the fleet of this host."""
+
+    @property
+    def record(self) -> RolloutRecord | None: ...
+
+    async def leave(self, record: RolloutRecord) -> None:
+        """Keep a record, unless the present one is newer."""
         ...
 
 
@@ -453,6 +465,13 @@ class Operator(Protocol):
 
     @property
     def leases(self) -> FleetLeases: ...
+
+    @property
+    def rollouts(self) -> FleetRollouts: ...
+
+    async def fleet(self) -> dict[str, Any]:
+        """Return `{"format": "mullama.fleet-view/1", …}`: all hosts of the fleet as this one sees them."""
+        ...
 
     @property
     def started(self) -> int:

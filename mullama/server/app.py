@@ -118,7 +118,7 @@ class App:
         logs = LogApi(operator=operator, book=log_book, inflight=self.inflight, bounds=bounds)
         discovery = DiscoveryApi(operator=operator, pool=pool, inflight=self.inflight, bounds=bounds)
         blobs = BlobApi(operator=operator, inflight=self.inflight)
-        fleet = FleetApi(operator=operator, pool=pool, bounds=bounds)
+        fleet = FleetApi(operator=operator, pool=pool, inflight=self.inflight, bounds=bounds)
         self._mcp = McpRoute(app=self, service=service, pool=pool, inflight=self.inflight, bounds=bounds)
         parts = (own, telemetry, logs, discovery, blobs, fleet, WebPage(service, DIST), self._mcp)
         self.routes = (*endpoints.routes(dialects), *(route for part in parts for route in part.routes()))

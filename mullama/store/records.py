@@ -235,6 +235,20 @@ class Records:
         self.create()
         write_atomic(self.folder / "lease.json", json.dumps(lease).encode())
 
+    # The record of a fleet's last rollout
+
+    def rollout(self) -> dict[str, Any]:
+        """Return the saved record; empty without any, and where it cannot be read."""
+        try:
+            tree = json.loads((self.folder / "rollout.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return tree if isinstance(tree, dict) else {}
+
+    def save_rollout(self, rollout: Mapping[str, Any]) -> None:
+        self.create()
+        write_atomic(self.folder / "rollout.json", json.dumps(rollout).encode())
+
     # The pins of tools
 
     def tool_pins(self) -> dict[str, Any]:

@@ -16,10 +16,10 @@ import pytest
 from mullama.client.address import ServerAddress
 from mullama.client.http import Client
 from mullama.errors import MullamaError, Unavailable
+from mullama.runtime.fleet import StepMark
 from mullama.targets.fleet.execute import FleetOutcome, FleetRun, Stage
 from mullama.targets.fleet.hosts import HostStep, RemoteHost
 from mullama.targets.fleet.lease import FleetLeaseHold
-from mullama.targets.fleet.undo import StepMark
 from tests.e2e.stack import TINY, Stack, Started, eventually, stack_in, tiny_variant
 from tests.lent_devices import MIB, LentDevices
 from tests.stub_hub import StubHub, sha256

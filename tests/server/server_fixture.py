@@ -34,6 +34,7 @@ from mullama.runtime.base import (
     TextEdit,
     Tracer,
 )
+from mullama.runtime.fleet import RolloutRecord
 from mullama.server.app import App, create_app
 from mullama.server.http.limits import Bounds
 from mullama.server.http.listen import HttpServer
@@ -310,8 +311,29 @@ class StubRuntime:
     def leases(self) -> StubLeases:
         return StubLeases(self.seen)
 
+    @property
+    def rollouts(self) -> StubRollouts:
+        return StubRollouts(self.seen)
+
+    async def fleet(self) -> dict[str, Any]:
+        return {"format": "mullama.fleet-view/1", "name": None, "hosts": []}
+
     def stop(self) -> None:
         self.stopped.set()
+
+
+class StubRollouts:
+    """Notes the records that are left."""
+
+    def __init__(self, seen: list[Any]) -> None:
+        self._seen = seen
+
+    @property
+    def record(self) -> RolloutRecord | None:
+        return next((one for one in reversed(self._seen) if isinstance(one, RolloutRecord)), None)
+
+    async def leave(self, record: RolloutRecord) -> None:
+        self._seen.append(record)
 
 
 class StubLeases:

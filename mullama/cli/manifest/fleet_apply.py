@@ -25,6 +25,7 @@ from mullama.reconcile.lock import require_pins
 from mullama.reconcile.pins import read_lock
 from mullama.targets.fleet.plan import FleetPlan, blocked_text
 from mullama.targets.fleet.plan_views import fleet_lines, fleet_tree
+from mullama.targets.fleet.recorder import model_places
 from mullama.targets.fleet.stages import stages_of
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def apply_fleet(call: CommandContext, loaded: LoadedManifest) -> int:
             locked=call.options.locked,
         ),
         revisions,
+        model_places(fleet.loaded.manifest, plan.draft),
     )
 
 

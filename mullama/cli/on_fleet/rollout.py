@@ -11,28 +11,34 @@ from mullama.cli.app.context import CommandContext
 from mullama.cli.app.exit_codes import DONE, INTERRUPTED, PARTLY, outcome_code
 from mullama.cli.console.progress import ApplyProgress, fold, log_lines
 from mullama.cli.on_fleet.fleet_call import FleetCall
+from mullama.runtime.fleet import RolloutModel
 from mullama.targets.fleet.execute import STEP_SECONDS, FleetOutcome, FleetRun, Stage
 from mullama.targets.fleet.lease import FleetLeaseHold
+from mullama.targets.fleet.recorder import RolloutRecorder, RolloutSubject
 from mullama.units import counted
 
 
 def carry_out(
-    call: CommandContext, fleet: FleetCall, stages: Callable[[int], Sequence[Stage]], revisions: Mapping[str, str]
-) -> int:
+    call: CommandContext, fleet: FleetCall, stages: Callable[[int], Sequence[Stage]], revisions: Mapping[str, str],
+    models: Mapping[str, RolloutModel] | None = None,
+) -> int:  # fmt: skip
     """Carry out stages and return the exit code.
 
-    stages: returns them for the fence of the lease. revisions: what each host served when the plan was made.
+    stages: returns them for the fence of the lease. revisions: what each host served when the plan was made. models:
+    their places at the end; None for an undo.
     """
     view, options = _RolloutView(call), call.options
     asks = call.terminal.interactive and not options.json
     with FleetLeaseHold(list(fleet.hosts.values()), fleet.name, fleet.holder, away=len(fleet.away)) as lease:
+        recorder = RolloutRecorder(list(fleet.hosts.values()), _subject(fleet, models), lease.fence)
         run = FleetRun(
             fleet.hosts, stages(lease.fence), revisions,
             require=lease.require, observe=view.observe, confirm=call.terminal.confirm if asks else None,
-            within=STEP_SECONDS if math.isinf(options.timeout) else options.timeout,
+            changed=recorder.changed, within=STEP_SECONDS if math.isinf(options.timeout) else options.timeout,
         )  # fmt: skip
         try:
-            outcome = run.run()
+            with recorder.follow(run):
+                outcome = run.run()
         except KeyboardInterrupt:
             view.show(run.outcome)
             raise
@@ -40,6 +46,13 @@ def carry_out(
     for name in fleet.away:
         call.terminal.note(f"{name} is away and was not changed: mullama diff shows what it lacks when it is back")
     return exit_code_of(outcome)
+
+
+def _subject(fleet: FleetCall, models: Mapping[str, RolloutModel] | None) -> RolloutSubject:
+    return RolloutSubject(
+        fleet=fleet.name, kind="undo" if models is None else "apply", holder=fleet.holder,
+        urls={name: host.url for name, host in fleet.loaded.manifest.fleet.hosts.items()}, models=models or {},
+    )  # fmt: skip
 
 
 def exit_code_of(outcome: FleetOutcome) -> int:

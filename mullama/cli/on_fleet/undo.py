@@ -11,9 +11,10 @@ from mullama.cli.app.exit_codes import DONE, REFUSED
 from mullama.cli.on_fleet.fleet_call import FleetCall
 from mullama.cli.on_fleet.rollout import carry_out
 from mullama.errors import MullamaError, Refused
+from mullama.runtime.fleet import StepMark
 from mullama.targets.fleet.execute import Stage
 from mullama.targets.fleet.hosts import HostStep, on_each
-from mullama.targets.fleet.undo import FleetUndo, StepMark, plan_undo
+from mullama.targets.fleet.undo import FleetUndo, plan_undo
 from mullama.units import counted
 
 

@@ -291,6 +291,7 @@ class _Process(Struct, kw_only=True):
             hub=hub,
             reload=reload,
             stop=stopping.set,
+            env=env,
         )
         app = create_app(service, operator, DIALECTS, kept=kept, tracer=spans, log_book=book)
         metrics.gauges.append(lambda: _gauges_of(kept, app.sessions.open))

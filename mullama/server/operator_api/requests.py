@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, TypeGuard, get_args, get_type_hints
 
+from mullama.codec import from_tree
 from mullama.errors import Invalid
 from mullama.names import suggest
 from mullama.plan.quant_advice import Profile
 from mullama.runtime.base import ApplyOptions, LeaseRequest, MetricsQuery, Origin
+from mullama.runtime.fleet import RolloutRecord
 from mullama.server.log_book import LEVELS, MOST_LINES, LogFilter
 from mullama.store.usage import SECONDS, SUBJECTS, UsageQuery
 from mullama.struct import field_names
@@ -219,6 +221,14 @@ def read_lease(body: Mapping[str, Any]) -> LeaseRequest:
     if not _is_author(fleet):
         raise Invalid("fleet must be the name of a fleet", field="fleet")
     return LeaseRequest(holder=read_holder(body), fleet=str(fleet), seconds=float(seconds), fence=int(fence))
+
+
+ROLLOUT_FIELDS = set(field_names(RolloutRecord))
+
+
+def read_rollout(body: Mapping[str, Any]) -> RolloutRecord:
+    """Return the record of a rollout. Raises `Invalid` with the field."""
+    return from_tree(RolloutRecord, body, "rollout")
 
 
 def read_holder(body: Mapping[str, Any]) -> str:

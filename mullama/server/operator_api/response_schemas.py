@@ -171,14 +171,80 @@ STATUS = record(
     tools=array(_TOOL_SERVER),
     groups=array(_GROUP),
     git=nullable(_GIT),
+    fleet=nullable(record(name=TEXT, host=nullable(TEXT), fence=COUNT, number=COUNT)),
     rates=array(_RATE),
     machine=record(ram_total=_BYTES, ram_available=_BYTES, gpus=array(_DEVICE), cores=COUNT),
     workers=array(COUNT),
 )
 
-LEASE = record(
-    fence=COUNT,
-    lease=nullable(record(holder=TEXT, fleet=TEXT, seconds_left=_SECONDS)),
+_HELD = nullable(record(holder=TEXT, fleet=TEXT, seconds_left=_SECONDS))
+LEASE = record(fence=COUNT, lease=_HELD)
+
+_OUTCOME: dict[str, JSONValue] = {"steps_done": COUNT, "steps": COUNT, "outcome": TEXT, "message": TEXT, "hint": TEXT}
+_ENDS = ("applied", "paused", "failed", "interrupted")
+_CHANGES = ("changed", "unchanged", "failed", "running", "not reached", "away")
+_ROLLOUT: dict[str, JSONValue] = {
+    "fleet": TEXT,
+    "kind": one_of("apply", "undo"),
+    "holder": TEXT,
+    "fence": COUNT,
+    "number": COUNT,
+    "began": _TIME,
+    "updated": _TIME,
+    "ended": nullable(one_of(*_ENDS)),
+    "stage": COUNT,
+    "stages": COUNT,
+    "title": TEXT,
+    "pause": {"anyOf": [{"type": "null"}, {"enum": ["manual"]}, _SECONDS]},
+    "canary": _TEXTS,
+}
+ROLLOUT_RECORD = record(
+    **_ROLLOUT,
+    host=TEXT,
+    hosts=mapping(record(url=TEXT, state=one_of(*_CHANGES), revision=nullable(TEXT), **_OUTCOME)),
+    models=mapping(record(hosts=_TEXTS, replicas=COUNT)),
+)
+ROLLOUT = record(rollout=nullable(ROLLOUT_RECORD))
+_FLEET_MEMORY = record(
+    used=_BYTES,
+    places=array(
+        record(name=TEXT, description=TEXT, total=_BYTES, free=_BYTES, fault=TEXT, used=nullable(_BYTES),
+               budget=nullable(_BYTES))
+    ),
+)  # fmt: skip
+_FLEET_HOST = record(
+    name=TEXT,
+    url=TEXT,
+    this=FLAG,
+    state=TEXT,
+    reason=TEXT,
+    hint=TEXT,
+    version=nullable(TEXT),
+    uptime=nullable(_SECONDS),
+    generation=nullable(COUNT),
+    step=nullable(TEXT),
+    changed_since=FLAG,
+    result=nullable(record(state=one_of(*_CHANGES), **_OUTCOME)),
+    models=COUNT,
+    ready=COUNT,
+    active=COUNT,
+    waiting=COUNT,
+    memory=nullable(_FLEET_MEMORY),
+    faults=_TEXTS,
+)
+_PLACE_OF_MODEL = record(
+    host=TEXT, state=TEXT, wanted=nullable(FLAG), active=COUNT, waiting=COUNT, memory=_BYTES,
+    progress=nullable(_NUMBER), reason=TEXT,
+)  # fmt: skip
+FLEET = record(
+    format={"const": "mullama.fleet-view/1"},
+    name=nullable(TEXT),
+    host=nullable(TEXT),
+    when=_TIME,
+    lease=_HELD,
+    rollout=nullable(record(**_ROLLOUT, state=one_of(*_ENDS, "running", "lost"))),
+    hosts=array(_FLEET_HOST),
+    models=array(record(name=TEXT, replicas=nullable(COUNT), ready=COUNT, places=array(_PLACE_OF_MODEL))),
 )
 HISTORY = record(
     generations=array(

@@ -197,6 +197,19 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
         request=_object({}, closed=True, to={"type": ["integer", "null"]}, by=_TEXT, fence=_FENCE, fleet=_STEP),
         stream=_NDJSON,
     ),
+    ("GET", "/api/v1/fleet"): RouteSchema(
+        summary="Get all hosts of the fleet of this server, its models by host, and its rollout",
+        response=responses.FLEET,
+    ),
+    ("GET", "/api/v1/fleet/rollout"): RouteSchema(
+        summary="Get the record of the last rollout, as the controller of the fleet left it here",
+        response=responses.ROLLOUT,
+    ),
+    ("PUT", "/api/v1/fleet/rollout"): RouteSchema(
+        summary="Leave the record of a rollout; an older one than the present is not kept",
+        request=responses.ROLLOUT_RECORD,
+        response=responses.ROLLOUT,
+    ),
     ("GET", "/api/v1/fleet/lease"): RouteSchema(
         summary="Get the highest fence that a fleet used here, and the lease in force", response=responses.LEASE
     ),

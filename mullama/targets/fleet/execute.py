@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from mullama.client.http import StreamStop
 from mullama.errors import Kind, MullamaError, Unavailable
+from mullama.runtime.fleet import HostState, RolloutEnd
 from mullama.struct import Struct, field, replace
 from mullama.targets.fleet.hosts import FleetHostPort, HostStep
 from mullama.units import duration
@@ -29,11 +30,6 @@ SLOW_SECONDS = 60.0
 _AT_ONCE = 32
 _LOOK_SECONDS = 0.5  # a signal interrupts the wait of the main thread within this time
 
-HostState = Literal["changed", "unchanged", "failed", "running", "not reached"]
-"""`running` is a host that still changes after the controller left."""
-
-Ended = Literal["applied", "paused", "failed", "interrupted"]
-
 
 class Stage(Struct, frozen=True, kw_only=True):
     """Hosts that change at the same time."""
@@ -46,6 +42,8 @@ class Stage(Struct, frozen=True, kw_only=True):
     """By host, the models that must not have failed after the step."""
     leaving: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By host, the models that a later stage removes from it: one that cannot be loaded does not end the rollout."""
+    canary: bool = False
+    """True for a host that changes before the others."""
     pause: float | Literal["manual"] = 0.0
     """Time before the next stage in seconds; `manual` asks."""
 
@@ -68,7 +66,7 @@ class HostOutcome(Struct, frozen=True, kw_only=True):
 class FleetOutcome(Struct, frozen=True, kw_only=True):
     """The end of a rollout."""
 
-    ended: Ended
+    ended: RolloutEnd
     hosts: Mapping[str, HostOutcome]
 
     @property
@@ -90,6 +88,20 @@ class FleetOutcome(Struct, frozen=True, kw_only=True):
         return {"event": "result", "format": "mullama.fleet/1", "outcome": self.outcome, "hosts": hosts}
 
 
+class RolloutProgress(Struct, frozen=True, kw_only=True):
+    """A rollout at one moment."""
+
+    stage: int = 0
+    """The present or last stage, from 1; 0 before the first."""
+    stages: int
+    title: str = ""
+    pause: float | Literal["manual"] | None = None
+    """The pause after the stage while it lasts."""
+    canary: tuple[str, ...] = ()
+    """The hosts of the stages before the others."""
+    hosts: Mapping[str, HostOutcome]
+
+
 Observer = Callable[[str, Mapping[str, Any]], None]
 """Receives the name of a host, "" for the fleet, and one event. It is called by one thread at a time."""
 
@@ -99,7 +111,7 @@ class FleetRun:
 
     hosts: by name, all of the fleet. revisions: the applied revision of each host when the plan was made. require: is
     called before each step and raises when the controller must stop. confirm: answers at a manual pause; None ends
-    there. sleep: waits between stages.
+    there. sleep: waits between stages. changed: is called after each change of `progress`.
     """
 
     def __init__(
@@ -111,13 +123,14 @@ class FleetRun:
         require: Callable[[], None],
         observe: Observer = lambda host, event: None,
         confirm: Callable[[str], bool] | None = None,
+        changed: Callable[[], None] = lambda: None,
         within: float = STEP_SECONDS,
         slow: float = SLOW_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hosts, self._stages, self._revisions = hosts, stages, dict(revisions)
-        self._require, self._observe, self._confirm = require, observe, confirm
+        self._require, self._observe, self._confirm, self._changed = require, observe, confirm, changed
         self._within, self._slow, self._sleep, self._clock = within, slow, sleep, clock
         self._lock = threading.Lock()
         self._stops: dict[str, StreamStop] = {}
@@ -131,16 +144,25 @@ class FleetRun:
             )
             for name in hosts
         }
-        self._ended: Ended = "interrupted"
+        self._ended: RolloutEnd = "interrupted"
+        self._progress = RolloutProgress(
+            stages=len(stages), hosts={}, canary=tuple(name for stage in stages if stage.canary for name in stage.steps)
+        )
 
     @property
     def outcome(self) -> FleetOutcome:
         with self._lock:
             return FleetOutcome(ended=self._ended, hosts=dict(self._outcomes))
 
+    @property
+    def progress(self) -> RolloutProgress:
+        with self._lock:
+            return replace(self._progress, hosts=dict(self._outcomes))
+
     def run(self) -> FleetOutcome:
         """Carry out all stages. `KeyboardInterrupt` leaves the hosts that change to themselves, and is raised."""
         for number, stage in enumerate(self._stages, 1):
+            self._move(stage=number, title=stage.title)
             self._tell("", {"event": "stage", "number": number, "of": len(self._stages), "title": stage.title,
                             "hosts": list(stage.steps)})  # fmt: skip
             if not self._carry_out(stage):
@@ -154,11 +176,18 @@ class FleetRun:
 
     def _may_continue(self, stage: Stage) -> bool:
         if stage.pause == "manual":
+            if self._confirm is None:
+                return False
+            self._move(pause="manual")
             names = ", ".join(stage.steps)
-            return self._confirm is not None and self._confirm(f"{names} changed. Continue with the other hosts?")
+            confirmed = self._confirm(f"{names} changed. Continue with the other hosts?")
+            self._move(pause=None)
+            return confirmed
         if stage.pause:
+            self._move(pause=stage.pause)
             self._tell("", {"event": "pause", "seconds": stage.pause})
             self._sleep(stage.pause)
+            self._move(pause=None)
         return True
 
     def _carry_out(self, stage: Stage) -> bool:
@@ -265,6 +294,12 @@ class FleetRun:
     def _note(self, name: str, outcome: HostOutcome) -> None:
         with self._lock:
             self._outcomes[name] = outcome
+        self._changed()
+
+    def _move(self, **fields: Any) -> None:
+        with self._lock:
+            self._progress = replace(self._progress, **fields)
+        self._changed()
 
     def _tell(self, name: str, event: Mapping[str, Any]) -> None:
         with self._lock:

@@ -21,6 +21,9 @@ CALL_SECONDS = 15.0
 """The longest time of a call that answers at once. It is the time of the complete answer, so a host that sends one
 byte from time to time is slow and not alive."""
 
+RECORD_SECONDS = 3.0
+"""The longest time in which a host takes a record: the end of a rollout waits for the last one."""
+
 _AT_ONCE = 32  # calls to different hosts
 T = TypeVar("T")
 
@@ -68,6 +71,10 @@ class FleetHostPort(Protocol):
 
     def release_lease(self, holder: str) -> Any: ...
 
+    def leave_record(self, record: Mapping[str, Any]) -> Any:
+        """Leave the record of a rollout. Raises `NotFound` for a host whose mullama has no place for it."""
+        ...
+
     def change(self, step: HostStep, *, within: float, stop: StreamStop) -> Iterator[Mapping[str, Any]]:
         """Carry out a step and yield the lines of the apply. within: seconds for all of it, else `TimedOut`.
 
@@ -108,6 +115,9 @@ class RemoteHost:
     def release_lease(self, holder: str) -> Any:
         return self._ask("DELETE", "/api/v1/fleet/lease", {"holder": holder})
 
+    def leave_record(self, record: Mapping[str, Any]) -> Any:
+        return self._ask("PUT", "/api/v1/fleet/rollout", record, within=RECORD_SECONDS)
+
     def change(self, step: HostStep, *, within: float, stop: StreamStop) -> Iterator[Mapping[str, Any]]:
         if step.manifest is None:
             method, path = "POST", "/api/v1/undo"
@@ -126,10 +136,12 @@ class RemoteHost:
         with named(self.name):
             yield from self.client.events(f"{path}?{urlencode(query)}", stop=stop)
 
-    def _ask(self, method: str, path: str, tree: Mapping[str, Any] | None = None) -> Any:
-        stop = StreamStop()
-        with self._limited(self._within, stop):
-            return self.client.request(method, path, tree, within=self._within, stop=stop)
+    def _ask(
+        self, method: str, path: str, tree: Mapping[str, Any] | None = None, *, within: float | None = None
+    ) -> Any:
+        stop, seconds = StreamStop(), self._within if within is None else min(within, self._within)
+        with self._limited(seconds, stop):
+            return self.client.request(method, path, tree, within=seconds, stop=stop)
 
     @contextlib.contextmanager
     def _limited(self, seconds: float, stop: StreamStop) -> Iterator[None]:

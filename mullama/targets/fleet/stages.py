@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from mullama.manifest.spec import Manifest
+from mullama.runtime.fleet import StepMark
 from mullama.struct import replace
 from mullama.targets.fleet.execute import Stage
 from mullama.targets.fleet.hosts import HostStep
 from mullama.targets.fleet.plan import FleetPlan, FleetStep, tree_for
 from mullama.targets.fleet.targets import here
-from mullama.targets.fleet.undo import StepMark
 
 _TITLES = {"change": "change the models", "route": "route to the new places", "remove": "remove what is elsewhere"}
 _EARLY = {"change": "add further replicas", "route": "route around the change", "remove": "hand over the models"}
@@ -55,6 +55,7 @@ def stages_of(
                 host: [name for name in manifest.models if name not in draft.manifests[host].models]
                 for host, manifest in step.manifests.items()
             },
+            canary=step.canary,
             pause=step.pause,
         )
 

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from mullama.errors import NotFound
+from mullama.runtime.fleet import StepMark
 from mullama.struct import Struct, field
-
-_MARK = re.compile(r"(.+)/(\d+)\.(\d+)", re.DOTALL)
-
-
-class StepMark(NamedTuple):
-    """The step of a fleet's apply that made a revision."""
-
-    fleet: str
-    fence: int
-    """The number of the apply."""
-    step: int
-
-    def __str__(self) -> str:
-        return f"{self.fleet}/{self.fence}.{self.step}"
-
-    @classmethod
-    def parse(cls, text: object) -> StepMark | None:
-        """Return the mark in the origin of a revision; None for a revision that no fleet made."""
-        found = _MARK.fullmatch(text) if isinstance(text, str) else None
-        return cls(found[1], int(found[2]), int(found[3])) if found else None
 
 
 class FleetUndo(Struct, frozen=True, kw_only=True):

@@ -33,6 +33,11 @@ from mullama.struct import replace
 from tests.server.server_fixture import RunningServer, StubRuntime, key, manifest, read_until, request, running_server
 
 LEASE = {"holder": "ann", "fleet": "prod", "seconds": 30, "fence": 4}
+A = {"url": "http://a", "state": "running"}
+ROLLOUT = {
+    "fleet": "prod", "host": "a", "kind": "apply", "holder": "ann", "fence": 4, "number": 1, "began": 1, "updated": 2.5,
+    "hosts": {"a": A},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -216,6 +221,18 @@ def test_an_undo_takes_a_revision_or_none(server: RunningServer) -> None:
     assert server.runtime.seen == [(3, UNDO, ""), (None, replace(UNDO, by="ann"), "")]
 
 
+def test_a_controller_leaves_the_record_of_a_rollout_under_its_fence(server: RunningServer) -> None:
+    assert server.ask("GET", "/api/v1/fleet/rollout").json == {"rollout": None}
+    assert server.ask("PUT", "/api/v1/fleet/rollout", {**ROLLOUT, "fence": 2}).status == 409
+    kept = server.ask("PUT", "/api/v1/fleet/rollout", ROLLOUT).json
+    assert {name: kept["rollout"][name] for name in ("fleet", "began", "ended", "pause")} == {
+        "fleet": "prod", "began": 1.0, "ended": None, "pause": None,
+    }  # fmt: skip
+    assert kept["rollout"]["hosts"]["a"]["state"] == "running"
+    assert server.ask("GET", "/api/v1/fleet/rollout").json == kept
+    assert server.ask("GET", "/api/v1/fleet").json["format"] == "mullama.fleet-view/1"
+
+
 def test_a_fleet_takes_and_releases_the_lease_and_changes_under_its_fence(server: RunningServer) -> None:
     asked = LeaseRequest(holder="ann", fleet="prod", seconds=30.0, fence=4)
 
@@ -299,6 +316,14 @@ def test_events_follow_after_an_id(server: RunningServer) -> None:
         ("PUT", "/api/v1/fleet/lease", {**LEASE, "fleet": None}, "fleet"),
         ("PUT", "/api/v1/fleet/lease", {**LEASE, "hodler": ""}, "hodler"),
         ("DELETE", "/api/v1/fleet/lease", {}, "holder"),
+        ("GET", "/api/v1/fleet?hosts=a", None, "hosts"),
+        ("PUT", "/api/v1/fleet/rollout", {}, "fleet"),
+        ("PUT", "/api/v1/fleet/rollout", {**ROLLOUT, "holdr": ""}, "holdr"),
+        ("PUT", "/api/v1/fleet/rollout", {**ROLLOUT, "fence": 0}, "fence"),
+        ("PUT", "/api/v1/fleet/rollout", {**ROLLOUT, "ended": "soon"}, "ended"),
+        ("PUT", "/api/v1/fleet/rollout", {**ROLLOUT, "pause": "long"}, "pause"),
+        ("PUT", "/api/v1/fleet/rollout", {**ROLLOUT, "hosts": {"a": {"url": "http://a", "state": "well"}}}, "state"),
+        ("PUT", "/api/v1/fleet/rollout", {**ROLLOUT, "hosts": dict.fromkeys(map(str, range(101)), A)}, "hosts"),
         ("POST", "/api/v1/shutdown", {"force": True}, "force"),
         ("POST", "/api/v1/reload", {"now": True}, "now"),
         ("GET", "/api/v1/events?after=x", None, "after"),
@@ -326,6 +351,9 @@ def test_a_body_that_is_wrong_is_a_400_that_names_the_field(
         ("GET", "/api/v1/drift", None, 200),
         ("POST", "/api/v1/refresh", {}, 403),
         ("POST", "/api/v1/undo", {}, 403),
+        ("GET", "/api/v1/fleet", None, 200),
+        ("GET", "/api/v1/fleet/rollout", None, 200),
+        ("PUT", "/api/v1/fleet/rollout", {}, 403),
         ("GET", "/api/v1/fleet/lease", None, 200),
         ("PUT", "/api/v1/fleet/lease", {}, 403),
         ("DELETE", "/api/v1/fleet/lease", {}, 403),

@@ -27,6 +27,9 @@ class FakeHost:
         self.gone: MullamaError | None = None
         """The error of every call."""
         self.log: list[str] = []
+        self.records: list[Mapping[str, Any]] = []
+        """The records of rollouts that were left."""
+        self.recorded = threading.Condition()
         self.commit({"models": {}}, None)
 
     @property
@@ -71,6 +74,12 @@ class FakeHost:
     def release_lease(self, holder: str) -> Any:
         self._answer()
         self.leases = released(self.leases, holder, self.clock())
+
+    def leave_record(self, record: Mapping[str, Any]) -> Any:
+        self._answer()
+        with self.recorded:
+            self.records.append(record)
+            self.recorded.notify_all()
 
     def change(self, step: HostStep, *, within: float, stop: StreamStop) -> Iterator[Mapping[str, Any]]:
         self._answer()

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mullama.errors import NotFound
-from mullama.targets.fleet.undo import StepMark, plan_undo
+from mullama.runtime.fleet import StepMark
+from mullama.targets.fleet.undo import plan_undo
 
 
 def kept(*marks: str | None) -> list[dict[str, Any]]:
