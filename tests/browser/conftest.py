@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mullama.web import DIST
+from mullama.web import DIST, build
 from tests.e2e.stack import Stack, serving
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -42,6 +42,15 @@ def browser() -> Iterator[Any]:
         found = playwright.chromium.launch(executable_path=command, args=["--no-sandbox", resolver])
         yield found
         found.close()
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The text of axe-core, which is installed with the libraries of the page and is no part of it."""
+    try:
+        return (build._libraries(build._node()) / "axe-core/axe.min.js").read_text(encoding="utf-8")
+    except build.NoTools as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,10 @@ export type MetricsColumns = MetricsHistory["total"];
 export type KeyReport = Json<paths["/api/v1/keys"]["get"]>;
 export type HubResult = Json<paths["/api/v1/hub/search"]["get"]>["results"][number];
 export type HubRepository = Json<paths["/api/v1/hub/repository"]["get"]>;
+export type FleetView = Json<paths["/api/v1/fleet"]["get"]>;
+export type FleetHost = FleetView["hosts"][number];
+export type FleetModel = FleetView["models"][number];
+export type Rollout = NonNullable<FleetView["rollout"]>;
 export type UsageReport = Json<paths["/api/v1/usage"]["get"]>;
 export type UsageRow = UsageReport["rows"][number];
 

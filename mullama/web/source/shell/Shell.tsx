@@ -20,10 +20,13 @@ interface Screen {
   view: ComponentType;
   /** The screen from which it is reached, for one without a place in the navigation. */
   below?: string;
+  /** Returns false for a server that has no use of it, which leaves it out of the navigation. */
+  wanted?: () => boolean;
 }
 
 const SCREENS: Screen[] = [
   { path: "", title: "Overview", view: Overview },
+  { path: "fleet", title: "Fleet", view: lazy(() => import("../screens/fleet/Fleet.tsx"), "Fleet"), wanted: () => !!status.value?.fleet },
   { path: "models", title: "Model", view: lazy(() => import("../screens/model/Model.tsx"), "Model"), below: "" },
   { path: "plan", title: "Plan", view: lazy(() => import("../screens/plan/Plan.tsx"), "Plan") },
   { path: "history", title: "History", view: lazy(() => import("../screens/history/History.tsx"), "History") },
@@ -52,7 +55,7 @@ export function Shell() {
       <nav class="rail" aria-label="Screens">
         <a class="brand" href={link()}><img src="icon.svg" alt="" width="22" height="22" /> <span class="brand-name">mullama</span></a>
         <ul>
-          {SCREENS.filter((screen) => screen.below === undefined).map((screen) => (
+          {SCREENS.filter((screen) => screen.below === undefined && (screen === current || screen.wanted?.() !== false)).map((screen) => (
             <li key={screen.path}>
               <a href={link(...(screen.path ? [screen.path] : []))} aria-current={screen.path === (current.below ?? current.path) ? "page" : undefined}>
                 {screen.title}

@@ -1,16 +1,14 @@
 /** The API keys of the manifest: rights, limits with what is left, and use. Secrets never reach the page. */
 
-import { useEffect, useState } from "preact/hooks";
-
-import { ApiError, ask, key } from "../../api/client.ts";
 import type { KeyReport } from "../../api/types.ts";
 import { count, moment, span } from "../../format/units.ts";
 import { Bar } from "../../parts/Bar.tsx";
 import { Empty } from "../../parts/Empty.tsx";
 import { Problem } from "../../parts/Problem.tsx";
 import { StateMark } from "../../parts/StateMark.tsx";
+import { useRepeated } from "../../parts/useRepeated.ts";
 import { link } from "../../shell/router.ts";
-import { returns, status } from "../../state/live.ts";
+import { status } from "../../state/live.ts";
 import { AddKey } from "./AddKey.tsx";
 
 const PAUSE = 5000; // milliseconds between two looks at limits and use
@@ -20,26 +18,7 @@ type Limit = Key["limits"][number];
 
 /** The screen. */
 export function Keys() {
-  const [report, setReport] = useState<KeyReport | null>(null);
-  const [error, setError] = useState<unknown>(null);
-  const applied = status.value?.generation;
-  useEffect(() => {
-    let timer: number | undefined;
-    let ended = false;
-    const read = async () => {
-      try {
-        const found = await ask<KeyReport>("api/v1/keys");
-        if (!ended) setReport(found);
-        if (!ended) setError(null);
-      } catch (failure) {
-        if (!ended) setError(failure);
-        if (failure instanceof ApiError && failure.status === 403) return;
-      }
-      if (!ended) timer = setTimeout(() => void read(), PAUSE) as unknown as number;
-    };
-    void read();
-    return () => { ended = true; clearTimeout(timer); };
-  }, [applied, key.value, returns.value]);
+  const { found: report, error } = useRepeated<KeyReport>("api/v1/keys", PAUSE, status.value?.generation);
   return (
     <div class="screen">
       <header><h1>Keys</h1><p class="quiet">Names, rights and use. Secrets are read by the server alone and are shown nowhere.</p></header>
