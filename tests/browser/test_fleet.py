@@ -55,12 +55,13 @@ def test_a_fleet_that_is_well_shows_its_hosts_rollout_and_places(page: Any, stac
     page.get_by_text("fleet · 3 hosts · 0 requests running · 0 waiting").wait_for()
     rollout = page.get_by_role("region", name="Last apply")
     rollout.get_by_text("reached every host").wait_for()
-    assert "held by nobody" in rollout.inner_text()
+    assert "Lease\nfree" in rollout.inner_text()
     assert rollout.locator("dt", has_text="Canary").count() == 1
     for host in "abc":
         row_of(page, host).get_by_text("ready").first.wait_for()
-        row_of(page, host).get_by_text("changed", exact=True).wait_for()
-        row_of(page, host).get_by_text("1 of 1", exact=True).wait_for()
+        row_of(page, host).get_by_text("1 of 1 steps").wait_for()
+        assert "● changed" in row_of(page, host).inner_text()
+        assert row_of(page, host).get_by_role("cell").nth(2).inner_text() == "1 of 1"
         row_of(page, host).get_by_text("main memory").wait_for()
     row_of(page, "a").get_by_text("this server").wait_for()
     page.get_by_text("2 of 2 replicas ready").wait_for()

@@ -33,7 +33,7 @@ export function RolloutPanel({ rollout, view }: { rollout: Rollout; view: FleetV
           <dt>{rollout.ended === null ? "Last report" : "Ended"}</dt><dd>{moment(rollout.updated)}</dd>
           {rollout.canary.length > 0 && <><dt>Canary</dt><dd>{rollout.canary.join(", ")}</dd></>}
           <dt>Lease</dt>
-          <dd>{lease ? <>held by {visible(lease.holder)}; it ends in {span(lease.seconds_left)} unless it is renewed</> : "held by nobody"}</dd>
+          <dd>{lease ? <>held by {visible(lease.holder)}; it ends in {span(lease.seconds_left)} unless it is renewed</> : "free"}</dd>
         </dl>
       </div>
     </section>
