@@ -23,7 +23,7 @@ _FAULTY = ("failed", "degraded")
 
 
 class HostLook(Struct, frozen=True, kw_only=True):
-    """What this server knows of another host now."""
+    """The answer of another host, or the reason why there is none."""
 
     status: Mapping[str, Any] | None = None
     """Its status; None for a host without an answer."""
