@@ -38,6 +38,15 @@ class Server:
         times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
         return float(sum(time.user + time.system for time in times))
 
+    def processor_times(self) -> tuple[float, float]:
+        """Return the seconds of processor time so far: of the server process, and of its workers together.
+
+        To the nanosecond where Linux counts so, else to the tick of its clock.
+        """
+        server = psutil.Process(self.process.pid)
+        workers = server.children(recursive=True)
+        return _processor_time(server), sum(map(_processor_time, workers))
+
     def resident(self) -> int:
         """Return the resident bytes of the worker with the most, which has the model."""
         workers = psutil.Process(self.process.pid).children(recursive=True)
@@ -73,6 +82,14 @@ def llama_server(
         command = [str(binary), "-m", str(model), "-a", name, "-t", str(threads), "--port", str(port)]
         command += ["-c", str(size * parallel), "-np", str(parallel), *extra]
         yield from _running(command, f"http://127.0.0.1:{port}", "/health", folder, dict(os.environ))
+
+
+def _processor_time(process: psutil.Process) -> float:
+    try:
+        return time.clock_gettime((~process.pid << 3) | 2)  # Linux: the clock of a process, MAKE_PROCESS_CPUCLOCK
+    except OSError:
+        times = process.cpu_times()
+        return float(times.user + times.system)
 
 
 def _running(command: list[str], url: str, health: str, folder: str, env: dict[str, str]) -> Iterator[Server]:
