@@ -98,14 +98,7 @@ class StatusReport:
             "models": models,
             "memory": {**memory_in_use(models, snapshot), "places": self._places(current)},
             "routes": snapshot.aliases,
-            "shares": {
-                route.name: {
-                    "to": [{"model": model, "weight": weight} for model, weight in route.targets],
-                    "fallback": list(route.fallback),
-                }
-                for route in snapshot.routes.values()
-                if len(route.targets) > 1 or route.fallback
-            },
+            "shares": snapshot.shares,
             "peers": self._peers.status(),
             "tools": self._tools.status(),
             "groups": group_states(snapshot, self._pool),

@@ -14,7 +14,7 @@ from mullama.engines.base import ContextOptions, EngineChoice
 from mullama.errors import Invalid, ModelUnavailable, NotFound, Unsupported
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.spec.readers import PEER_SIGN
-from mullama.names import ModelName, suggest
+from mullama.names import JSONValue, ModelName, suggest
 from mullama.plan.fit import Placement
 from mullama.plan.observed import KnownFiles
 from mullama.runtime.base import Access
@@ -137,6 +137,18 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     def aliases(self) -> dict[str, str]:
         """The part of `names` with names of routes: all but the own name of each model."""
         return {name: target for name, target in self.names.items() if name != key_of(target)}
+
+    @property
+    def shares(self) -> dict[str, JSONValue]:
+        """The weights of the targets and the fallbacks of each route that leads to more than one model, as JSON."""
+        return {
+            route.name: {
+                "to": [{"model": model, "weight": weight} for model, weight in route.targets],
+                "fallback": list(route.fallback),
+            }
+            for route in self.routes.values()
+            if len(route.targets) > 1 or route.fallback
+        }
 
     def context_size(self, name: str) -> int:
         """Return the declared context of the model behind a name; 0 without one, or for a name of no model here."""

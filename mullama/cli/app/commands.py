@@ -81,7 +81,7 @@ COMMANDS = (
     Command("status", "server.status", "show the server, its models and their conditions"),
     Command("top", "server.top", "watch and change the server on a live page of the terminal"),
     Command("ps", "server.status", "list the loaded models and their memory"),
-    Command("wait", "server.status", "wait until the server, a model or a condition is ready"),
+    Command("wait", "server.wait", "wait until the server, a model or a condition is ready"),
     Command("usage", "server.usage", "show the requests and tokens of keys, routes and models"),
     Command("ui", "server.ui", "print the address of the web page, or open it in a browser"),
     Command("mcp", "server.mcp", "offer the server to an assistant as tools (Model Context Protocol)"),
