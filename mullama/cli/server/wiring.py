@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import logging
 import os
-import signal
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import mullama
-from mullama.cli.app.exit_codes import outcome_code
+from mullama.cli.server.process import ServerProcess, ignore_signals
 from mullama.controller.event_log import EventLog
 from mullama.controller.fleet.restart import from_fleet
 from mullama.controller.git.checkout import from_checkout
@@ -27,18 +23,16 @@ from mullama.controller.model_page.document import ModelDocuments
 from mullama.controller.operator import LocalOperator
 from mullama.controller.rate_state import RateState
 from mullama.controller.reconciler import Reconciler
-from mullama.controller.restart import begin
-from mullama.controller.runs.change import Change, Line, unchanged
+from mullama.controller.runs.change import Change, unchanged
 from mullama.controller.telemetry.export import TelemetryExport
 from mullama.controller.telemetry.metrics_sampler import MetricsSampler
-from mullama.controller.watch import fs_events
 from mullama.controller.watch.editor import ManifestEditor
 from mullama.controller.watch.watcher import ManifestWatcher
 from mullama.controller.webhooks.delivery import WebhookDelivery
 from mullama.dialects import DIALECTS
 from mullama.errors import Conflict, MullamaError
 from mullama.manifest.load import LoadedManifest
-from mullama.manifest.spec import Manifest
+from mullama.manifest.spec import Manifest, Moved
 from mullama.reconcile.files import Files
 from mullama.runtime.attempts import Attempts
 from mullama.runtime.base import ApplyOptions, Origin, Reload
@@ -56,21 +50,18 @@ from mullama.runtime.tools.search_desk import embed_by
 from mullama.runtime.tools.service import ToolService
 from mullama.runtime.worker.spawn import SpawnedWorker
 from mullama.server import log
-from mullama.server.app import App, create_app
+from mullama.server.app import create_app
 from mullama.server.http.listen import HttpServer
 from mullama.server.log_book import LogBook
 from mullama.server.stream_keeper import StreamKeeper
 from mullama.store.client_objects import ObjectFile
-from mullama.store.process import process_identity
-from mullama.store.records import SERVING_LOCK, Records, ServerRecord
+from mullama.store.records import SERVING_LOCK, Records
 from mullama.store.usage import UsageFile
-from mullama.struct import Struct, field
+from mullama.struct import Struct
 
 if TYPE_CHECKING:
     from mullama.reconcile.hub_models import HubBrowser
 
-DRAIN_SECONDS = 30.0
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _GC_THRESHOLD = 10_000  # allocations between two collections; one collection then takes a few milliseconds at most
 _MAX_SOCKET_PATH = 100  # bytes; systems allow 104 to 108
 _log = logging.getLogger("mullama")
@@ -147,7 +138,7 @@ async def _serve(
     log_levels: Mapping[str, str],
     book: LogBook,
 ) -> int:
-    process = _Process.make(records, env, book)
+    process = _make_process(records, env, book)
     process.pool.spare.keep("llamacpp", worker)
     control = control_path(records, env)
     process.handle_signals()
@@ -177,66 +168,108 @@ async def _serve(
     finally:
         records.withdraw(os.getpid())
         await process.close()
-        # A signal that arrives now must not kill the process before it returns its exit code.
-        for number in (*_STOP_SIGNALS, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
 
 
-class _Process(Struct, kw_only=True):
-    """The parts of one server process and the signals that end it."""
+def _make_process(records: Records, env: Mapping[str, str], book: LogBook) -> ServerProcess:
+    """Return the parts of a server, connected."""
+    http, event_log, metrics, stopping = HttpServer(), EventLog(), Metrics(), asyncio.Event()
+    pool = Pool(event_log.note, Attempts(counts=records.attempts(), save=records.note_attempts))
+    files = Files.here(env)
+    reconciler = Reconciler(
+        records=records, pool=pool, files=files, http=http, env=env, event_log=event_log, metrics=metrics
+    )
+    watcher = ManifestWatcher(reconciler=reconciler, pool=pool, event_log=event_log, env=env)
+    serving = _Serving.make(records, reconciler, pool, files, event_log, metrics, env)
+    kept = StreamKeeper(lambda: reconciler.current.snapshot.manifest.server.resumable, metrics.streams)
+    git = GitFollower(
+        folder=records.git_folder, current=lambda: reconciler.current, adopt=watcher.follow,
+        conditions=reconciler.status.conditions, event_log=event_log, env=env,
+    )  # fmt: skip
+    sampler = MetricsSampler(metrics, pool, lambda: reconciler.current, event_log)
+    operator = LocalOperator(
+        reconciler=reconciler,
+        files=files,
+        pool=pool,
+        event_log=event_log,
+        metrics=metrics,
+        rates=serving.rates,
+        usage=serving.usage,
+        captures=serving.captures,
+        sampler=sampler,
+        peers=serving.peers,
+        git=git,
+        editor=ManifestEditor(reconciler, env),
+        documents=ModelDocuments(pool, env),
+        hub=_hub_of(files, reconciler),
+        reload=_reload_of(git, watcher),
+        stop=stopping.set,
+        env=env,
+    )
+    app = create_app(serving.service, operator, DIALECTS, kept=kept, tracer=serving.spans, log_book=book)
+    metrics.gauges.append(lambda: _gauges_of(kept, app.sessions.open))
+    return ServerProcess(
+        records=records,
+        http=http,
+        app=app,
+        objects=serving.objects,
+        rates=RateState(serving.rates, records),
+        usage=serving.usage,
+        git=git,
+        reconciler=reconciler,
+        watcher=watcher,
+        service=serving.service,
+        operator=operator,
+        pool=pool,
+        sampler=sampler,
+        peers=serving.peers,
+        telemetry=TelemetryExport(
+            serving.spans, operator.families, metrics, lambda: reconciler.current.snapshot.manifest, event_log, env
+        ),
+        webhooks=WebhookDelivery(event_log, lambda: reconciler.current.snapshot.manifest, env),
+        stopping=stopping,
+    )
 
-    records: Records
-    http: HttpServer
-    app: App
-    objects: ClientStore
-    rates: RateState
-    usage: UsageLog
-    git: GitFollower
-    reconciler: Reconciler
-    watcher: ManifestWatcher
+
+class _Serving(Struct, kw_only=True):
+    """The parts that answer requests, and those that count them."""
+
     service: ToolService
-    operator: LocalOperator
-    pool: Pool
-    webhooks: WebhookDelivery
-    telemetry: TelemetryExport
-    sampler: MetricsSampler
+    objects: ClientStore
+    rates: RateBook
+    usage: UsageLog
+    captures: CaptureLog
+    spans: SpanQueue
     peers: PeerBook
-    stopping: asyncio.Event
-    """Set by the first SIGTERM or SIGINT and by a shutdown request."""
-    stop_at_once: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set by the second signal: requests are no longer drained."""
-    reload_requested: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set by SIGHUP."""
-    tasks: tuple[asyncio.Task[Any], ...] = ()
-    """Tasks that run until the end."""
 
     @classmethod
-    def make(cls, records: Records, env: Mapping[str, str], book: LogBook) -> _Process:
-        http = HttpServer()
-        event_log, metrics = EventLog(), Metrics()
-        attempts = Attempts(counts=records.attempts(), save=records.note_attempts)
-        pool = Pool(event_log.note, attempts)
-        files = Files.here(env)
-        reconciler = Reconciler(
-            records=records, pool=pool, files=files, http=http, env=env, event_log=event_log, metrics=metrics
-        )
-        watcher = ManifestWatcher(reconciler=reconciler, pool=pool, event_log=event_log, env=env)
-        stopping = asyncio.Event()
-        objects = ClientStore(
-            ObjectFile(records.objects_path),
-            lambda: reconciler.current.snapshot.manifest.server.stored,
-            moved=lambda: reconciler.current.snapshot.manifest.moved,
-        )
-        rates = RateBook(lambda: reconciler.current.snapshot.manifest, refused=metrics.rate_limited)
-        captures = CaptureLog(lambda: reconciler.current.snapshot.manifest.observability.captures)
+    def make(
+        cls,
+        records: Records,
+        reconciler: Reconciler,
+        pool: Pool,
+        files: Files,
+        event_log: EventLog,
+        metrics: Metrics,
+        env: Mapping[str, str],
+    ) -> _Serving:
+        def manifest() -> Manifest:
+            return reconciler.current.snapshot.manifest
+
+        def moved() -> tuple[Moved, ...]:
+            return manifest().moved
+
+        objects = ClientStore(ObjectFile(records.objects_path), lambda: manifest().server.stored, moved=moved)
+        rates = RateBook(manifest, refused=metrics.rate_limited)
+        captures = CaptureLog(lambda: manifest().observability.captures)
         usage = UsageLog(
             UsageFile(records.usage_path),
-            lambda: reconciler.current.snapshot.manifest.observability.usage.keep,
+            lambda: manifest().observability.usage.keep,
             reconciler.status.usage_recorded,
-            moved=lambda: reconciler.current.snapshot.manifest.moved,
+            moved=moved,
         )
-        spans = SpanQueue(lambda: reconciler.current.snapshot.manifest.observability.otlp, metrics.spans)
-        peers = PeerBook(lambda: reconciler.current.snapshot.manifest, env, event_log.note)
+        spans = SpanQueue(lambda: manifest().observability.otlp, metrics.spans)
+        peers = PeerBook(manifest, env, event_log.note)
         models = ModelService(
             lambda: reconciler.current.snapshot,
             pool,
@@ -251,187 +284,28 @@ class _Process(Struct, kw_only=True):
         )
         reconciler.tools.search.embed = embed_by(models)
         runner = CallRunner(reconciler.tools, metrics, spans, event_log.note, captures.add_calls)
-        service = ToolService(models, models.first_model, reconciler.tools, runner)
-        kept = StreamKeeper(lambda: reconciler.current.snapshot.manifest.server.resumable, metrics.streams)
-        git = GitFollower(
-            folder=records.git_folder,
-            current=lambda: reconciler.current,
-            adopt=watcher.follow,
-            conditions=reconciler.status.conditions,
-            event_log=event_log,
-            env=env,
-        )
-
-        async def reload(reason: str) -> Reload:
-            if git.settings is not None:
-                await git.sync(forced=True)
-            return await watcher.reload(reason)
-
-        sampler = MetricsSampler(metrics, pool, lambda: reconciler.current, event_log)
-
-        def hub() -> HubBrowser:
-            from mullama.reconcile.hub_models import HubBrowser
-
-            return HubBrowser(files, lambda: reconciler.current.snapshot.manifest)
-
-        operator = LocalOperator(
-            reconciler=reconciler,
-            files=files,
-            pool=pool,
-            event_log=event_log,
-            metrics=metrics,
-            rates=rates,
-            usage=usage,
-            captures=captures,
-            sampler=sampler,
-            peers=peers,
-            git=git,
-            editor=ManifestEditor(reconciler, env),
-            documents=ModelDocuments(pool, env),
-            hub=hub,
-            reload=reload,
-            stop=stopping.set,
-            env=env,
-        )
-        app = create_app(service, operator, DIALECTS, kept=kept, tracer=spans, log_book=book)
-        metrics.gauges.append(lambda: _gauges_of(kept, app.sessions.open))
         return cls(
-            records=records,
-            http=http,
-            app=app,
-            objects=objects,
-            rates=RateState(rates, records),
-            usage=usage,
-            git=git,
-            reconciler=reconciler,
-            watcher=watcher,
-            service=service,
-            operator=operator,
-            pool=pool,
-            sampler=sampler,
-            peers=peers,
-            telemetry=TelemetryExport(
-                spans, operator.families, metrics, lambda: reconciler.current.snapshot.manifest, event_log, env
-            ),
-            webhooks=WebhookDelivery(event_log, lambda: reconciler.current.snapshot.manifest, env),
-            stopping=stopping,
-        )
+            service=ToolService(models, models.first_model, reconciler.tools, runner),
+            objects=objects, rates=rates, usage=usage, captures=captures, spans=spans, peers=peers,
+        )  # fmt: skip
 
-    async def serve(self, change: Change, problem: MullamaError | None) -> int:
-        """Apply the first change, and serve until stopped; return the exit code.
 
-        A signal stops the server also while the first change downloads or loads.
-        """
-        first = asyncio.create_task(self._begin(change, problem))
-        stopped = asyncio.create_task(self.stopping.wait())
-        self.tasks += (first,)
-        await asyncio.wait({first, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if first.done() and not self.reconciler.current.started:
-            stopped.cancel()
-            return first.result()
-        await stopped
-        return 0
+def _hub_of(files: Files, reconciler: Reconciler) -> Callable[[], HubBrowser]:
+    def hub() -> HubBrowser:
+        from mullama.reconcile.hub_models import HubBrowser  # few servers are asked for models of the hub
 
-    async def _begin(self, change: Change, problem: MullamaError | None) -> int:
-        code = 0
-        async for line in begin(self.reconciler, self.records, change):
-            self._import_beside(line)
-            if line["event"] == "result":
-                code = outcome_code(line["outcome"])
-        if problem is not None:
-            self.reconciler.manifest_invalid(problem)
-        return code
+        return HubBrowser(files, lambda: reconciler.current.snapshot.manifest)
 
-    def _import_beside(self, line: Line) -> None:
-        """Import in a thread what the start needs next, while it waits: for a digest of a file, or for a worker."""
-        if line["event"] != "phase":
-            return
-        if line["phase"] == "fetch":
-            beside = asyncio.to_thread(importlib.import_module, "mullama.chat.template.jinja")
-            self.tasks += (asyncio.create_task(beside),)
-        elif line["phase"] == "load":
-            self.tasks += (asyncio.create_task(self._import_while_opening()),)
+    return hub
 
-    async def _import_while_opening(self) -> None:
-        await self.pool.until_opening()
-        await asyncio.to_thread(fs_events.library)
 
-    def announce(self, control: str, origin: Origin) -> None:
-        """Write server.json, by which commands find this server."""
-        self.records.announce(
-            ServerRecord(
-                pid=os.getpid(),
-                started=time.time(),
-                listen=self.http.listening,
-                control=control,
-                manifest=origin.path,
-                version=mullama.__version__,
-                process_identity=process_identity(os.getpid()),
-            )
-        )
+def _reload_of(git: GitFollower, watcher: ManifestWatcher) -> Callable[[str], Awaitable[Reload]]:
+    async def reload(reason: str) -> Reload:
+        if git.settings is not None:
+            await git.sync(forced=True)
+        return await watcher.reload(reason)
 
-    def handle_signals(self) -> None:
-        """Stop at SIGTERM and SIGINT, at once at the second one; read the manifest again at SIGHUP.
-
-        These are handlers of the process and not of the event loop: asyncio restores the default action when the
-        loop closes, and a late signal would then kill the process.
-        """
-        loop = asyncio.get_running_loop()
-
-        def stop() -> None:
-            (self.stop_at_once if self.stopping.is_set() else self.stopping).set()
-
-        for number in _STOP_SIGNALS:
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
-        signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self.reload_requested.set))
-        self.tasks = (
-            loop.create_task(self._reload_on_request()),
-            loop.create_task(self.objects.keep_tidy()),
-            loop.create_task(self.rates.keep_saved()),
-            loop.create_task(self.usage.keep_written()),
-            loop.create_task(self.git.run()),
-            loop.create_task(self.webhooks.run()),
-            loop.create_task(self.telemetry.run()),
-            loop.create_task(self.sampler.run()),
-            loop.create_task(self.reconciler.certificates.follow()),
-        )
-
-    async def _reload_on_request(self) -> None:
-        """Reload once for all signals that arrive during one reload."""
-        while True:
-            await self.reload_requested.wait()
-            self.reload_requested.clear()
-            try:
-                await self.operator.reload("SIGHUP")
-            except MullamaError as error:
-                _log.warning("SIGHUP: %s", error)
-
-    async def close(self) -> None:
-        """Drain requests, unload models and end all tasks; `stop_at_once` cuts both short."""
-        await self.watcher.close()
-        at_once = asyncio.create_task(self.stop_at_once.wait())
-        drain = asyncio.create_task(self._drain())
-        await asyncio.wait({drain, at_once}, return_when=asyncio.FIRST_COMPLETED)
-        if not drain.done():
-            await self.http.stop(0)
-            await self.app.close(0)
-        unload = asyncio.create_task(self.reconciler.stop())
-        await asyncio.wait({unload, at_once}, return_when=asyncio.FIRST_COMPLETED)
-        if not unload.done():
-            await self.pool.abort()
-        tasks = (drain, unload, at_once, *self.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self.telemetry.close()
-        await self.peers.close()
-        await self.reconciler.tools.close()
-        self.objects.close()
-        self.rates.close()
-        await self.usage.close()
-
-    async def _drain(self) -> None:
-        await asyncio.gather(self.http.stop(DRAIN_SECONDS), self.app.close(DRAIN_SECONDS))
+    return reload
 
 
 def _gauges_of(kept: StreamKeeper, sessions: int) -> tuple[Gauge, ...]:
