@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,62 +91,19 @@ def open_text_context(
         raise Refused(f"parallel is {options.parallel}", hint=f"at most {MAX_SEQUENCES - 8}")
     cuttable = not model.recurrent and model.window == 0
     prefixes = declared(options.prefixes, vocabulary, size, cuttable=cuttable)
-    worst = size * options.parallel
-    scarce = min(worst, max(size, options.pool) + sum(map(len, prefixes))) if options.pool else worst
-    limited = scarce < worst and not model.cellless
-    # A medium has many cells, and requests often share it, so they need one pool. Those of the package have few.
-    many = options.projector is not None and options.projector.known is None
-    long = many or sum(map(len, prefixes)) >= pool_threshold
-    shared = not cuttable or options.parallel == 1 or long
-    # Attention in a pool reads the mask of all cells, so slots are faster on the CPU, and cells in use can be limited.
-    paged = limited and not shared and options.flash != "off" and not model.gpu_layers and can_page()
-    one = _one_pool(scarce if limited else worst, options.parallel, len(prefixes), cuttable=cuttable)
-    divided = one if shared or (limited and not paged) else _slots(size, options.parallel, scarce if paged else 0)
-    batch = max(options.batch, options.parallel)
-    guesses = draft_rows(options.draft.tokens, options.parallel, model.vocabulary) if options.draft else 0
-    spares = DRAFT_STATES if options.draft and model.recurrent else 0
-
-    def native_context(division: _Division) -> NativeContext:
-        return NativeContext(
-            model,
-            replace(options, batch=batch, ubatch=min(options.ubatch, batch), pooling=""),
-            cells=division.cells,
-            sequences=division.sequences + spares,
-            outputs=max(ROWS, division.sequences + spares) + guesses,
-            threads=threads,
-            pool=division.pool,
-            paged=division.paged,
-        )
-
-    try:
-        native = native_context(divided)
-    except Refused:
-        if not divided.paged:
-            raise
-        divided = one  # takes less address space, which may be limited
-        native = native_context(divided)
+    room = _room_of(model, options, size, prefixes, encoder, cuttable=cuttable, pool_threshold=pool_threshold)
+    native, divided = _open_native(model, options, room, threads)
     native.set_adapters(adapters)
-    cache: Cells = SlotCache(size=native.cells // options.parallel, slots=options.parallel, cells=divided.paged)
-    if divided.pool:
-        cache = _cache_of(encoder)(
-            cells=native.cells,
-            running=divided.running,
-            kept=divided.kept,
-            cuttable=cuttable,
-            idle_cells=max(size, _IDLE_CELLS),
-            checkpoints=Checkpoints(options.checkpoint_bytes),
-            intact=native.complete,
-            cellless=model.cellless,
-        )
-    ends = frozenset(vocabulary.ends)
-    rollback = Rollback(native, cache, range(divided.sequences, divided.sequences + spares))
+    cache = _account_of(native, options, room, divided, encoder)
+    rollback = Rollback(native, cache, range(divided.sequences, divided.sequences + room.spares))
     try:
         # Declared prefixes are held once, but the draft model reads them with the text of each request.
-        read = scarce + (options.parallel - 1) * sum(map(len, prefixes)) if limited else 0
-        speculator = open_speculator(native, options, rollback, drafters, cost=pace.cost, rows=guesses, most=read)
+        read = room.scarce + (options.parallel - 1) * sum(map(len, prefixes)) if room.limited else 0
+        speculator = open_speculator(native, options, rollback, drafters, cost=pace.cost, rows=room.guesses, most=read)
     except BaseException:
         native.close()
         raise
+    ends = frozenset(vocabulary.ends)
     context = _kind_of(encoder)(
         native,
         cache,
@@ -155,11 +113,11 @@ def open_text_context(
         time.monotonic,
         pace,
         PartialStates(native, cache, longest=size, ends=ends, token_seconds=lambda: pace.token_seconds),
-        rows=max(ROWS, options.parallel) + guesses,
+        rows=max(ROWS, options.parallel) + room.guesses,
         speculator=speculator,
         adapters=tuple(adapter for adapter, _ in adapters),
         kept=_kept_states(options, model),
-        pool=limited,
+        pool=room.limited,
         use=ObservedUse(Path(options.use_file)) if options.use_file else None,
     )
     try:
@@ -169,7 +127,7 @@ def open_text_context(
         raise
     known = context.prefixes.tokens
     return OpenedContext(
-        context=context, size=size, pool=cache.cells if limited else 0, prefix_tokens=known,
+        context=context, size=size, pool=cache.cells if room.limited else 0, prefix_tokens=known,
         restored=restored and known > 0,
     )  # fmt: skip
 
@@ -205,6 +163,104 @@ class _Division(Struct, frozen=True, kw_only=True):
     """Sequences of ended conversations and declared prefixes."""
     paged: int = 0
     """The most cells in use at once, where other cells take no memory."""
+
+
+class _Room(Struct, frozen=True, kw_only=True):
+    """The room of a context: for its requests, its guesses, and in one decode."""
+
+    size: int
+    """Tokens that one request may use."""
+    cuttable: bool
+    """The memory of a sequence can be cut at any token."""
+    scarce: int
+    """Cells for all requests and the declared prefixes."""
+    limited: bool
+    """These cells are fewer than all requests may need."""
+    divisions: tuple[_Division, ...]
+    """In the order in which they are tried."""
+    batch: int
+    """Most tokens of one decode."""
+    guesses: int
+    """Rows of logits for guessed tokens."""
+    spares: int
+    """Sequences that keep states to which guesses return."""
+
+
+def _room_of(
+    model: NativeModel,
+    options: ContextOptions,
+    size: int,
+    prefixes: Sequence[Sequence[int]],
+    encoder: MediaEncoder | None,
+    *,
+    cuttable: bool,
+    pool_threshold: int,
+) -> _Room:
+    """Decide on the cells of a context. prefixes: the declared ones as tokens."""
+    declared_tokens = sum(map(len, prefixes))
+    worst = size * options.parallel
+    scarce = min(worst, max(size, options.pool) + declared_tokens) if options.pool else worst
+    limited = scarce < worst and not model.cellless
+    # A medium has many cells, and requests often share it, so they need one pool. Those of the package have few.
+    many = options.projector is not None and options.projector.known is None
+    shared = not cuttable or options.parallel == 1 or many or declared_tokens >= pool_threshold
+    # Attention in a pool reads the mask of all cells, so slots are faster on the CPU, and cells in use can be limited.
+    paged = limited and not shared and options.flash != "off" and not model.gpu_layers and can_page()
+    one = _one_pool(scarce if limited else worst, options.parallel, len(prefixes), cuttable=cuttable)
+    divisions: tuple[_Division, ...] = (one,)
+    if not shared and (paged or not limited):
+        slots = _slots(size, options.parallel, scarce if paged else 0)
+        # The pool takes less address space than pages, which may be limited.
+        divisions = (slots, one) if paged else (slots,)
+    return _Room(
+        size=size,
+        cuttable=cuttable,
+        scarce=scarce,
+        limited=limited,
+        divisions=divisions,
+        batch=max(options.batch, options.parallel),
+        guesses=draft_rows(options.draft.tokens, options.parallel, model.vocabulary) if options.draft else 0,
+        spares=DRAFT_STATES if options.draft and model.recurrent else 0,
+    )
+
+
+def _open_native(
+    model: NativeModel, options: ContextOptions, room: _Room, threads: Threads
+) -> tuple[NativeContext, _Division]:
+    """Return the native context and its division: the first one for which there is memory. Raise `Refused`."""
+    bounded = replace(options, batch=room.batch, ubatch=min(options.ubatch, room.batch), pooling="")
+    *others, last = room.divisions
+
+    def opened(division: _Division) -> tuple[NativeContext, _Division]:
+        sequences = division.sequences + room.spares
+        native = NativeContext(
+            model, bounded, cells=division.cells, sequences=sequences, outputs=max(ROWS, sequences) + room.guesses,
+            threads=threads, pool=division.pool, paged=division.paged,
+        )  # fmt: skip
+        return native, division
+
+    for division in others:
+        with suppress(Refused):
+            return opened(division)
+    return opened(last)
+
+
+def _account_of(
+    native: NativeContext, options: ContextOptions, room: _Room, divided: _Division, encoder: MediaEncoder | None
+) -> Cells:
+    """Return the account of the cells of a context."""
+    if not divided.pool:
+        return SlotCache(size=native.cells // options.parallel, slots=options.parallel, cells=divided.paged)
+    return _cache_of(encoder)(
+        cells=native.cells,
+        running=divided.running,
+        kept=divided.kept,
+        cuttable=room.cuttable,
+        idle_cells=max(room.size, _IDLE_CELLS),
+        checkpoints=Checkpoints(options.checkpoint_bytes),
+        intact=native.complete,
+        cellless=native.model.cellless,
+    )
 
 
 def _one_pool(cells: int, parallel: int, prefixes: int, *, cuttable: bool) -> _Division:
