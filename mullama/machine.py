@@ -13,6 +13,10 @@ from typing import Final
 
 from mullama.struct import Struct
 
+GPU_MASKS: Final = (
+    "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES",
+)  # fmt: skip
+"""Variables with which a user names the GPUs that a process may use."""
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 _CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
 _CPU_ROOT: Final = Path("/sys/devices/system/cpu")
@@ -32,7 +36,7 @@ def usable_cores() -> int:
     Bounds: the affinity of the process and the CPU quota of its control groups. Two hardware threads of one core
     share its vector units, so a core counts once.
     """
-    cores, quota = physical_cores(_allowed_cpus()), cpu_quota()
+    cores, quota = physical_cores(allowed_cpus()), cpu_quota()
     return max(1, cores if quota is None else min(cores, int(quota)))
 
 
@@ -61,7 +65,8 @@ def usable_memory(membership: Path = _MEMBERSHIP, root: Path = _CGROUP_ROOT, mem
     return MachineMemory(min(level.total for level in levels), min(level.available for level in levels))
 
 
-def _allowed_cpus() -> set[int]:
+def allowed_cpus() -> set[int]:
+    """Return the CPUs on which this process may run."""
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))
     return set(range(os.cpu_count() or 1))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
-from mullama.manifest.spec import Manifest
+from mullama.manifest.spec import Manifest, Model
 from mullama.plan.observed import KnownFiles
 from mullama.struct import Struct, field
 
@@ -12,6 +13,8 @@ PROGRAM = "mullama"
 """Name of the program, of its container image, and of what an export creates, unless `ExportOptions` has another."""
 MARK = "Written by `mullama export"
 """The first line of each file has this text after the sign of a comment. A file without it is not overwritten."""
+
+_GPU = re.compile(r"(?:CUDA|ROCm|HIP|Vulkan|SYCL)?([0-9]+)", re.IGNORECASE)
 
 
 class MemoryUse(Struct, frozen=True, kw_only=True):
@@ -90,3 +93,10 @@ class Exported(Struct, frozen=True, kw_only=True):
 def header(target: str, *lines: str) -> str:
     """Return the comment at the beginning of an exported file, without the signs of a comment."""
     return "\n".join((f"{MARK} {target}`: change the manifest and export again.", *lines))
+
+
+def gpu_numbers(model: Model) -> list[int]:
+    """Return the numbers of the GPUs that a model names: 1 for `CUDA1`. Devices of other machines have none."""
+    layers = model.gpu.layers
+    named = [*(layers if isinstance(layers, dict) else ()), *model.gpu.devices]
+    return [int(found[1]) for device in named if (found := _GPU.fullmatch(str(device)))]

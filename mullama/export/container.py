@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from mullama.errors import Refused, Unsupported, masked
-from mullama.export.base import ExportInput
+from mullama.export.base import ExportInput, gpu_numbers
 from mullama.export.secrets import SecretVariable, with_variables
 from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.dump import manifest_text
@@ -28,7 +27,6 @@ USER = 10001
 STOP_MARGIN = 30
 """Seconds between the end of the drain and the end of the process, for workers and open files."""
 
-_DEVICE = re.compile(r"(?:CUDA|ROCm|HIP|Vulkan|SYCL)?([0-9]+)", re.IGNORECASE)
 _SECRET_HINT = "write it as from_env:NAME in the query of the address, or as a token by reference"
 
 
@@ -178,7 +176,6 @@ def gpus_of(given: ExportInput) -> int:
     numbers = [0]
     for model in given.manifest.models.values():
         layers = model.gpu.layers
-        named = [*(layers if isinstance(layers, dict) else ()), *model.gpu.devices]
-        numbers += [int(found[1]) + 1 for device in named if (found := _DEVICE.fullmatch(str(device)))]
+        numbers += [number + 1 for number in gpu_numbers(model)]
         numbers += [1] if layers == "all" or (isinstance(layers, int) and layers > 0) else []
     return max(numbers)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mullama.errors import Invalid, Unsupported
+from mullama.export.base import gpu_numbers
 from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.spec import Manifest, Model, Server
 from mullama.manifest.tree import block_to_tree, manifest_to_tree
@@ -42,7 +43,6 @@ _MEMORY_STEP = 256 * 2**20
 """Memory is rounded up, so that few live changes of a model, such as that of a system prompt, change it."""
 _SHARES = 20
 """A GPU is divided into parts of 1/20."""
-_DEVICE = re.compile(r"(?:CUDA|ROCm|HIP|Vulkan|SYCL)?([0-9]+)", re.IGNORECASE)
 _NOT_IN_NAME = re.compile(r"[^a-z0-9]+")
 _HEAVY = (Cost.CONTEXT, Cost.WEIGHTS, Cost.FILES)
 
@@ -126,10 +126,9 @@ def gpu_count(model: Model) -> int:
     A cluster has many machines, so `auto` has no device to look at.
     """
     layers = model.gpu.layers
-    named = [*(layers if isinstance(layers, dict) else ()), *model.gpu.devices]
-    numbers = [int(found[1]) + 1 for device in named if (found := _DEVICE.fullmatch(str(device)))]
+    named = bool(model.gpu.devices) or (isinstance(layers, dict) and bool(layers))
     some = layers == "all" or (isinstance(layers, int) and layers > 0)
-    return max((*numbers, 1 if some or named else 0))
+    return max((*(number + 1 for number in gpu_numbers(model)), 1 if some or named else 0))
 
 
 def resources(given: RayInput, name: str) -> Resources:

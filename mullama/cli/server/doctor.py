@@ -18,7 +18,7 @@ from mullama.cli.app.environment import OLLAMA, UNREAD
 from mullama.cli.app.exit_codes import DONE, ERROR
 from mullama.errors import MullamaError, masked
 from mullama.folders import data_root, state_root
-from mullama.machine import usable_cores
+from mullama.machine import GPU_MASKS, usable_cores
 from mullama.plan.observed import Device
 from mullama.plan.report import Line, Tone
 from mullama.reconcile.files import Files
@@ -31,7 +31,6 @@ _LOW_DISK = 5 * 1024**3
 _DEFAULT_LISTEN = ("127.0.0.1:11434",)
 
 _HUB = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN_PATH", "HF_HUB_DISABLE_IMPLICIT_TOKEN")
-_MASKS = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
 
 
 class Diagnosis(Struct, frozen=True):
@@ -146,7 +145,7 @@ def _gpus(call: CommandContext) -> Iterator[Diagnosis]:
         yield Diagnosis("gpu", "note", f"{why}: models run on the CPU")
     if has_manifest(call):
         yield from map(_device, host_devices(load_manifest(call).manifest.hardware.rpc))
-    for mask in _MASKS:
+    for mask in GPU_MASKS:
         if mask in call.env:
             yield Diagnosis("gpu", "note", f"{mask}={call.env[mask]} limits the visible GPUs")
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from mullama.machine import allowed_cpus
 from mullama.struct import Struct
 
 INTERVAL = 0.5  # seconds between two measurements
@@ -92,7 +93,7 @@ class ProcessorMeter:
 
     @classmethod
     def here(cls, cores: int) -> ProcessorMeter:
-        return cls(cores, read_times, _load_average, len(_usable_cpus()))
+        return cls(cores, read_times, _load_average, len(allowed_cpus()))
 
     def look(self, now: float) -> bool:
         """Measure if it is time; return True if the choice changed."""
@@ -116,7 +117,7 @@ class ProcessorMeter:
 def read_times(at: float) -> ProcessorTimes | None:
     """Return the counters of Linux, see proc(5); None on other systems."""
     try:
-        busy, polite = _cpu_times(Path("/proc/stat").read_text(encoding="ascii"), _usable_cpus())
+        busy, polite = _cpu_times(Path("/proc/stat").read_text(encoding="ascii"), allowed_cpus())
         own = sum(_process_time(name) for name in ("self", str(os.getppid())))
         return ProcessorTimes(at=at, busy=busy, polite=polite, own=own, delayed=_run_delay())
     except (OSError, ValueError, IndexError):
@@ -150,10 +151,6 @@ def _run_delay() -> float:
         except (OSError, IndexError, ValueError):  # the thread ended, or there are no statistics
             continue
     return total / 1e9
-
-
-def _usable_cpus() -> set[int]:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def _load_average() -> float:

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Mapping
 from typing import IO, NamedTuple, Protocol
 
+from mullama.machine import GPU_MASKS
+
 # The child's part of the environment: enough to find libraries and devices, no keys and no tokens.
 _ENVIRONMENT = (
     "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TEMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
-    "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION",
-    "GGML_VK_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT",
+    *GPU_MASKS, "CUDA_HOME", "HSA_OVERRIDE_GFX_VERSION", "GPU_DEVICE_ORDINAL", "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY", "GOMP_SPINCOUNT",
     "KMP_BLOCKTIME",
     "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG",  # so that `make coverage` measures workers
 )  # fmt: skip
