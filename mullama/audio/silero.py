@@ -31,6 +31,7 @@ class SileroDetector:
         self._rate = np.array(RATE, np.int64)
 
     def scores(self, frames: Samples) -> Sequence[float]:
+        """See `Detector`."""
         found: list[float] = []
         for frame in frames:
             sound = np.concatenate([self._context, frame])[None]

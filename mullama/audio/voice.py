@@ -27,11 +27,15 @@ class VoiceSettings(Struct, frozen=True, kw_only=True):
 
 
 class SpeechStarted(Struct, frozen=True):
+    """Speech begins."""
+
     at: int
     """Sample of the beginning, with the pad before it."""
 
 
 class SpeechStopped(Struct, frozen=True):
+    """Speech ends."""
+
     at: int
     """Sample of the end, with the pad after it."""
 

@@ -662,6 +662,8 @@ LoadProgress = Callable[[float], bool]
 
 
 class LoadEngine(Protocol):
+    """The function of each engine that loads weights."""
+
     def __call__(
         self,
         files: tuple[str, ...],

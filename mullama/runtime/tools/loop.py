@@ -68,7 +68,9 @@ class LoopState(Struct, frozen=True, kw_only=True):
     """The calls of one answer so far."""
 
     turns: int = 0
+    """Times that the model called tools."""
     calls: int = 0
+    """Calls of tools of this server."""
     made: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Number of equal calls, by function and canonical arguments."""
 

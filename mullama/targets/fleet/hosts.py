@@ -38,6 +38,7 @@ class HostStep(Struct, frozen=True, kw_only=True):
     expect: str | None = None
     """The revision that must be applied now."""
     fence: int
+    """That of the lease under which it is made."""
     mark: str
     """`NAME/FENCE.STEP`, for the history of the host."""
     by: str
@@ -65,11 +66,20 @@ class FleetHostPort(Protocol):
         """Return the JSON of the plan that the host makes for a resolved manifest, or for these targets of it."""
         ...
 
-    def lease(self) -> Mapping[str, Any]: ...
+    def lease(self) -> Mapping[str, Any]:
+        """Return the lease in force on the host, and the highest fence that it saw."""
+        ...
 
-    def take_lease(self, holder: str, fleet: str, seconds: float, fence: int) -> Mapping[str, Any]: ...
+    def take_lease(self, holder: str, fleet: str, seconds: float, fence: int) -> Mapping[str, Any]:
+        """Take the lease of the host for this time, or renew it with its own fence; return it.
 
-    def release_lease(self, holder: str) -> Any: ...
+        Raises `Conflict` while another controller holds it, and for a fence that is not above the last one.
+        """
+        ...
+
+    def release_lease(self, holder: str) -> Any:
+        """End the lease of this holder. Raises `Conflict` for that of another one."""
+        ...
 
     def leave_record(self, record: Mapping[str, Any]) -> Any:
         """Leave the record of a rollout. Raises `NotFound` for a host whose mullama has no place for it."""

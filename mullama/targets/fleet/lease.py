@@ -27,6 +27,7 @@ class Grants(Struct, frozen=True, kw_only=True):
     away: int = 0
     """Number of further hosts of the fleet, which are away."""
     ends: Mapping[str, float] = field(default_factory=dict)
+    """The time by this clock, in seconds, at which each grant ends, by host."""
 
     @property
     def needed(self) -> int:
