@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from mullama.chat import types as chat
-from mullama.chat.inventory import ListModels, LoadModel
-from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, Refused, TimedOut
+from mullama.chat.inventory import LoadModel
+from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, TimedOut
 from mullama.offload import LARGE
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.worker.parent import WorkerClient
@@ -84,23 +84,6 @@ async def test_without_a_default_model_the_error_names_the_fix(server: LocalServ
     await server.apply({"a": {"from": server.script(), "dialects": ["ollama"]}}, routes={"default": "a"})
     with pytest.raises(NotFound, match="not served in the openai dialect"):
         server.service.default_model(CALLER)
-
-
-async def test_a_listing_holds_the_models_and_routes_that_the_caller_may_use(
-    server: LocalServer,
-) -> None:
-    models = {"a": server.script(), "b": {"from": server.script("b"), "dialects": ["ollama"]}, "c": server.script("c")}
-    await server.apply(models, routes={"front": "a", "back": "c", "default": "a"})
-
-    async def names(dialect: str, *scope: str) -> set[str]:
-        found = await server.service.answer(ListModels(), replace(CALLER, dialect=dialect, models=scope))
-        return {card.name for card in found.models}  # type: ignore[union-attr]
-
-    assert await names("openai", "*") == {"a", "c", "front", "back"}
-    assert await names("ollama", "*") == {"a", "b", "c", "front", "back"}
-    assert await names("openai", "a") == {"a", "front"}
-    with pytest.raises(NotFound, match="not served in the openai dialect"):
-        server.service.find("b", CALLER)
 
 
 async def test_a_request_that_exceeds_its_time_limit_is_ended(server: LocalServer) -> None:
@@ -319,19 +302,6 @@ async def test_choices_share_one_prompt_and_are_counted_together(server: LocalSe
     assert server.metrics.of("a").requests["ok"] == 1
 
 
-async def test_an_explicit_load_retries_a_failed_model(server: LocalServer) -> None:
-    await server.apply({"a": {"from": server.script(), "residency": {"load": "on_demand"}}})
-    unit = server.snapshot.deployments["a"].unit
-    server.pool.state.workers[unit.weights].permanently_failed = True
-    server.pool.state.workers[unit.weights].error = Refused("it failed before")
-    with pytest.raises(Refused):
-        await server.ask("a", "say no")
-
-    await server.service.answer(LoadModel(model="a"), CALLER)
-
-    assert server.pool.phase(unit) is Phase.READY
-
-
 async def test_a_long_text_is_tokenized_by_a_question_and_a_short_one_by_its_job(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,18 +369,3 @@ async def test_vectors_longer_than_those_of_the_model_are_refused(server: LocalS
         await server.service.answer(chat.EmbedRequest(model="a", inputs=("x",), dimensions=100_000), CALLER)
 
     assert caught.value.field == "dimensions"
-
-
-async def test_a_key_unloads_no_model_that_it_may_not_use(server: LocalServer) -> None:
-    """Models with the same weights and the same context share it."""
-    source = server.script("a")
-    await server.apply({"chat": {"from": source}, "brief": {"from": source, "system": "Be brief."}})
-    assert server.snapshot.deployments["chat"].unit == server.snapshot.deployments["brief"].unit
-    unload = LoadModel(model="brief", keep_alive=0.0)
-
-    with pytest.raises(Denied, match="brief shares its context with chat, which the key 'k' may not use"):
-        await server.service.answer(unload, replace(CALLER, key="k", models=("brief",)))
-    assert phase(server, "chat") is Phase.READY
-
-    await server.service.answer(unload, CALLER)
-    await until(lambda: phase(server, "chat") is Phase.COLD)
