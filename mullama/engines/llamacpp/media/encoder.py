@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.media.limits import check_file, check_seconds
 from mullama.chat.types import DraftLimits
@@ -55,6 +57,8 @@ class _Known(Struct, eq=False):
 class _Opened(Struct, frozen=True, eq=False):
     """A medium that is decoded and not encoded."""
 
+    place: int
+    """Its number in the request, from 1."""
     seconds: float
     pieces: Pieces
 
@@ -157,12 +161,12 @@ class MediaEncoder:
         if other is None and header.format not in CONVERTED:
             pieces = self._native.pieces(readable(medium.data, header), count_only=count_only)
             if pieces is not None:
-                return _Opened(header.seconds, pieces)
+                return _Opened(place, header.seconds, pieces)
         other = other or converted(medium, header, limits, place)
         pieces = None if other is None else self._native.pieces(other.data, count_only=count_only)
         if other is None or pieces is None:
             raise damaged(place, medium.kind)
-        return _Opened(other.seconds, pieces)
+        return _Opened(place, other.seconds, pieces)
 
     def _read(self, prompt: Prompt) -> tuple[dict[str, _Known], dict[str, _Opened]]:
         """Return the media that are encoded, and those that are not, decoded, each once."""
@@ -196,10 +200,21 @@ class MediaEncoder:
         return texts
 
     def _encode(self, opened: Sequence[_Opened]) -> list[_Known]:
-        """Encode all chunks of these media together, as far as the projector can batch them."""
-        chunks = [item for medium in opened for item in medium.pieces.items if isinstance(item, MediaChunk)]
-        vectors = iter(self._native.encode(chunks))
+        """Encode all chunks of these media together, as far as the projector can batch them.
+
+        Raises `Invalid` for a medium whose vectors have a value that is no number.
+        """
+        chunks = [(medium, item) for medium in opened for item in medium.pieces.items if isinstance(item, MediaChunk)]
+        encoded = self._native.encode([chunk for _, chunk in chunks])
         self.encoded += len(chunks)
+        for (medium, _), values in zip(chunks, encoded, strict=True):
+            if not np.isfinite(values).all():
+                # In shared cells such a value reaches other requests, too: attention multiplies it by a weight of zero.
+                raise Invalid(
+                    f"{name_of(medium.place)} gives values that are no numbers",
+                    hint="write the file again: a sound of floats has samples between -1 and 1",
+                )
+        vectors = iter(encoded)
 
         def run(chunk: MediaChunk) -> MediaRun:
             numbers = self.numbers.take(chunk.positions, chunk.tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -278,6 +279,21 @@ def test_media_that_cannot_be_read_end_their_request_alone(
     assert bad.failed is not None
     assert (bad.failed.kind, bad.failed.message[: len(message)]) == (kind, message)
     assert good.ended is not None
+
+
+@pytest.mark.parametrize("name", ["qwen2a", "ultravox"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_sound_of_no_numbers_reaches_no_other_request(name: str, value: str, opened: Open) -> None:
+    """Its vectors in the cells of a context would spoil the answers to all requests after it."""
+    engine, ask_again = opened(name, size=2048), see(2, "A question of text.", cache=False)
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, 16_000, 64_000, 4, 32)
+    body = struct.pack("<16000f", *[0.1] * 8000, *[float(value)] * 8000)
+    sound = b"RIFF\0\0\0\0WAVE" + form + struct.pack("<4sI", b"data", len(body)) + body
+    before = answers(engine, ask_again)
+    bad, beside = answers(engine, see(1, f"{M} or {M}?", TONE, Medium.of("audio", sound)), ask_again)
+    assert bad.failed is not None
+    assert bad.failed.message == "medium 2 of the request gives values that are no numbers"
+    assert_same_answers(engine.facts, [beside, *answers(engine, ask_again)], before * 2)
 
 
 def test_a_picture_that_one_micro_batch_cannot_hold_names_the_setting(opened: Open) -> None:
