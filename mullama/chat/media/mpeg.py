@@ -14,6 +14,7 @@ import re
 from heapq import heappop, heappush
 
 from mullama.chat.media.formats import missing_seconds
+from mullama.struct import Struct
 
 _SAMPLES = {  # per frame, by (version, layer); version 3 is MPEG 1, layer 1 is III
     (3, 1): 1152, (3, 2): 1152, (3, 3): 384, (2, 1): 576, (2, 2): 1152, (2, 3): 384,
@@ -84,22 +85,36 @@ def mpeg_seconds(data: bytes, most: float, start: int = 0) -> float:
     return max(seconds, max((samples for _, samples in ends), default=longest) / (lowest or _RATES[3][0]))
 
 
-def mpeg_missing(head: bytes, size: int) -> float:
-    """Return the seconds that the tag of the first frame states and that a stream does not have; 0 without a tag.
+class MpegTag(Struct, frozen=True, kw_only=True):
+    """The tag of an encoder in the first frame of a stream: Xing or Info (LAME), or VBRI (Fraunhofer)."""
 
-    head: the first bytes of the stream, after tags of ID3. size: bytes of the whole stream.
+    start: int
+    """Offset of its frame."""
+    bytes: int
+    """Of the stream from that frame on."""
+    seconds: float
+
+    def missing(self, size: int) -> float:
+        """Return the seconds that it states and that a stream of this size does not have."""
+        return missing_seconds(self.bytes, size - self.start, self.seconds)
+
+
+def mpeg_tag(head: bytes) -> MpegTag | None:
+    """Return the tag of a stream; None without one that states bytes and frames.
+
+    head: the first bytes of the stream, after tags of ID3.
     """
     if found := _TAG.search(head, 0, MPEG_HEAD):
-        flags, end = found[1][0], found.end(2)
-        if flags & 3 != 3:  # its frames and its bytes
-            return 0.0
-        stated, seconds = int.from_bytes(head[end : end + 4], "big"), _stated(head, found)
-    elif found := _VBRI.search(head, 0, MPEG_HEAD):
+        if found[1][0] & 3 != 3:  # its frames and its bytes
+            return None
+        end = found.end(2)
+        size = int.from_bytes(head[end : end + 4], "big")
+        return MpegTag(start=found.start(), bytes=size, seconds=_stated(head, found))
+    if found := _VBRI.search(head, 0, MPEG_HEAD):
         _, samples, hertz = _frame(head[found.start() : found.start() + 3])
-        stated, seconds = int.from_bytes(found[1], "big"), int.from_bytes(found[2], "big") * samples / hertz
-    else:
-        return 0.0
-    return missing_seconds(stated, size - found.start(), seconds)
+        seconds = int.from_bytes(found[2], "big") * samples / hertz
+        return MpegTag(start=found.start(), bytes=int.from_bytes(found[1], "big"), seconds=seconds)
+    return None
 
 
 def _stated(data: bytes, tag: re.Match[bytes]) -> float:

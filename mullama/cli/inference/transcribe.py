@@ -20,6 +20,7 @@ from mullama.cli.models.load import default_model, resolve_model
 from mullama.cli.server.ensure import ensure_server, instance_options
 from mullama.errors import EngineFailed, Invalid, NotFound, Unavailable
 from mullama.struct import Struct
+from mullama.units import counted
 
 _FORMATS = {"text": ".txt", "srt": ".srt", "vtt": ".vtt", "json": ".json", "verbose_json": ".json"}
 _HEAD = 1 << 16
@@ -126,8 +127,8 @@ class _Progress(Struct):
             terminal.err.flush()
         if not self.call.options.quiet:
             duration, spent = float(transcript["duration"]), time.monotonic() - self.begun
-            segments = len(transcript["segments"])
-            terminal.note(f"{self.name}: {duration:.1f} s of sound in {spent:.1f} s, {segments} segments")
+            segments = counted(len(transcript["segments"]), "segment")
+            terminal.note(f"{self.name}: {duration:.1f} s of sound in {spent:.1f} s, {segments}")
 
 
 def _transcript(

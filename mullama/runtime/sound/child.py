@@ -51,15 +51,14 @@ def _cut(file: IO[bytes], settings: SoundSettings, out: IO[bytes]) -> int:
         ),
         detector(settings.detector),
     )  # fmt: skip
+    if sound.seconds > settings.seconds:
+        raise _too_long(settings)
     resampler, length = Resampler(sound.rate), 0
     for block in sound.blocks:
         piece = resampler.feed(block)
         length += len(piece)
         if length > settings.seconds * RATE:
-            raise TooLarge(
-                f"file has more than {settings.seconds:g} s of sound",
-                hint="send a shorter one, or raise server.limits.media.seconds in the manifest",
-            )
+            raise _too_long(settings)
         for window in cutter.feed(piece):
             _send(out, window)
     rest = resampler.end()
@@ -69,6 +68,13 @@ def _cut(file: IO[bytes], settings: SoundSettings, out: IO[bytes]) -> int:
     for window in (*cutter.feed(rest), *cutter.end()):
         _send(out, window)
     return length
+
+
+def _too_long(settings: SoundSettings) -> TooLarge:
+    return TooLarge(
+        f"file has more than {settings.seconds:g} s of sound",
+        hint="send a shorter one, or raise server.limits.media.seconds in the manifest",
+    )
 
 
 def _send(out: IO[bytes], window: SoundWindow) -> None:

@@ -25,9 +25,9 @@ from mullama.chat.media.formats import (
     missing_seconds,
     ogg_ends_early,
 )
-from mullama.chat.media.mpeg import MPEG_HEAD, mpeg_missing
+from mullama.chat.media.mpeg import MPEG_HEAD, mpeg_tag
 from mullama.errors import Invalid, Unsupported
-from mullama.struct import Struct
+from mullama.struct import Struct, replace
 
 _BLOCK = 1 << 16  # frames
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
@@ -35,6 +35,7 @@ _RATES = (1_000, 384_000)
 _MOST_CHANNELS = 64
 _MOST_CHUNKS = 10_000
 _ID3_HEAD = 10  # bytes
+_UNKNOWN_FRAMES = 2**62  # libsndfile has more for a stream that states none
 _DAMAGED = "send the complete file"
 
 
@@ -45,6 +46,8 @@ class OpenSound(Struct, eq=False):
     """Frames of one second."""
     blocks: Iterator[Samples]
     """Its mono samples."""
+    seconds: float = 0.0
+    """The duration that the header states; 0 where it states none."""
 
 
 def open_sound(file: IO[bytes], name: str = "file") -> OpenSound:
@@ -62,10 +65,11 @@ def open_sound(file: IO[bytes], name: str = "file") -> OpenSound:
         raise Invalid(f"{name} is not a sound of a known format", hint=f"send {SOUNDS}", field="file")
     sound = _wav(file, name) if form == "wav" else None
     if sound is None:
-        if form in ("mp3", "ogg"):
-            _check_stream_end(file, name)
+        stated = _stream_seconds(file, name) if form in ("mp3", "ogg") else 0.0
         file.seek(0)
         sound = _by_soundfile(file, form, name)
+        if form == "mp3":
+            sound = replace(sound, seconds=stated)
     if not _RATES[0] <= sound.rate <= _RATES[1]:
         raise Invalid(f"{name} has {sound.rate} samples in a second", hint="send 8000 to 96000", field="file")
     return sound
@@ -96,8 +100,10 @@ def _wav(file: IO[bytes], place: str) -> OpenSound | None:
         if name == b"data":
             if form is None:
                 break
-            _check_end(file, form, size, place)
-            return OpenSound(form.rate, _wav_blocks(file, form, size)) if _is_plain(form) else None
+            held = _held(file, form, size, place)
+            if not _is_plain(form):
+                return None
+            return OpenSound(form.rate, _wav_blocks(file, form, size), held / form.byte_rate)
         begin = file.tell()
         if name == b"fmt ":
             form = _form(file.read(min(size, 40)), place)
@@ -105,18 +111,25 @@ def _wav(file: IO[bytes], place: str) -> OpenSound | None:
     raise _damaged(place, "it has no samples")
 
 
-def _check_end(file: IO[bytes], form: _Form, size: int, place: str) -> None:
-    """Raise `Invalid` for a file that ends before its samples do; keep the position of the file."""
+def _held(file: IO[bytes], form: _Form, size: int, place: str) -> int:
+    """Return the bytes of the samples that a file has; keep its position. Raises `Invalid` if it ends early.
+
+    size: bytes that it states.
+    """
     begin = file.tell()
     held = file.seek(0, os.SEEK_END) - begin
     file.seek(begin)
     stated = size / form.byte_rate
     if (missing := missing_seconds(size, held, stated)) > ROUGH_END:
         raise _damaged(place, f"it states {stated:.1f} s of sound and ends after {stated - missing:.1f} s")
+    return min(size, held)
 
 
-def _check_stream_end(file: IO[bytes], place: str) -> None:
-    """Raise `Invalid` for MPEG that its tag says is longer, and for OGG whose last page is not complete."""
+def _stream_seconds(file: IO[bytes], place: str) -> float:
+    """Return the duration that the tag of MPEG states, 0 without one.
+
+    Raises `Invalid` for MPEG that is shorter, and for OGG whose last page is not complete.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - OGG_PAGE))
     end = file.read(OGG_PAGE)
@@ -126,8 +139,11 @@ def _check_stream_end(file: IO[bytes], place: str) -> None:
     if head.startswith(b"OggS"):
         if ogg_ends_early(end):
             raise _damaged(place, "its last page is not complete")
-    elif (missing := mpeg_missing(head, size - start)) > ROUGH_END:
+        return 0.0
+    tag = mpeg_tag(head)
+    if tag is not None and (missing := tag.missing(size - start)) > ROUGH_END:
         raise _damaged(place, f"its header states {missing:.1f} s more than it has")
+    return 0.0 if tag is None else tag.seconds
 
 
 def _form(data: bytes, place: str) -> _Form:
@@ -207,4 +223,5 @@ def _by_soundfile(file: IO[bytes], form: Format, place: str) -> OpenSound:
                 return
             yield _mono(np.nan_to_num(frames, nan=0.0, posinf=1.0, neginf=-1.0))
 
-    return OpenSound(int(sound.samplerate), blocks())
+    stated = sound.frames if sound.frames < _UNKNOWN_FRAMES else 0
+    return OpenSound(int(sound.samplerate), blocks(), stated / max(1, sound.samplerate))

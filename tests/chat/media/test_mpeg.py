@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mullama.chat.media.mpeg import mpeg_missing
+from mullama.chat.media.mpeg import mpeg_tag
 
 _FRAME = 417  # bytes at 128 kbit/s and 44.1 kHz
 _SECONDS = 1152 / 44100
@@ -25,9 +25,12 @@ def tagged(tag: str, *, frames: int = 40, flags: int = 3, size: int | None = Non
 @pytest.mark.parametrize("junk", [0, 100])
 def test_a_tag_states_the_end(tag: str, junk: int) -> None:
     whole = bytes(junk) + tagged(tag)
-    assert mpeg_missing(whole, len(whole)) == 0
-    assert mpeg_missing(whole, len(whole) + 128) == 0  # a tag at its end
-    assert mpeg_missing(whole, len(whole) - 10 * _FRAME) == pytest.approx(10 * _SECONDS, rel=0.05)
+    found = mpeg_tag(whole)
+    assert found is not None
+    assert found.seconds == pytest.approx(40 * _SECONDS)
+    assert found.missing(len(whole)) == 0
+    assert found.missing(len(whole) + 128) == 0  # a tag at its end
+    assert found.missing(len(whole) - 10 * _FRAME) == pytest.approx(10 * _SECONDS, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -42,4 +45,5 @@ def test_a_tag_states_the_end(tag: str, junk: int) -> None:
     ],
 )
 def test_a_stream_without_such_a_tag_states_no_end(data: bytes) -> None:
-    assert mpeg_missing(data, len(data)) == 0
+    found = mpeg_tag(data)
+    assert found is None or not found.missing(len(data))

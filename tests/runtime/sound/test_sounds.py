@@ -186,6 +186,18 @@ async def test_errors_of_the_process(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
+async def test_a_length_that_a_header_states_is_refused_before_any_window(format: str) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.concatenate([spoken(2), noise(2, -80)] * 3), RATE, format=format)
+    settings = SoundSettings(detector="energy", enough=1.0, seconds=10)
+    with on_disk(buffer.getvalue()) as file, pytest.raises(TooLarge, match="more than 10 s"):
+        async with aclosing(sound_windows(file, settings)) as windows:
+            await anext(windows)
+
+
+@pytest.mark.anyio
 async def test_a_process_that_dies_is_a_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mullama.runtime.sound.process.to_tree", lambda _: {"most": "no number"})
     with pytest.raises(Invalid, match="cannot be decoded"):

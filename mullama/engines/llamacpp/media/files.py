@@ -25,7 +25,7 @@ from mullama.chat.media.formats import (
     wav_samples,
 )
 from mullama.chat.media.limits import check_file, check_seconds
-from mullama.chat.media.mpeg import MPEG_HEAD, mpeg_missing, mpeg_seconds
+from mullama.chat.media.mpeg import MPEG_HEAD, mpeg_seconds, mpeg_tag
 from mullama.errors import Invalid
 from mullama.struct import replace
 
@@ -77,7 +77,8 @@ def _missing(header: MediaHeader, data: bytes) -> float:
         return wav_missing(data)
     if header.format == "mp3":
         start = after_tag(data)
-        return mpeg_missing(data[start : start + MPEG_HEAD], len(data) - start)
+        tag = mpeg_tag(data[start : start + MPEG_HEAD])
+        return 0.0 if tag is None else tag.missing(len(data) - start)
     return 0.0
 
 
