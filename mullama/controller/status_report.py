@@ -10,6 +10,7 @@ from typing import Any
 
 from mullama import __version__
 from mullama.chat.tool_servers import SEARCH_LABEL
+from mullama.codec import to_tree
 from mullama.controller.certificates import Certificates
 from mullama.controller.conditions import Condition, Reason, condition, tools_ready
 from mullama.controller.current import Current, CurrentState
@@ -103,7 +104,7 @@ class StatusReport:
             "tools": self._tools.status(),
             "groups": group_states(snapshot, self._pool),
             "git": self._git.tree(),
-            "fleet": part_in_fleet(current.origin.fleet, snapshot.revision, self._rollouts.record),
+            "fleet": to_tree(part_in_fleet(current.origin.fleet, snapshot.revision, self._rollouts.record)),
             "rates": self._rates.tree(),
             "machine": {
                 "ram_total": machine.ram_total if machine else 0,

@@ -20,6 +20,7 @@ WEIGHTS = ggufs.model().bytes()
 # Each screen with a text that it shows when its content is there.
 SCREENS = {
     "": "builtin:tiny",
+    "fleet": "This server is in no fleet",
     "models/tiny": "Resolved manifest",
     "plan": "Nothing to change",
     "history": "revision 1 is applied",

@@ -13,7 +13,7 @@ from typing import Any
 
 from mullama.codec import from_tree
 from mullama.controller.fleet.rollout_book import RolloutBook
-from mullama.controller.fleet.view import FleetFacts, HostLook, fleet_view
+from mullama.controller.fleet.view import FleetFacts, FleetPart, HostLook, HostStatus, fleet_view
 from mullama.errors import MullamaError, TimedOut
 from mullama.manifest.spec import Manifest, Peer
 from mullama.reconcile.secrets import read_secret
@@ -62,15 +62,18 @@ class FleetLook:
 
     async def view(self) -> dict[str, Any]:
         """Return `{"format": "mullama.fleet-view/1", …}`: never an error of another host, which is a part of it."""
-        part = self._status()["fleet"]
+        part = self._own().fleet
         looks = await self._looks(part) if part is not None else _Looks(when=time.time())
+        lease = self._lease()["lease"]
         facts = FleetFacts(
-            when=looks.when, status=self._status(), lease=self._lease(), host=part and part["host"],
-            record=looks.record, others=looks.others,
+            when=looks.when, status=self._own(), lease=lease, record=looks.record, others=looks.others
         )  # fmt: skip
-        return fleet_view(part and part["name"], facts)
+        return fleet_view(facts)
 
-    async def _looks(self, part: Mapping[str, Any]) -> _Looks:
+    def _own(self) -> HostStatus:
+        return from_tree(HostStatus, self._status(), "the status")
+
+    async def _looks(self, part: FleetPart) -> _Looks:
         """Return the kept answers while they are fresh, and else new ones. Callers at the same time share them."""
         async with self._lock:
             manifest, own = self._manifest(), self._book.record
@@ -79,8 +82,8 @@ class FleetLook:
                 newer = own is not None and (looks.record is None or looks.record.order < own.order)
                 if self._clock() < until and asked is manifest and not newer:
                     return looks
-            own = own if own is not None and own.fleet == part["name"] else None
-            looks = await self._new_looks(own, part["host"], manifest)
+            own = own if own is not None and own.fleet == part.name else None
+            looks = await self._new_looks(own, part.host, manifest)
             self._kept = (self._clock() + KEPT_SECONDS, manifest, looks)
             return looks
 
@@ -112,22 +115,20 @@ class FleetLook:
             address = f"has no peer {name}" if peer is None else f"has another address of its peer {name}"
             return HostLook(asked=False, reason=f"this server {address}, so it sends no requests there")
         try:
-            status = await self._answer(name, peer, "/api/v1/status")
+            tree = await self._answer(name, peer, "/api/v1/status")
+            return HostLook(status=from_tree(HostStatus, tree, f"the status of {name}"))
         except MullamaError as error:
             return HostLook(reason=error.message, hint=error.hint)
-        if not isinstance(status, dict) or not str(status.get("format")).startswith("mullama.status/"):
-            return HostLook(reason="it answers, but is no mullama")
-        return HostLook(status=status)
 
     async def _newer(
         self, record: RolloutRecord, others: Mapping[str, HostLook], manifest: Manifest
     ) -> RolloutRecord | None:
         """Return the newest record of a host that has a newer one: this server may have been away since."""
-        parts = {name: (look.status or {}).get("fleet") or {} for name, look in others.items()}
+        parts = {name: look.status.fleet for name, look in others.items() if look.status is not None}
         orders = {
-            name: (int(part["fence"]), int(part["number"]))
+            name: (part.fence, part.number)
             for name, part in parts.items()
-            if part.get("name") == record.fleet and part.get("number")
+            if part is not None and part.name == record.fleet and part.number
         }
         name = max(orders, key=lambda one: orders[one], default=None)
         if name is None or orders[name] <= record.order:

@@ -6,11 +6,11 @@ part that the record knows, with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from mullama.codec import to_tree
-from mullama.runtime.fleet import RolloutRecord, StepMark
+from mullama.runtime.fleet import RolloutHost, RolloutRecord, StepMark
 from mullama.struct import Struct, field
 
 FORMAT = "mullama.fleet-view/1"
@@ -18,18 +18,93 @@ FORMAT = "mullama.fleet-view/1"
 NO_ANSWER, NOT_ASKED, AWAY = "no answer", "not asked", "away"
 """The states of a host without a status."""
 
-_PLACE = ("state", "active", "waiting", "memory", "progress")
 _FAULTY = ("failed", "degraded")
+
+
+class FleetPart(Struct, frozen=True, kw_only=True):
+    """`fleet` of a status: the part of a server in a fleet."""
+
+    name: str
+    """Of the fleet."""
+    host: str | None
+    """Its own there; unknown without a record."""
+    fence: int
+    """The number of the last change that reached it."""
+    number: int
+    """Of the record of that change; 0 without one."""
+
+
+class _Reason(Struct, frozen=True, kw_only=True):
+    reason: str
+    message: str
+
+
+class _Model(Struct, frozen=True, kw_only=True):
+    name: str
+    state: str
+    active: int = 0
+    waiting: int = 0
+    memory: int = 0
+    progress: float | None = None
+    conditions: tuple[_Reason, ...] = ()
+
+    @property
+    def fault(self) -> str:
+        """Why it does not serve as declared; "" for one that does."""
+        stated = (one for one in self.conditions if one.message and self.state in _FAULTY)
+        return next((f"{one.reason}: {one.message}" for one in stated), "")
+
+
+class _Budget(Struct, frozen=True, kw_only=True):
+    name: str
+    used: int
+    budget: int
+
+
+class _Memory(Struct, frozen=True, kw_only=True):
+    used: int
+    places: tuple[_Budget, ...] = ()
+
+
+class _Device(Struct, frozen=True, kw_only=True):
+    name: str
+    description: str
+    total: int
+    free: int
+    fault: str | None = None
+
+
+class _Machine(Struct, frozen=True, kw_only=True):
+    ram_total: int
+    ram_available: int
+    gpus: tuple[_Device, ...] = ()
+
+
+class _Origin(Struct, frozen=True, kw_only=True):
+    fleet: str | None = None
+
+
+class HostStatus(Struct, frozen=True, kw_only=True):
+    """The part of a status that a view has. A host of another version may lack the later fields."""
+
+    state: str
+    version: str
+    generation: int
+    revision: str
+    models: tuple[_Model, ...]
+    uptime: float | None = None
+    origin: _Origin = _Origin()
+    memory: _Memory | None = None
+    machine: _Machine | None = None
+    fleet: FleetPart | None = None
 
 
 class HostLook(Struct, frozen=True, kw_only=True):
     """The answer of another host, or the reason why there is none."""
 
-    status: Mapping[str, Any] | None = None
-    """Its status; None for a host without an answer."""
+    status: HostStatus | None = None
     asked: bool = True
     reason: str = ""
-    """Why there is no status."""
     hint: str = ""
 
 
@@ -38,23 +113,33 @@ class FleetFacts(Struct, frozen=True, kw_only=True):
 
     when: float
     """Unix seconds of the looks at the other hosts."""
-    status: Mapping[str, Any]
+    status: HostStatus
     """That of this server."""
-    lease: Mapping[str, Any]
-    """The lease of this server in its published form."""
-    host: str | None = None
-    """The name of this server in its fleet."""
+    lease: Mapping[str, Any] | None
+    """The lease in force on this server, in its published form."""
     record: RolloutRecord | None = None
     """The newest one of all hosts that answer."""
     others: Mapping[str, HostLook] = field(default_factory=dict)
     """By name."""
 
+    @property
+    def host(self) -> str | None:
+        """The name of this server in its fleet."""
+        return self.status.fleet.host if self.status.fleet is not None else None
 
-def part_in_fleet(mark: str | None, revision: str, record: RolloutRecord | None) -> dict[str, Any] | None:
-    """Return the part of a server in a fleet in its published form; None for a server that is in none.
 
-    `name` is that of the fleet, `host` its own, which is unknown without a record; `fence` is the number of the last
-    change that reached it, and `number` that of its record, 0 without one.
+class _Seen(NamedTuple):
+    """One host in a view."""
+
+    name: str
+    left: RolloutHost | None
+    """As the rollout left it; None without a record."""
+    look: HostLook
+    this: bool = False
+
+
+def part_in_fleet(mark: str | None, revision: str, record: RolloutRecord | None) -> FleetPart | None:
+    """Return the part of a server in a fleet; None for a server that is in none.
 
     mark: `fleet` of the origin of its applied manifest. revision: the digest of that one. A host without a mark is in
     the fleet of its record as long as it serves what it served then: a manifest of its own ends that.
@@ -65,22 +150,22 @@ def part_in_fleet(mark: str | None, revision: str, record: RolloutRecord | None)
         if step is not None or (own is not None and own.revision == revision):
             fence = max(record.fence, step.fence if step is not None else 0)
             number = record.number if fence == record.fence else 0
-            return {"name": record.fleet, "host": record.host, "fence": fence, "number": number}
-    return {"name": step.fleet, "host": None, "fence": step.fence, "number": 0} if step is not None else None
+            return FleetPart(name=record.fleet, host=record.host, fence=fence, number=number)
+    return FleetPart(name=step.fleet, host=None, fence=step.fence, number=0) if step is not None else None
 
 
-def fleet_view(name: str | None, facts: FleetFacts) -> dict[str, Any]:
-    """Return the published form. name: of the fleet; None for a server that is in none."""
-    record = facts.record
-    hosts = list(_hosts(facts)) if name is not None else []
+def fleet_view(facts: FleetFacts) -> dict[str, Any]:
+    """Return the published form. A server that is in no fleet has no `name` and no hosts."""
+    part, record = facts.status.fleet, facts.record
+    hosts = list(_hosts(facts)) if part is not None else []
     return {
         "format": FORMAT,
-        "name": name,
+        "name": part.name if part is not None else None,
         "host": facts.host if record is None or facts.host in record.hosts else None,
         "when": facts.when,
-        "lease": facts.lease["lease"],
-        "rollout": _rollout(record, facts.lease["lease"]) if record is not None and name is not None else None,
-        "hosts": [row for row, _ in hosts],
+        "lease": facts.lease,
+        "rollout": _rollout(record, facts.lease) if record is not None and part is not None else None,
+        "hosts": [_row(seen, record) for seen in hosts],
         "models": _models(record, hosts),
     }
 
@@ -91,128 +176,105 @@ def _rollout(record: RolloutRecord, lease: Mapping[str, Any] | None) -> dict[str
     return {**parts, "state": record.ended or ("running" if held else "lost")}
 
 
-def _hosts(facts: FleetFacts) -> Iterable[tuple[dict[str, Any], Mapping[str, Any] | None]]:
-    """Yield each host in the order of the fleet, with its status."""
-    record = facts.record
-    if record is None:
-        yield _row("", "", facts.status, record, this=True), facts.status
+def _hosts(facts: FleetFacts) -> Iterator[_Seen]:
+    """Yield the hosts in the order of the fleet."""
+    own = HostLook(status=facts.status)
+    if facts.record is None:
+        yield _Seen("", None, own, this=True)
         return
-    for name, left in record.hosts.items():
-        if name == facts.host:
-            yield _row(name, left.url, facts.status, record, this=True), facts.status
-            continue
-        look = facts.others.get(name) or HostLook(asked=False)
-        row = _row(name, left.url, look.status, record)
-        if look.status is None:
-            row["state"] = NO_ANSWER if look.asked else NOT_ASKED
-            row["reason"], row["hint"] = look.reason, look.hint
-        if left.state == "away" and look.status is None:
-            row["state"] = AWAY
-        yield row, look.status
+    for name, left in facts.record.hosts.items():
+        this = name == facts.host
+        yield _Seen(name, left, own if this else facts.others.get(name) or HostLook(asked=False), this)
 
 
-def _row(
-    name: str, url: str, status: Mapping[str, Any] | None, record: RolloutRecord | None, *, this: bool = False
-) -> dict[str, Any]:
-    left = record.hosts.get(name) if record is not None else None
-    known, models = status or {}, (status or {}).get("models") or ()
+def _row(seen: _Seen, record: RolloutRecord | None) -> dict[str, Any]:
+    left, status = seen.left, seen.look.status
+    models = status.models if status is not None else ()
     return {
-        "name": name,
-        "url": url,
-        "this": this,
-        "state": str(known.get("state", "")),
-        "reason": "",
-        "hint": "",
-        "version": known.get("version"),
-        "uptime": known.get("uptime"),
-        "generation": known.get("generation"),
-        "step": (known.get("origin") or {}).get("fleet"),
-        "changed_since": _changed_since(known, record, name),
-        "result": _result(left),
+        "name": seen.name,
+        "url": left.url if left is not None else "",
+        "this": seen.this,
+        "state": status.state if status is not None else _silent(seen),
+        "reason": seen.look.reason,
+        "hint": seen.look.hint,
+        "version": status.version if status is not None else None,
+        "uptime": status.uptime if status is not None else None,
+        "generation": status.generation if status is not None else None,
+        "step": status.origin.fleet if status is not None else None,
+        "changed_since": _changed_since(status, left, record),
+        "result": _result(left) if left is not None else None,
         "models": len(models),
-        "ready": sum(model.get("state") == "ready" for model in models),
-        "active": sum(int(model.get("active") or 0) for model in models),
-        "waiting": sum(int(model.get("waiting") or 0) for model in models),
-        "memory": _memory(known),
-        "faults": [
-            f"{model['name']}: {_fault(model)}" for model in models if model.get("state") in _FAULTY and _fault(model)
-        ],
+        "ready": sum(model.state == "ready" for model in models),
+        "active": sum(model.active for model in models),
+        "waiting": sum(model.waiting for model in models),
+        "memory": _memory(status),
+        "faults": [f"{model.name}: {model.fault}" for model in models if model.fault],
     }
 
 
-def _changed_since(status: Mapping[str, Any], record: RolloutRecord | None, name: str) -> bool:
+def _silent(seen: _Seen) -> str:
+    """Return the state of a host without a status."""
+    if seen.left is not None and seen.left.state == "away":
+        return AWAY
+    return NO_ANSWER if seen.look.asked else NOT_ASKED
+
+
+def _changed_since(status: HostStatus | None, left: RolloutHost | None, record: RolloutRecord | None) -> bool:
     """Return True for a host that serves another revision than its controller left."""
-    left = record.hosts.get(name) if record is not None else None
-    if record is None or left is None or left.revision is None or not status.get("revision"):
+    if status is None or left is None or left.revision is None or record is None or record.ended is None:
         return False
-    under_way = left.state == "running" or record.ended is None
-    return not under_way and left.state != "failed" and status["revision"] != left.revision
+    return left.state not in ("running", "failed") and status.revision != left.revision
 
 
-def _result(left: Any) -> dict[str, Any] | None:
-    if left is None:
-        return None
+def _result(left: RolloutHost) -> dict[str, Any]:
     return {name: getattr(left, name) for name in ("state", "steps_done", "steps", "outcome", "message", "hint")}
 
 
-def _memory(status: Mapping[str, Any]) -> dict[str, Any] | None:
+def _memory(status: HostStatus | None) -> dict[str, Any] | None:
     """Return the memory of each place with that of the machine: main memory first, under the empty name."""
-    machine, memory = status.get("machine"), status.get("memory")
-    if not machine or not memory:
+    if status is None or status.machine is None or status.memory is None:
         return None
-    budgets = {place["name"]: place for place in memory.get("places") or ()}
-    totals = [("", "", machine["ram_total"], machine["ram_available"], "")]
-    totals += [
-        (gpu["name"], gpu["description"], gpu["total"], gpu["free"], gpu.get("fault") or "") for gpu in machine["gpus"]
-    ]
+    machine, budgets = status.machine, {place.name: place for place in status.memory.places}
+    main = _Device(name="", description="", total=machine.ram_total, free=machine.ram_available)
     places = []
-    for name, description, total, free, fault in totals:
-        place = budgets.get(name)
+    for device in (main, *machine.gpus):
+        budget = budgets.get(device.name)
         places.append({
-            "name": name, "description": description, "total": total, "free": free, "fault": fault,
-            "used": place["used"] if place else None, "budget": place["budget"] if place else None,
+            "name": device.name, "description": device.description, "total": device.total, "free": device.free,
+            "fault": device.fault or "", "used": budget.used if budget is not None else None,
+            "budget": budget.budget if budget is not None else None,
         })  # fmt: skip
-    return {"used": memory.get("used") or 0, "places": places}
+    return {"used": status.memory.used, "places": places}
 
 
-def _models(
-    record: RolloutRecord | None, hosts: Iterable[tuple[dict[str, Any], Mapping[str, Any] | None]]
-) -> list[dict[str, Any]]:
+def _models(record: RolloutRecord | None, hosts: Sequence[_Seen]) -> list[dict[str, Any]]:
     """Return each model with its places: those of the record, and further hosts that have it."""
     wanted = record.models if record is not None else {}
-    found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in wanted}
-    for row, status in hosts:
-        host = row["name"]
-        for model in (status or {}).get("models") or ():
-            place = {name: model.get(name) for name in _PLACE}
-            stated = {"wanted": _wants(record, model["name"], host), "reason": _fault(model)}
-            found.setdefault(model["name"], {})[host] = {"host": host, **place, **stated}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted} if hosts else {}
+    for seen in hosts:
+        status = seen.look.status
+        here = {model.name: model for model in (status.models if status is not None else ())}
+        for name, model in here.items():
+            belongs = (name in wanted and seen.name in wanted[name].hosts) if wanted else None
+            found.setdefault(name, []).append(_place(seen.name, model, belongs, model.fault))
         for name, places in wanted.items():
-            if host in places.hosts and host not in found[name]:
-                state = "absent" if status is not None else "unknown"
-                empty = {"active": 0, "waiting": 0, "memory": 0, "progress": None}
-                found[name][host] = {"host": host, "state": state, **empty, "wanted": True, "reason": ""}
+            if seen.name in places.hosts and name not in here:
+                none = _Model(name=name, state="absent" if status is not None else "unknown")
+                found[name].append(_place(seen.name, none, True, ""))
     return [
         {
             "name": name,
             "replicas": wanted[name].replicas if name in wanted else None,
-            "ready": sum(place["state"] == "ready" for place in places.values()),
-            "places": list(places.values()),
+            "ready": sum(place["state"] == "ready" for place in places),
+            "places": places,
         }
         for name, places in sorted(found.items())
     ]
 
 
-def _wants(record: RolloutRecord | None, model: str, host: str) -> bool | None:
-    """Return True if a model belongs on a host; None where the places are not known, as after an undo."""
-    if record is None or not record.models:
-        return None
-    return model in record.models and host in record.models[model].hosts
-
-
-def _fault(model: Mapping[str, Any]) -> str:
-    """Return why a model does not serve as declared; "" for one that does."""
-    if model.get("state") not in _FAULTY:
-        return ""
-    conditions = [one for one in model.get("conditions") or () if one.get("message")]
-    return f"{conditions[0]['reason']}: {conditions[0]['message']}" if conditions else ""
+def _place(host: str, model: _Model, wanted: bool | None, reason: str) -> dict[str, Any]:
+    """Return one place of a model. wanted: True if it belongs there; None where that is not known, as after an undo."""
+    return {
+        "host": host, "state": model.state, "wanted": wanted, "active": model.active, "waiting": model.waiting,
+        "memory": model.memory, "progress": model.progress, "reason": reason,
+    }  # fmt: skip

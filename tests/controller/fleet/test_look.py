@@ -16,6 +16,7 @@ from mullama.manifest.spec import Manifest, Peer, SecretRef
 from mullama.runtime.fleet import RolloutHost, RolloutRecord
 from mullama.store.records import Records
 from mullama.struct import replace
+from tests.runtime.runtime_fixture import LocalServer
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +25,7 @@ RECORD = RolloutRecord(
     hosts={name: RolloutHost(url=f"http://{name}", state="changed", revision="r1") for name in "abc"},
 )  # fmt: skip
 STATUS = {
-    "format": "mullama.status/1", "state": "ready", "revision": "r1", "models": [],
+    "format": "mullama.status/1", "state": "ready", "version": "1", "generation": 2, "revision": "r1", "models": [],
     "fleet": {"name": "prod", "host": "a", "fence": 4, "number": 2},
 }  # fmt: skip
 
@@ -35,7 +36,7 @@ class Hosts:
     def __init__(self, tmp_path: Path, **peers: Peer) -> None:
         self.answers: dict[tuple[str, str], Any] = {}
         self.asked: list[tuple[str, str, str | None]] = []
-        self.now, self.status = 100.0, STATUS
+        self.now, self.status = 100.0, dict[str, Any](STATUS)
         self.manifest = Manifest(mullama="v1", peers=peers)
         self.records = Records(tmp_path, "main")
         self.book = RolloutBook(self.records)
@@ -92,12 +93,20 @@ async def test_hosts_that_fail_or_are_slow_have_the_reason_and_no_key(tmp_path: 
     assert states["c"] == ("no answer", "c did not answer within 0.2s")
 
 
-@pytest.mark.parametrize("answer", [[], {"object": "list"}, "ok"])
-async def test_another_program_at_the_address_is_no_host(tmp_path: Path, answer: Any) -> None:
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ([], "the status of b: Expected `object`, got `array`"),
+        ({"object": "list"}, "the status of b: Object missing required field `state`"),
+        ({**STATUS, "models": [{"name": 7}]}, "the status of b.models[0].name: Expected `str`, got `int`"),
+        ({**STATUS, "fleet": "prod"}, "the status of b.fleet: Expected `object | null`, got `str`"),
+    ],
+)
+async def test_another_program_at_the_address_is_no_host(tmp_path: Path, answer: Any, reason: str) -> None:
     hosts = Hosts(tmp_path, b=peer("b"))
     hosts.answers["b", "/api/v1/status"] = answer
     await hosts.book.leave(RECORD)
-    assert (await hosts.states())["b"] == ("no answer", "it answers, but is no mullama")
+    assert (await hosts.states())["b"] == ("no answer", reason)
 
 
 async def test_answers_serve_for_some_seconds_and_callers_share_them(tmp_path: Path) -> None:
@@ -169,3 +178,20 @@ async def test_a_record_that_cannot_be_saved_is_not_kept(tmp_path: Path, monkeyp
     with pytest.raises(Unavailable, match="the record of the rollout cannot be saved: no space left on device"):
         await book.leave(RECORD)
     assert book.record is None
+
+
+async def test_a_server_sees_itself_as_a_host_until_a_manifest_of_its_own(server: LocalServer) -> None:
+    assert (await server.operator.fleet())["name"] is None
+    await server.apply({"a": {"from": server.script()}, "b": {"from": server.script("b", on_open="crash abort")}})
+    revision = server.operator.stack()["revision"]
+    own = RolloutHost(url="http://a", state="unchanged", revision=revision)
+    await server.operator.rollouts.leave(replace(RECORD, hosts={"a": own}))
+    assert server.operator.status()["fleet"] == {"name": "prod", "host": "a", "fence": 4, "number": 2}
+    view = await server.operator.fleet()
+    [row] = view["hosts"]
+    assert (row["name"], row["this"], row["models"], row["ready"]) == ("a", True, 2, 1)
+    [fault] = row["faults"]
+    assert fault.startswith("b: WorkerCrashed: ")
+    assert {place["state"] for model in view["models"] for place in model["places"]} == {"ready", "failed"}
+    await server.apply({"a": {"from": server.script(), "description": "mine"}})
+    assert (server.operator.status()["fleet"], (await server.operator.fleet())["hosts"]) == (None, [])

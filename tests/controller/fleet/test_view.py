@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mullama.controller.fleet.view import FleetFacts, HostLook, fleet_view, part_in_fleet
+from mullama.codec import from_tree
+from mullama.controller.fleet.view import FleetFacts, HostLook, HostStatus, fleet_view, part_in_fleet
 from mullama.runtime.fleet import RolloutHost, RolloutModel, RolloutRecord
 from mullama.struct import replace
 
@@ -31,8 +32,8 @@ def model(name: str, state: str = "ready", **more: Any) -> dict[str, Any]:
     return {**row, **more}
 
 
-def status(*models: dict[str, Any], revision: str = "r1", **more: Any) -> dict[str, Any]:
-    return {
+def status(*models: dict[str, Any], revision: str = "r1", **more: Any) -> HostStatus:
+    tree = {
         "state": "ready", "version": "1.0", "uptime": 5.0, "generation": 7, "revision": revision,
         "origin": {"fleet": "prod/4.2"}, "models": [*models],
         "memory": {
@@ -44,15 +45,14 @@ def status(*models: dict[str, Any], revision: str = "r1", **more: Any) -> dict[s
             "gpus": [{"name": "CUDA0", "description": "H200", "total": 9, "free": 8},
                      {"name": "CUDA1", "description": "H200", "total": 9, "free": 9, "fault": "lost"}],
         },
+        "fleet": {"name": "prod", "host": "a", "fence": 4, "number": 3},
         **more,
     }  # fmt: skip
+    return from_tree(HostStatus, tree, "status")
 
 
-def view(own: dict[str, Any], newest: RolloutRecord | None, lease: Any = None, **others: HostLook) -> dict[str, Any]:
-    facts = FleetFacts(
-        when=30.0, status=own, lease={"fence": 4, "lease": lease}, host="a", record=newest, others=others
-    )  # fmt: skip
-    return fleet_view("prod", facts)
+def view(own: HostStatus, newest: RolloutRecord | None, lease: Any = None, **others: HostLook) -> dict[str, Any]:
+    return fleet_view(FleetFacts(when=30.0, status=own, lease=lease, record=newest, others=others))
 
 
 def test_hosts_have_their_state_load_and_memory_against_the_budget() -> None:
@@ -168,8 +168,8 @@ def test_a_server_that_the_newest_record_lacks_is_no_host_any_more() -> None:
 
 
 def test_a_server_in_no_fleet_has_an_empty_view() -> None:
-    seen = fleet_view(None, FleetFacts(when=1.0, status=status(), lease={"fence": 0, "lease": None}))
-    assert (seen["name"], seen["hosts"], seen["models"], seen["rollout"]) == (None, [], [], None)
+    seen = view(status(model("m"), fleet=None), record())
+    assert (seen["name"], seen["host"], seen["hosts"], seen["models"], seen["rollout"]) == (None, None, [], [], None)
 
 
 @pytest.mark.parametrize(
@@ -189,4 +189,4 @@ def test_a_server_is_in_the_fleet_of_its_mark_or_of_its_record(
     mark: str, revision: str, known: RolloutRecord | None, part: tuple[Any, ...] | None
 ) -> None:
     found = part_in_fleet(mark, revision, known)
-    assert (None if found is None else tuple(found[key] for key in ("name", "host", "fence", "number"))) == part
+    assert (None if found is None else (found.name, found.host, found.fence, found.number)) == part

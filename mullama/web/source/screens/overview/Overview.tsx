@@ -48,6 +48,7 @@ function Manifest({ known }: { known: Status }) {
   return (
     <p class="quiet">
       revision <a href={link("history", String(known.generation))}>{known.generation}</a>
+      {known.fleet && <> of the fleet <a href={link("fleet")}>{known.fleet.name}</a></>}
       {path && <> of <code title={path}>{path.split("/").at(-1)}</code></>}
       {commit && <> at commit <code>{digest(commit)}</code></>}
       {profiles.length > 0 && <> with {profiles.join(", ")}</>}
