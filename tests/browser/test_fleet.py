@@ -50,7 +50,7 @@ def test_a_fleet_that_is_well_shows_its_hosts_rollout_and_places(page: Any, stac
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     opened(page, stack)
-    page.get_by_role("link", name="Fleet").click()
+    page.get_by_role("link", name="Fleet", exact=True).click()
     page.get_by_role("heading", name="Fleet", level=1).wait_for()
     page.get_by_text("fleet · 3 hosts · 0 requests running · 0 waiting").wait_for()
     rollout = page.get_by_role("region", name="Last apply")
@@ -124,6 +124,6 @@ def test_a_manifest_of_its_own_is_shown_as_a_change_and_ends_the_part_of_the_hos
     place_of(page, "own", "c").get_by_text("the last apply did not place it here").wait_for()
     opened(page, c)
     page.get_by_role("link", name="own").first.wait_for()
-    assert page.get_by_role("link", name="Fleet").count() == 0
+    assert page.get_by_role("link", name="Fleet", exact=True).count() == 0
     opened(page, c, "fleet")
     page.get_by_text("This server is in no fleet").wait_for()
