@@ -79,15 +79,22 @@ def given_parameters(block: RequestParameters) -> GivenParameters:
 
 
 def candidates(
-    route: Routing, routes: Mapping[str, Routing], key: bytes, usable: Callable[[str], bool] = lambda model: True
+    route: Routing,
+    routes: Mapping[str, Routing],
+    key: bytes,
+    usable: Callable[[str], bool] = lambda model: True,
+    last: Callable[[str], bool] = lambda model: False,
 ) -> tuple[Candidate, ...]:
     """Return the models for a request with this conversation key, in the order in which they are tried, each once.
 
     A route in `fallback` stands for the model that it chooses, and its own fallbacks after it. usable: returns False
-    for a model that may not answer; the others share its conversations.
+    for a model that may not answer; the others share its conversations. last: returns True for a fallback that is tried
+    after all of these, although it is not usable.
     """
     found: dict[str, Candidate] = {}
     for candidate in _candidates(route, routes, key, usable, NO_RULES):
+        found.setdefault(candidate.model, candidate)
+    for candidate in _fallbacks(route, routes, key, last, route.rules):
         found.setdefault(candidate.model, candidate)
     return tuple(found.values())
 
@@ -103,6 +110,17 @@ def _candidates(
     targets = tuple(target for target in route.targets if target[1] and usable(target[0]))
     if targets:
         yield Candidate(model=choose(targets, key), rules=rules)
+    yield from _fallbacks(route, routes, key, usable, rules)
+
+
+def _fallbacks(
+    route: Routing,
+    routes: Mapping[str, Routing],
+    key: bytes,
+    usable: Callable[[str], bool],
+    rules: RequestRules,
+) -> Iterator[Candidate]:
+    """rules: of the route, over those of the routes that lead to it."""
     for name in route.fallback:
         inner = routes.get(ModelName.parse(name).key) if PEER_SIGN not in name else None
         if inner is not None:

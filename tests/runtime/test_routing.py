@@ -88,6 +88,18 @@ def test_the_fallbacks_follow_in_order_and_each_model_is_tried_once() -> None:
     assert [candidate.model for candidate in found] == ["a", "b", "c", "d"]
 
 
+def test_a_fallback_that_is_not_usable_may_be_the_last_one() -> None:
+    inner = Routing(name="inner", targets=(("b", 1),), fallback=("c",))
+    outer = Routing(name="outer", targets=(("a", 1), ("x", 1)), fallback=("inner", "d", "a"))
+    busy, gone = {"b", "x"}, {"c"}
+
+    def usable(model: str) -> bool:
+        return model not in busy | gone
+
+    found = candidates(outer, routes(inner, outer), FEW[0], usable, lambda model: model not in gone)
+    assert [candidate.model for candidate in found] == ["a", "d", "b"]  # x is no fallback
+
+
 def test_a_fallback_route_adds_its_rules_below_those_of_the_route_that_was_named() -> None:
     cold, brief = GivenParameters(think=False), GivenParameters(max_tokens=9, think=True)
     inner = Routing(name="inner", targets=(("b", 1),), rules=RequestRules(force=brief))

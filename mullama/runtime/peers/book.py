@@ -97,7 +97,7 @@ class PeerBook:
         def usable(target: str) -> bool:
             nonlocal shares, running, weights
             entry = self._entry(target)
-            if entry is None or self._passed_over(entry, target) or self._full(entry):
+            if entry is None or not self.has_room(target):
                 return False
             if shares is None:  # once for all targets: a route may have many
                 shares = self._shares(route)
@@ -107,6 +107,11 @@ class PeerBook:
             return not crowded(entry.running, running, shares[entry.name] / weights)
 
         return usable
+
+    def has_room(self, target: str) -> bool:
+        """Return True if a target may get one more request now, whatever its share of them is."""
+        entry = self._entry(target)
+        return entry is not None and not self._passed_over(entry, target) and not self._full(entry)
 
     def _shares(self, route: Sequence[tuple[str, int]]) -> dict[str, int]:
         """Return the weight of each peer of a route that is not passed over."""

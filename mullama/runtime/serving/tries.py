@@ -87,8 +87,9 @@ class Tries(Generic[R]):
 def _usable(snapshot: Snapshot, peers: PeerBook, route: Routing, asked: Routable, caller: Caller) -> list[Candidate]:
     """Return the models of the route that are served in the caller's dialect and that its key may use.
 
-    A key for the route may use all of them, one for a model that model only. Peers that are ejected or crowded are
-    passed over; without any other model they are tried, and report their own failure.
+    A key for the route may use all of them, one for a model that model only. Peers that are ejected are passed over;
+    without any other model they are tried, and report their own failure. Crowded ones are the last fallbacks: a lost
+    peer holds its requests for a while, so that few others have room for more than their share.
     """
 
     def serves(model: str) -> bool:
@@ -106,7 +107,11 @@ def _usable(snapshot: Snapshot, peers: PeerBook, route: Routing, asked: Routable
         return usable(model) and (model in snapshot.deployments or ready_there(model))
 
     key = conversation_key(asked, caller.key)
-    found = candidates(route, snapshot.routes, key, ready) or candidates(route, snapshot.routes, key, usable)
+
+    def crowded(model: str) -> bool:
+        return usable(model) and peers.has_room(model)
+
+    found = candidates(route, snapshot.routes, key, ready, crowded) or candidates(route, snapshot.routes, key, usable)
     if found:
         return list(found)
     if candidates(route, snapshot.routes, key, serves):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     (home / "far.script.json").write_text(json.dumps({"name": "far", "constraints": True, "rules": RULES}))
     with stack_in(home) as stack:
         stack.variables = SECRET
-        stack.write({"far": "./far.script.json"}, auth={"keys": {"gate": {"secret": {"from_env": "BOX_KEY"}}}})
+        far = {"from": "./far.script.json", "limits": {"parallel": 16}}
+        stack.write({"far": far}, auth={"keys": {"gate": {"secret": {"from_env": "BOX_KEY"}}}})
         stack.serve()
         stack.ready()
         yield stack
@@ -43,10 +45,12 @@ def gate(tmp_path_factory: pytest.TempPathFactory, box: Stack) -> Iterator[Stack
         "box": {"url": f"{box.url}/v1", "key": {"from_env": "BOX_KEY"}},
         "closed": {"url": box.url, "key": {"from_env": "WRONG"}},
         "gone": {"url": "http://127.0.0.1:9"},
+        "lost": {"url": "http://127.0.0.1:9"},
     }
     routes = {
         "default": "far@box",
         "safe": {"to": ["far@gone"], "fallback": ["near"]},
+        "shared": {"to": ["far@box", "far@lost"], "fallback": ["far@lost", "far@box"]},
         "gone": "far@gone",
         "closed": "far@closed",
         "unknown": "other@box",
@@ -112,6 +116,19 @@ def test_a_client_that_leaves_ends_the_work_of_the_peer(gate: Stack, box: Stack)
         return sum(model["active"] for model in box.status()["models"]) == 0
 
     eventually(ended, box.log)
+
+
+def test_a_peer_with_more_than_its_share_answers_for_one_that_is_lost(gate: Stack) -> None:
+    body = {"model": "default", "stream": True, "messages": [{"role": "user", "content": "long slow 50ms"}]}
+    with ExitStack() as running:
+        for _ in range(6):
+            url = f"{gate.url}/v1/chat/completions"
+            pieces = running.enter_context(httpx.stream("POST", url, json=body, timeout=60)).iter_bytes()
+            running.callback(pieces.close)  # an iterator that nothing holds closes its answer
+            next(pieces)
+        answer = ask(gate, "shared")  # the peer `lost` is not known to be lost
+        assert (answer.status_code, answer.headers.get("mullama-model")) == (200, "far@box"), answer.text
+    assert 'mullama_route_fallbacks_total{fallback="far@box",model="far@lost"' in httpx.get(f"{gate.url}/metrics").text
 
 
 def test_the_failures_of_a_peer_are_errors_of_the_dialect(gate: Stack) -> None:
