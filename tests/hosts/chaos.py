@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,21 @@ from tests.hosts.servers import HEADERS, KEY, WAIT_SECONDS, Clients, HostStack, 
 
 HOSTS = ("a", "b", "c")
 PEER = {"key": KEY, "timeout": "3s", "connect_timeout": "1s"}
-_LOSSES = ("kill", "partition")
-"""Faults that may end requests at one host."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A host that was lost. at: the time of the loop from which on no packet of it arrives."""
+
+    host: str
+    at: float
+
+    def ended(self, outcome: Outcome) -> bool:
+        """Return True for a request that was in flight at the host: it began before the loss, and had a first byte.
+
+        Every other request can be answered by the other hosts, so its failure is a fault of the gateway.
+        """
+        return outcome.began <= self.at and outcome.status == 200 and outcome.model == f"chat@{self.host}"
 
 
 @dataclass
@@ -56,22 +70,26 @@ class Fleet:
         self.write(name, self.revision)
         await asyncio.to_thread(self.stacks[name].apply)
 
-    async def kill(self, name: str) -> None:
+    async def kill(self, name: str) -> Loss:
         """End all processes of a host at once, and start it again."""
         stack = self.stacks[name]
         await asyncio.to_thread(stack.kill)
+        loss = Loss(name, asyncio.get_running_loop().time())
         stack.serve()
         await asyncio.to_thread(stack.ready)
         await self.returned(name)
+        return loss
 
-    async def partition(self, name: str) -> None:
+    async def partition(self, name: str) -> Loss:
         """Cut a host off until the gateway has ejected it, and join it again."""
         self.network.cut(f"f{name}")
+        loss = Loss(name, asyncio.get_running_loop().time())
         try:
             await self._until(name, "ejected")
         finally:
             self.network.mend(f"f{name}")
         await self.returned(name)
+        return loss
 
     async def returned(self, name: str) -> None:
         """Wait until the gateway uses a host."""
@@ -120,10 +138,26 @@ class Account:
 
     requests: int = 0
     lost: list[Outcome] = field(default_factory=list)
-    """Requests that failed while no host was lost."""
+    """Requests that failed and were not in flight at a lost host."""
     at_lost_hosts: list[Outcome] = field(default_factory=list)
-    """Requests that failed while a host was lost."""
+    """Requests that failed and were in flight at a lost host."""
     actions: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def summary(self) -> str:
+        kinds = Counter(outcome.error[:200] for outcome in (*self.lost, *self.at_lost_hosts))
+        return "\n".join([
+            f"{self.requests} requests in {self.seconds:.0f} s, {self.requests / self.seconds:.1f}/s: {len(self.lost)} "
+            f"lost, {len(self.at_lost_hosts)} failed in flight at lost hosts",
+            *(f"{count} of {kind}" for kind, count in kinds.items()),
+        ])  # fmt: skip
+
+
+def text_of(client: int, number: int) -> str:
+    """Return the text of a request. Each third client has long answers, so a lost host has some in mid-stream."""
+    pace = "slow 20ms 40 tokens" if client % 3 == 2 else "4 tokens"
+    return f"conversation {client} {number} {pace}"
 
 
 def actions(seed: int, swaps: int, faults: int) -> list[tuple[str, str]]:
@@ -136,22 +170,39 @@ def actions(seed: int, swaps: int, faults: int) -> list[tuple[str, str]]:
     return found
 
 
-async def run(fleet: Fleet, plan: Sequence[tuple[str, str]], clients: int, least: int) -> Account:
-    """Perform a plan while clients ask, with at least so many requests in all."""
+async def run(
+    fleet: Fleet,
+    plan: Sequence[tuple[str, str]],
+    clients: int,
+    least: int,
+    report: Callable[[str], object] = lambda line: None,
+) -> Account:
+    """Perform a plan while clients ask, with at least so many requests in all. report: gets a line for each action."""
     account = Account()
-    load = Clients(fleet.url, "chat", clients)
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    load = Clients(fleet.url, "chat", clients, text_of)
     share = -(-least // max(1, len(plan)))
-    for kind, name in plan:
-        before = len(load.found)
-        await (fleet.swap() if kind == "swap" else getattr(fleet, kind)(name))
-        await load.until(before + share)
+    losses: list[Loss] = []
+
+    def book(action: str, before: int, since: float) -> None:
         failed = [outcome for outcome in load.found[before:] if outcome.error]
-        (account.at_lost_hosts if kind in _LOSSES else account.lost).extend(failed)
-        account.actions.append(
-            f"{kind} {name}".strip() + f": {len(load.found) - before} requests, {len(failed)} failed"
-        )
-    before = len(load.found)
+        for outcome in failed:
+            (account.at_lost_hosts if any(loss.ended(outcome) for loss in losses) else account.lost).append(outcome)
+        asked = len(load.found) - before
+        account.actions.append(f"{action}: {loop.time() - since:.1f} s, {asked} requests, {len(failed)} failed")
+        report(account.actions[-1])
+
+    for kind, name in plan:
+        before, since = len(load.found), loop.time()
+        if kind == "swap":
+            await fleet.swap()
+        elif (loss := await getattr(fleet, kind)(name)) is not None:
+            losses.append(loss)
+        await load.until(before + share)
+        book(f"{kind} {name}".strip(), before, since)
+    before, since = len(load.found), loop.time()
     await load.stop()
-    account.lost += [outcome for outcome in load.found[before:] if outcome.error]
-    account.requests = len(load.found)
+    book("the end", before, since)
+    account.requests, account.seconds = len(load.found), loop.time() - started
     return account
