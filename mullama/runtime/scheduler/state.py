@@ -250,12 +250,15 @@ class State(Struct, kw_only=True):
 
 
 def failure(state: State, model: str) -> MullamaError | None:
-    """Return why the model cannot serve now; None if it can."""
+    """Return why the model cannot serve now; None if it can.
+
+    A host that is away is still the reason while a next start asks for it.
+    """
     serve = state.models.get(model)
     if serve is None:
         return None
     worker, unit = state.workers.get(serve.unit.weights), state.units.get(serve.unit)
-    if worker and worker.error and worker.phase is Phase.COLD:
+    if worker and worker.error and (worker.phase is Phase.COLD or (worker.away and worker.phase is Phase.OPENING)):
         return worker.error
     return unit.error if unit else None
 

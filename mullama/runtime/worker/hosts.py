@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from mullama.errors import MullamaError
+from mullama.errors import MullamaError, Unavailable
 from mullama.runtime.worker.process import Death, DeathCause, HostLost, lost_connection
 
 
@@ -27,23 +27,47 @@ async def explained(death: Death, hosts: Sequence[str]) -> Death:
     silent = [host for host, answers in zip(hosts, await _answers(hosts), strict=True) if not answers]
     if not broken and not silent:
         return death
-    named = ", ".join(silent or hosts)
-    ended = "does not answer" if silent else "closed the connection"
+    return lost(death, silent or hosts, "does not answer" if silent else "closed the connection")
+
+
+def lost(death: Death, hosts: Sequence[str], ended: str) -> Death:
+    """Return the end of a worker with these hosts as its cause."""
+    named = ", ".join(hosts)
     message = f"the RPC host {named} {ended}, which ended the worker"
     return Death(message=message, report=death.report, cause=DeathCause.OUTSIDE, lost_host=named, work=death.work)
 
 
+async def unreachable(hosts: Sequence[str]) -> list[str]:
+    """Return the hosts that accept no connection. One that serves another client accepts it, and answers later."""
+    from mullama.engines.llamacpp.rpc.ask import HostBusy
+
+    failures = await asyncio.gather(*(asyncio.to_thread(_failure_of, host) for host in hosts))
+    return [
+        host
+        for host, error in zip(hosts, failures, strict=True)
+        if isinstance(error, Unavailable) and not isinstance(error, HostBusy)
+    ]
+
+
+async def departed(hosts: Sequence[str], pid: int) -> list[str]:
+    """Return the hosts that closed their connection to a worker that waits for requests."""
+    from mullama.runtime.worker.connections import closed_by
+
+    return await asyncio.to_thread(closed_by, hosts, pid)
+
+
 async def _answers(hosts: Sequence[str]) -> list[bool]:
+    return [error is None for error in await asyncio.gather(*(asyncio.to_thread(_failure_of, h) for h in hosts))]
+
+
+def _failure_of(host: str) -> MullamaError | None:
     from mullama.engines.llamacpp.rpc.ask import ask_devices
 
-    def answers(host: str) -> bool:
-        try:
-            ask_devices(host)
-        except MullamaError:
-            return False
-        return True
-
-    return await asyncio.gather(*(asyncio.to_thread(answers, host) for host in hosts))
+    try:
+        ask_devices(host)
+    except MullamaError as error:
+        return error
+    return None
 
 
 def failure(death: Death) -> HostLost:

@@ -42,7 +42,7 @@ from mullama.errors import (
 )
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.cores import CoreAllocator
-from mullama.runtime.worker.hosts import explained, hosts_of
+from mullama.runtime.worker.hosts import departed, explained, hosts_of, lost, unreachable
 from mullama.runtime.worker.hosts import failure as lost_host_failure
 from mullama.runtime.worker.inbox import Inbox
 from mullama.runtime.worker.process import Death, DeathCause, HostLost, WorkerProcess, start_failure
@@ -395,6 +395,8 @@ class WorkerClient:
             if hang := self._watchdog.verdict(loop.time()):
                 await self._kill_hung(hang)
                 return
+            if self._hosts and await self._kill_abandoned():
+                return
             self._send(protocol.Ping(number=self.next_id()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._watchdog.interval):
@@ -407,6 +409,20 @@ class WorkerClient:
         death = self._process.death(f"{hang}{suffix}", DeathCause.OUTSIDE if stopped else DeathCause.HANG)
         self._ended(await explained(death, self._hosts))
         self._process.kill()
+
+    async def _kill_abandoned(self) -> bool:
+        """Kill a child that lost a host, of which llama.cpp hears with the next request, or never while it waits."""
+        if self._watchdog.limits.host <= self.stalled:
+            hosts, ended = await unreachable(self._hosts), "does not answer"
+            if self.stalled < self._watchdog.limits.host:
+                return False
+        else:
+            hosts, ended = await departed(self._hosts, self.pid), "closed the connection"
+        if not hosts or self._death is not None:
+            return False
+        self._ended(lost(self._process.death("", DeathCause.OUTSIDE), hosts, ended))
+        self._process.kill()
+        return True
 
     @property
     def stalled(self) -> float:

@@ -27,6 +27,8 @@ class StallLimits(Struct, frozen=True, kw_only=True):
     """As `quiet`, since a job is overdue."""
     overdue_active: float = 30.0
     """As `active`, since a job is overdue."""
+    host: float = 5.0
+    """Without progress until the hosts are asked whose devices the worker uses."""
     ping: float = 5.0
     """Between two observations."""
     overdue_ping: float = 0.5

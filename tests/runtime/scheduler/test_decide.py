@@ -25,7 +25,7 @@ from mullama.runtime.scheduler import eviction, passes
 from mullama.runtime.scheduler.decide import CRASH_LIMIT, decide
 from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
 from mullama.runtime.scheduler.room import Taken, over_budget
-from mullama.runtime.scheduler.state import Phase, State
+from mullama.runtime.scheduler.state import Phase, State, failure
 from mullama.runtime.scheduler.wants import RESTARTING, unit_ttl
 from mullama.struct import replace
 
@@ -920,6 +920,21 @@ def test_no_request_waits_for_a_host_that_is_away_and_the_starts_continue_withou
     assert not refused(world.feed(ev.Request(id=4, model="a")))  # its start is due
     assert world.phase(A) is Phase.READY
     assert not refused(world.feed(ev.Request(id=5, model="a")))
+
+
+def test_a_host_that_is_away_is_the_reason_until_the_model_serves_again() -> None:
+    gone = EngineFailed("the RPC host h:1 does not answer")
+    world = World(serve("a"))
+    world.obey = False
+    for lost, while_it_starts in (({"excused": True, "away": True}, gone), ({}, None)):
+        world.feed(ev.WorkerLost(weights="wa", error=gone, **lost))
+        assert failure(world.state, "a") is gone
+        world.now = world.state.workers["wa"].retry_at
+        world.feed(ev.Tick())
+        assert world.state.workers["wa"].phase is Phase.OPENING
+        assert failure(world.state, "a") is while_it_starts
+    world.feed(ev.WorkerReady(weights="wa"))
+    assert failure(world.state, "a") is None
 
 
 def test_a_wait_for_a_worker_that_does_not_start_ends_as_no_death_of_a_worker() -> None:

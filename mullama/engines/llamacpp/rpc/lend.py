@@ -27,6 +27,8 @@ from mullama.units import size
 _START_SECONDS = 60.0  # that a process may take to listen: a driver may need long for its first start
 _POLL_SECONDS = 0.01
 _FREED_SECONDS = 0.2
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""Seconds of silence before the first question to a client, seconds between two, and questions without an answer."""
 _BLOCK = 1 << 20  # bytes that are passed on at once
 _MOST_FRAME = 1 << 44  # bytes; a longer length is no frame
 
@@ -248,6 +250,7 @@ def relay(
     another kind. Memory is taken from the budget with each buffer, and all of it is given back at the end.
     """
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _watch(client)
     server: socket.socket | None = None
     buffers: dict[int, int] = {}
     block = memoryview(bytearray(_BLOCK))
@@ -289,6 +292,14 @@ def relay(
         raise EngineFailed(f"its process ended, or the message was cut: {error}") from error
     finally:
         budget.give(sum(buffers.values()))
+
+
+def _watch(client: socket.socket) -> None:
+    """Let the system end the connection of a client whose machine is lost, so that its memory is free again."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:  # not on every system
+            client.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _ask(server: socket.socket, command: int, data: bytes) -> bytes:
