@@ -52,6 +52,6 @@ def _sockets(pid: int) -> Iterator[str]:
     """Yield the inodes of the sockets that a process holds."""
     folder = f"/proc/{pid}/fd"
     for entry in os.listdir(folder):
-        with suppress(OSError):  # it was closed meanwhile
+        with suppress(OSError):  # it is closed by now
             if found := _SOCKET.fullmatch(os.readlink(f"{folder}/{entry}")):
                 yield found[1]
