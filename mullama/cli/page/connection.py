@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.exit_codes import as_mullama_error
-from mullama.client.http import StreamStop
+from mullama.client.http import Client, StreamStop
 from mullama.errors import MullamaError, Unavailable
 
 LinkState = Literal["connecting", "live", "lost"]
 
 _SILENCE = 20.0  # seconds without an update, of which a server sends one every two seconds
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
+
+
+class LinkServer(Protocol):
+    """A server that a link follows."""
+
+    @property
+    def client(self) -> Client: ...
 
 
 class LiveLink:
@@ -26,7 +32,7 @@ class LiveLink:
 
     def __init__(
         self,
-        find: Callable[[], FoundServer],
+        find: Callable[[], LinkServer],
         took: Callable[[Mapping[str, Any]], None],
         changed: Callable[[LinkState, MullamaError | None], None],
     ) -> None:
@@ -38,10 +44,14 @@ class LiveLink:
     def start(self) -> None:
         self._thread.start()
 
-    def close(self) -> None:
-        """End the thread. Nothing is called after the return."""
+    def stop(self) -> None:
+        """Let the thread end, without a wait for it."""
         self._over.set()
         self._stop.stop()
+
+    def close(self) -> None:
+        """End the thread. Nothing is called after the return."""
+        self.stop()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout=5.0)
 

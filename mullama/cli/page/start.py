@@ -13,6 +13,7 @@ from mullama.errors import Unsupported
 
 if TYPE_CHECKING:
     from mullama.cli.inference.conversation import Conversation
+    from mullama.cli.on_fleet.fleet_call import FleetCall
     from mullama.cli.page.screens.pane import Pane
 
 
@@ -30,6 +31,25 @@ def open_top(call: CommandContext) -> int:
     server = PageServer(call)
     server.find()
     return _run(call, server, top_panes(order=call.options.sort, wanted=call.options.filter))
+
+
+def open_fleet(call: CommandContext, fleet: FleetCall) -> int:
+    """Show the page of a fleet until it is closed; return the exit code. Raises `Unsupported` without its extra."""
+    require_page("mullama top --once prints the table without it")
+    from mullama.cli.page.screens.fleet import FleetPage, FleetPageHost
+
+    hosts = [
+        FleetPageHost(
+            name, host.url, fleet.hosts.get(name), fleet.faults[name].message if name in fleet.faults else "",
+            name in fleet.away,
+        )
+        for name, host in fleet.loaded.manifest.fleet.hosts.items()
+    ]  # fmt: skip
+    options = call.options
+    plain = bool(call.env.get("NO_COLOR"))
+    page = FleetPage(fleet.name, hosts, order=options.sort, wanted=options.filter, plain=plain)
+    page.run()
+    return page.return_code or DONE
 
 
 def open_chat(call: CommandContext, conversation: Conversation) -> int:

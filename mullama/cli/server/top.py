@@ -1,15 +1,15 @@
-"""`mullama top`: the models of a server as a live page of the terminal, or as one table."""
+"""`mullama top`: the models of a server or of a fleet as a live page of the terminal, or as one table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mullama.cli.api_client.discover import require
+from mullama.cli.api_client.discover import fleet_manifest, require
 from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.on_fleet.fleet_call import FleetCall, find_fleet
+from mullama.cli.on_fleet.fleet_call import FleetCall, find_fleet, fleet_of
 from mullama.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -38,15 +38,15 @@ def top_options(parser: Parser) -> None:
 
 
 def top(call: CommandContext) -> int:
-    """Open the page on a terminal; elsewhere, and for a fleet, print the models with their speed over two seconds."""
+    """Open the page on a terminal; elsewhere print the models with their speed over two seconds."""
     options = call.options
-    if (fleet := find_fleet(call)) is not None:
-        return _print_fleet(call, fleet)
     if options.once or options.json or not (call.terminal.interactive and call.terminal.live):
-        return _print(call)
-    from mullama.cli.page.start import open_top
+        fleet = find_fleet(call)
+        return _print(call) if fleet is None else _print_fleet(call, fleet)
+    from mullama.cli.page.start import open_fleet, open_top
 
-    return open_top(call)
+    loaded = fleet_manifest(call)
+    return open_top(call) if loaded is None else open_fleet(call, fleet_of(call, loaded))
 
 
 def measured(client: Client) -> LiveView:

@@ -14,7 +14,6 @@ from textual.content import Content
 from textual.css.query import NoMatches
 from textual.events import Click
 from textual.message import Message
-from textual.theme import Theme
 from textual.widgets import ContentSwitcher, Footer, Static
 
 from mullama.cli.page.cells import PageCell, cell
@@ -25,16 +24,11 @@ from mullama.cli.page.screens.dialogs import FactsDialog
 from mullama.cli.page.screens.jobs import PageCall, hand_over, in_background
 from mullama.cli.page.screens.pane import PageBase, Pane
 from mullama.cli.page.screens.rows import STYLES, content
+from mullama.cli.page.screens.themes import set_theme, turn_theme
 from mullama.cli.page.server_access import PageServer
 from mullama.errors import MullamaError
 from mullama.units import printable
 
-_ACCENT = "#4C9AFF"
-_DARK = Theme(
-    name="mullama-dark", primary=_ACCENT, accent=_ACCENT, warning="#E5A13B", error="#E5596B", success="#4EBF71"
-)
-_LIGHT = Theme(name="mullama-light", primary="#0052CC", accent="#0052CC", warning="#9A5B00", dark=False)
-_PLAIN = "ansi-dark"  # the colours of the terminal, which NO_COLOR takes away
 _HELP = " ? help"
 _TABS = 9  # panes that a number key shows
 
@@ -73,9 +67,7 @@ class PageApp(PageBase):
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        self.register_theme(_DARK)
-        self.register_theme(_LIGHT)
-        self.theme = _PLAIN if self.ansi_color else _DARK.name
+        set_theme(self)
         self.query_one("#trouble").display = False
         self._link.start()
         self._show(self._first)
@@ -152,8 +144,7 @@ class PageApp(PageBase):
         self.action_pane((at + step) % len(self._panes) + 1)
 
     def action_theme(self) -> None:
-        if not self.ansi_color:
-            self.theme = _LIGHT.name if self.theme == _DARK.name else _DARK.name
+        turn_theme(self)
 
     def action_help(self) -> None:
         self.push_screen(FactsDialog("Keys", lambda: help_rows(self._panes)))
