@@ -1,4 +1,4 @@
-/** What a screen shows in place of itself when it cannot be drawn, so that the rest of the page stays usable. */
+/** Replaces a screen that cannot be drawn by the reason, so that the rest of the page stays usable. */
 
 import type { ComponentChildren } from "preact";
 import { useErrorBoundary } from "preact/hooks";

@@ -16,7 +16,7 @@ export interface Download {
   first: number;
 }
 
-/** What is known of a run after the lines so far. */
+/** A run after the lines so far. */
 export interface RunProgress {
   phase: string;
   /** True once a revision was committed: a later failure leaves it applied. */

@@ -1,4 +1,4 @@
-/** Runs an apply or an undo and follows it. A run belongs to the tab, not to the screen, which may be left meanwhile. */
+/** Runs an apply or an undo and follows it. A run belongs to the tab, not to the screen, which may be left while it runs. */
 
 import { signal } from "@preact/signals";
 import type { Signal } from "@preact/signals";

@@ -1,4 +1,4 @@
-/** What the person must know on every screen: a lost connection, a key that is not accepted any more. */
+/** The notices of every screen: a lost connection, a key that is not accepted any more. */
 
 import { keyEntered, keyWanted } from "../api/client.ts";
 import { moment } from "../format/units.ts";

@@ -90,7 +90,7 @@ export function put(conversation: Conversation): void {
   waiting.add(conversation.id);
 }
 
-/** Change a conversation as it is now; nothing if it was deleted meanwhile. */
+/** Change a conversation as it is now; nothing if it was deleted since. */
 export function update(id: string, change: (conversation: Conversation) => Conversation): void {
   const known = found(id);
   if (known) put(change(known));

@@ -1,4 +1,4 @@
-/** Whether the server has another page than this one, as after an update. */
+/** True while the server has another page than this one, as after an update. */
 
 import { effect, signal } from "@preact/signals";
 

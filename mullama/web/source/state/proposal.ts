@@ -1,4 +1,4 @@
-/** A proposed change of the manifest: an entry in the draft, which the screen Plan shows and nobody has applied. */
+/** A proposed change of the manifest: an entry in the draft, which the screen Plan shows and no one has applied. */
 
 import { ask } from "../api/client.ts";
 import type { ManifestText } from "../api/types.ts";

@@ -1,4 +1,4 @@
-/** Streams of a tab that nobody sees: a browser allows few connections to one server, and each open one is one of them. */
+/** Streams of a hidden tab: a browser allows few connections to one server, and each open one is one of them. */
 
 import { signal } from "@preact/signals";
 

@@ -22,7 +22,7 @@ export interface Sample {
   waiting: number;
 }
 
-/** What the page knows of the server. The lists have the oldest first. */
+/** The state of the server as the page knows it. The lists have the oldest first. */
 export interface Known {
   status: Status | null;
   events: ServerEvent[];

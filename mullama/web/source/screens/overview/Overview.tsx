@@ -57,7 +57,7 @@ function Manifest({ known }: { known: Status }) {
   );
 }
 
-/** What the operator has to know: the conditions that are not as they should be. */
+/** The conditions that are not as they should be. */
 function Conditions({ known }: { known: Status }) {
   const wanted: Record<string, boolean> = { ConfigValid: true, Synced: true, Degraded: false, Reconciling: false };
   const shown = known.conditions.filter((one) => one.type in wanted ? one.status !== wanted[one.type] : one.message !== "");

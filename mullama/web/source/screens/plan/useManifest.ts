@@ -17,7 +17,7 @@ interface Planned {
   against: string;
 }
 
-/** What the screen shows and changes. */
+/** The values that the screen shows, and their changes. */
 export interface ManifestState {
   /** The newest read of the file; null before the first. */
   file: ManifestText | null;
@@ -74,7 +74,7 @@ export function useManifest(): ManifestState {
     setReadError(null);
     if (stored && stored.text !== found.text) replace(stored);
     else if (before === null || untouched || mine.text === found.text) replace({ text: found.text, digest: found.digest });
-    // What was written while the save ran is a change of the saved file.
+    // A text that was written while the save ran is a change of the saved file.
     else if (found.text === saved.current && found.digest !== before.digest) replace({ text: mine.text, digest: found.digest });
   };
   const replace = (wanted: Draft) => {

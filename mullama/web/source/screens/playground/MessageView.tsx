@@ -20,7 +20,7 @@ interface Props {
   actions: Actions;
 }
 
-/** What a person can do with a message. The functions never change, so that other messages are not drawn again. */
+/** The actions on a message. The functions never change, so that other messages are not drawn again. */
 export interface Actions {
   show: (id: string) => void;
   edit: (message: Message, text: string) => void;

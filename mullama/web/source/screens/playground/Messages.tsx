@@ -45,7 +45,7 @@ export function Messages({ conversation, column, actions }: Props) {
   useEffect(() => {
     const ended = ends.current && !run;
     ends.current = run;
-    if (ended) return; // the person may have scrolled away meanwhile
+    if (ended) return; // the person may have scrolled away since
     follows.current = true;
     setAway(false);
     place.current!.scrollTop = place.current!.scrollHeight;

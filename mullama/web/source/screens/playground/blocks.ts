@@ -15,7 +15,7 @@ import { splitsPair, visible } from "../../format/text.ts";
 export const WINDOW = 16_000;
 const CODE_WINDOW = 48_000;
 const CODE = /^ {0,3}(`{3,}|~{3,})/;
-/** What makes a window so costly to parse that it is plain text at once: no text for people has as much of it. */
+/** Signs that make a window costly to parse. With more of them it is plain text at once: no text for people has so many. */
 const MOST_BRACKETS = 1_000;
 const MOST_LINES = 2_500;
 /** Every row of a table has all columns, so its cost is the product. */
@@ -44,7 +44,7 @@ export interface Reading {
 
 export interface Step extends Reading {
   settled: Block[];
-  /** What further text can change. */
+  /** The blocks that further text can change. */
   open: Block[];
   /** False if the text has a further window. */
   caughtUp: boolean;
@@ -96,7 +96,7 @@ export function step(markdown: MarkdownIt, text: string, from: Reading, complete
     return { ...read, open: cut ? [] : blocks.slice(-1), caughtUp: !cut };
   }
   if (!cut) return { ...from, settled: [], open: blocks, caughtUp: true };
-  // One block fills the window: it is cut. Code goes on in a block of its own.
+  // One block fills the window: it is cut. The rest of code is a block of its own.
   const token = groups[0]?.tokens[0];
   if (token?.type === "fence") {
     return { ...after, fence: `${token.markup}${token.info}\n`, elements: from.elements + sum(groups), settled: blocks, open: [], caughtUp: false };

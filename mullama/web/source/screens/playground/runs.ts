@@ -1,4 +1,4 @@
-/** The answers that grow at this moment. They belong to the tab, not to the screen, which may be left meanwhile. */
+/** The answers that grow at this moment. They belong to the tab, not to the screen, which may be left while they grow. */
 
 import { signal } from "@preact/signals";
 import type { Signal } from "@preact/signals";

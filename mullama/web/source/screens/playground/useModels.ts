@@ -6,7 +6,7 @@ import { ask, key } from "../../api/client.ts";
 import type { Model } from "../../api/types.ts";
 import { models, refusal, returns, status } from "../../state/live.ts";
 
-/** What the playground knows of a model. */
+/** The fields of a model that the playground uses. */
 export type ChatModel = Pick<Model, "name" | "is_default" | "context_size" | "revision">;
 
 interface Listed extends Omit<ChatModel, "revision"> {

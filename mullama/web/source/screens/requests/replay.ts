@@ -5,7 +5,7 @@ import type { Capture, CaptureRow } from "../../api/types.ts";
 
 /** The second answer. */
 export interface Replayed {
-  /** What the server recorded; null if it was captured without an entry. */
+  /** The record of the server; null if it was captured without an entry. */
   capture: Capture | null;
   /** The response as it arrived. */
   raw: string;
