@@ -209,7 +209,7 @@ class MediaEncoder:
         self.encoded += len(chunks)
         for (medium, _), values in zip(chunks, encoded, strict=True):
             if not np.isfinite(values).all():
-                # In shared cells such a value reaches other requests, too: attention multiplies it by a weight of zero.
+                # Attention without flash multiplies such a value in masked cells by zero: it reaches other requests.
                 raise Invalid(
                     f"{name_of(medium.place)} gives values that are no numbers",
                     hint="write the file again: a sound of floats has samples between -1 and 1",
