@@ -28,6 +28,7 @@ KEPT_SECONDS = 3.0
 """The time for which the answers of the hosts serve."""
 
 _AT_ONCE = 32
+_ASK = "`mullama status` with the manifest of the fleet asks every host"
 
 Ask = Callable[[str, Peer, str | None, str], Awaitable[Any]]
 """Asks a peer: its name, the peer, its key, and a path. Returns the JSON of the answer."""
@@ -113,7 +114,7 @@ class FleetLook:
         peer = manifest.peers.get(name)
         if peer is None or peer.url != url:
             address = f"has no peer {name}" if peer is None else f"has another address of its peer {name}"
-            return HostLook(asked=False, reason=f"this server {address}, so it sends no requests there")
+            return HostLook(asked=False, reason=f"this server {address}, so it sends no requests there", hint=_ASK)
         try:
             tree = await self._answer(name, peer, "/api/v1/status")
             return HostLook(status=from_tree(HostStatus, tree, f"the status of {name}"))
