@@ -1,4 +1,4 @@
-"""The pages in docs: each complete manifest is valid, each relative link leads to a file."""
+"""The pages in docs: each complete manifest is valid, each link leads to a file, each place of a change exists."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mullama.manifest.load import load_text
 from mullama.manifest.spec import Sources
 
 DOCS = Path(__file__).parents[1] / "docs"
+PACKAGE = DOCS.parent / "mullama"
 PAGES = sorted(DOCS.rglob("*.md"))
 SECRETS = {"APPS_KEY": "a", "OPS_KEY": "b", "TEAM_KEY": "c", "WATCH_KEY": "d"}
 
@@ -67,3 +68,31 @@ def test_the_index_reaches_every_how_to_and_reference_page() -> None:
     listed = set(re.findall(r'= "([^"]+\.md)"', (DOCS.parent / "zensical.toml").read_text(encoding="utf-8")))
     assert pages <= listed
     assert all((DOCS / page).is_file() for page in listed)
+
+
+def changes() -> list[str]:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    section = page.partition("## Changes and where they go")[2].partition("\n## ")[0]
+    return [row for row in section.splitlines() if row.startswith("| ") and not row.startswith("| change ")]
+
+
+@pytest.mark.parametrize("row", changes(), ids=lambda row: row.split("|")[1].strip()[:60])
+def test_each_place_of_a_change_exists(row: str) -> None:
+    """A name without its folder is in the folder of a place before it."""
+    folders, missing = [PACKAGE, DOCS.parent], []
+    for name in re.findall(r"`([\w./<>-]+)`", row.split("|", 2)[2]):
+        place = name.partition("<")[0]
+        if name.startswith("/") or not ("/" in place or place.endswith(".py")):
+            continue  # an endpoint, a field, a class
+        found = [folder / path for folder in folders for path in (place, f"{place}.py") if (folder / path).exists()]
+        missing += [] if found else [name]
+        folders += [path if path.is_dir() else path.parent for path in found]
+    assert missing == []
+
+
+def test_the_list_of_folders_has_each_package_and_module() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    tree = page.partition("```text\nmullama/\n")[2].partition("```")[0]
+    listed = {word.strip("/") for line in tree.splitlines() for word in line[:30].split()}
+    found = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert listed == found - {"__init__", "__main__"}
