@@ -33,20 +33,67 @@ _INSTRUCTIONS = (
 _session: ContextVar[McpSession] = ContextVar("mcp_session")
 
 
+async def _list_tools(_: Any, __: Any) -> types.ListToolsResult:
+    tools = [
+        types.Tool(
+            name=name, title=tool.title, description=tool.description, input_schema=tool.schema,
+            annotations=types.ToolAnnotations(
+                read_only_hint=not tool.changes, destructive_hint=tool.changes, open_world_hint=name == "search"
+            ),
+        )
+        for name, tool in offered(_session.get()).items()
+    ]  # fmt: skip
+    return types.ListToolsResult(tools=tools)
+
+
+async def _list_resources(_: Any, __: Any) -> types.ListResourcesResult:
+    session = _session.get()
+    found = [
+        types.Resource(uri=uri, name=one.name, title=one.title, description=one.description, mime_type=one.media)
+        for uri, one in RESOURCES.items()
+        if session.may(one.right)
+    ]
+    return types.ListResourcesResult(resources=found)
+
+
+async def _list_templates(_: Any, __: Any) -> types.ListResourceTemplatesResult:
+    return types.ListResourceTemplatesResult(resource_templates=[])
+
+
+async def _read(_: Any, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+    try:
+        resource, text = await read_resource(_session.get(), str(params.uri))
+    except MullamaError as error:
+        raise _protocol_error(error) from error
+    contents = types.TextResourceContents(uri=params.uri, mime_type=resource.media, text=text)
+    return types.ReadResourceResult(contents=[contents])
+
+
+async def _list_prompts(_: Any, __: Any) -> types.ListPromptsResult:
+    found = [
+        types.Prompt(
+            name=name, title=one.title, description=one.description,
+            arguments=[
+                types.PromptArgument(name=argument, description=text, required=True)
+                for argument, text in one.arguments.items()
+            ],
+        )
+        for name, one in PROMPTS.items()
+    ]  # fmt: skip
+    return types.ListPromptsResult(prompts=found)
+
+
+async def _get_prompt(_: Any, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+    try:
+        text = prompt_text(params.name, params.arguments or {})
+    except MullamaError as error:
+        raise _protocol_error(error) from error
+    message = types.PromptMessage(role="user", content=types.TextContent(text=text))
+    return types.GetPromptResult(description=PROMPTS[params.name].description, messages=[message])
+
+
 def _server() -> Server[Any]:
     calls = ToolCalls(PlanBook())
-
-    async def list_tools(_: Any, __: Any) -> types.ListToolsResult:
-        tools = [
-            types.Tool(
-                name=name, title=tool.title, description=tool.description, input_schema=tool.schema,
-                annotations=types.ToolAnnotations(
-                    read_only_hint=not tool.changes, destructive_hint=tool.changes, open_world_hint=name == "search"
-                ),
-            )
-            for name, tool in offered(_session.get()).items()
-        ]  # fmt: skip
-        return types.ListToolsResult(tools=tools)
 
     async def call_tool(_: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
         if params.name not in TOOLS:
@@ -63,52 +110,11 @@ def _server() -> Server[Any]:
             content=[types.TextContent(text=text)], structured_content=tree, is_error=is_failure(tree)
         )
 
-    async def list_resources(_: Any, __: Any) -> types.ListResourcesResult:
-        session = _session.get()
-        found = [
-            types.Resource(uri=uri, name=one.name, title=one.title, description=one.description, mime_type=one.media)
-            for uri, one in RESOURCES.items()
-            if session.may(one.right)
-        ]
-        return types.ListResourcesResult(resources=found)
-
-    async def list_templates(_: Any, __: Any) -> types.ListResourceTemplatesResult:
-        return types.ListResourceTemplatesResult(resource_templates=[])
-
-    async def read(_: Any, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
-        try:
-            resource, text = await read_resource(_session.get(), str(params.uri))
-        except MullamaError as error:
-            raise _protocol_error(error) from error
-        contents = types.TextResourceContents(uri=params.uri, mime_type=resource.media, text=text)
-        return types.ReadResourceResult(contents=[contents])
-
-    async def list_prompts(_: Any, __: Any) -> types.ListPromptsResult:
-        found = [
-            types.Prompt(
-                name=name, title=one.title, description=one.description,
-                arguments=[
-                    types.PromptArgument(name=argument, description=text, required=True)
-                    for argument, text in one.arguments.items()
-                ],
-            )
-            for name, one in PROMPTS.items()
-        ]  # fmt: skip
-        return types.ListPromptsResult(prompts=found)
-
-    async def get_prompt(_: Any, params: types.GetPromptRequestParams) -> types.GetPromptResult:
-        try:
-            text = prompt_text(params.name, params.arguments or {})
-        except MullamaError as error:
-            raise _protocol_error(error) from error
-        message = types.PromptMessage(role="user", content=types.TextContent(text=text))
-        return types.GetPromptResult(description=PROMPTS[params.name].description, messages=[message])
-
     server: Server[Any] = Server(
         "mullama", version=mullama.__version__, title="mullama", instructions=_INSTRUCTIONS,
         get_tool_input_schema=lambda name: TOOLS[name].schema if name in TOOLS else None,
-        on_list_tools=list_tools, on_call_tool=call_tool, on_list_resources=list_resources, on_read_resource=read,
-        on_list_resource_templates=list_templates, on_list_prompts=list_prompts, on_get_prompt=get_prompt,
+        on_list_tools=_list_tools, on_call_tool=call_tool, on_list_resources=_list_resources, on_read_resource=_read,
+        on_list_resource_templates=_list_templates, on_list_prompts=_list_prompts, on_get_prompt=_get_prompt,
     )  # fmt: skip
     server.middleware.clear()  # spans of OpenTelemetry; the requests behind the tools have their own
     return server
