@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, is_hypothesis_test, settings
+from hypothesis import HealthCheck, settings
+
+from tests.processes.order import UNIT, is_in, is_law, module_of, ordered
 
 # A machine that stops for a moment makes any example late and any drawing of values slow.
 # The examples are the same in each run, because a run that fails by chance says nothing about the change that it tests.
@@ -21,8 +23,6 @@ settings.load_profile("steady")
 # 40 ms of processor time to read, this one certificate none.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("authority.pem"))
 
-# Folders whose tests only compute: no process, no socket, no model. Each of their tests ends within seconds.
-UNIT = ("chat", "dialects", "manifest", "plan", "weights", "runtime/scheduler")
 UNIT_SECONDS = 5
 
 
@@ -32,18 +32,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the tests that wait for processes first and those that compute longest last, and limit unit tests.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests into the order in which parallel processes end at the same time, and limit unit tests.
 
-    One parallel process begins at the front and the others at the back; the short modules between them end the run.
     A mark on a test overrides its time limit, and a law runs many examples.
     """
-    waiting, computing = (str(config.rootpath / "tests" / folder) + os.sep for folder in ("e2e", "engines"))
-    items.sort(key=lambda item: str(item.path).startswith(computing) - str(item.path).startswith(waiting))
-    folders = tuple(str(config.rootpath / "tests" / folder) + os.sep for folder in UNIT)
+    items[:] = ordered(items)
     for item in items:
-        limited = item.get_closest_marker("timeout") or is_hypothesis_test(getattr(item, "function", None))
-        if str(item.path).startswith(folders) and not limited:
+        limited = item.get_closest_marker("timeout") or is_law(item)
+        if is_in(module_of(item), UNIT) and not limited:
             item.add_marker(pytest.mark.timeout(UNIT_SECONDS))
 
 

@@ -2,8 +2,10 @@
 
 The parent collects once, which takes a fifth of a minute, and each of its processes has the result. A process gets the
 tests of one module at a time, so that what a module shares is made once. Half of the processes take the modules from
-the front, where the tests of the web page are, which take longest; the others take them from the back, where the tests
-compute. The two halves meet at short modules.
+the front, where the tests are that wait; the others take them from the back, where the tests compute, so that both run
+at any time. Short modules come when no other one waits: the processes end within seconds of each other
+(`tests/processes/order.py`). A process that began with the modules of the web page takes them until none waits, and
+has one browser; its event loop ends with the last of them, before a test of another folder begins.
 A process that dies fails the test that it ran, and another one runs what is left of the module.
 """
 
@@ -21,6 +23,8 @@ from typing import Any
 
 import pytest
 from _pytest import runner
+
+from tests.processes.order import is_short, module_of
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,14 +45,17 @@ class _Pool:
 
     def __init__(self, session: pytest.Session) -> None:
         self.session = session
-        modules = groupby(range(len(session.items)), key=lambda i: session.items[i].nodeid.partition("::")[0])
-        self.waiting = deque(list(numbers) for _, numbers in modules)
+        modules = groupby(range(len(session.items)), key=lambda number: module_of(session.items[number]))
+        self.long: deque[list[int]] = deque()
+        self.short: deque[list[int]] = deque()
+        for numbers in (list(numbers) for _, numbers in modules):
+            (self.short if is_short(session.items[number] for number in numbers) else self.long).append(numbers)
         self.given: dict[Connection, deque[int]] = {}
         self.pids: dict[Connection, int] = {}
         self.front: set[Connection] = set()
 
     def run(self) -> None:
-        for number in range(min(int(os.environ["MULLAMA_TEST_PROCESSES"]), len(self.waiting))):
+        for number in range(min(int(os.environ["MULLAMA_TEST_PROCESSES"]), len(self.long) + len(self.short))):
             self.fork(front=number % 2 == 0)
         while self.pids:
             for connection in wait([*self.pids]):
@@ -81,7 +88,8 @@ class _Pool:
         """Answer a process that wants tests, or report those that it has run: one test with its phases."""
         given = self.given[connection]
         if message is None:
-            more = (self.waiting.popleft() if connection in self.front else self.waiting.pop()) if self.waiting else []
+            queue = self.long or self.short
+            more = (queue.popleft() if connection in self.front else queue.pop()) if queue else []
             given.extend(more)
             connection.send(more)
             return
@@ -104,7 +112,7 @@ class _Pool:
         report = pytest.TestReport(item.nodeid, item.location, {}, "failed", text, "call")
         self.session.config.hook.pytest_runtest_logreport(report=report)
         if given:
-            self.waiting.append(list(given))
+            self.long.appendleft(list(given))
         self.fork(front=front)
 
     def stop(self) -> None:
