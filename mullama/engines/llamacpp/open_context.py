@@ -27,7 +27,7 @@ from mullama.engines.llamacpp.prompt_tokens import prefix_tokens
 from mullama.engines.llamacpp.speculation.draft_models import DraftModels
 from mullama.engines.llamacpp.speculation.open import open_speculator
 from mullama.engines.llamacpp.speculation.rollback import Rollback
-from mullama.engines.llamacpp.vocabulary import Vocabulary
+from mullama.engines.llamacpp.vocabulary import LONG_BEGINNING, Vocabulary
 from mullama.engines.observed_use import ObservedUse
 from mullama.errors import Refused, Unsupported
 from mullama.folders import is_own_folder
@@ -284,9 +284,14 @@ def _padded(size: int) -> int:
 
 
 def declared(prefixes: Sequence[Prefix], vocabulary: Vocabulary, size: int, *, cuttable: bool) -> list[list[int]]:
-    """Return declared prefixes as tokens, each once, none longer than a prompt may be."""
+    """Return declared prefixes as tokens, each once, none longer than a prompt may be.
+
+    The vocabulary keeps the tokens of long ones.
+    """
     found: list[list[int]] = []
     for prefix in prefixes:
+        if len(prefix.text) >= LONG_BEGINNING and not (prefix.joint and prefix.joint in prefix.text):
+            vocabulary.keep_beginning(prefix.text)
         tokens = prefix_tokens(prefix, vocabulary, fixed=not cuttable)[: size - 2]
         if len(tokens) >= SHORTEST_SHARE and tokens not in found:
             found.append(tokens)

@@ -16,8 +16,11 @@ from mullama.chat.types import Message, TextPart, Tool, ToolCall, text_message
 from mullama.engines import find_engine
 from mullama.engines.base import ContextOptions, Embed, Embedded, Engine, Prefix, WeightsOptions
 from mullama.engines.llamacpp.engine import LlamaEngine
+from mullama.engines.llamacpp.open_context import declared
 from mullama.engines.llamacpp.prompt_tokens import prefix_tokens, text_tokens
-from mullama.engines.llamacpp.vocabulary import _Special, _split_at
+from mullama.engines.llamacpp.vocabulary import Vocabulary, _Special, _split_at
+from mullama.errors import Invalid
+from mullama.struct import replace
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 TEMPLATE = (
@@ -149,6 +152,60 @@ def test_a_prefix_that_is_shared_whole_has_the_tokens_that_no_text_behind_it_cha
         "<|im_end|>",
     ):
         assert text_tokens(text + following, vocabulary)[: len(shared)] == shared
+
+
+BEGINNING = "<|im_start|>system\n" + "You are terse. " * 200 + "<|im_end|>\n<|im_start|>user\n"
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(following=CONTENT)
+def test_a_text_behind_a_declared_beginning_has_the_tokens_of_the_whole(engine: LlamaEngine, following: str) -> None:
+    plain, keeping = Vocabulary(engine._model), Vocabulary(engine._model)
+    keeping.keep_beginning(BEGINNING)
+    text = BEGINNING + following
+    wanted = plain.encode(text, add_special=False, parse_special=True)
+    assert keeping.encode(text, add_special=False, parse_special=True) == wanted
+
+
+class CountingModel:
+    """A model that counts the bytes that its tokenizer reads."""
+
+    def __init__(self, model: Any) -> None:
+        self._model, self.read = model, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def tokenize(self, text: bytes, **options: Any) -> list[int]:
+        self.read += len(text)
+        found: list[int] = self._model.tokenize(text, **options)
+        return found
+
+
+def test_a_declared_beginning_is_read_once(engine: LlamaEngine) -> None:
+    counting: Any = CountingModel(engine._model)
+    vocabulary = Vocabulary(counting)
+    prefix = Prefix(text=BEGINNING)
+    (before,) = declared((prefix,), vocabulary, 4096, cuttable=True)
+    counting.read = 0
+    assert text_tokens(f"{BEGINNING}hi<|im_end|>", vocabulary)[: len(before)] == before
+    assert counting.read == len("user\nhi<|im_end|>")
+    with pytest.raises(Invalid, match=rf"at character {len(BEGINNING)} "):
+        text_tokens(f"{BEGINNING}\ud800", vocabulary)
+    for number in range(40):
+        declared((Prefix(text=BEGINNING.replace("terse", str(number))),), vocabulary, 4096, cuttable=True)
+    assert len(vocabulary._beginnings) == 16
+
+
+def test_a_mark_that_a_longer_token_may_begin_with_divides_nothing(engine: LlamaEngine) -> None:
+    vocabulary = Vocabulary(engine._model)
+    start = next(special for special in vocabulary._specials if special.text == "<|im_start|>")
+    assert vocabulary._separates(start)
+    assert not vocabulary._separates(replace(start, attributes=start.attributes | 1 << 8))
+    for text in ("<|im_start|>user", "a<|im_start|>b", ">>"):
+        vocabulary._specials.append(_Special(1, text, start.attributes))
+        assert not vocabulary._separates(start)
+        vocabulary._specials.pop()
 
 
 def test_inputs_of_vectors_are_plain_text(engine: Engine, encode: Callable[[str], list[int]]) -> None:
