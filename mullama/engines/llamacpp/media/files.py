@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 
 from mullama.chat.media import MediaLimits, Medium
+from mullama.chat.media.flac import flac_missing
 from mullama.chat.media.formats import (
     OGG_PAGE,
     ROUGH_END,
@@ -75,8 +76,10 @@ def _missing(header: MediaHeader, data: bytes) -> float:
     """Return the seconds that the header of a sound states and that it does not have."""
     if header.format == "wav":
         return wav_missing(data)
+    start = after_tag(data)
+    if header.format == "flac":
+        return flac_missing(data, start)
     if header.format == "mp3":
-        start = after_tag(data)
         tag = mpeg_tag(data[start : start + MPEG_HEAD])
         return 0.0 if tag is None else tag.missing(len(data) - start)
     return 0.0

@@ -15,6 +15,7 @@ from mullama.chat.media import MediaLimits, Medium
 from mullama.chat.media.mpeg import mpeg_seconds
 from mullama.engines.llamacpp.media.files import checked, readable
 from mullama.errors import Invalid, MullamaError, TooLarge
+from tests.chat.media.test_flac import written
 from tests.chat.media.test_formats import LOSSY, OLD_BMP, OPUS, VORBIS
 from tests.chat.media.test_mpeg import tagged
 from tests.engines.llamacpp.media.projectors import png, wav
@@ -192,6 +193,13 @@ def test_a_file_that_ends_early_is_refused(kind: Any, data: bytes, cut: int) -> 
     checked(Medium.of(kind, data), LIMITS, 1)
     with pytest.raises(Invalid, match="medium 1 of the request ends early: "):
         checked(Medium.of(kind, data[:-cut]), LIMITS, 1)
+
+
+def test_a_flac_that_ends_early_is_refused_without_the_extra() -> None:
+    whole = written(2.0)
+    assert checked(Medium.of("audio", whole), LIMITS, 1).seconds == 2.0
+    with pytest.raises(Invalid, match=r"medium 1 of the request ends early: its header states 1\.\d s more"):
+        checked(Medium.of("audio", whole[: len(whole) // 2]), LIMITS, 1)
 
 
 @pytest.mark.parametrize(
