@@ -13,7 +13,7 @@ from typing import Any
 
 from mullama.codec import from_tree
 from mullama.controller.fleet.rollout_book import RolloutBook
-from mullama.controller.fleet.view import FleetFacts, FleetPart, HostLook, HostStatus, fleet_view
+from mullama.controller.fleet.view import FleetFacts, FleetMembership, HostLook, HostStatus, fleet_view
 from mullama.errors import MullamaError, TimedOut
 from mullama.manifest.spec import Manifest, Peer
 from mullama.reconcile.secrets import read_secret
@@ -74,7 +74,7 @@ class FleetLook:
     def _own(self) -> HostStatus:
         return from_tree(HostStatus, self._status(), "the status")
 
-    async def _looks(self, part: FleetPart) -> _Looks:
+    async def _looks(self, part: FleetMembership) -> _Looks:
         """Return the kept answers while they are fresh, and else new ones. Callers at the same time share them."""
         async with self._lock:
             manifest, own = self._manifest(), self._book.record

@@ -21,7 +21,7 @@ NO_ANSWER, NOT_ASKED, AWAY = "no answer", "not asked", "away"
 _FAULTY = ("failed", "degraded")
 
 
-class FleetPart(Struct, frozen=True, kw_only=True):
+class FleetMembership(Struct, frozen=True, kw_only=True):
     """`fleet` of a status: the part of a server in a fleet."""
 
     name: str
@@ -96,7 +96,7 @@ class HostStatus(Struct, frozen=True, kw_only=True):
     origin: _Origin = _Origin()
     memory: _Memory | None = None
     machine: _Machine | None = None
-    fleet: FleetPart | None = None
+    fleet: FleetMembership | None = None
 
 
 class HostLook(Struct, frozen=True, kw_only=True):
@@ -138,7 +138,7 @@ class _Seen(NamedTuple):
     this: bool = False
 
 
-def part_in_fleet(mark: str | None, revision: str, record: RolloutRecord | None) -> FleetPart | None:
+def part_in_fleet(mark: str | None, revision: str, record: RolloutRecord | None) -> FleetMembership | None:
     """Return the part of a server in a fleet; None for a server that is in none.
 
     mark: `fleet` of the origin of its applied manifest. revision: the digest of that one. A host without a mark is in
@@ -150,8 +150,8 @@ def part_in_fleet(mark: str | None, revision: str, record: RolloutRecord | None)
         if step is not None or (own is not None and own.revision == revision):
             fence = max(record.fence, step.fence if step is not None else 0)
             number = record.number if fence == record.fence else 0
-            return FleetPart(name=record.fleet, host=record.host, fence=fence, number=number)
-    return FleetPart(name=step.fleet, host=None, fence=step.fence, number=0) if step is not None else None
+            return FleetMembership(name=record.fleet, host=record.host, fence=fence, number=number)
+    return FleetMembership(name=step.fleet, host=None, fence=step.fence, number=0) if step is not None else None
 
 
 def fleet_view(facts: FleetFacts) -> dict[str, Any]:
