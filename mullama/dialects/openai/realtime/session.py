@@ -11,6 +11,7 @@ from mullama.dialects import fields
 from mullama.dialects.media import decoded
 from mullama.dialects.openai.errors import code_of, envelope, message_of
 from mullama.dialects.openai.realtime.answers import AnswerWriter, CancelReason, WireEvent
+from mullama.dialects.openai.realtime.item_order import ROOT, ItemOrder
 from mullama.dialects.openai.realtime.items import (
     MOST_ITEMS,
     ConversationItem,
@@ -32,7 +33,7 @@ from mullama.dialects.sessions import (
     StartAnswer,
     StartTranscript,
 )
-from mullama.errors import Conflict, Invalid, MullamaError, NotFound, TooLarge, Unsupported
+from mullama.errors import Conflict, Invalid, MullamaError, Unsupported
 from mullama.names import JSONValue
 from mullama.struct import Struct, replace
 
@@ -43,8 +44,6 @@ _RESPONSE_ID = fields.text("response_id", 128)
 _CONVERSATION = fields.choice("conversation", ("auto", "none"))
 _INPUT = fields.many("input", fields.to_record, {"type": "object"}, MOST_ITEMS)
 _LEAST_COMMIT = 100  # milliseconds
-_ROOT = "root"
-"""The `previous_item_id` of an item that is to be the first one."""
 
 
 class _Wanted(Struct, frozen=True, kw_only=True):
@@ -79,7 +78,7 @@ class RealtimeSession:
             transcript=transcript if facts.transcribes or not facts.hears else None,
         )
         self._counter = 0
-        self._items: dict[str, ConversationItem] = {}  # in the order of the conversation
+        self._items = ItemOrder()
         self._buffer = self._new_buffer()
         self._detector: SpeechDetector | None = None
         self._origin = 0  # the time of the first sample that the detector has seen
@@ -88,7 +87,6 @@ class RealtimeSession:
         self._wanted: list[_Wanted] = []
         self._hearing: set[str] = set()  # items whose transcripts are in progress
         self._out: list[SessionAction] = []
-        self._size = 0
 
     # Calls of the server
 
@@ -98,7 +96,7 @@ class RealtimeSession:
 
     @property
     def held(self) -> int:
-        return self._size + len(self._buffer)
+        return self._items.size + len(self._buffer)
 
     def opened(self) -> Sequence[SessionAction]:
         self._emit("session.created", session=self._shown())
@@ -155,7 +153,7 @@ class RealtimeSession:
         usage: JSONValue = {"type": "duration", "seconds": seconds}
         self._emit("conversation.item.input_audio_transcription.completed", **place, transcript=text, usage=usage)
         if (item := self._items.get(id)) is not None:
-            self._put(item.heard(text, keep=self._facts.hears))
+            self._items.put(item.heard(text, keep=self._facts.hears))
         if not text.strip():
             self._forget(id)
         self._continue()
@@ -235,7 +233,7 @@ class RealtimeSession:
         self._continue()
 
     def _commit_sound(self, id: str, begin: int, end: int) -> None:
-        previous = self._last_id()
+        previous = self._items.last
         self._emit("input_audio_buffer.committed", item_id=id, previous_item_id=previous)
         sound = SoundPart(samples=self._buffer.take(begin, end), rate=self._buffer.rate)
         self._add(ConversationItem(id=id, role="user", parts=(sound,)), previous)
@@ -248,29 +246,25 @@ class RealtimeSession:
 
     def _create_item(self, body: fields.Body) -> None:
         item = read_item(body.raw("item"), "item", self._new_id("item"), self._settings.format)
-        if item.id in self._items:
-            raise Invalid(f"item.id: there is an item {item.id!r}", hint="leave out the id", field="item.id")
-        if len(self._items) >= MOST_ITEMS:
-            raise TooLarge(f"the conversation has {MOST_ITEMS} items", hint="delete items, or begin another session")
+        self._items.require_room(item.id)
         previous = body.get(_PREVIOUS)
-        if previous is not None and previous != _ROOT:
-            self._found(previous, "previous_item_id")
-        self._add(item, self._last_id() if previous is None else previous)
+        if previous is not None and previous != ROOT:
+            self._items.find(previous, "previous_item_id")
+        self._add(item, self._items.last if previous is None else previous)
 
     def _retrieve(self, body: fields.Body) -> None:
-        item = self._found(body.need(_ITEM_ID), "item_id")
+        item = self._items.find(body.need(_ITEM_ID), "item_id")
         self._emit("conversation.item.retrieved", item=item.shown(sounds=True))
 
     def _delete(self, body: fields.Body) -> None:
-        item = self._found(body.need(_ITEM_ID), "item_id")
-        self._size -= item.size
-        del self._items[item.id]
+        item = self._items.find(body.need(_ITEM_ID), "item_id")
+        self._items.remove(item)
         self._hearing.discard(item.id)
         self._emit("conversation.item.deleted", item_id=item.id)
         self._continue()
 
     def _truncate(self, body: fields.Body) -> None:
-        self._found(body.need(_ITEM_ID), "item_id")
+        self._items.find(body.need(_ITEM_ID), "item_id")
         raise Unsupported(
             "conversation.item.truncate cuts spoken answers, and answers are texts here",
             hint="delete the item, or create one with the text that counts", field="item_id",
@@ -294,7 +288,7 @@ class RealtimeSession:
     def _input_item(self, value: JSONValue, path: str) -> ConversationItem:
         body = fields.Body(value, path)
         if body.raw("type") == "item_reference":
-            return self._found(body.need(fields.text("id", 64)), body.at("id"))
+            return self._items.find(body.need(fields.text("id", 64)), body.at("id"))
         return read_item(value, path, self._new_id("item"), self._settings.format)
 
     def _cancel(self, body: fields.Body) -> None:
@@ -313,17 +307,8 @@ class RealtimeSession:
 
     def _add(self, item: ConversationItem, previous: str | None) -> None:
         """Put an item after another one, and begin its transcript."""
-        if previous == _ROOT:
-            self._items = {item.id: item, **self._items}
-        elif previous is None or previous == self._last_id():
-            self._items[item.id] = item
-        else:
-            self._items = {
-                id: one for key, known in self._items.items()
-                for id, one in ([(key, known), (item.id, item)] if key == previous else [(key, known)])
-            }  # fmt: skip
-        self._size += item.size
-        place: WireEvent = {"previous_item_id": None if previous == _ROOT else previous, "item": item.shown()}
+        self._items.insert(item, previous)
+        place: WireEvent = {"previous_item_id": None if previous == ROOT else previous, "item": item.shown()}
         self._emit("conversation.item.added", **place)
         self._emit("conversation.item.done", **place)
         if item.unheard:
@@ -341,19 +326,6 @@ class RealtimeSession:
                 language=settings.language, prompt=settings.prompt,
             )
         )  # fmt: skip
-
-    def _put(self, item: ConversationItem) -> None:
-        before = self._items.get(item.id)
-        self._size += item.size - (before.size if before else 0)
-        self._items[item.id] = item
-
-    def _found(self, id: str, field: str) -> ConversationItem:
-        if (item := self._items.get(id)) is None:
-            raise NotFound(f"{field}: there is no item {id!r}")
-        return item
-
-    def _last_id(self) -> str | None:
-        return next(reversed(self._items), None)
 
     # Responses
 
@@ -374,7 +346,7 @@ class RealtimeSession:
         """Begin the responses that nothing holds up."""
         waiting, self._wanted = self._wanted, []
         for wanted in waiting:
-            items = tuple(self._items.values()) if wanted.items is None else wanted.items
+            items = self._items.all if wanted.items is None else wanted.items
             if self._held_up(wanted, items):
                 self._wanted.append(wanted)
             else:
@@ -454,25 +426,17 @@ class RealtimeSession:
             kind, item = event["type"], None
             if writer.stored and kind in ("response.output_item.added", "response.output_item.done"):
                 item = writer.items[_index(event)]
-            previous = self._last_id()
+            previous = self._items.last
             if kind == "response.output_item.done" and item is not None:
-                self._put(item)
-                self._emit("conversation.item.done", previous_item_id=self._before(item.id), item=item.shown())
+                self._items.put(item)
+                self._emit("conversation.item.done", previous_item_id=self._items.before(item.id), item=item.shown())
             self._send(event)
             if kind == "response.output_item.added" and item is not None:
-                self._put(item)
+                self._items.put(item)
                 self._emit("conversation.item.added", previous_item_id=previous, item=item.shown())
         if writer.done:
             self._answers.pop(writer.id, None)
             self._continue()
-
-    def _before(self, id: str) -> str | None:
-        previous = None
-        for key in self._items:
-            if key == id:
-                break
-            previous = key
-        return previous
 
     def _interrupt(self, reason: CancelReason) -> None:
         if (writer := self._active()) is not None:
