@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from tests.cli.page.scripted import (
     status,
     until,
 )
+from tests.cli.pty_session import pty_session
 from tests.cli.tinyserver import Answer, TcpServer, TinyServer, handler, serving
 
 pytest.importorskip("textual")
@@ -121,3 +123,16 @@ async def test_rows_are_filtered_sorted_and_opened(page: Any) -> None:
         await press(pilot, "home", "enter")
         await until(lambda: "http://10.0.0.3:11434" in screen_text(page), lambda: screen_text(page))
         assert "C_KEY is not set" in screen_text(page)
+
+
+def test_the_command_opens_it_on_a_terminal_and_names_a_key_that_is_missing(a: ScriptedServer, tmp_path: Path) -> None:
+    hosts = f"a: {{url: '{a.tiny.url}'}}, b: {{url: 'http://127.0.0.1:1'}}"
+    hosts += ", c: {url: 'http://10.0.0.3', key: {from_env: C_KEY}}, d: {url: 'http://10.0.0.4', away: true}"
+    text = f"mullama: v1\nmetadata: {{name: prod}}\nfleet: {{hosts: {{{hosts}}}}}\nmodels: {{chat: builtin:tiny}}\n"
+    (tmp_path / "mullama.yaml").write_text(text)
+    with pty_session(["top"], tmp_path, LINES="24", COLUMNS="160", PYTHONPATH=str(Path(__file__).parents[3])) as page:
+        for part in ("no memory on CUDA0", "no server answers", "C_KEY", "away"):
+            if part not in page.seen:
+                page.read_until(part)
+        page.type("q")
+        assert page.finish() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -194,6 +195,24 @@ async def test_a_host_that_vanishes_in_an_answer_fails_its_model_alone_until_it_
             await until(lambda: server.status("away")["worker"] is None)
     finally:
         gone.stop(signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the connections of a process")
+async def test_a_host_that_is_started_again_under_an_idle_model_gets_its_weights_again(server: LocalServer) -> None:
+    """No request is needed for it: the first one after the start would fail."""
+    lender = LentDevices(64 * MIB)
+    try:
+        await server.apply({"away": tiny(layers="all", devices=["RPC0"])}, hardware=hardware(lender))
+        right, worker = await answer(server, "away"), server.status("away")["worker"]
+        lender.stop(signal.SIGKILL)
+        lender = LentDevices(64 * MIB, listen=lender.host)
+        await until(lambda: server.status("away")["worker"] not in (None, worker))
+        await until(lambda: server.status("away")["state"] == "ready")
+        assert await answer(server, "away") == right
+        server.pool.unload("away", forced=True)  # before the host ends
+        await until(lambda: server.status("away")["worker"] is None)
+    finally:
+        lender.stop(signal.SIGKILL)
 
 
 async def test_a_model_whose_host_is_down_at_the_start_serves_when_it_answers(
