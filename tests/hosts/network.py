@@ -101,7 +101,9 @@ class Network:
         _run("ip", "-n", name, "link", "set", "lo", "up")
 
     def host(self, name: str) -> NetworkHost:
-        """Add a host. name: at most 4 characters."""
+        """Add a host, or return that of an earlier test. name: at most 4 characters."""
+        if name in self._hosts:
+            return self._hosts[name]
         namespace = self._named(name)
         made = NetworkHost(name, f"{self._block}.{len(self._hosts) + 10}", namespace)
         self._hosts[name] = made
