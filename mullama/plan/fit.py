@@ -17,7 +17,7 @@ from mullama.manifest.spec.readers import writes_text
 from mullama.plan.devices import device_bound, known_devices, usable_devices
 from mullama.plan.drafting import draft_kind, draft_tokens
 from mullama.plan.observed import Device, KnownFiles, Machine
-from mullama.plan.projectors import projector_bytes
+from mullama.plan.projectors import projector_of
 from mullama.struct import Struct, replace
 from mullama.units import counted, size
 from mullama.weights.experts import expert_layers
@@ -33,6 +33,7 @@ from mullama.weights.memory import (
     layer_bytes,
 )
 from mullama.weights.memory import need as memory_need
+from mullama.weights.stored import ProjectorFile
 
 DEFAULT_CONTEXT = 8192
 """Context size in tokens of a model without `context.size` that was trained on at least as many."""
@@ -80,6 +81,22 @@ def context_size(model: Model, facts: WeightFacts | None) -> int:
         return model.context.size
     trained = facts.train_context if facts and facts.train_context else DEFAULT_CONTEXT
     return min(trained, DEFAULT_CONTEXT)
+
+
+def projector_memory(model: Model, files: Mapping[str, KnownFiles]) -> int:
+    """Return the memory of the projector of a model, 0 without one. files: by source."""
+    known = files.get(model.from_)
+    return loaded_projector(model, known.facts if known else None, projector_of(model, files))
+
+
+def loaded_projector(model: Model, facts: WeightFacts | None, projector: ProjectorFile | None) -> int:
+    """Return the bytes of a projector and of its work buffers, after the largest medium that the context has room for.
+
+    libmtmd keeps the buffers from the first medium on. A larger medium is refused before it is encoded.
+    """
+    if projector is None or not projector.kinds:
+        return 0
+    return projector.size + projector.facts.work_bytes(context_size(model, facts))
 
 
 def pool_tokens(model: Model, facts: WeightFacts | None, used: int = 0) -> int:
@@ -290,7 +307,7 @@ def need(
     """Return the memory on all devices together; None if the header is not known.
 
     drafter: the facts of its draft model, which is a part of the context. used: see `pool_tokens`. projector: bytes of
-    its projector, which is a part of the context, too.
+    its projector, which is a part of the context, too, see `projector_memory`.
     """
     if facts is None:
         return None
@@ -523,7 +540,7 @@ def device_parts(
     known = files.get(model.from_)
     if known is None:
         return {}
-    beside = projector_bytes(model, files)
+    beside = projector_memory(model, files)
     wanted = known_need(model, known.facts, machine, drafter_facts(model, files), known.used, beside)
     if wanted is None:
         return {}
@@ -604,7 +621,7 @@ def oversubscribed(desired: Manifest, files: Mapping[str, KnownFiles], machine: 
         known = files.get(model.from_)
         if known is None or not stays(model):
             continue
-        beside = projector_bytes(model, files)
+        beside = projector_memory(model, files)
         wanted = known_need(model, known.facts, machine, drafter_facts(model, files), known.used, beside)
         if wanted is None:
             continue

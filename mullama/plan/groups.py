@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mullama.manifest.spec import Manifest
-from mullama.plan.fit import drafter_facts, known_need, memory_bound
+from mullama.plan.fit import drafter_facts, known_need, memory_bound, projector_memory
 from mullama.plan.observed import KnownFiles, Machine
-from mullama.plan.projectors import projector_bytes
 from mullama.units import size
 
 
@@ -25,7 +24,7 @@ def too_narrow(desired: Manifest, files: Mapping[str, KnownFiles], machine: Mach
         for member in group.models:
             model = desired.models[member]
             known = files.get(model.from_)
-            beside = projector_bytes(model, files)
+            beside = projector_memory(model, files)
             small = drafter_facts(model, files)
             need = known_need(model, known.facts, machine, small, projector=beside) if known else None
             if need is not None:

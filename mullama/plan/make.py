@@ -32,6 +32,7 @@ from mullama.plan.fit import (
     layers_without_device,
     oversubscribed,
     pool_tokens,
+    projector_memory,
     room_for_both,
 )
 from mullama.plan.groups import too_narrow
@@ -210,7 +211,7 @@ def _files(model: Model, observed: Observed) -> KnownFiles:
 def _need(model: Model, observed: Observed) -> Need | None:
     """Return the memory of a model with its draft model; None if the header of its weights is not known."""
     files = _files(model, observed)
-    beside = projector_bytes(model, observed.files)
+    beside = projector_memory(model, observed.files)
     return known_need(model, files.facts, observed.machine, drafter_facts(model, observed.files), files.used, beside)
 
 

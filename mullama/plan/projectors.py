@@ -31,7 +31,7 @@ def projector_of(model: Model, files: Mapping[str, KnownFiles]) -> ProjectorFile
 
 
 def projector_bytes(model: Model, files: Mapping[str, KnownFiles]) -> int:
-    """Return the memory of the projector of a model: the bytes of its file, 0 without one."""
+    """Return the bytes of the file of the projector of a model, 0 without one. Its memory: `fit.projector_memory`."""
     projector = projector_of(model, files)
     return projector.size if projector and projector.kinds else 0
 

@@ -97,9 +97,10 @@ class Index:
             facts = record.from_json(json.loads(row[1]))
         except (Invalid, ValueError):
             return None  # an index of another version
-        # An older version did not read the control tokens and the abilities of projectors, nor weigh the experts.
+        # An older version did not read the control tokens and the abilities and sizes of projectors, nor weigh the
+        # experts.
         unread = facts.control is None or (facts.experts.count and not any(layer.experts for layer in facts.per_layer))
-        unread = unread or (facts.role == "projector" and facts.projector is None)
+        unread = unread or (facts.role == "projector" and not (facts.projector and facts.projector.work))
         return None if unread else facts
 
     def remember_facts(self, paths: Sequence[str], facts: WeightFacts, stamps: Sequence[str]) -> None:

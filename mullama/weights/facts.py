@@ -63,8 +63,24 @@ class LayerFacts(Struct, frozen=True, kw_only=True):
     """Elements of recurrent state per sequence."""
 
 
+class EncoderWork(Struct, frozen=True, kw_only=True):
+    """The work buffer of an encoder of a projector, by the size of an image or a sound."""
+
+    positions: int
+    """Positions of the largest one, or of as many as are encoded together."""
+    merged: int = 0
+    """Positions that become one vector; 0 for media that are all encoded in one size."""
+    stages: tuple[tuple[int, int], ...] = ()
+    """(bytes for each position, bytes for each pair of positions) of the stages, of which the largest counts."""
+
+    def bytes(self, tokens: int) -> int:
+        """Return the bytes for the largest medium of at most as many tokens."""
+        positions = min(self.positions, tokens * self.merged or self.positions)
+        return max((row * positions + pair * positions**2 for row, pair in self.stages), default=0)
+
+
 class ProjectorFacts(Struct, frozen=True, kw_only=True):
-    """The abilities of a projector."""
+    """The abilities of a projector, and its work."""
 
     vision: bool = False
     audio: bool = False
@@ -73,6 +89,12 @@ class ProjectorFacts(Struct, frozen=True, kw_only=True):
     width: int = 0
     """Numbers of one vector, which the model reads in place of the embedding of a token; 0 if the header does not tell
     it."""
+    work: tuple[EncoderWork, ...] = ()
+    """The work buffers of its encoders, each of which keeps its own."""
+
+    def work_bytes(self, tokens: int) -> int:
+        """Return the bytes of the work buffers after media of at most as many tokens each."""
+        return sum(encoder.bytes(tokens) for encoder in self.work)
 
 
 class WeightFacts(Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from mullama.weights.facts import Capability, Experts, LayerFacts, Role, RopeFac
 from mullama.weights.gguf import Array, Header, Read, Value, read_header
 from mullama.weights.keys import Keys
 from mullama.weights.kv_cache import Geometry, layer_caches, window
-from mullama.weights.projector import projector_facts
+from mullama.weights.projector.abilities import projector_facts
 from mullama.weights.tensors import FILE_TYPES, Tensor
 from mullama.weights.vocabulary import check_vocabulary
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from mullama.manifest.spec import Manifest, Model
-from mullama.plan.fit import need
+from mullama.plan.fit import need, projector_memory
 from mullama.plan.make import make_plan
 from mullama.plan.observed import KnownFiles, Observed
 from mullama.plan.projectors import abilities, media_problems, projector_bytes, projector_of, projector_problem
 from mullama.plan.steps import Cost
 from mullama.struct import replace
-from mullama.weights.facts import ProjectorFacts
+from mullama.weights.facts import EncoderWork, ProjectorFacts
 from mullama.weights.stored import ProjectorFile
 from tests.plan.test_drafting import MAIN, facts
 
@@ -52,6 +52,18 @@ def test_the_field_decides_which_projector_a_model_has() -> None:
     assert projector_of(model(), files()) is None
     assert projector_bytes(model(), both) == 5000
     assert projector_bytes(model(mmproj="none"), both) == 0
+
+
+def test_a_projector_takes_its_file_and_the_work_of_the_largest_medium_that_the_context_has_room_for() -> None:
+    tiles = EncoderWork(positions=600, stages=((10, 0), (9, 0)))
+    whole = EncoderWork(positions=4000, merged=4, stages=((10, 0), (2, 1)))
+    works = replace(SEES, facts=ProjectorFacts(vision=True, width=WIDTH, work=(tiles, whole)))
+    for size, largest in ((500, 2000), (1000, 4000), (8192, 4000)):
+        wanted = model(context={"size": size})
+        assert projector_memory(wanted, files(works)) == 5000 + 600 * 10 + largest * 2 + largest**2
+    assert projector_memory(model(mmproj="none"), files(works)) == 0
+    assert projector_memory(model(), files(SEES)) == 5000
+    assert projector_bytes(model(), files(works)) == 5000  # of a download
 
 
 def test_the_abilities_of_a_model_are_those_of_its_weights_and_its_projector() -> None:

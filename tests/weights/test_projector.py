@@ -6,7 +6,7 @@ import pytest
 
 from mullama.errors import BadWeights
 from mullama.weights.choose import projector_beside
-from mullama.weights.facts import ProjectorFacts
+from mullama.weights.facts import EncoderWork, ProjectorFacts
 from mullama.weights.inspect import inspect
 from mullama.weights.record import for_lock, from_json, to_json
 from tests import ggufs
@@ -93,6 +93,58 @@ def test_the_projector_beside_weights_is_the_only_one_or_that_of_their_name(
     weights: str, files: tuple[str, ...], found: str | None
 ) -> None:
     assert projector_beside(weights, files) == found
+
+
+def encoder(kind: str, *, size: int = 448, **numbers: int) -> EncoderWork:
+    """The work of an encoder of images with rows of 8 and 32 numbers."""
+    keys = {"embedding_length": 8, "feed_forward_length": 32, "image_size": size, "patch_size": 14, **numbers}
+    file = ggufs.File(
+        {
+            "general.architecture": ggufs.string("clip"),
+            "clip.projector_type": ggufs.string(kind),
+            **{f"clip.vision.{name}": ggufs.u32(number) for name, number in keys.items()},
+        },
+        {"v.patch_embd.weight": ggufs.Stored((32, 4))},
+    )
+    found = facts(file)
+    assert found is not None
+    (work,) = found.work
+    return work
+
+
+MERGED = "spatial_merge_size"
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers", "positions", "merged"),
+    [
+        ("mlp", {}, 1024, 0),
+        ("gemma3", {"size": 896}, 4096, 0),
+        ("qwen2vl_merger", {}, 4096 * 4, 4),
+        ("qwen3vl_merger", {MERGED: 3}, 4096 * 9, 9),
+        ("pixtral", {MERGED: 2}, 1024 * 4, 4),
+        ("lfm2", {"projector.scale_factor": 2}, 256 * 4, 4),
+        ("internvl", {"projector.scale_factor": 2}, 4 * 1024, 0),
+        ("paddleocr", {"image_max_pixels": 14 * 14 * 500}, 500, 4),
+        ("gemma4uv", {"projector.scale_factor": 3}, 1120, 1),
+        ("new", {}, 1024, 0),
+    ],
+)
+def test_the_largest_image_of_an_encoder(kind: str, numbers: dict[str, int], positions: int, merged: int) -> None:
+    work = encoder(kind, **numbers)
+    assert (work.positions, work.merged) == (positions, merged)
+    assert work.bytes(2**20) >= positions * 4 * (32 + 2 * 8)
+
+
+def test_an_encoder_with_windows_has_a_mask_over_pairs_of_patches() -> None:
+    assert encoder("qwen2.5vl_merger").bytes(4096) > (4096 * 4) ** 2 * 4 > 8 * encoder("qwen2vl_merger").bytes(4096)
+
+
+@pytest.mark.parametrize("value", [ggufs.string("14"), ggufs.Entry(ggufs.BOOL, True)])
+def test_a_header_without_the_sizes_of_an_encoder_has_no_work(value: ggufs.Entry) -> None:
+    keys = {"general.architecture": ggufs.string("clip"), "clip.vision.embedding_length": ggufs.u32(8)}
+    file = ggufs.File({**keys, "clip.vision.patch_size": value}, {"v.patch_embd.weight": ggufs.Stored((32, 4))})
+    assert facts(file) == ProjectorFacts(vision=True)
 
 
 def whisper(kind: str, **changes: int) -> ggufs.File:

@@ -34,10 +34,10 @@ from mullama.errors import (
 from mullama.manifest.spec import Manifest, Model, Probe
 from mullama.names import PathRef, parse_source
 from mullama.plan.drafting import draft_problem
-from mullama.plan.fit import stays, too_large
+from mullama.plan.fit import projector_memory, stays, too_large
 from mullama.plan.headers import FEWER_DIMENSIONS, dimensions_problem
 from mullama.plan.observed import KnownFiles
-from mullama.plan.projectors import TEXT_ONLY, abilities, projector_bytes, projector_of, projector_problem, required
+from mullama.plan.projectors import TEXT_ONLY, abilities, projector_of, projector_problem, required
 from mullama.plan.steps import Plan, Step
 from mullama.reconcile.execute import Overtaken, Report, Result
 from mullama.reconcile.files import Files
@@ -371,7 +371,7 @@ def checked(
         raise BadWeights(f"{name}: {problem}", hint="draft: auto guesses without a draft model")
     budget = desired.hardware.budget
     if facts is not None and (
-        too_much := too_large(name, model, facts, budget, builder.machine, small, projector_bytes(model, beside))
+        too_much := too_large(name, model, facts, budget, builder.machine, small, projector_memory(model, beside))
     ):
         raise Refused(too_much, hint="use a smaller context.size, a smaller file, or a larger hardware.budget")
     adapters, weights = [], () if is_script(files.source) else files.paths

@@ -32,6 +32,7 @@ from mullama.plan.fit import (
     Placement,
     context_shape,
     kept_placement,
+    loaded_projector,
     memory_bound,
     need_at,
     place_bounds,
@@ -112,7 +113,7 @@ class DeploymentBuilder:
         )
         digests = tuple(part.digest or "" for part in (*adapters, *((drafter,) if drafter else ())))
         unit = unit_key(choice, files.digest or "", options, digests, name if options.adapters else "")
-        beside = projector.size if options.projector and projector else 0
+        beside = loaded_projector(model, files.facts, projector) if options.projector else 0
         wanted = need_at(model, files.facts, place, drafter.facts if drafter else None, files.used, beside)
         return Deployment(
             name=name,

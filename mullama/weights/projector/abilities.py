@@ -8,6 +8,7 @@ from typing import Final
 from mullama.errors import BadWeights
 from mullama.weights.facts import ProjectorFacts
 from mullama.weights.keys import Keys
+from mullama.weights.projector.work import encoder_work
 from mullama.weights.tensors import Tensor
 
 # The tensor and its dimension with the width, as clip_n_mmproj_embd of llama.cpp (tools/mtmd/clip.cpp) reads them. The
@@ -66,6 +67,7 @@ def projector_facts(keys: Keys, tensors: Sequence[Tensor]) -> ProjectorFacts:
         audio=audio,
         audio_type=keys.text("clip.audio.projector_type") or alone,
         width=_width(keys, tensors),
+        work=encoder_work(keys, tensors, vision=vision, audio=audio),
     )
 
 
