@@ -91,8 +91,10 @@ class Outcome:
         )
 
 
-async def ask(client: httpx.AsyncClient, url: str, model: str, text: str) -> Outcome:
-    """Stream one answer."""
+async def ask(
+    client: httpx.AsyncClient, url: str, model: str, text: str, begins: Callable[[Outcome], object] = lambda begun: None
+) -> Outcome:
+    """Stream one answer. begins: is called once, with the outcome so far, after its first text."""
     loop = asyncio.get_running_loop()
     found = Outcome(began=loop.time())
     body = {"model": model, "stream": True, "messages": [{"role": "user", "content": text}]}
@@ -110,8 +112,11 @@ async def ask(client: httpx.AsyncClient, url: str, model: str, text: str) -> Out
                     event = json.loads(line[6:])
                     if "error" in event:
                         found.error = json.dumps(event["error"])
+                    before = found.text
                     for choice in event.get("choices", ()):
                         found.text += choice["delta"].get("content") or ""
+                    if found.text and not before:
+                        begins(found)
     except httpx.HTTPError as error:
         found.error = f"connection: {type(error).__name__} {error}"
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.stack import eventually
 from tests.hosts.network import CannotJoin, Network
-from tests.hosts.servers import HEADERS, KEY, Clients, HostStack, Outcome, ask, script
+from tests.hosts.servers import HEADERS, KEY, WAIT_SECONDS, Clients, HostStack, Outcome, ask, script
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.anyio]
 LONG = "slow 50ms 120 tokens"
@@ -35,12 +35,14 @@ class Trio:
         tree = httpx.get(f"{self.gate.url}/api/v1/status", headers=HEADERS, timeout=60).json()
         return {peer["name"]: peer["state"] == "ready" and not peer["passed_over"] for peer in tree["peers"]}
 
-    def many(self, text: str, count: int) -> list[asyncio.Task[Outcome]]:
-        """Begin so many conversations."""
+    def many(
+        self, text: str, count: int, begins: Callable[[Outcome], object] = lambda begun: None
+    ) -> list[asyncio.Task[Outcome]]:
+        """Begin so many conversations. begins: see `ask`."""
 
         async def one(number: int) -> Outcome:
             async with httpx.AsyncClient(timeout=60) as client:
-                return await ask(client, self.gate.url, "chat", f"{text} {number}")
+                return await ask(client, self.gate.url, "chat", f"{text} {number}", begins)
 
         return [asyncio.create_task(one(number)) for number in range(count)]
 
@@ -84,8 +86,10 @@ async def begun(tasks: list[asyncio.Task[Outcome]], trio: Trio, count: int) -> N
 
 
 async def test_a_partition_in_mid_stream_fails_only_the_requests_at_the_lost_host(trio: Trio) -> None:
-    tasks = trio.many(LONG, 16)
-    await begun(tasks, trio, 16)
+    at_a = asyncio.Event()  # before its first text, a request is answered by the other host
+    tasks = trio.many(LONG, 16, lambda begun: at_a.set() if begun.model == "chat@a" else None)
+    async with asyncio.timeout(WAIT_SECONDS):
+        await at_a.wait()
     trio.network.cut("a")
     try:
         found = await asyncio.gather(*tasks)
