@@ -31,12 +31,14 @@ class ModelDeployment:
         configure(user_config["manifest"])
         await self._replica.configure(user_config)
 
-    async def stream(self, request: Any, caller: Any, affinity: bytes = b"") -> AsyncGenerator[Any, None]:
+    async def stream(self, request: Any, caller: Any, affinity: bytes = b"") -> AsyncGenerator[bytes, None]:
         from contextlib import aclosing
+
+        from mullama.targets.ray.wire import message
 
         async with aclosing(self._replica.stream(request, caller)) as events:
             async for some in events:
-                yield some
+                yield message(some)
 
     async def ask(self, operation: Any, caller: Any, affinity: bytes = b"") -> Any:
         return await self._replica.ask(operation, caller)

@@ -14,7 +14,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 
 from mullama.errors import Busy, Internal, MullamaError, Unavailable
 from mullama.runtime.base import Caller
-from mullama.targets.ray.wire import ReplicaLost
+from mullama.targets.ray.wire import ReplicaLost, value_of
 
 
 class AppHandles:
@@ -68,8 +68,8 @@ class AppHandles:
             response = handle.options(method_name="stream", stream=True).remote(request, caller, affinity)
             ended = False
             try:
-                async for events in response:
-                    yield events
+                async for message in response:
+                    yield value_of(message)
                 ended = True
             except (RayError, RayServeException) as error:
                 ended = True

@@ -5,6 +5,7 @@ An error travels as a value: Ray wraps exceptions into its own, and those of mul
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 from mullama import errors
@@ -24,6 +25,16 @@ class RemoteError(Struct, frozen=True, kw_only=True):
 
 class FindRefusal(Struct, frozen=True):
     """Asks a replica for the failure of its newest settings: None, or a `RemoteError` if it serves with older ones."""
+
+
+def message(value: object) -> bytes:
+    """Return a value as one message of a stream. Ray sends bytes as they are, and serializes all else more slowly."""
+    return pickle.dumps(value, protocol=5)
+
+
+def value_of(message: bytes) -> Any:
+    """Return the value of a message of a stream. Only replicas send them, whose other messages Ray unpickles, too."""
+    return pickle.loads(message)
 
 
 def packed(error: MullamaError) -> RemoteError:

@@ -34,7 +34,7 @@ from mullama.targets.ray.gateway import Gateway, snapshot_of
 from mullama.targets.ray.probe import probe, require_version
 from mullama.targets.ray.rate_share import shared_rates
 from mullama.targets.ray.replica import ModelReplica
-from mullama.targets.ray.wire import RemoteError, ReplicaLost, packed, unpacked
+from mullama.targets.ray.wire import RemoteError, ReplicaLost, message, packed, unpacked, value_of
 from tests import ggufs
 from tests.stub_hub import Hold, StubHub
 
@@ -90,7 +90,7 @@ class Cluster:
         await self._place(application)
         try:
             async for events in self.replicas[application].stream(request, caller):
-                yield events
+                yield value_of(message(events))
         finally:
             self.closed += 1
 
