@@ -39,8 +39,7 @@ async def _frames(text: str) -> AsyncGenerator[list[bytes], None]:
     slow, count = _TEXT.findall(text)[0]
     for _ in range(int(count)):
         yield [_FRAME]
-        if slow:
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01 if slow else 0)
 
 
 @serve.deployment(num_replicas=2, ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100)

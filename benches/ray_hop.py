@@ -101,7 +101,7 @@ def stack(requests: int) -> tuple[dict[str, Measured], dict[str, Measured]]:
     """Measure a stack on a cluster of this machine, and the bare deployments after it."""
     with local_cluster() as cluster, tempfile.TemporaryDirectory() as folder:
         dashboard = Dashboard(cluster.dashboard)
-        until(lambda: _starts(dashboard), "Serve")
+        until(lambda: _starts(dashboard), "Serve", within=300)
         made = Stack(cluster, Path(folder))
         made.script("a", "I am one")
         made.apply()

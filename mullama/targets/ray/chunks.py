@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from itertools import chain, repeat
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
 
-async def coalesced(stream: AsyncIterator[Sequence[T]], gap: float) -> AsyncGenerator[list[T], None]:
-    """Yield the items of a stream: the first at once, then at most one list in each `gap` seconds.
+async def coalesced(stream: AsyncIterator[Sequence[T]], gaps: Sequence[float]) -> AsyncGenerator[list[T], None]:
+    """Yield the items of a stream in lists: the first at once, and each further one at the earliest after its gap.
 
-    An item waits for `gap` at most. The end of the stream waits for nothing. Closing the iterator closes the stream;
-    an error of the stream is raised after the items before it.
+    gaps: seconds between a list and the next one; the last gap repeats. An item waits for no longer than its gap, and
+    the end of the stream waits for nothing. Closing the iterator closes the stream; an error of the stream is raised
+    after the items before it.
     """
+    further = chain(gaps, repeat(gaps[-1]))
     waiting: list[T] = []
     arrived, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -28,17 +31,17 @@ async def coalesced(stream: AsyncIterator[Sequence[T]], gap: float) -> AsyncGene
         finally:
             arrived.set()
 
-    reader, last = loop.create_task(read()), float("-inf")
+    reader, due = loop.create_task(read()), float("-inf")
     try:
         while waiting or not reader.done():
             await arrived.wait()
             arrived.clear()
-            if (pause := last + gap - loop.time()) > 0 and not reader.done():
+            if (pause := due - loop.time()) > 0 and not reader.done():
                 await asyncio.wait({reader}, timeout=pause)
             if waiting:
                 some = list(waiting)
                 waiting.clear()
-                last = loop.time()
+                due = loop.time() + next(further)
                 yield some
             if reader.done():
                 arrived.set()

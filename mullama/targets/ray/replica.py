@@ -41,8 +41,9 @@ from mullama.store.usage import UsageFile
 from mullama.targets.ray.chunks import coalesced
 from mullama.targets.ray.wire import FindRefusal, RemoteError, packed
 
-CHUNK_SECONDS = 0.005
-"""Least time between two messages of one answer: each costs a replica, a gateway and Ray more than its tokens."""
+CHUNK_SECONDS = (0.005, 0.01, 0.02, 0.04)
+"""Least times between the messages of one answer. A message costs a replica, a gateway and Ray a hundred times as much
+as a token, so a long answer has 25 in a second, which a reader still sees as a flow."""
 
 _log = logging.getLogger(__name__)
 
