@@ -121,7 +121,7 @@ def stack(requests: int) -> tuple[dict[str, Measured], dict[str, Measured]]:
 
 
 def _starts(dashboard: Dashboard) -> bool:
-    """Return True when the dashboard answers: the first request starts Serve, and may fail meanwhile."""
+    """Return True when the dashboard answers: the first request starts Serve, and may fail before it runs."""
     try:
         dashboard.details()
     except MullamaError:
