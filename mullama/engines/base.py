@@ -44,6 +44,8 @@ class LayerFit(Struct, frozen=True, kw_only=True):
     """The context that is opened over the weights."""
     rooms: tuple[int, ...] = ()
     """Bytes that may be used on each device, 0 for its free memory."""
+    beside: tuple[int, ...] = ()
+    """Bytes on each device that a draft model and a projector take beside the layers."""
 
 
 class WeightsOptions(Struct, frozen=True, kw_only=True):

@@ -190,11 +190,18 @@ def as_made(
     )
 
 
-def placement(model: Model, facts: WeightFacts | None, machine: Machine | None, used: int = 0) -> Placement:
+def placement(
+    model: Model,
+    facts: WeightFacts | None,
+    machine: Machine | None,
+    used: int = 0,
+    drafter: WeightFacts | None = None,
+    projector: int = 0,
+) -> Placement:
     """Return the devices, and `gpu.layers` and `gpu.experts` as numbers: for `auto` as many layers as fit.
 
-    used: see `pool_tokens`. Raises `Invalid` for devices that are not there, and for more layers with experts than the
-    model has.
+    used, drafter, projector: see `need`. Raises `Invalid` for devices that are not there, and for more layers with
+    experts than the model has.
     """
     gpu, devices = model.gpu, usable_devices(model.gpu, machine)
     check_experts(gpu, facts)
@@ -218,7 +225,7 @@ def placement(model: Model, facts: WeightFacts | None, machine: Machine | None, 
         return replace(place, layers=0, devices=())
     if gpu.experts == "all" or isinstance(gpu.experts, int):
         place = replace(place, experts=-1 if gpu.experts == "all" else gpu.experts)
-    return _fitted(model, facts, place, used)
+    return _fitted(model, facts, place, used, drafter, projector)
 
 
 _FROM_ZERO = "devices are numbered from 0; mullama doctor lists them"
@@ -249,7 +256,14 @@ def _by_free_memory(devices: tuple[Device, ...]) -> tuple[float, ...]:
     return shares if all(shares) else (1.0,) * len(devices)
 
 
-def _fitted(model: Model, facts: WeightFacts | None, place: Placement, used: int) -> Placement:
+def _fitted(
+    model: Model,
+    facts: WeightFacts | None,
+    place: Placement,
+    used: int,
+    drafter: WeightFacts | None,
+    projector: int,
+) -> Placement:
     """Return the placement with the layers and experts that `auto` leaves open.
 
     The experts of few layers go to main memory before whole layers do, because a token needs a small part of them.
@@ -261,13 +275,11 @@ def _fitted(model: Model, facts: WeightFacts | None, place: Placement, used: int
         return whole
     if not all(device.total for device in place.devices):  # a host that does not answer, and that the model names
         return whole
-    shape, contexts = _shape(model.gpu, whole), [context_shape(model, facts, used)]
 
     def fits(layers: int, experts: int) -> bool:
-        found = memory_need(facts, replace(shape, gpu_layers=layers, experts=experts), contexts)
-        return all(
-            need.total + _headroom(have) <= have.free for need, have in zip(found.gpus, place.devices, strict=False)
-        )
+        tried = replace(whole, layers=layers, experts=experts)
+        found = _on_devices(need_at(model, facts, tried, drafter, used, projector))
+        return all(found.get(device.name, 0) + _headroom(device) <= device.free for device in place.devices)
 
     most = len(expert_layers(facts)) if free_experts else 0
     for experts in range(most + 1) if free_experts else (place.experts,):
@@ -278,6 +290,20 @@ def _fitted(model: Model, facts: WeightFacts | None, place: Placement, used: int
         return replace(whole, experts=last)
     layers = next((n for n in range(facts.layers, 0, -1) if fits(n, last)), 0)
     return replace(whole, layers=layers, experts=last if layers else 0, devices=place.devices if layers else ())
+
+
+def _on_devices(found: Need | None) -> dict[str, int]:
+    """Return the bytes on each device."""
+    return {name: weights + context for name, weights, context in found.devices} if found else {}
+
+
+def beside_layers(
+    model: Model, facts: WeightFacts | None, place: Placement, drafter: WeightFacts | None, projector: int
+) -> tuple[int, ...]:
+    """Return the bytes that a draft model and a projector take on each device of a placement."""
+    whole = _on_devices(need_at(model, facts, place, drafter, 0, projector))
+    layers = _on_devices(need_at(model, facts, place))
+    return tuple(whole.get(device.name, 0) - layers.get(device.name, 0) for device in place.devices)
 
 
 def _headroom(device: Device) -> int:
@@ -311,7 +337,8 @@ def need(
     """
     if facts is None:
         return None
-    return need_at(model, facts, placement(model, facts, machine, used), drafter, used, projector)
+    place = placement(model, facts, machine, used, drafter, projector)
+    return need_at(model, facts, place, drafter, used, projector)
 
 
 def known_need(
@@ -428,8 +455,8 @@ def kept_placement(old: Model, place: Placement, new: Model, machine: Machine | 
     The choice of `auto` depends on the free memory, and the loaded model itself has a part of it: a change of a system
     prompt would load the weights again.
     """
-    same = (old.gpu, old.memory, old.context, old.limits.parallel, old.task) == (
-        new.gpu, new.memory, new.context, new.limits.parallel, new.task,
+    same = (old.gpu, old.memory, old.context, old.limits.parallel, old.task, old.mmproj, _drafter(old)) == (
+        new.gpu, new.memory, new.context, new.limits.parallel, new.task, new.mmproj, _drafter(new),
     )  # fmt: skip
     try:
         usable = {device.address for device in usable_devices(new.gpu, machine)}
@@ -482,9 +509,13 @@ def _unused_draft_cells(model: Model, facts: WeightFacts, drafter: WeightFacts, 
     return whole - part
 
 
+def _drafter(model: Model) -> str | None:
+    return model.draft.source if model.draft else None
+
+
 def drafter_facts(model: Model | None, files: Mapping[str, KnownFiles]) -> WeightFacts | None:
     """Return the facts of the draft model; None without one, or if they are not known."""
-    source = model.draft.source if model and model.draft else None
+    source = _drafter(model) if model else None
     known = files.get(source) if source else None
     return known.facts if known else None
 

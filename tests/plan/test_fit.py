@@ -14,8 +14,10 @@ from mullama.plan.fit import (
     DEFAULT_CONTEXT,
     Placement,
     as_made,
+    beside_layers,
     context_shape,
     context_size,
+    kept_placement,
     known_need,
     memory_bound,
     need,
@@ -81,6 +83,28 @@ def test_automatic_layers_leave_room_on_the_device() -> None:
     found = placement(model(), FACTS, GPU)
 
     assert found.layers == 6  # 5 GiB of weights, cache and buffers in 6 GiB, with headroom
+
+
+def test_automatic_layers_leave_room_for_a_projector_and_a_draft_model() -> None:
+    alone = placement(model(), FACTS, GPU).layers
+    place = placement(model(), FACTS, GPU, projector=2 * GIB)
+    assert place.layers == alone - 2  # of 1 GiB each
+
+    assert beside_layers(model(), FACTS, place, None, 2 * GIB) == (2 * GIB,)
+
+    drafter = replace(FACTS, per_layer=FACTS.per_layer[:3], layers=3)
+    drafted = model(draft={"from": "./small.gguf"})
+    place = placement(drafted, FACTS, GPU, drafter=drafter)
+    assert place.layers <= alone - 3
+    (count,) = beside_layers(drafted, FACTS, place, drafter, 0)
+    assert count >= 3 * GIB
+
+
+def test_a_placement_is_chosen_again_for_another_projector_or_draft_model() -> None:
+    place = placement(model(), FACTS, GPU)
+    assert kept_placement(model(), place, model(system="x"), GPU) == place
+    for change in ({"mmproj": "none"}, {"draft": {"from": "./small.gguf"}}):
+        assert kept_placement(model(), place, model(**change), GPU) is None
 
 
 def test_a_layer_map_for_a_gpu_that_is_not_there_is_refused() -> None:

@@ -82,7 +82,8 @@ class NativeLayers:
         """Return the largest number of layers that fits, the planned one where dry runs are not possible."""
         devices = [find_device(name) for name in self._options.devices]
         free = [free_memory(device) for device in devices]
-        rooms = [min(now, bound or now) for now, bound in zip_longest(free, self._fit.rooms, fillvalue=0)]
+        bounds = zip_longest(free, self._fit.rooms, self._fit.beside, fillvalue=0)
+        rooms = [max(0, min(now, bound or now) - beside) for now, bound, beside in bounds]
         probe = NativeModel(self._files, _with_layers(self._options, 0), lambda share: True, dry=True)
         most = probe.layers + 1
         probe.close()

@@ -30,6 +30,7 @@ from mullama.names import ModelName
 from mullama.plan.drafting import draft_kind, draft_tokens
 from mullama.plan.fit import (
     Placement,
+    beside_layers,
     context_shape,
     kept_placement,
     loaded_projector,
@@ -53,6 +54,7 @@ from mullama.runtime.serving.prompt_settings import (
 from mullama.runtime.snapshot import Deployment, Snapshot, unit_key
 from mullama.struct import replace
 from mullama.weights.experts import expert_patterns
+from mullama.weights.facts import WeightFacts
 from mullama.weights.stored import ProjectorFile
 
 ON_DEMAND_TTL = 300.0
@@ -103,8 +105,9 @@ class DeploymentBuilder:
                 transcription=transcription_settings(model, projector.facts.audio_type),
             )
         files = self._with_use(model, files)
-        place = self._place(model, files, old)
-        choice = self._choice(model, files, place)
+        small, beside = drafter.facts if drafter else None, loaded_projector(model, files.facts, projector)
+        place = self._place(model, files, small, beside, old)
+        choice = self._choice(model, files, place, small, beside)
         options = self._context(model, files, settings, adapters)
         options = replace(
             options,
@@ -113,8 +116,7 @@ class DeploymentBuilder:
         )
         digests = tuple(part.digest or "" for part in (*adapters, *((drafter,) if drafter else ())))
         unit = unit_key(choice, files.digest or "", options, digests, name if options.adapters else "")
-        beside = loaded_projector(model, files.facts, projector) if options.projector else 0
-        wanted = need_at(model, files.facts, place, drafter.facts if drafter else None, files.used, beside)
+        wanted = need_at(model, files.facts, place, small, files.used, beside)
         return Deployment(
             name=name,
             model=model,
@@ -164,24 +166,43 @@ class DeploymentBuilder:
             unavailable=error,
         )
 
-    def _place(self, model: Model, files: KnownFiles, old: Deployment | None) -> Placement:
+    def _place(
+        self, model: Model, files: KnownFiles, drafter: WeightFacts | None, projector: int, old: Deployment | None
+    ) -> Placement:
         if old is not None and old.files.digest == files.digest and files.digest is not None:
             kept = kept_placement(old.model, old.place, model, self.machine)
             if kept is not None:
                 return kept
-        return placement(model, files.facts, self.machine, files.used)
+        return placement(model, files.facts, self.machine, files.used, drafter, projector)
 
-    def choice(self, model: Model, files: KnownFiles) -> EngineChoice:
-        """Return the engine, files and options of the worker of a model that does not serve yet; errors as `build`."""
+    def choice(
+        self, model: Model, files: KnownFiles, drafter: WeightFacts | None = None, projector: int = 0
+    ) -> EngineChoice:
+        """Return the engine, files and options of the worker of a model that does not serve yet; errors as `build`.
+
+        drafter, projector: see `fit.need`.
+        """
         files = self._with_use(model, files)
-        return self._choice(model, files, self._place(model, files, None))
+        place = self._place(model, files, drafter, projector, None)
+        return self._choice(model, files, place, drafter, projector)
 
-    def _choice(self, model: Model, files: KnownFiles, place: Placement) -> EngineChoice:
-        return EngineChoice(name=engine_of(files), files=files.paths, options=self._weights(model, files, place))
+    def _choice(
+        self, model: Model, files: KnownFiles, place: Placement, drafter: WeightFacts | None, projector: int
+    ) -> EngineChoice:
+        options = self._weights(model, files, place, drafter, projector)
+        return EngineChoice(name=engine_of(files), files=files.paths, options=options)
 
-    def _weights(self, model: Model, files: KnownFiles, place: Placement) -> WeightsOptions:
-        automatic = model.gpu.layers == "auto" and place.layers and place.devices and files.facts is not None
-        rooms = tuple(device.free for device in place.devices)
+    def _weights(
+        self, model: Model, files: KnownFiles, place: Placement, drafter: WeightFacts | None, projector: int
+    ) -> WeightsOptions:
+        automatic = model.gpu.layers == "auto" and place.layers and place.devices
+        fit = None
+        if automatic and files.facts is not None:
+            fit = LayerFit(
+                shape=context_shape(model, files.facts, files.used),
+                rooms=tuple(device.free for device in place.devices),
+                beside=beside_layers(model, files.facts, place, drafter, projector),
+            )
         return WeightsOptions(
             gpu_layers=place.layers,
             devices=tuple(device.address for device in place.devices) if place.layers else (),
@@ -189,7 +210,7 @@ class DeploymentBuilder:
             main_gpu=0 if model.gpu.split == "none" else model.gpu.main,
             tensor_split=place.tensor_split,
             in_main_memory=expert_patterns(files.facts, place.experts) if place.layers else (),
-            fit=LayerFit(shape=context_shape(model, files.facts, files.used), rooms=rooms) if automatic else None,
+            fit=fit,
             mmap=model.memory.mmap,
             mlock=model.memory.mlock,
             drafting=draft_kind(model, files.facts) == "mtp",

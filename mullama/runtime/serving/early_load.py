@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from mullama.engines.base import EngineChoice
 from mullama.errors import MullamaError
 from mullama.manifest.spec import Manifest
-from mullama.plan.fit import too_large
+from mullama.plan.fit import drafter_facts, projector_memory, too_large
 from mullama.plan.observed import Observed
 from mullama.reconcile.execute import load_order
 from mullama.reconcile.files import is_local
@@ -34,6 +34,7 @@ def early_choice(
     if too_large(name, model, files.facts, desired.hardware.budget, builder.machine, None):
         return None
     try:
-        return builder.choice(model, files), files.stamps
+        drafter, projector = drafter_facts(model, observed.files), projector_memory(model, observed.files)
+        return builder.choice(model, files, drafter, projector), files.stamps
     except MullamaError:  # the check of the model reports it
         return None

@@ -154,6 +154,20 @@ def test_automatic_layers_fit_into_the_room(
             assert (needed[0] <= room) is fits or room - needed[0] < 64 * MIB
 
 
+def test_automatic_layers_leave_room_for_what_is_beside_them(
+    lent: tuple[LentDevices, LentDevices], opened: Callable[..., LlamaEngine], tiny_path: str
+) -> None:
+    device = lent[0].device
+    found = []
+    for limits in (
+        LayerFit(shape=SHAPE, rooms=(8 * MIB,)),
+        LayerFit(shape=SHAPE, rooms=(68 * MIB,), beside=(60 * MIB,)),
+    ):
+        engine = opened(tiny_path, gpu_layers=-1, devices=(device,), fit=limits)
+        found.append(sum(layers(engine)))
+    assert 0 < found[0] == found[1] < 8
+
+
 def test_a_device_that_refuses_memory_gets_fewer_layers(
     opened: Callable[..., LlamaEngine], tiny_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
