@@ -1,7 +1,7 @@
 """Measures what Ray adds to a request: time to the first byte, and processor time for a token and for a request.
 
     make ray    # once, for its environment
-    .venv-ray/bin/python -m benches.ray_hop [--requests 30]
+    .venv-ray/bin/python -m benches.ray_hop [--requests 20]
 
 The same requests go to a server of one machine, to a stack on a cluster, and to two bare deployments on the same
 cluster: one has a route and passes on what it gets from the handle of the other, which sends the same strings in as
@@ -57,7 +57,7 @@ class Measured(Struct, frozen=True, kw_only=True):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=30)
+    parser.add_argument("--requests", type=int, default=20)
     options = parser.parse_args()
     alone = server(options.requests)
     ours, bare = stack(options.requests)
