@@ -25,8 +25,13 @@ build() {
   local version
   version=$("$python" -c 'from importlib.metadata import version; print(version("llama-cpp-python"))')
   # The stub of the driver's library stands in for the one that a machine with a GPU has.
-  local stubs
-  stubs=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")/lib64/stubs
+  # nvcc may be a script that starts another one, so nvcc itself names the folder of its toolkit.
+  local toolkit stubs
+  toolkit=$(realpath "$(nvcc --dryrun -x cu /dev/null 2>&1 | sed -n 's/^#\$ TOP=//p')")
+  stubs=$(find -L "$toolkit" -path '*/stubs/libcuda.so' -printf '%h' -quit)
+  [[ -n $stubs ]] || { echo "error: $toolkit has no stubs/libcuda.so: install cuda-driver-dev" >&2; exit 1; }
+  [[ -n $(find -L "$toolkit" -name 'libcublas.so*' -print -quit) ]] ||
+    { echo "error: $toolkit has no cuBLAS: install libcublas-dev" >&2; exit 1; }
   LIBRARY_PATH="$stubs${LIBRARY_PATH:+:$LIBRARY_PATH}" CMAKE_ARGS="$flags" CMAKE_BUILD_PARALLEL_LEVEL="${JOBS:-$(nproc)}" \
     "$python" -m pip wheel --no-deps --no-binary llama-cpp-python --no-cache-dir --wheel-dir "$folder" \
     "llama-cpp-python==$version" >"$folder/build.log" 2>&1 || { tail -n 20 "$folder/build.log" >&2; exit 1; }
