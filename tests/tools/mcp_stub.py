@@ -82,6 +82,8 @@ class McpStub:
             yield self
         finally:
             server.close()
+            for _ in range(4):  # turns of the loop until a connection that was just accepted is among them
+                await asyncio.sleep(0)
             for task in connections:
                 task.cancel()
             await asyncio.gather(*connections, return_exceptions=True)

@@ -7,9 +7,9 @@ import json
 import os
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from typing import IO
 
+from mullama.child_process import kill
 from mullama.codec import from_tree, to_tree
 from mullama.errors import Invalid, MullamaError, TimedOut, TooLarge, Unsupported
 from mullama.runtime.sound.protocol import SoundLine, SoundSettings
@@ -54,9 +54,7 @@ async def sound_windows(file: IO[bytes], settings: SoundSettings) -> AsyncGenera
             if window.line.length >= 0:
                 return
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        await kill(process)
 
 
 async def _next(stream: asyncio.StreamReader) -> HeardWindow:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Final
 
+from mullama.child_process import kill
 from mullama.errors import TimedOut, Unavailable, Unsupported
 from mullama.struct import Struct
 
@@ -86,7 +87,10 @@ class PageReader:
     async def aclose(self) -> None:
         """End the process; a page in progress cannot be read then."""
         self._rouse()
-        await self._end()
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+        async with self._turn:  # the page in progress has failed then, and reads the output no longer
+            await self._end()
 
     async def _answer(self, html: str) -> bytes:
         process = self._process = self._process or await self._spawn()
@@ -124,8 +128,6 @@ class PageReader:
         process, self._process = self._process, None
         if process is None:
             return
-        if process.returncode is None:
-            process.kill()
         assert process.stdin is not None
         process.stdin.close()
-        await asyncio.shield(process.wait())
+        await asyncio.shield(kill(process))

@@ -92,6 +92,17 @@ async def test_a_process_that_dies_costs_one_page() -> None:
     await reader.aclose()
 
 
+async def test_the_end_of_the_reader_ends_a_page_in_progress() -> None:
+    reader = PageReader(seconds=60, command=(sys.executable, "-c", "import time; time.sleep(600)"))
+    page = asyncio.create_task(reader.read("<p>"))
+    while not reader.running:  # noqa: ASYNC110 - the process starts
+        await asyncio.sleep(0)
+    await reader.aclose()
+    with pytest.raises(Unavailable, match="cannot be read"):
+        await page
+    assert not reader.running
+
+
 async def test_a_cancelled_page_does_not_answer_the_next_one() -> None:
     reader = PageReader(seconds=60)
     try:
