@@ -47,7 +47,7 @@ class LocalOperator:
     """Implements `runtime.base.Operator`. Builds the changes of requests and reads the current state as one value.
 
     hub: returns the way to the hub, whose libraries take long to import. reload: reads the watched file again.
-    stop: begins an orderly end. env: has the keys of peers.
+    stop: begins an orderly end.
     """
 
     def __init__(
@@ -69,7 +69,6 @@ class LocalOperator:
         hub: Callable[[], HubBrowser],
         reload: Callable[[str], Awaitable[Reload]],
         stop: Callable[[], None],
-        env: Mapping[str, str],
     ) -> None:
         self._reconciler, self._files, self._event_log, self._rates = reconciler, files, event_log, rates
         self._usage, self._captures, self._git, self._editor = usage, captures, git, editor
@@ -85,7 +84,7 @@ class LocalOperator:
         )
         self._fleet = FleetLook(
             manifest=lambda: reconciler.current.snapshot.manifest, status=self.status, lease=reconciler.leases.tree,
-            book=reconciler.rollouts, env=env,
+            book=reconciler.rollouts, read=peers.read,
         )  # fmt: skip
         self._live_feed = LiveFeed(
             event_log,

@@ -125,7 +125,7 @@ class LocalServer:
             rates=self.rates, usage=self.usage, captures=self.captures, sampler=self.sampler, peers=self.peers,
             git=self.git, editor=ManifestEditor(self.reconciler, self.env),
             documents=ModelDocuments(self.pool, self.env), hub=lambda: self.hub,
-            reload=self._no_file, stop=lambda: None, env=self.env,
+            reload=self._no_file, stop=lambda: None,
         )  # fmt: skip
 
     async def _no_file(self, reason: str) -> str:

@@ -204,7 +204,6 @@ def _make_process(records: Records, env: Mapping[str, str], book: LogBook) -> Se
         hub=_hub_of(files, reconciler),
         reload=_reload_of(git, watcher),
         stop=stopping.set,
-        env=env,
     )
     app = create_app(serving.service, operator, DIALECTS, kept=kept, tracer=serving.spans, log_book=book)
     metrics.gauges.append(lambda: _gauges_of(kept, app.sessions.open))

@@ -15,8 +15,7 @@ from mullama.codec import from_tree
 from mullama.controller.fleet.rollout_book import RolloutBook
 from mullama.controller.fleet.view import FleetFacts, FleetMembership, HostLook, HostStatus, fleet_view
 from mullama.errors import MullamaError, TimedOut
-from mullama.manifest.spec import Manifest, Peer
-from mullama.reconcile.secrets import read_secret
+from mullama.manifest.spec import Manifest
 from mullama.runtime.fleet import RolloutRecord
 from mullama.struct import Struct, field
 from mullama.units import duration_literal
@@ -30,8 +29,8 @@ KEPT_SECONDS = 3.0
 _AT_ONCE = 32
 _ASK = "`mullama status` with the manifest of the fleet asks every host"
 
-Ask = Callable[[str, Peer, str | None, str], Awaitable[Any]]
-"""Asks a peer: its name, the peer, its key, and a path. Returns the JSON of the answer."""
+ReadPeer = Callable[[str, str], Awaitable[Any]]
+"""Returns the JSON of an answer. Takes the name of a peer and a path."""
 
 
 class _Looks(Struct, frozen=True, kw_only=True):
@@ -48,16 +47,16 @@ class FleetLook:
     """The fleet as this server sees it. Belongs to the event loop.
 
     manifest: returns the manifest in force. status: returns the status of this server, lease its lease, both in their
-    published form. ask: sends the requests. within: the seconds for each. clock: seconds of a monotonic clock.
+    published form. read: see `PeerBook.read`. within: the seconds for each answer. clock: seconds of a monotonic clock.
     """
 
     def __init__(
         self, *, manifest: Callable[[], Manifest], status: Callable[[], Mapping[str, Any]],
-        lease: Callable[[], Mapping[str, Any]], book: RolloutBook, env: Mapping[str, str], ask: Ask | None = None,
+        lease: Callable[[], Mapping[str, Any]], book: RolloutBook, read: ReadPeer,
         within: float = LOOK_SECONDS, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._manifest, self._status, self._lease, self._book, self._env = manifest, status, lease, book, env
-        self._ask, self._within, self._clock = ask or _ask_peer, within, clock
+        self._manifest, self._status, self._lease, self._book = manifest, status, lease, book
+        self._read, self._within, self._clock = read, within, clock
         self._kept: tuple[float, Manifest, _Looks] | None = None
         self._lock = asyncio.Lock()
 
@@ -92,7 +91,7 @@ class FleetLook:
         if record is None:
             return _Looks(when=time.time())
         others = await self._ask_hosts(record, manifest, without={own})
-        newer = await self._newer(record, others, manifest)
+        newer = await self._newer(record, others)
         if newer is not None:
             record = newer
             others |= await self._ask_hosts(record, manifest, without={own, *others})
@@ -116,14 +115,12 @@ class FleetLook:
             address = f"has no peer {name}" if peer is None else f"has another address of its peer {name}"
             return HostLook(asked=False, reason=f"this server {address}, so it sends no requests there", hint=_ASK)
         try:
-            tree = await self._answer(name, peer, "/api/v1/status")
+            tree = await self._answer(name, "/api/v1/status")
             return HostLook(status=from_tree(HostStatus, tree, f"the status of {name}"))
         except MullamaError as error:
             return HostLook(reason=error.message, hint=error.hint)
 
-    async def _newer(
-        self, record: RolloutRecord, others: Mapping[str, HostLook], manifest: Manifest
-    ) -> RolloutRecord | None:
+    async def _newer(self, record: RolloutRecord, others: Mapping[str, HostLook]) -> RolloutRecord | None:
         """Return the newest record of a host that has a newer one: this server may have been away since."""
         parts = {name: look.status.fleet for name, look in others.items() if look.status is not None}
         orders = {
@@ -135,31 +132,15 @@ class FleetLook:
         if name is None or orders[name] <= record.order:
             return None
         try:
-            tree = (await self._answer(name, manifest.peers[name], "/api/v1/fleet/rollout"))["rollout"]
+            tree = (await self._answer(name, "/api/v1/fleet/rollout"))["rollout"]
             return from_tree(RolloutRecord, tree, f"the record of {name}")
         except (MullamaError, KeyError, TypeError):
             return None  # the present one is shown: it is an older truth, with its time
 
-    async def _answer(self, name: str, peer: Peer, path: str) -> Any:
-        """Return the JSON of an answer. No error contains the key."""
-        key = read_secret(peer.key, f"peers.{name}.key", self._env) if peer.key is not None else None
-        limited = peer.model_copy(update={"connect_timeout": self._within, "timeout": self._within})
+    async def _answer(self, name: str, path: str) -> Any:
+        """Return the JSON of an answer."""
         try:
             async with asyncio.timeout(self._within):
-                return await self._ask(name, limited, key, path)
+                return await self._read(name, path)
         except TimeoutError as error:
             raise TimedOut(f"{name} did not answer within {duration_literal(self._within)}") from error
-        except MullamaError as error:
-            if key and key in error.message:
-                error.message = error.message.replace(key, "***")
-            raise
-
-
-async def _ask_peer(name: str, peer: Peer, key: str | None, path: str) -> Any:
-    from mullama.runtime.peers.client import PeerClient
-
-    client = await asyncio.to_thread(PeerClient, name, peer, key)  # it reads the certificate authorities
-    try:
-        return await client.ask(path)
-    finally:
-        await client.close()

@@ -192,6 +192,24 @@ class PeerBook:
             self._answered(entry)
             return answer
 
+    async def read(self, name: str, path: str) -> Any:
+        """Return the JSON of a path of a peer. It is no request of a client: it counts nowhere, and ejects nothing.
+
+        Raises `NotFound` for a peer that the manifest does not have, and the error of its answer.
+        """
+        entry = self._entry(f"{PEER_SIGN}{name}")
+        if entry is None:
+            raise NotFound(f"the manifest has no peer '{name}'", name=name)
+        return await self._read(entry, path)
+
+    async def _read(self, entry: _Entry, path: str) -> Any:
+        try:
+            return await (await self._client(entry)).ask(path)
+        except MullamaError as error:
+            _hide_key(entry, error)
+            self._retire(entry)  # the next request reads the secret again
+            raise
+
     @contextmanager
     def _running(self, target: str) -> Iterator[_Entry]:
         """Count a request; its failure counts against the peer if it is a fault of the server.
@@ -271,10 +289,8 @@ class PeerBook:
                 self._drop(entry)  # it is removed, or changed and not used since
                 return
             try:
-                await (await self._client(entry)).ask(_PROBE)
+                await self._read(entry, _PROBE)
             except MullamaError as error:
-                _hide_key(entry, error)
-                self._retire(entry)
                 entry.health.failed(self._clock(), error.message)
             else:
                 self._answered(entry)

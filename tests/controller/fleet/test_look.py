@@ -12,7 +12,7 @@ from mullama.codec import to_tree
 from mullama.controller.fleet.look import KEPT_SECONDS, FleetLook
 from mullama.controller.fleet.rollout_book import RolloutBook
 from mullama.errors import PeerLost, Unavailable
-from mullama.manifest.spec import Manifest, Peer, SecretRef
+from mullama.manifest.spec import Manifest, Peer
 from mullama.runtime.fleet import RolloutHost, RolloutRecord
 from mullama.store.records import Records
 from mullama.struct import replace
@@ -35,18 +35,18 @@ class Hosts:
 
     def __init__(self, tmp_path: Path, **peers: Peer) -> None:
         self.answers: dict[tuple[str, str], Any] = {}
-        self.asked: list[tuple[str, str, str | None]] = []
+        self.asked: list[tuple[str, str]] = []
         self.now, self.status = 100.0, dict[str, Any](STATUS)
         self.manifest = Manifest(mullama="v1", peers=peers)
         self.records = Records(tmp_path, "main")
         self.book = RolloutBook(self.records)
         self.look = FleetLook(
             manifest=lambda: self.manifest, status=lambda: self.status, lease=lambda: {"fence": 4, "lease": None},
-            book=self.book, env={"B_KEY": "secret-of-b"}, ask=self.ask, within=0.2, clock=lambda: self.now,
+            book=self.book, read=self.read, within=0.2, clock=lambda: self.now,
         )  # fmt: skip
 
-    async def ask(self, name: str, peer: Peer, key: str | None, path: str) -> Any:
-        self.asked.append((name, path, key))
+    async def read(self, name: str, path: str) -> Any:
+        self.asked.append((name, path))
         answer = self.answers.get((name, path), STATUS)
         if answer is None:
             await asyncio.Event().wait()
@@ -58,38 +58,36 @@ class Hosts:
         return {row["name"]: (row["state"], row["reason"]) for row in (await self.look.view())["hosts"]}
 
 
-def peer(name: str, key: str | None = None) -> Peer:
-    return Peer(url=f"http://{name}", key=SecretRef(from_env=key) if key else None)
+def peer(name: str) -> Peer:
+    return Peer(url=f"http://{name}")
 
 
-async def test_only_hosts_that_the_manifest_names_are_asked_with_its_keys(tmp_path: Path) -> None:
-    hosts = Hosts(tmp_path, b=peer("b", "B_KEY"), openai=peer("openai", "B_KEY"))
+async def test_only_hosts_that_the_manifest_names_are_asked(tmp_path: Path) -> None:
+    hosts = Hosts(tmp_path, b=peer("b"), openai=peer("openai"))
     await hosts.book.leave(RECORD)
     assert await hosts.states() == {
         "a": ("ready", ""),
         "b": ("ready", ""),
         "c": ("not asked", "this server has no peer c, so it sends no requests there"),
     }
-    assert hosts.asked == [("b", "/api/v1/status", "secret-of-b")]
+    assert hosts.asked == [("b", "/api/v1/status")]
 
 
 async def test_a_peer_with_another_address_than_the_host_is_not_asked(tmp_path: Path) -> None:
-    hosts = Hosts(tmp_path, b=peer("elsewhere"), c=peer("c", "C_KEY"))
+    hosts = Hosts(tmp_path, b=peer("elsewhere"))
     await hosts.book.leave(RECORD)
     states = await hosts.states()
     assert states["b"] == ("not asked", "this server has another address of its peer b, so it sends no requests there")
-    assert states["c"][0] == "no answer"
-    assert "the environment variable C_KEY is missing or empty" in states["c"][1]
     assert hosts.asked == []
 
 
-async def test_hosts_that_fail_or_are_slow_have_the_reason_and_no_key(tmp_path: Path) -> None:
-    hosts = Hosts(tmp_path, b=peer("b", "B_KEY"), c=peer("c"))
-    hosts.answers["b", "/api/v1/status"] = PeerLost("peer b: wrong key secret-of-b")
+async def test_hosts_that_fail_or_are_slow_have_the_reason(tmp_path: Path) -> None:
+    hosts = Hosts(tmp_path, b=peer("b"), c=peer("c"))
+    hosts.answers["b", "/api/v1/status"] = PeerLost("peer b: wrong key")
     hosts.answers["c", "/api/v1/status"] = None
     await hosts.book.leave(RECORD)
     states = await hosts.states()
-    assert states["b"] == ("no answer", "peer b: wrong key ***")
+    assert states["b"] == ("no answer", "peer b: wrong key")
     assert states["c"] == ("no answer", "c did not answer within 0.2s")
 
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mullama.chat import types as chat
-from mullama.errors import Busy, MullamaError, PeerLost, Unavailable
+from mullama.errors import Busy, MullamaError, NotFound, PeerLost, Unavailable
 from mullama.manifest.spec import Manifest
 from mullama.runtime.base import Caller
 from mullama.runtime.metering import Metered
@@ -218,3 +218,31 @@ async def test_a_removed_peer_is_probed_no_more() -> None:
         second.set()
         await probe
         assert (len(asked), p.book._entries) == (4, {})
+
+
+async def test_a_look_at_a_peer_uses_its_client_and_ejects_nothing() -> None:
+    asked: list[str] = []
+    answers = iter([status("200 OK", {"state": "ready"}), *[status("500 No", {"error": f"key {KEY}"})] * 4])
+
+    def answer(text: str) -> list[bytes]:
+        asked.append(text)
+        return [next(answers)]
+
+    async with peer(answer) as p:
+        assert await p.book.read("p", "/api/v1/status") == {"state": "ready"}
+        assert asked[0].startswith("GET /api/v1/status ")
+        assert f"Bearer {KEY}" in asked[0]
+        for _ in range(4):
+            with pytest.raises(MullamaError) as raised:
+                await p.book.read("p", "/api/v1/status")
+            assert KEY not in str(raised.value)
+        [row] = p.book.status()
+        assert (row["state"], row["failures"], p.notes) == ("ready", 0, [])
+        with pytest.raises(NotFound, match="the manifest has no peer 'q'"):
+            await p.book.read("q", "/api/v1/status")
+
+
+async def test_a_look_with_a_missing_key_names_it() -> None:
+    async with peer(lambda text: [status("200 OK")], key="") as p:
+        with pytest.raises(PeerLost, match="the environment variable K is missing or empty"):
+            await p.book.read("p", "/api/v1/status")
