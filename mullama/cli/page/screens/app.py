@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -21,6 +22,7 @@ from mullama.cli.page.connection import LinkState, LiveLink
 from mullama.cli.page.live import taken
 from mullama.cli.page.overview import headline
 from mullama.cli.page.screens.dialogs import FactsDialog
+from mullama.cli.page.screens.filter import Filtered
 from mullama.cli.page.screens.jobs import PageCall, hand_over, in_background
 from mullama.cli.page.screens.pane import PageBase, Pane
 from mullama.cli.page.screens.rows import STYLES, content
@@ -219,7 +221,8 @@ def help_rows(panes: Sequence[Pane]) -> list[tuple[str, PageCell]]:
     ]
     for pane in panes:
         rows += [("", cell("")), (pane.title, cell(pane.help, "strong"))]
-        for binding in pane.BINDINGS:
+        kinds = (kind for kind in reversed(type(pane).__mro__) if issubclass(kind, Pane | Filtered))
+        for binding in chain.from_iterable(vars(kind).get("BINDINGS", ()) for kind in kinds):
             if isinstance(binding, Binding):
                 keys = binding.key_display or binding.key.replace(",", ", ")
                 rows.append((keys, cell(binding.description[:1].lower() + binding.description[1:])))

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.timer import Timer
-from textual.widgets import Input, Log, Static
+from textual.widgets import Log, Static
 
 from mullama.cli.page.cells import cell
 from mullama.cli.page.event_table import (
@@ -23,8 +23,9 @@ from mullama.cli.page.event_table import (
 )
 from mullama.cli.page.log_lines import KEPT_LINES, log_lines
 from mullama.cli.page.screens.dialogs import FactsDialog
+from mullama.cli.page.screens.filter import Filtered, FilterField
 from mullama.cli.page.screens.jobs import in_background, streamed
-from mullama.cli.page.screens.pane import FilterField, Pane
+from mullama.cli.page.screens.pane import Pane
 from mullama.cli.page.screens.rows import RowTable, content
 from mullama.client.http import StreamStop
 from mullama.errors import MullamaError
@@ -34,16 +35,14 @@ _AGAIN_SECONDS = 3.0
 _USAGE_SECONDS = 10.0
 
 
-class EventsPane(Pane):
+class EventsPane(Filtered, Pane):
     """The events of the server, newest first."""
 
     title = "Events"
     help = "The events of the server, newest first. Enter shows all fields of one."
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "filter", "Filter", key_display="/")]
 
     def __init__(self) -> None:
         super().__init__(id="events")
-        self._wanted = ""
         self._table = RowTable(EVENT_COLUMNS, empty="No event yet.", id="event-table")
 
     def compose(self) -> ComposeResult:
@@ -52,26 +51,22 @@ class EventsPane(Pane):
         yield self._table
 
     def entered(self) -> None:
+        self.focus_rows()
+        self.changed()
+
+    def focus_rows(self) -> None:
         self._table.focus_rows()
+
+    def redraw(self) -> None:
         self.changed()
 
     def changed(self) -> None:
         events = self.page.view.events
-        rows = event_rows(events, self._wanted)
+        rows = event_rows(events, self.wanted)
         count = counted(len(events), "event")
-        shown = f"{len(rows)} of {count} have these words" if self._wanted else f"{count}, newest first"
+        shown = f"{len(rows)} of {count} have these words" if self.wanted else f"{count}, newest first"
         self.query_one("#event-summary", Static).update(Content(shown))
         self._table.show(rows)
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        self._wanted = event.value
-        self.changed()
-
-    def on_filter_field_closed(self) -> None:
-        self._table.focus_rows()
-
-    def action_filter(self) -> None:
-        self.query_one(FilterField).open()
 
     def on_row_table_chosen(self, chosen: RowTable.Chosen) -> None:
         event = next((one for one in self.page.view.events if str(one["id"]) == chosen.row), None)
@@ -79,19 +74,15 @@ class EventsPane(Pane):
             self.page.push_screen(FactsDialog(f"Event {event['id']}", lambda: event_details(event)))
 
 
-class LogsPane(Pane):
+class LogsPane(Filtered, Pane):
     """The log of the server, followed."""
 
     title = "Logs"
     help = "The log of the server. It follows new lines while the end is shown."
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("f", "follow", "Follow"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("f", "follow", "Follow")]
 
     def __init__(self) -> None:
         super().__init__(id="logs")
-        self._wanted = ""
         self._lines: list[str] = []
         self._stop: StreamStop | None = None
         """Set while the log is followed."""
@@ -104,7 +95,7 @@ class LogsPane(Pane):
         yield Log(max_lines=KEPT_LINES, id="log-lines")
 
     def entered(self) -> None:
-        self.query_one(Log).focus()
+        self.focus_rows()
         self._follow()
 
     def on_unmount(self) -> None:
@@ -117,9 +108,6 @@ class LogsPane(Pane):
             self._begins = True
             streamed(self.page, lambda: log_lines(self.page.server, stop), self._took, self._ended)
 
-    def action_filter(self) -> None:
-        self.query_one(FilterField).open()
-
     def action_follow(self) -> None:
         log = self.query_one(Log)
         log.auto_scroll = not log.auto_scroll
@@ -127,14 +115,13 @@ class LogsPane(Pane):
             log.scroll_end(animate=False)
         self._describe()
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        self._wanted = event.value
+    def redraw(self) -> None:
         log = self.query_one(Log)
         log.clear()
         log.write_lines([line for line in self._lines if self._is_wanted(line)])
         self._describe()
 
-    def on_filter_field_closed(self) -> None:
+    def focus_rows(self) -> None:
         self.query_one(Log).focus()
 
     def _took(self, lines: tuple[str, ...]) -> None:
@@ -157,12 +144,12 @@ class LogsPane(Pane):
     def _describe(self) -> None:
         log = self.query_one(Log)
         state = "followed" if log.auto_scroll else "not followed"
-        found = f"{sum(map(self._is_wanted, self._lines)):,} of " if self._wanted else ""
+        found = f"{sum(map(self._is_wanted, self._lines)):,} of " if self.wanted else ""
         self.query_one("#log-summary", Static).update(Content(f"{found}{counted(len(self._lines), 'line')}, {state}"))
 
     def _is_wanted(self, line: str) -> bool:
         text = line.casefold()
-        return all(word in text for word in self._wanted.casefold().split())
+        return all(word in text for word in self.wanted.casefold().split())
 
 
 class UsagePane(Pane):

@@ -12,17 +12,16 @@ from typing import Any, ClassVar, NamedTuple
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Footer, Static
 
 from mullama.cli.page.cells import cell
 from mullama.cli.page.connection import LinkServer, LinkState, LiveLink
 from mullama.cli.page.details import model_details
 from mullama.cli.page.fleet_table import FLEET_COLUMNS, HostView, fleet_rows, fleet_summary, host_facts
 from mullama.cli.page.live import taken
-from mullama.cli.page.model_table import SORTS
 from mullama.cli.page.screens.dialogs import FactsDialog
+from mullama.cli.page.screens.filter import FilterField, Sorted
 from mullama.cli.page.screens.jobs import PageCall, hand_over
-from mullama.cli.page.screens.pane import FilterField
 from mullama.cli.page.screens.rows import RowTable, content
 from mullama.cli.page.screens.themes import set_theme, turn_theme
 from mullama.errors import MullamaError
@@ -42,16 +41,13 @@ class FleetPageHost(NamedTuple):
     """By the manifest or --skip."""
 
 
-class FleetPage(App[None]):
+class FleetPage(Sorted, App[None]):
     """The page. A host that is lost is a row with its reason, and is asked until it answers again."""
 
     CSS_PATH = "page.tcss"
     ENABLE_COMMAND_PALETTE = False
     TITLE = "mullama"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("s", "sort(1)", "Sort"),
-        Binding("S", "sort(-1)", "Sort backwards", show=False),
         Binding("q", "quit", "Quit"),
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
         Binding("ctrl+t", "theme", "Light or dark", show=False),
@@ -63,7 +59,7 @@ class FleetPage(App[None]):
     ) -> None:  # fmt: skip
         """fleet: its name. order, wanted: of the table. plain: show no colour (NO_COLOR)."""
         super().__init__(ansi_color=plain)
-        self._fleet, self._order, self._wanted = fleet, order, wanted
+        self._fleet, self.order, self.wanted = fleet, order, wanted
         self._hosts = {
             host.name: HostView(
                 name=host.name, url=host.url, reason=host.reason,
@@ -89,11 +85,9 @@ class FleetPage(App[None]):
 
     def on_mount(self) -> None:
         set_theme(self)
-        if self._wanted:
-            field = self.query_one(FilterField)
-            field.value, field.display = self._wanted, True
-        self._table.focus_rows()
-        self._draw()
+        self.show_filter()
+        self.focus_rows()
+        self.redraw()
         for link in self._links:
             link.start()
 
@@ -104,7 +98,7 @@ class FleetPage(App[None]):
             link.close()
 
     def on_resize(self) -> None:
-        self._draw()
+        self.redraw()
 
     async def on_page_call(self, message: PageCall) -> None:
         with suppress(NoMatches):  # the page is closing, and the table is gone
@@ -115,19 +109,19 @@ class FleetPage(App[None]):
     def _take(self, name: str, update: Mapping[str, Any]) -> None:
         host = self._hosts[name]
         self._hosts[name] = replace(host, view=taken(host.view, update))
-        self._draw()
+        self.redraw()
 
     def _link_changed(self, name: str, state: LinkState, error: MullamaError | None) -> None:
         reason = error.message if error is not None else ""
         self._hosts[name] = replace(self._hosts[name], state=state, reason=reason)
-        self._draw()
+        self.redraw()
 
-    def _draw(self) -> None:
+    def redraw(self) -> None:
         hosts = [*self._hosts.values()]
-        rows = fleet_rows(hosts, order=self._order, wanted=self._wanted)
+        rows = fleet_rows(hosts, order=self.order, wanted=self.wanted)
         lost = any(host.state == "lost" for host in hosts)
         parts = (
-            cell(self._fleet, "strong"), cell(fleet_summary(rows, hosts, self._order, self._wanted),
+            cell(self._fleet, "strong"), cell(fleet_summary(rows, hosts, self.order, self.wanted),
                                               "error" if lost else "plain"),
         )  # fmt: skip
         self.query_one("#headline", Static).update(content(*parts, gap=" · "))
@@ -135,19 +129,8 @@ class FleetPage(App[None]):
 
     # Keys
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        self._wanted = event.value
-        self._draw()
-
-    def on_filter_field_closed(self) -> None:
+    def focus_rows(self) -> None:
         self._table.focus_rows()
-
-    def action_filter(self) -> None:
-        self.query_one(FilterField).open()
-
-    def action_sort(self, step: int) -> None:
-        self._order = SORTS[(SORTS.index(self._order) + step) % len(SORTS)]
-        self._draw()
 
     def action_theme(self) -> None:
         turn_theme(self)

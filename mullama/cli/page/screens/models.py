@@ -8,14 +8,15 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from mullama.cli.page.details import model_details
-from mullama.cli.page.model_table import COLUMNS, SORTS, model_rows, summary
+from mullama.cli.page.model_table import COLUMNS, model_rows, summary
 from mullama.cli.page.overview import conditions, device_line, devices
 from mullama.cli.page.screens.dialogs import FactsDialog, Question
+from mullama.cli.page.screens.filter import FilterField, Sorted
 from mullama.cli.page.screens.jobs import in_background
-from mullama.cli.page.screens.pane import FilterField, Pane
+from mullama.cli.page.screens.pane import Pane
 from mullama.cli.page.screens.rows import RowTable, content
 from mullama.cli.server.ensure import model_path
 from mullama.units import counted
@@ -24,22 +25,19 @@ _EMPTY = "No model is declared. Add one to the manifest, and run mullama apply."
 _LOAD_SECONDS = 3600.0
 
 
-class ModelsPane(Pane):
+class ModelsPane(Sorted, Pane):
     """Desired against actual: one row for each model."""
 
     title = "Models"
     help = "One row for each model: state, memory, requests, speed and the last error."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("s", "sort(1)", "Sort"),
-        Binding("S", "sort(-1)", "Sort backwards", show=False),
         Binding("l", "load", "Load"),
         Binding("x", "unload", "Unload"),
     ]
 
     def __init__(self, *, order: str = "manifest", wanted: str = "") -> None:
         super().__init__(id="models")
-        self._order, self._wanted = order, wanted
+        self.order, self.wanted = order, wanted
         self._table = RowTable(COLUMNS, empty=_EMPTY, id="model-table")
 
     def compose(self) -> ComposeResult:
@@ -50,12 +48,16 @@ class ModelsPane(Pane):
         yield self._table
 
     def on_mount(self) -> None:
-        if self._wanted:
-            field = self.query_one(FilterField)
-            field.value, field.display = self._wanted, True
+        self.show_filter()
+
+    def redraw(self) -> None:
+        self.changed()
+
+    def focus_rows(self) -> None:
+        self._table.focus_rows()
 
     def entered(self) -> None:
-        self._table.focus_rows()
+        self.focus_rows()
         self.changed()
 
     def on_resize(self) -> None:
@@ -68,8 +70,8 @@ class ModelsPane(Pane):
         self.query_one("#conditions").display = bool(notes)
         lines = (device_line(use, width) for use in devices(view.status, self.page.budget))
         self.query_one("#devices", Static).update(Content("\n").join(content(*line) for line in lines))
-        rows = model_rows(view, order=self._order, wanted=self._wanted)
-        shown = summary(rows, len(view.models), self._order, self._wanted)
+        rows = model_rows(view, order=self.order, wanted=self.wanted)
+        shown = summary(rows, len(view.models), self.order, self.wanted)
         self.query_one("#summary", Static).update(Content(shown if view.status else "Connecting to the server"))
         empty = _EMPTY
         if not view.status:
@@ -77,20 +79,6 @@ class ModelsPane(Pane):
         elif view.models:
             empty = "No model has these words. Escape in the filter shows all."
         self._table.show([(row.name, row.cells) for row in rows], empty=empty)
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        self._wanted = event.value
-        self.changed()
-
-    def on_filter_field_closed(self) -> None:
-        self._table.focus_rows()
-
-    def action_filter(self) -> None:
-        self.query_one(FilterField).open()
-
-    def action_sort(self, step: int) -> None:
-        self._order = SORTS[(SORTS.index(self._order) + step) % len(SORTS)]
-        self.changed()
 
     def on_row_table_chosen(self, event: RowTable.Chosen) -> None:
         name = event.row

@@ -1,4 +1,4 @@
-"""The base of the panes of the page, and the field for a filter."""
+"""The base of the panes of the page, and of the application that shows them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 from textual.app import App
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.message import Message
-from textual.widgets import Input
 
 from mullama.cli.page.live import LiveView
 from mullama.cli.page.server_access import PageServer
@@ -64,30 +61,3 @@ class Pane(Vertical):
     def failed(self, error: MullamaError) -> None:
         """Report an error of an action."""
         self.page.report(error)
-
-
-class FilterField(Input):
-    """A field that is shown by `/`, filters while it is written, and is hidden by Escape."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Clear the filter")]
-
-    class Closed(Message):
-        """The field is left by Escape or Enter."""
-
-    def __init__(self) -> None:
-        super().__init__(placeholder="filter: words of a row", classes="filter", select_on_focus=False)
-        self.display = False
-
-    def open(self) -> None:
-        """Show the field, and type into it."""
-        self.display = True
-        self.screen.set_focus(self)  # at once: `focus` waits for the next turn, and loses the key that follows
-
-    def action_close(self) -> None:
-        self.value = ""
-        self.display = False
-        self.post_message(self.Closed())
-
-    async def action_submit(self) -> None:
-        self.display = bool(self.value)
-        self.post_message(self.Closed())
